@@ -1,0 +1,239 @@
+/**
+ * The one `dlopen` of the C library and the table of what is taken from it.
+ *
+ * Each parameter carries its C declaration. System calls newer than the oldest glibc that Deno runs on go
+ * through `syscall()`, whose numbers from 424 up are the same on every architecture.
+ *
+ * @module
+ */
+
+const symbols = {
+  __errno_location: { parameters: [], result: "pointer" /* int * */ },
+  strerror: { parameters: ["i32" /* int errnum */], result: "pointer" /* char * */ },
+
+  open: {
+    parameters: ["buffer", /* const char *path */ "i32", /* int flags */ "u32" /* mode_t mode */],
+    result: "i32",
+  },
+  openat: {
+    parameters: ["i32", /* int dirfd */ "buffer", /* const char *path */ "i32", /* int flags */ "u32"],
+    result: "i32",
+  },
+  close: { parameters: ["i32" /* int fd */], result: "i32" },
+  read: {
+    parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
+    result: "isize",
+  },
+  ioctl: {
+    parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "u64" /* unsigned long argument */],
+    result: "i32",
+  },
+  ioctl_buffer: {
+    name: "ioctl",
+    parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
+    result: "i32",
+  },
+  flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
+  readlink: {
+    parameters: ["buffer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
+    result: "isize",
+  },
+  realpath: {
+    parameters: ["buffer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
+    result: "pointer",
+  },
+  mkdir: { parameters: ["buffer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
+  mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
+  rmdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
+  statx: {
+    parameters: [
+      "i32", /* int dirfd */
+      "buffer", /* const char *path */
+      "i32", /* int flags */
+      "u32", /* unsigned int mask */
+      "buffer", /* struct statx *statxbuf */
+    ],
+    result: "i32",
+  },
+  statfs: {
+    parameters: ["buffer", /* const char *path */ "buffer" /* struct statfs *buf */],
+    result: "i32",
+  },
+  chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
+  unshare: { parameters: ["i32" /* int flags */], result: "i32" },
+  setns: { parameters: ["i32", /* int fd */ "i32" /* int nstype */], result: "i32" },
+
+  mount: {
+    parameters: [
+      "buffer", /* const char *source */
+      "buffer", /* const char *target */
+      "buffer", /* const char *filesystemtype */
+      "u64", /* unsigned long mountflags */
+      "buffer", /* const void *data */
+    ],
+    result: "i32",
+  },
+  mount_nonblocking: {
+    name: "mount",
+    parameters: ["buffer", "buffer", "buffer", "u64", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
+  umount2: { parameters: ["buffer", /* const char *target */ "i32" /* int flags */], result: "i32" },
+  umount2_nonblocking: { name: "umount2", parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
+
+  open_tree: {
+    name: "syscall",
+    parameters: ["i64", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    result: "i64",
+  },
+  move_mount: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "i32", /* int from_dfd */
+      "buffer", /* const char *from_path */
+      "i32", /* int to_dfd */
+      "buffer", /* const char *to_path */
+      "u32", /* unsigned int flags */
+    ],
+    result: "i64",
+  },
+  fsopen: {
+    name: "syscall",
+    parameters: ["i64", "buffer", /* const char *fsname */ "u32" /* unsigned int flags */],
+    result: "i64",
+  },
+  fspick: {
+    name: "syscall",
+    parameters: ["i64", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    result: "i64",
+  },
+  fsconfig: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "i32", /* int fs_fd */
+      "u32", /* unsigned int cmd */
+      "buffer", /* const char *key */
+      "buffer", /* const void *value */
+      "i32", /* int aux */
+    ],
+    result: "i64",
+  },
+  fsconfig_nonblocking: {
+    name: "syscall",
+    parameters: ["i64", "i32", "u32", "buffer", "buffer", "i32"],
+    result: "i64",
+    nonblocking: true,
+  },
+  fsmount: {
+    name: "syscall",
+    parameters: ["i64", "i32", /* int fs_fd */ "u32", /* unsigned flags */ "u32" /* unsigned attr_flags */],
+    result: "i64",
+  },
+  mount_setattr: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "i32", /* int dfd */
+      "buffer", /* const char *path */
+      "u32", /* unsigned int flags */
+      "buffer", /* struct mount_attr *uattr */
+      "usize", /* size_t usize */
+    ],
+    result: "i64",
+  },
+  openat2: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "i32", /* int dirfd */
+      "buffer", /* const char *path */
+      "buffer", /* struct open_how *how */
+      "usize", /* size_t size */
+    ],
+    result: "i64",
+  },
+  statmount: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "buffer", /* const struct mnt_id_req *req */
+      "buffer", /* struct statmount *buf */
+      "usize", /* size_t bufsize */
+      "u32", /* unsigned int flags */
+    ],
+    result: "i64",
+  },
+} as const satisfies Deno.ForeignLibraryInterface;
+
+/** The table of symbols that are bound, as `Deno.dlopen` takes it. */
+export type LibcSymbols = typeof symbols;
+
+/** A name in the symbol table. */
+export type LibcName = keyof LibcSymbols;
+
+/** What the bound C library offers. */
+export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
+
+let bound: Libc | undefined;
+let errnoView: Deno.UnsafePointerView;
+
+/**
+ * The C library, bound at the first call and kept for the life of the process.
+ *
+ * @returns the bound functions.
+ * @throws {Deno.errors.NotCapable} without `--allow-ffi`.
+ *
+ * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
+ *
+ * @example
+ * ```ts ignore
+ * import { libc } from "./libc.ts";
+ *
+ * const fd = libc().open(new TextEncoder().encode("/\0"), 0, 0);
+ * libc().close(fd);
+ * ```
+ */
+export function libc(): Libc {
+  return bound ??= bind();
+}
+
+function bind(): Libc {
+  const library = Deno.dlopen("libc.so.6", symbols).symbols;
+  const location = library.__errno_location();
+  if (location === null) throw new Error("__errno_location() gave no address");
+  // Taken once: errno is one address for the life of a thread, and Deno keeps an isolate on its thread.
+  errnoView = new Deno.UnsafePointerView(location);
+  return library;
+}
+
+/**
+ * This thread's `errno`: to be read right after the call that failed. A call made `nonblocking` ran on another
+ * thread, so its errno is not here.
+ *
+ * @returns the error number.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts ignore
+ * import { lastErrno, libc } from "./libc.ts";
+ *
+ * if (libc().close(-1) < 0) console.log(lastErrno()); // 9, EBADF
+ * ```
+ */
+export function lastErrno(): number {
+  libc();
+  return errnoView.getInt32();
+}
+
+/**
+ * The symbol table itself, for a worker thread that binds libc again.
+ *
+ * @returns the table.
+ */
+export function libcSymbols(): LibcSymbols {
+  return symbols;
+}

@@ -1,0 +1,140 @@
+/**
+ * Strings and structs as C wants them.
+ *
+ * @module
+ */
+
+import { libc } from "./libc.ts";
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** Bytes that the garbage collector cannot take away from under a call that runs on another thread. */
+const inFlight = new Set<readonly unknown[]>();
+
+/**
+ * A NUL-terminated C string.
+ *
+ * @param text what to encode, as UTF-8.
+ * @returns its bytes with the NUL.
+ * @throws {TypeError} if the text holds a NUL character, which would cut it short, or half of a surrogate pair,
+ * which UTF-8 cannot say and which would silently become another name.
+ *
+ * @example
+ * ```ts ignore
+ * import { cString } from "./memory.ts";
+ *
+ * cString("/mnt"); // Uint8Array [47, 109, 110, 116, 0]
+ * ```
+ */
+export function cString(text: string): Uint8Array<ArrayBuffer> {
+  if (text.includes("\0")) {
+    throw new TypeError(`${JSON.stringify(text)} holds a NUL byte, which no path and no option can`);
+  }
+  if (!text.isWellFormed()) {
+    throw new TypeError(`${JSON.stringify(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
+  }
+  return encoder.encode(text + "\0");
+}
+
+/**
+ * The text of a NUL-terminated string within bytes.
+ *
+ * @param bytes where the string stands.
+ * @param offset its first byte.
+ * @returns the text up to the NUL, or to the end of the bytes.
+ *
+ * @example
+ * ```ts ignore
+ * import { textAt } from "./memory.ts";
+ *
+ * textAt(new Uint8Array([47, 97, 0, 98]), 0); // "/a"
+ * ```
+ */
+export function textAt(bytes: Uint8Array, offset: number): string {
+  const end = bytes.indexOf(0, offset);
+  return decoder.decode(bytes.subarray(offset, end < 0 ? bytes.length : end));
+}
+
+/**
+ * The text that a C pointer leads to.
+ *
+ * @param pointer the address of a NUL-terminated string, or null.
+ * @returns its text; the empty string for null.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts ignore
+ * import { libc } from "./libc.ts";
+ * import { textBehind } from "./memory.ts";
+ *
+ * textBehind(libc().strerror(16)); // "Device or resource busy"
+ * ```
+ */
+export function textBehind(pointer: Deno.PointerValue): string {
+  return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
+}
+
+/**
+ * A view for reading and writing a C struct by the offsets of its fields.
+ *
+ * @param size the struct's size in bytes.
+ * @returns a zeroed struct.
+ *
+ * @example
+ * ```ts ignore
+ * import { struct } from "./memory.ts";
+ *
+ * const how = struct(24); // struct open_how
+ * how.setBigUint64(16, 0x10n, true); // resolve
+ * ```
+ */
+export function struct(size: number): DataView<ArrayBuffer> {
+  return new DataView(new ArrayBuffer(size));
+}
+
+/**
+ * Makes a call that runs on another thread, and keeps the memory that it reads until it is done: Deno itself
+ * holds no reference to the buffers of a nonblocking call.
+ *
+ * @param call makes the call.
+ * @param buffers what the call reads or writes.
+ * @returns what the call returns.
+ *
+ * @example
+ * ```ts ignore
+ * import { libc } from "./libc.ts";
+ * import { cString, offThread } from "./memory.ts";
+ *
+ * const target = cString("/mnt");
+ * await offThread(() => libc().umount2_nonblocking(target, 0), target);
+ * ```
+ */
+export async function offThread<T>(call: () => Promise<T>, ...buffers: Uint8Array[]): Promise<T> {
+  inFlight.add(buffers);
+  try {
+    return await call();
+  } finally {
+    inFlight.delete(buffers);
+  }
+}
+
+/**
+ * The kernel's sentence for an error number.
+ *
+ * @param errno the number.
+ * @returns libc's text for it, such as "Device or resource busy".
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts ignore
+ * import { errnoText } from "./memory.ts";
+ *
+ * errnoText(2); // "No such file or directory"
+ * ```
+ */
+export function errnoText(errno: number): string {
+  return textBehind(libc().strerror(errno));
+}

@@ -1,0 +1,298 @@
+/**
+ * The system calls on files and paths, one to one.
+ *
+ * @module
+ */
+
+import { check, SyscallError } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { lastErrno, libc } from "../../ffi/libc.ts";
+import { cString, struct, textAt } from "../../ffi/memory.ts";
+import { O_CLOEXEC } from "../constants.ts";
+
+const SYS_openat2 = 437n; // asm-generic/unistd.h
+const PATH_MAX = 4096; // linux/limits.h
+
+/**
+ * open(2): opens a file.
+ *
+ * @param path the file.
+ * @param flags `O_…` flags; close-on-exec is always set.
+ * @returns its descriptor.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { O_DIRECTORY, O_PATH, open } from "@denomount/mount/linux";
+ *
+ * using root = open("/", O_PATH | O_DIRECTORY);
+ * ```
+ */
+export function open(path: string, flags: number): OwnedFd {
+  return new OwnedFd(check(libc().open(cString(path), flags | O_CLOEXEC, 0), "open", path));
+}
+
+/**
+ * openat(2): opens a file below a directory that is open.
+ *
+ * @param dirfd where a relative path starts.
+ * @param path the file.
+ * @param flags `O_…` flags; close-on-exec is always set.
+ * @returns its descriptor.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { O_PATH, open, openat } from "@denomount/mount/linux";
+ *
+ * using root = open("/", O_PATH);
+ * using etc = openat(root.fd, "etc", O_PATH);
+ * ```
+ */
+export function openat(dirfd: number, path: string, flags: number): OwnedFd {
+  return new OwnedFd(check(libc().openat(dirfd, cString(path), flags | O_CLOEXEC, 0), "openat", path));
+}
+
+/**
+ * openat2(2): opens a file with a say in how the path is walked.
+ *
+ * @param dirfd where the path starts.
+ * @param path the file.
+ * @param flags `O_…` flags; close-on-exec is always set.
+ * @param resolve `RESOLVE_…` flags.
+ * @returns its descriptor.
+ * @throws {SyscallError} with the call's errno; EAGAIN where a rename or mount raced with the walk.
+ *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
+ * @example
+ * ```ts
+ * import { O_PATH, open, openat2, RESOLVE_IN_ROOT } from "@denomount/mount/linux";
+ *
+ * using root = open("/usr", O_PATH);
+ * using bin = openat2(root.fd, "../../bin", O_PATH, RESOLVE_IN_ROOT); // /usr/bin
+ * ```
+ */
+export function openat2(dirfd: number, path: string, flags: number, resolve: number): OwnedFd {
+  const how = struct(24); // struct open_how, linux/openat2.h
+  how.setBigUint64(0, BigInt(flags | O_CLOEXEC), true); // flags
+  how.setBigUint64(16, BigInt(resolve), true); // resolve; mode, at 8, stays 0
+  const bytes = new Uint8Array(how.buffer);
+  return new OwnedFd(check(libc().openat2(SYS_openat2, dirfd, cString(path), bytes, 24n), "openat2", path));
+}
+
+/**
+ * read(2) until the end of the file.
+ *
+ * @param fd an open descriptor.
+ * @returns all its bytes.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`: Deno's own file functions refuse /proc and /sys unless everything is allowed.
+ *
+ * @example
+ * ```ts
+ * import { O_RDONLY, open, readAll } from "@denomount/mount/linux";
+ *
+ * using file = open("/proc/self/mountinfo", O_RDONLY);
+ * const table = new TextDecoder().decode(readAll(file.fd));
+ * ```
+ */
+export function readAll(fd: number): Uint8Array<ArrayBuffer> {
+  let bytes = new Uint8Array(64 * 1024);
+  let length = 0;
+  for (;;) {
+    if (length === bytes.length) bytes = grown(bytes);
+    const free = bytes.subarray(length);
+    const read = check(libc().read(fd, free, BigInt(free.length)), "read");
+    if (read === 0) return bytes.subarray(0, length);
+    length += read;
+  }
+}
+
+function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(bytes.length * 2);
+  larger.set(bytes);
+  return larger;
+}
+
+/**
+ * readlink(2): where a symbolic link leads.
+ *
+ * @param path the link.
+ * @returns its text.
+ * @throws {SyscallError} EINVAL where the path is no symbolic link.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { readlink } from "@denomount/mount/linux";
+ *
+ * console.log(readlink("/proc/self/cwd"));
+ * ```
+ */
+export function readlink(path: string): string {
+  const text = new Uint8Array(PATH_MAX + 1);
+  check(libc().readlink(cString(path), text, BigInt(PATH_MAX)), "readlink", path);
+  return textAt(text, 0);
+}
+
+/**
+ * realpath(3): the absolute path without symbolic links, `.` and `..`.
+ *
+ * @param path a path that exists.
+ * @returns the canonical path.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { realpath } from "@denomount/mount/linux";
+ *
+ * console.log(realpath("/proc/self/root")); // "/"
+ * ```
+ */
+export function realpath(path: string): string {
+  const resolved = new Uint8Array(PATH_MAX);
+  if (libc().realpath(cString(path), resolved) === null) {
+    throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
+  }
+  return textAt(resolved, 0);
+}
+
+/**
+ * mkdir(2): makes a directory.
+ *
+ * @param path the directory.
+ * @param mode its permission bits, such as 0o700, less the umask.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { mkdir, mkdtemp, rmdir } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * mkdir(`${parent}/child`, 0o700);
+ * rmdir(`${parent}/child`);
+ * rmdir(parent);
+ * ```
+ */
+export function mkdir(path: string, mode: number): void {
+  check(libc().mkdir(cString(path), mode), "mkdir", path);
+}
+
+/**
+ * mkdtemp(3): makes a new directory, with a name that nobody can guess, for this user alone.
+ *
+ * @param prefix the path that its name begins with.
+ * @returns the directory's path.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ */
+export function mkdtemp(prefix: string): string {
+  const template = cString(`${prefix}XXXXXX`);
+  if (libc().mkdtemp(template) === null) {
+    throw new SyscallError({ syscall: "mkdtemp", errno: lastErrno(), path: `${prefix}XXXXXX` });
+  }
+  return textAt(template, 0);
+}
+
+/**
+ * rmdir(2): removes an empty directory, and nothing else.
+ *
+ * @param path the directory.
+ * @throws {SyscallError} ENOTEMPTY where something is in it, EBUSY where something is mounted on it.
+ *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ */
+export function rmdir(path: string): void {
+  check(libc().rmdir(cString(path)), "rmdir", path);
+}
+
+/**
+ * flock(2): takes or gives up a lock on an open file, which ends with the process at the latest.
+ *
+ * @param fd an open descriptor.
+ * @param operation `LOCK_EX`, with `LOCK_NB` not to wait.
+ * @throws {SyscallError} EAGAIN where somebody else holds the lock.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { flock, LOCK_EX, LOCK_NB, mkdtemp, O_RDONLY, open, rmdir } from "@denomount/mount/linux";
+ *
+ * const path = mkdtemp("/tmp/example-");
+ * {
+ *   using directory = open(path, O_RDONLY);
+ *   flock(directory.fd, LOCK_EX | LOCK_NB);
+ * }
+ * rmdir(path);
+ * ```
+ */
+export function flock(fd: number, operation: number): void {
+  check(libc().flock(fd, operation), "flock");
+}
+
+/**
+ * ioctl(2) with a number as its argument.
+ *
+ * @param fd an open descriptor.
+ * @param request the operation.
+ * @param argument its argument.
+ * @param path the device, for an error's sentence.
+ * @returns what the call returns.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { ioctl, LOOP_CTL_GET_FREE, O_RDWR, open } from "@denomount/mount/linux";
+ *
+ * using control = open("/dev/loop-control", O_RDWR);
+ * console.log("free:", ioctl(control.fd, LOOP_CTL_GET_FREE, 0));
+ * ```
+ */
+export function ioctl(fd: number, request: number, argument: number, path?: string): number {
+  return check(libc().ioctl(fd, BigInt(request), BigInt(argument)), "ioctl", path);
+}
+
+/**
+ * ioctl(2) with a struct as its argument.
+ *
+ * @param fd an open descriptor.
+ * @param request the operation.
+ * @param argument the struct's bytes, read and written by the kernel.
+ * @param path the device, for an error's sentence.
+ * @returns what the call returns.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { ioctlStruct, O_RDONLY, open } from "@denomount/mount/linux";
+ *
+ * using file = open("/etc/hostname", O_RDONLY);
+ * const available = new Int32Array(1);
+ * ioctlStruct(file.fd, 0x541b, new Uint8Array(available.buffer)); // FIONREAD
+ * ```
+ */
+export function ioctlStruct(
+  fd: number,
+  request: number,
+  argument: Uint8Array<ArrayBuffer>,
+  path?: string,
+): number {
+  return check(libc().ioctl_buffer(fd, BigInt(request), argument), "ioctl", path);
+}

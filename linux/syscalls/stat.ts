@@ -1,0 +1,199 @@
+/**
+ * The system calls that tell what a path and a mount are, one to one.
+ *
+ * @module
+ */
+
+import { check, isErrno } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { cString, struct, textAt } from "../../ffi/memory.ts";
+
+const SYS_statmount = 457n; // asm-generic/unistd.h
+
+/** What {@linkcode statx} tells, of struct statx in linux/stat.h. */
+export interface Statx {
+  /** Which of the fields that were asked for hold something (`STATX_…`). */
+  mask: number;
+  /** `STATX_ATTR_…` that are set. */
+  attributes: number;
+  /** The attributes that this file system tells about. */
+  attributesMask: number;
+  /** Type and permission bits. */
+  mode: number;
+  /** Major number of the device that the file is on. */
+  devMajor: number;
+  /** Minor number of the device that the file is on. */
+  devMinor: number;
+  /** For a device file: its own major number. */
+  rdevMajor: number;
+  /** For a device file: its own minor number. */
+  rdevMinor: number;
+  /** The mount's id: that of mountinfo for `STATX_MNT_ID`, the unique one for `STATX_MNT_ID_UNIQUE`. */
+  mountId: bigint;
+}
+
+/**
+ * statx(2): what a path is, and which mount it is on.
+ *
+ * @param dirfd where a relative path starts.
+ * @param path the path; "" with `AT_EMPTY_PATH`.
+ * @param flags `AT_…` flags. With `AT_STATX_DONT_SYNC` it never waits for a server.
+ * @param mask `STATX_…`: what is asked for.
+ * @returns the fields.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { AT_FDCWD, AT_STATX_DONT_SYNC, STATX_ATTR_MOUNT_ROOT, statx } from "@denomount/mount/linux";
+ *
+ * const { attributes } = statx(AT_FDCWD, "/proc", AT_STATX_DONT_SYNC, 0);
+ * if (!(attributes & STATX_ATTR_MOUNT_ROOT)) throw new Error("/proc is no mountpoint");
+ * ```
+ */
+export function statx(dirfd: number, path: string, flags: number, mask: number): Statx {
+  const view = struct(256); // struct statx
+  const bytes = new Uint8Array(view.buffer);
+  check(libc().statx(dirfd, cString(path), flags, mask, bytes), "statx", path || undefined);
+  return {
+    mask: view.getUint32(0, true), // stx_mask
+    attributes: Number(view.getBigUint64(8, true)), // stx_attributes
+    mode: view.getUint16(28, true), // stx_mode
+    attributesMask: Number(view.getBigUint64(56, true)), // stx_attributes_mask
+    rdevMajor: view.getUint32(128, true), // stx_rdev_major
+    rdevMinor: view.getUint32(132, true), // stx_rdev_minor
+    devMajor: view.getUint32(136, true), // stx_dev_major
+    devMinor: view.getUint32(140, true), // stx_dev_minor
+    mountId: view.getBigUint64(144, true), // stx_mnt_id
+  };
+}
+
+/**
+ * The mount flags of statfs(2).
+ *
+ * @param path a path on the mount.
+ * @returns its `ST_…` flags (linux/statfs.h).
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`. On a dead network or FUSE mount it can hang.
+ *
+ * @example
+ * ```ts
+ * import { statfsFlags } from "@denomount/mount/linux";
+ *
+ * const nosuid = (statfsFlags("/proc") & 2) !== 0; // ST_NOSUID
+ * ```
+ */
+export function statfsFlags(path: string): number {
+  const view = struct(120); // struct statfs, asm-generic/statfs.h with 64-bit words
+  check(libc().statfs(cString(path), new Uint8Array(view.buffer)), "statfs", path);
+  return Number(view.getBigInt64(80, true)); // f_flags
+}
+
+/** What {@linkcode statmount} tells, of struct statmount in linux/mount.h. */
+export interface Statmount {
+  /** Which of the fields that were asked for hold something (`STATMOUNT_…`). */
+  mask: number;
+  /** Major number of the file system's device. */
+  devMajor: number;
+  /** Minor number of the file system's device. */
+  devMinor: number;
+  /** The file system's magic number (linux/magic.h). */
+  magic: number;
+  /** The file system's `SB_…` flags. */
+  superFlags: number;
+  /** The id that mountinfo shows. */
+  oldId: number;
+  /** The parent's id as mountinfo shows it. */
+  oldParentId: number;
+  /** `MOUNT_ATTR_…` of the mount. */
+  attributes: number;
+  /** `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, joined. */
+  propagation: number;
+  /** The peer group's id, for a shared mount. */
+  peerGroup: number;
+  /** The master's peer group, for a slave. */
+  master: number;
+  /** The nearest dominating peer group under the same root, for a slave. */
+  propagateFrom: number;
+  /** The file system's type. */
+  fsType: string;
+  /** The subtype, such as "sshfs" of "fuse.sshfs"; "" where there is none. */
+  fsSubtype: string;
+  /** The directory of the file system that is mounted. */
+  root: string;
+  /** The mountpoint, seen from this process's root. */
+  mountpoint: string;
+  /** The file system's options, comma-separated. */
+  options: string;
+  /** The source, such as a device. */
+  source: string;
+}
+
+const STRINGS = 512; // offsetof(struct statmount, str)
+let buffer = struct(4096); // kept and grown: one call at a time uses it, and nothing waits in between
+
+/**
+ * statmount(2): what a mount is, without reading the mount table.
+ *
+ * @param mountId the unique id, from {@linkcode statx} with `STATX_MNT_ID_UNIQUE`.
+ * @param mask `STATMOUNT_…`: what is asked for.
+ * @returns the fields; those not in the returned mask are 0 or "".
+ * @throws {SyscallError} ENOENT where there is no such mount in this mount namespace.
+ *
+ * Needs the permission `ffi` and Linux 6.8 (the source from 6.13).
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * const { mountId } = linux.statx(linux.AT_FDCWD, "/proc", 0, linux.STATX_MNT_ID_UNIQUE);
+ * console.log(linux.statmount(mountId, linux.STATMOUNT_FS_TYPE).fsType); // "proc"
+ * ```
+ */
+export function statmount(mountId: bigint, mask: number): Statmount {
+  const request = struct(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
+  request.setUint32(0, 24, true); // size
+  request.setBigUint64(8, mountId, true); // mnt_id
+  request.setBigUint64(16, BigInt(mask), true); // param
+  const bytes = new Uint8Array(request.buffer);
+  for (;;) {
+    try {
+      const room = new Uint8Array(buffer.buffer);
+      check(libc().statmount(SYS_statmount, bytes, room, BigInt(room.length), 0), "statmount");
+      return readStatmount(buffer);
+    } catch (error) {
+      if (!isErrno(error, "EOVERFLOW")) throw error;
+      buffer = struct(buffer.byteLength * 4);
+    }
+  }
+}
+
+function readStatmount(view: DataView<ArrayBuffer>): Statmount {
+  const mask = Number(view.getBigUint64(8, true)); // mask
+  const bytes = new Uint8Array(view.buffer);
+  const text = (bit: number, offset: number) =>
+    mask & bit ? textAt(bytes, STRINGS + view.getUint32(offset, true)) : "";
+  const number = (offset: number) => Number(view.getBigUint64(offset, true));
+  return {
+    mask,
+    devMajor: view.getUint32(16, true), // sb_dev_major
+    devMinor: view.getUint32(20, true), // sb_dev_minor
+    magic: number(24), // sb_magic
+    superFlags: view.getUint32(32, true), // sb_flags
+    oldId: view.getUint32(56, true), // mnt_id_old
+    oldParentId: view.getUint32(60, true), // mnt_parent_id_old
+    attributes: number(64), // mnt_attr
+    propagation: number(72), // mnt_propagation
+    peerGroup: number(80), // mnt_peer_group
+    master: number(88), // mnt_master
+    propagateFrom: number(96), // propagate_from
+    options: text(0x80, 4), // mnt_opts
+    fsType: text(0x20, 36), // fs_type
+    root: text(8, 104), // mnt_root
+    mountpoint: text(0x10, 108), // mnt_point
+    fsSubtype: text(0x100, 120), // fs_subtype
+    source: text(0x200, 124), // sb_source
+  };
+}
