@@ -1,0 +1,146 @@
+/**
+ * What this kernel can do, found by trying once and never by its version: a distribution's 4.18 may know what
+ * another's 5.10 does not, and a container's seccomp filter may forbid what the kernel has.
+ *
+ * @module
+ */
+
+import { isErrno } from "../ffi/errno.ts";
+import {
+  AT_FDCWD,
+  O_PATH,
+  STATMOUNT_FS_SUBTYPE,
+  STATMOUNT_MNT_OPTS,
+  STATMOUNT_SB_SOURCE,
+  STATX_MNT_ID_UNIQUE,
+} from "./constants.ts";
+import {
+  fsconfigSetFd,
+  fsconfigSetFlag,
+  fsconfigSetString,
+  fsopen,
+  mountSetattr,
+  open,
+  openat2,
+  statmount,
+  statx,
+} from "./syscalls.ts";
+
+/** What may be missing, each with the kernel that brought it. */
+export type Feature =
+  /** openat2(2), Linux 5.6. */
+  | "openat2"
+  /** open_tree(2), move_mount(2), fsopen(2) and their kin, Linux 5.2. */
+  | "mountApi"
+  /** mount_setattr(2), Linux 5.12. */
+  | "mountSetattr"
+  /** Overlay layers one by one, `lowerdir+`, Linux 6.5. */
+  | "overlayLayers"
+  /** Overlay layers as descriptors, Linux 6.13. */
+  | "overlayDescriptors"
+  /** statmount(2) with options, subtype and source, Linux 6.13. */
+  | "statmount";
+
+const probes: Record<Feature, () => boolean> = {
+  openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
+  // No descriptor is -1, so a kernel that has the call says EINVAL or EBADF whatever the user may do.
+  mountApi: () => exists(() => fsconfigSetFlag(-1, "ro")),
+  mountSetattr: () => exists(() => mountSetattr(AT_FDCWD, "/", 0, {})), // nothing to change: nothing is done
+  overlayLayers: () =>
+    overlayTakes((context) => fsconfigSetString(context, "lowerdir+", "/")) &&
+    // Before 6.5 overlay took every string unseen until the file system was made.
+    !overlayTakes((context) => fsconfigSetString(context, "denomount-probe", "1")),
+  overlayDescriptors: () =>
+    overlayTakes((context) => {
+      using root = open("/", O_PATH);
+      fsconfigSetFd(context, "lowerdir+", root.fd);
+    }),
+  statmount: () =>
+    works(() => {
+      const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
+      const { mask, mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);
+      if (!(mask & STATX_MNT_ID_UNIQUE)) throw new TypeError("no unique mount id");
+      // A bit comes back only where there is something to tell, so the source alone decides: it came last.
+      if (!(statmount(mountId, wanted).mask & STATMOUNT_SB_SOURCE)) throw new TypeError("no source");
+    }),
+};
+
+const known = new Map<Feature, boolean>();
+
+/**
+ * Whether this kernel has a feature, tried at the first question.
+ *
+ * @param feature which one.
+ * @returns true where it works here.
+ *
+ * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN; without it they count as
+ * missing, and are tried again at the next question.
+ *
+ * @example
+ * ```ts
+ * import { hasFeature } from "@denomount/mount/linux";
+ *
+ * console.log(hasFeature("statmount") ? "constant-time lookup" : "lookup reads the mount table");
+ * ```
+ */
+export function hasFeature(feature: Feature): boolean {
+  const answer = known.get(feature);
+  if (answer !== undefined) return answer;
+  try {
+    const found = probes[feature]();
+    known.set(feature, found);
+    return found;
+  } catch (error) {
+    if (isErrno(error, "EPERM", "EACCES", "ENODEV", "EMFILE", "ENFILE", "ENOMEM")) return false; // ask again later
+    throw error;
+  }
+}
+
+/**
+ * Says that features are missing, until disposed of: the older ways can then be tried on a newer kernel.
+ *
+ * @param features which ones.
+ * @returns gives them back at the end of its `using` scope.
+ *
+ * @example
+ * ```ts
+ * import { hasFeature, pretendMissing } from "@denomount/mount/linux";
+ *
+ * using _older = pretendMissing("openat2");
+ * if (hasFeature("openat2")) throw new Error("it should be missing");
+ * ```
+ */
+export function pretendMissing(...features: Feature[]): Disposable {
+  const before = features.map((feature) => [feature, known.get(feature)] as const);
+  for (const feature of features) known.set(feature, false);
+  return {
+    [Symbol.dispose]() {
+      for (const [feature, answer] of before) {
+        if (answer === undefined) known.delete(feature);
+        else known.set(feature, answer);
+      }
+    },
+  };
+}
+
+/** Whether a call is there, though it may fail: a missing one says ENOSYS, a seccomp filter ENOSYS or EPERM. */
+function exists(attempt: () => void): boolean {
+  return works(attempt, "ENOSYS", "EPERM");
+}
+
+/** Whether an attempt works; with codes, whether it fails with none of them. */
+function works(attempt: () => void, ...missing: string[]): boolean {
+  try {
+    attempt();
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EMFILE", "ENFILE", "ENOMEM")) throw error; // says nothing about the kernel
+    if (missing.length > 0) return !isErrno(error, ...missing);
+    return false;
+  }
+}
+
+function overlayTakes(set: (context: number) => void): boolean {
+  using context = fsopen("overlay");
+  return works(() => set(context.fd));
+}

@@ -1,0 +1,100 @@
+/**
+ * The error of a mount that failed, in sentences that help.
+ *
+ * @module
+ */
+
+import { errnoNumber, SyscallError } from "../ffi/errno.ts";
+import type { Mount } from "./mount_list.ts";
+
+/** A failed call together with what the kernel said about it in words. */
+export class KernelError extends Error {
+  /** "KernelError". */
+  override readonly name = "KernelError";
+
+  /**
+   * An error with the kernel's words.
+   *
+   * @param cause the call that failed.
+   * @param kernelMessages what the kernel said.
+   */
+  constructor(override readonly cause: unknown, readonly kernelMessages: string[]) {
+    super(kernelMessages.join("; "), { cause });
+  }
+}
+
+/**
+ * A mount that could not be made. Nothing of it is left.
+ *
+ * @example
+ * ```ts
+ * import { mount, MountError } from "@denomount/mount";
+ *
+ * try {
+ *   await mount({ type: "tmpfs", source: "tmpfs", options: ["bogus"] }, "/mnt");
+ * } catch (error) {
+ *   if (!(error instanceof MountError)) throw error;
+ *   console.log(error.message); // cannot mount tmpfs on /mnt: tmpfs: Unknown parameter 'bogus' (fsconfig: EINVAL)
+ * }
+ * ```
+ */
+export class MountError extends Error {
+  /** "MountError". */
+  override readonly name = "MountError";
+  /** The mount as it was given. */
+  readonly mount: Mount;
+  /** The path that it was to be mounted on. */
+  readonly target: string;
+  /** The error's name, such as "EINVAL"; "EINVAL" too for input that was refused before any system call. */
+  readonly code: string;
+  /** The error's number. */
+  readonly errno: number;
+  /** What the kernel said in words, where it said anything. */
+  readonly kernelMessages: string[];
+
+  /**
+   * An error for a mount that failed.
+   *
+   * @param mount the mount.
+   * @param target the path that it was to be mounted on.
+   * @param cause what went wrong.
+   */
+  constructor(mount: Mount, target: string, cause: unknown) {
+    const kernelMessages = cause instanceof KernelError ? cause.kernelMessages : [];
+    const root = cause instanceof KernelError ? cause.cause : cause;
+    super(`cannot mount ${what(mount)} on ${target}: ${why(mount, root, kernelMessages)}`, { cause: root });
+    this.mount = mount;
+    this.target = target;
+    this.kernelMessages = kernelMessages;
+    this.code = root instanceof SyscallError ? root.code : "EINVAL";
+    this.errno = errnoNumber(this.code);
+  }
+}
+
+function what({ type, source }: Mount): string {
+  const named = type === "bind" || type === "" || type === "none" ? source : `${type} ${source}`;
+  return type === source || source === "" ? type || "nothing" : named;
+}
+
+function why(mount: Mount, cause: unknown, messages: readonly string[]): string {
+  if (!(cause instanceof SyscallError)) return cause instanceof Error ? cause.message : String(cause);
+  const call = `(${cause.syscall}: ${cause.code})`;
+  if (messages.length > 0) return `${messages.join("; ")} ${call}`;
+  const hint = hints[cause.code]?.(mount, cause);
+  return hint === undefined ? cause.message : `${hint} ${call}`;
+}
+
+// What an errno means when mounting, where the kernel's own word for it leads astray.
+const hints: Record<string, (mount: Mount, cause: SyscallError) => string | undefined> = {
+  EPERM: () => "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
+  ENODEV: ({ type }, { syscall }) =>
+    syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
+  ENOTBLK: ({ source }) => `${source} is not a block device; for an image file add the option "loop"`,
+  ENOENT: (_, { path }) => path === undefined ? undefined : `${path.replace(/^source=/, "")} does not exist`,
+  ENOTDIR: (_, { path, syscall }) =>
+    syscall === "move_mount" || path === undefined
+      ? "a directory can't be mounted on a file, nor a file on a directory"
+      : `${path} is not a directory`,
+  ELOOP: (_, { path }) =>
+    path && `${path} has too many symbolic links, or is an overlay or FUSE mount too deep`,
+};

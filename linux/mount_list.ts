@@ -1,0 +1,126 @@
+/**
+ * The mount as data, in containerd's shape, and what can be done to a list of them without a system call. None of
+ * these functions changes what it is given.
+ *
+ * @module
+ */
+
+import { escapeLayer } from "./overlay_options.ts";
+
+/** One mount: a system call written down. containerd's JSON loads into it. */
+export interface Mount {
+  /** The file system's type, "bind", or `fuse.X`/`fuse3.X` for a FUSE helper. */
+  type: string;
+  /** The device, directory or name that is mounted. */
+  source: string;
+  /** Where, below the target of the call; the target itself if left out. */
+  target?: string;
+  /** fstab-style options, one to an entry. */
+  options?: readonly string[];
+}
+
+/**
+ * Whether a mount can't be written to.
+ *
+ * @param mount the mount.
+ * @returns true where its last word is `ro` or `rro`, or where it is an overlay without an upper directory.
+ *
+ * @example
+ * ```ts
+ * import { isReadonly } from "@denomount/mount";
+ *
+ * if (!isReadonly({ type: "bind", source: "/usr", options: ["rbind", "ro"] })) throw new Error("it is");
+ * ```
+ */
+export function isReadonly(mount: Mount): boolean {
+  const options = mount.options ?? [];
+  const last = options.findLast((option) => option === "ro" || option === "rro" || option === "rw");
+  if (last !== undefined && last !== "rw") return true;
+  return mount.type === "overlay" && !options.some((option) => option.startsWith("upperdir="));
+}
+
+/**
+ * The same mounts, read-only: an overlay's upper directory becomes its topmost lower one, everything else gets `ro`.
+ *
+ * @param mounts the mounts; they are not changed.
+ * @returns new mounts.
+ *
+ * @example
+ * ```ts
+ * import { readonlyMounts } from "@denomount/mount";
+ *
+ * const [overlay] = readonlyMounts([
+ *   { type: "overlay", source: "overlay", options: ["lowerdir=/l", "upperdir=/u", "workdir=/w"] },
+ * ]);
+ * console.log(overlay?.options); // [ "lowerdir=/u:/l" ]
+ * ```
+ */
+export function readonlyMounts(mounts: readonly Mount[]): Mount[] {
+  return mounts.map((mount) => {
+    const options = mount.options ?? [];
+    if (mount.type === "overlay") return { ...mount, options: readonlyOverlay(options) };
+    return { ...mount, options: [...options.filter((option) => option !== "ro" && option !== "rw"), "ro"] };
+  });
+}
+
+function readonlyOverlay(options: readonly string[]): string[] {
+  const upper = options.findLast((option) => option.startsWith("upperdir="))?.slice("upperdir=".length);
+  const writable = ["upperdir=", "workdir="];
+  // `volatile` is about the upper directory and refused by the kernel without one.
+  const rest = options.filter((option) =>
+    option !== "volatile" && !writable.some((key) => option.startsWith(key))
+  );
+  if (upper === undefined) return rest;
+  // In upperdir a colon is a colon, among the lower directories it parts two of them.
+  const layer = escapeLayer(upper.replace(/\\(.)/g, "$1"));
+  const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
+  return rest.map((option, index) => {
+    if (index !== first) return option;
+    return option.startsWith("lowerdir=") ? `lowerdir=${layer}:${option.slice("lowerdir=".length)}` : option;
+  }).flatMap((option, index) =>
+    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${upper}`, option] : [option]
+  );
+}
+
+/**
+ * The same mounts without overlay's `volatile` option.
+ *
+ * @param mounts the mounts; they are not changed.
+ * @returns new mounts.
+ *
+ * @example
+ * ```ts
+ * import { removeVolatileOption } from "@denomount/mount";
+ *
+ * removeVolatileOption([{ type: "overlay", source: "overlay", options: ["lowerdir=/l", "volatile"] }]);
+ * ```
+ */
+export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
+  return mounts.map((mount) =>
+    mount.type === "overlay" ? without(mount, (option) => option === "volatile") : { ...mount }
+  );
+}
+
+/**
+ * The same mounts without `uidmap=` and `gidmap=`.
+ *
+ * @param mounts the mounts; they are not changed.
+ * @returns new mounts.
+ *
+ * @example
+ * ```ts
+ * import { removeIdMapOption } from "@denomount/mount";
+ *
+ * removeIdMapOption([{ type: "bind", source: "/srv", options: ["bind", "uidmap=0:100000:65536"] }]);
+ * ```
+ */
+export function removeIdMapOption(mounts: readonly Mount[]): Mount[] {
+  return mounts.map((mount) =>
+    without(mount, (option) => option.startsWith("uidmap=") || option.startsWith("gidmap="))
+  );
+}
+
+function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
+  if (mount.options === undefined) return { ...mount };
+  return { ...mount, options: mount.options.filter((option) => !unwanted(option)) };
+}

@@ -1,0 +1,228 @@
+/**
+ * fstab-style options, read once into a value that says what to do.
+ *
+ * @module
+ */
+
+import {
+  MOUNT_ATTR__ATIME,
+  MOUNT_ATTR_NOATIME,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NODIRATIME,
+  MOUNT_ATTR_NOEXEC,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_NOSYMFOLLOW,
+  MOUNT_ATTR_RDONLY,
+  MOUNT_ATTR_RELATIME,
+  MOUNT_ATTR_STRICTATIME,
+  MS_PRIVATE,
+  MS_SHARED,
+  MS_SLAVE,
+  MS_UNBINDABLE,
+} from "./constants.ts";
+
+/** Attributes to set and to clear on a mount (`MOUNT_ATTR_…`). */
+export interface AttributeChange {
+  /** To set. */
+  set: number;
+  /** To clear; the access time field is always cleared as a whole. */
+  clear: number;
+}
+
+/** A step that changes a mount's propagation. */
+export interface PropagationStep {
+  /** `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`. */
+  type: number;
+  /** The whole tree of mounts. */
+  recursive: boolean;
+}
+
+/** How to attach a loop device for a mount. */
+export interface LoopOption {
+  /** Past the page cache. */
+  direct: boolean;
+  /** Where the data begins in the backing file, in bytes. */
+  offset?: number;
+  /** How much of the backing file is used, in bytes. */
+  sizeLimit?: number;
+}
+
+/** What a list of options says. */
+export interface ParsedOptions {
+  /** A bind mount. */
+  bind: boolean;
+  /** A bind of the whole tree of mounts. */
+  recursive: boolean;
+  /** A change of an existing mount. */
+  remount: boolean;
+  /** The mount's attributes. */
+  attributes: AttributeChange;
+  /** Attributes of the mount and of all below it. */
+  recursiveAttributes: AttributeChange;
+  /** What the file system itself is told, as fsconfig(2) names it: "ro", "sync", … */
+  superFlags: string[];
+  /** Steps after the mount is in place. */
+  propagation: PropagationStep[];
+  /** The file system's own options, one to an entry. */
+  data: string[];
+  /** Present where a loop device is wanted. */
+  loop?: LoopOption;
+}
+
+type AttributeOption = readonly [set: number, clear: number];
+
+// What each name sets and clears. The same names with an r before them are recursive, as in the OCI runtime
+// specification and, for rro, in mount(8).
+const attributes = new Map<string, AttributeOption>(Object.entries({
+  ro: [MOUNT_ATTR_RDONLY, 0],
+  rw: [0, MOUNT_ATTR_RDONLY],
+  nosuid: [MOUNT_ATTR_NOSUID, 0],
+  suid: [0, MOUNT_ATTR_NOSUID],
+  nodev: [MOUNT_ATTR_NODEV, 0],
+  dev: [0, MOUNT_ATTR_NODEV],
+  noexec: [MOUNT_ATTR_NOEXEC, 0],
+  exec: [0, MOUNT_ATTR_NOEXEC],
+  nosymfollow: [MOUNT_ATTR_NOSYMFOLLOW, 0],
+  symfollow: [0, MOUNT_ATTR_NOSYMFOLLOW],
+  nodiratime: [MOUNT_ATTR_NODIRATIME, 0],
+  diratime: [0, MOUNT_ATTR_NODIRATIME],
+  noatime: [MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME],
+  strictatime: [MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME],
+  relatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
+  // Without a say of its own the kernel's default holds, which is relatime.
+  atime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
+  norelatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
+  nostrictatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
+}));
+
+// Names that vfs_parse_sb_flag() in the kernel's fs/fs_context.c knows.
+const superFlags = new Set([
+  "ro",
+  "rw",
+  "sync",
+  "async",
+  "dirsync",
+  "lazytime",
+  "nolazytime",
+  "mand",
+  "nomand",
+]);
+
+const propagations = new Map<string, number>(Object.entries({
+  shared: MS_SHARED,
+  slave: MS_SLAVE,
+  private: MS_PRIVATE,
+  unbindable: MS_UNBINDABLE,
+}));
+
+// Words for mount -a, systemd and people, which say nothing about the mount itself.
+const forOthers = new Set(["defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "silent", "loud"]);
+
+// mount(8): who lets users mount takes these away from them.
+const userMounts = new Map<string, readonly string[]>(Object.entries({
+  user: ["nosuid", "nodev", "noexec"],
+  users: ["nosuid", "nodev", "noexec"],
+  owner: ["nosuid", "nodev"],
+  group: ["nosuid", "nodev"],
+}));
+
+// Options whose value is a path, in which a comma is a comma.
+const paths = /^(lowerdir|lowerdir\+|datadir\+|upperdir|workdir)=/;
+
+/**
+ * Reads a list of fstab-style options.
+ *
+ * @param options the options; an entry with commas counts as several.
+ * @returns what they say.
+ * @throws {TypeError} for what this library can't do, or what contradicts itself.
+ */
+export function parseOptions(options: readonly string[]): ParsedOptions {
+  const parsed: ParsedOptions = {
+    bind: false,
+    recursive: false,
+    remount: false,
+    attributes: { set: 0, clear: 0 },
+    recursiveAttributes: { set: 0, clear: 0 },
+    superFlags: [],
+    propagation: [],
+    data: [],
+  };
+  const all = options.flatMap((entry) => paths.test(entry) ? [entry] : splitOptions(entry));
+  for (const option of all) readOption(option, parsed);
+  if (all.includes("loop")) takeLoopOptions(parsed);
+  else if (all.includes("direct-io")) {
+    throw new TypeError('"direct-io" says how a loop device works: add "loop"');
+  }
+  return parsed;
+}
+
+function readOption(option: string, parsed: ParsedOptions): void {
+  const recursive = option.startsWith("r") ? option.slice(1) : "";
+  const attribute = attributes.get(option);
+  const treeAttribute = attributes.get(recursive);
+  const propagation = propagations.get(option);
+  const treePropagation = propagations.get(recursive);
+
+  if (attribute) apply(parsed.attributes, attribute);
+  if (treeAttribute) apply(parsed.recursiveAttributes, treeAttribute);
+  if (superFlags.has(option)) parsed.superFlags.push(option);
+  else if (option === "rro" || option === "rrw") parsed.superFlags.push(recursive);
+  else if (option === "bind" || option === "rbind") {
+    parsed.bind = true;
+    parsed.recursive ||= option === "rbind";
+  } else if (option === "remount") parsed.remount = true;
+  else if (propagation) parsed.propagation.push({ type: propagation, recursive: false });
+  else if (treePropagation) parsed.propagation.push({ type: treePropagation, recursive: true });
+  else if (userMounts.has(option)) userMounts.get(option)?.forEach((implied) => readOption(implied, parsed));
+  else if (!attribute && !treeAttribute && !saysNothing(option)) parsed.data.push(option);
+}
+
+/** Whether an option is a word for others or a comment; the kernel never sees those. */
+function saysNothing(option: string): boolean {
+  if (option === "" || option === "loop" || forOthers.has(option)) return true;
+  if (option.startsWith("X-containerd.")) {
+    throw new TypeError(
+      `"${option}" is for a mount manager and says nothing to the kernel: activate the mount first`,
+    );
+  }
+  if (option.startsWith("loop=")) {
+    throw new TypeError(`"${option}" names a loop device: say "loop", and a free one is taken`);
+  }
+  if (option.startsWith("uidmap=") || option.startsWith("gidmap=")) {
+    throw new TypeError(`"${option}": id-mapped mounts are not supported yet`);
+  }
+  return option.startsWith("x-") || option.startsWith("X-") || option.startsWith("comment=");
+}
+
+function apply(change: AttributeChange, [set, clear]: AttributeOption): void {
+  // A later option has the last word over an earlier one.
+  change.set = (change.set & ~(clear | set)) | set;
+  change.clear = (change.clear & ~set) | clear;
+}
+
+function takeLoopOptions(parsed: ParsedOptions): void {
+  const value = (key: string) =>
+    parsed.data.findLast((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
+  parsed.loop = { direct: parsed.data.includes("direct-io") };
+  const offset = value("offset");
+  const sizeLimit = value("sizelimit");
+  if (offset !== undefined) parsed.loop.offset = parseSize("offset", offset);
+  if (sizeLimit !== undefined) parsed.loop.sizeLimit = parseSize("sizelimit", sizeLimit);
+  parsed.data = parsed.data.filter((option) => !/^(offset=|sizelimit=|direct-io$)/.test(option));
+}
+
+/** A number of bytes as losetup takes it: with K, M, G or T, with or without iB, for powers of 1024. */
+function parseSize(name: string, text: string): number {
+  const match = /^(\d+)(?:([KMGT])(?:iB)?)?$/.exec(text);
+  const size = Number(match?.[1]) * 1024 ** ("KMGT".indexOf(match?.[2] ?? "") + 1);
+  if (!match || !Number.isSafeInteger(size)) {
+    throw new TypeError(`"${name}=${text}" is not a number of bytes`);
+  }
+  return match[2] === undefined ? Number(match[1]) : size;
+}
+
+/** Splits at commas, but not inside the quotes that a security context may stand in. */
+function splitOptions(entry: string): string[] {
+  if (!entry.includes(",")) return [entry];
+  return entry.match(/(?:[^,"]|"[^"]*"?)+/g) ?? [];
+}

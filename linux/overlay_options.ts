@@ -1,0 +1,109 @@
+/**
+ * What overlay's options say: its layers by their plain paths, and the text for the kernel made from them.
+ *
+ * @module
+ */
+
+/** The layers of an overlay, and its other options. */
+export interface OverlayOptions {
+  /** Lower directories, the topmost first. */
+  lower: string[];
+  /** Data-only lower directories, which stand below the others and hold content alone. */
+  dataOnly: string[];
+  /** The upper directory, which takes what is written. */
+  upper?: string;
+  /** The work directory, on the upper one's file system. */
+  work?: string;
+  /** Everything else, such as "index=off". */
+  rest: string[];
+}
+
+/**
+ * Reads overlay's options.
+ *
+ * @param options the options, one to an entry.
+ * @returns the layers, with the kernel's escapes (`\:`, `\,`, `\\`) taken out.
+ * @throws {TypeError} where a layer has no name.
+ */
+export function parseOverlayOptions(options: readonly string[]): OverlayOptions {
+  const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
+  for (const option of options) {
+    const { key, value } = keyAndValue(option);
+    if (key === "lowerdir" && value !== undefined) readLowerdir(value, parsed);
+    else if (key === "lowerdir+" && value !== undefined) parsed.lower.push(value);
+    else if (key === "datadir+" && value !== undefined) parsed.dataOnly.push(value);
+    else if (key === "upperdir" && value !== undefined) parsed.upper = unescapeLayer(value);
+    else if (key === "workdir" && value !== undefined) parsed.work = unescapeLayer(value);
+    else parsed.rest.push(option);
+  }
+  const layers = [...parsed.lower, ...parsed.dataOnly, parsed.upper ?? "/", parsed.work ?? "/"];
+  if (layers.includes("")) throw new TypeError("an overlay's layer has no name");
+  return parsed;
+}
+
+/**
+ * The options again, with the layers' paths escaped as mount(2) reads them.
+ *
+ * @param options the layers and the rest.
+ * @returns one comma-separated text.
+ */
+export function overlayData(options: OverlayOptions): string {
+  const lower = options.lower.map(escapeLayer).join(":");
+  const data = options.dataOnly.map((layer) => `::${escapeLayer(layer)}`).join("");
+  const all = [`lowerdir=${lower}${data}`];
+  if (options.upper !== undefined) all.push(`upperdir=${escapeDirectory(options.upper)}`);
+  if (options.work !== undefined) all.push(`workdir=${escapeDirectory(options.work)}`);
+  return [...all, ...options.rest].join(",");
+}
+
+/**
+ * Parts an option into its key and its value.
+ *
+ * @param option such as "size=1m" or "volatile".
+ * @returns both; no value where there is no "=".
+ */
+export function keyAndValue(option: string): { key: string; value?: string } {
+  const at = option.indexOf("=");
+  return at < 0 ? { key: option } : { key: option.slice(0, at), value: option.slice(at + 1) };
+}
+
+/**
+ * A layer's path among others: `\`, `:` and `,` escaped.
+ *
+ * @param path the plain path.
+ * @returns the path as `lowerdir=` takes it.
+ */
+export function escapeLayer(path: string): string {
+  return path.replace(/[\\:,]/g, "\\$&");
+}
+
+/**
+ * A path alone, as `upperdir=` and `workdir=` take it: `\` and `,` escaped.
+ *
+ * @param path the plain path.
+ * @returns the escaped path.
+ */
+export function escapeDirectory(path: string): string {
+  return path.replace(/[\\,]/g, "\\$&");
+}
+
+function unescapeLayer(text: string): string {
+  return text.replace(/\\(.)/gs, "$1");
+}
+
+/** `a:b` are two layers, and everything after `::` is data-only. A new `lowerdir=` replaces what was before. */
+function readLowerdir(value: string, into: OverlayOptions): void {
+  const layers = value.match(/(?:[^:\\]|\\[\s\S]?)+|:+/g) ?? [];
+  into.lower = [];
+  into.dataOnly = [];
+  let list = into.lower;
+  let expected = true; // a layer stands here
+  for (const part of layers) {
+    if (part.startsWith(":")) {
+      if (expected || part.length > 2) throw new TypeError("an overlay's layer has no name");
+      if (part === "::") list = into.dataOnly;
+    } else list.push(unescapeLayer(part));
+    expected = part.startsWith(":");
+  }
+  if (expected) throw new TypeError("an overlay's layer has no name");
+}
