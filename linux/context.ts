@@ -1,0 +1,104 @@
+/**
+ * A file system context of fsopen(2) or fspick(2), whose failures carry the kernel's own sentences.
+ *
+ * @module
+ */
+
+import { SyscallError } from "../ffi/errno.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "./constants.ts";
+import { KernelError } from "./mount_error.ts";
+import { keyAndValue } from "./overlay_options.ts";
+import {
+  fsconfigCreate,
+  fsconfigOffThread,
+  fsconfigReconfigure,
+  fsconfigSetFlag,
+  fsconfigSetString,
+  readKernelMessages,
+} from "./syscalls.ts";
+
+/** The longest string that fsconfig(2) takes, in bytes. */
+export const LONGEST_STRING = 255;
+
+/**
+ * Does something with a context; a call that fails throws with what the kernel said about it.
+ *
+ * @param context the context.
+ * @param step what to do.
+ * @returns what the step returns.
+ * @throws {KernelError} a call's error with the kernel's sentences.
+ */
+export function withMessages<T>(context: OwnedFd, step: () => T): T {
+  try {
+    return step();
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new KernelError(error, readKernelMessages(context.fd));
+  }
+}
+
+/**
+ * Sets options one by one.
+ *
+ * @param context the context.
+ * @param options such as "size=1m" or "ro".
+ */
+export function setOptions(context: OwnedFd, options: readonly string[]): void {
+  for (const option of options) {
+    const { key, value } = keyAndValue(option);
+    // Quotes are for the comma-separated form; a context takes the value as it is.
+    if (value === undefined) withMessages(context, () => fsconfigSetFlag(context.fd, key));
+    else withMessages(context, () => fsconfigSetString(context.fd, key, value.replace(/^"(.*)"$/s, "$1")));
+  }
+}
+
+/**
+ * Makes or changes the file system, off this thread where it may wait on a disk.
+ *
+ * The errno of a failure there is lost and the context is dead, so the caller's whole attempt is made once more on
+ * this thread: for what fails, that is quick, because the disk was read already.
+ *
+ * @param prepare opens and configures the context.
+ * @param command makes it or changes it.
+ * @param waits whether it may wait on a disk or server.
+ * @returns the context, done.
+ */
+export async function execute(
+  prepare: () => OwnedFd,
+  command: "create" | "reconfigure",
+  waits: boolean,
+): Promise<OwnedFd> {
+  if (waits) {
+    const context = prepare();
+    const number = command === "create" ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
+    if (await fsconfigOffThread(context.fd, number)) return context;
+    context.close();
+  }
+  const context = prepare();
+  try {
+    const run = command === "create" ? fsconfigCreate : fsconfigReconfigure;
+    withMessages(context, () => run(context.fd));
+    return context;
+  } catch (error) {
+    context.close();
+    throw error;
+  }
+}
+
+/**
+ * Opens a context and configures it; if that fails, the context is closed.
+ *
+ * @param opened the context.
+ * @param configure sets its options.
+ * @returns the context.
+ */
+export function configured(opened: OwnedFd, configure: (context: OwnedFd) => void): OwnedFd {
+  try {
+    configure(opened);
+    return opened;
+  } catch (error) {
+    opened.close();
+    throw error;
+  }
+}

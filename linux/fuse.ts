@@ -1,0 +1,100 @@
+/**
+ * FUSE mounts, through the helpers that every distribution has for them.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
+import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
+import { pause } from "./pause.ts";
+import { statx, umount2 } from "./syscalls.ts";
+import { pathOf } from "./target.ts";
+
+/** What mounts a FUSE file system. */
+export interface FusePlan {
+  /** "mount.fuse" or "mount.fuse3". */
+  helper: string;
+  /** The file system's program, such as "fuse-overlayfs". */
+  type: string;
+  /** The source, as the program understands it. */
+  source: string;
+  /** The options, as the program understands them. */
+  options: readonly string[];
+}
+
+const packages: Record<string, string> = { "mount.fuse": "fuse3 or fuse", "mount.fuse3": "fuse3" };
+const APPEARS = 2000; // ms in which a helper that has ended well must have a mount to show
+
+/**
+ * Reads a `fuse.X` or `fuse3.X` mount.
+ *
+ * @param type the mount's type.
+ * @param source its source.
+ * @param options its options as they were given.
+ * @returns the plan.
+ */
+export function fusePlan(type: string, source: string, options: readonly string[]): FusePlan {
+  const dot = type.indexOf(".");
+  return { helper: `mount.${type.slice(0, dot)}`, type: type.slice(dot + 1), source, options };
+}
+
+/**
+ * Mounts a FUSE file system. The kernel's table says whether it worked, not the exit status alone: in a process that
+ * ignores SIGCHLD or that reaps every child, nobody knows it.
+ *
+ * @param plan what to mount.
+ * @param place the mountpoint.
+ */
+export async function mountFuse({ helper, type, source, options }: FusePlan, place: OwnedFd): Promise<void> {
+  const program = findProgram(helper);
+  if (program === undefined) {
+    throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
+  }
+  const target = pathOf(place);
+  const before = mountIdAt(place);
+  const args = [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
+  const result = await runHelper(program, args);
+  if (result.code === 0 || result.code === undefined) {
+    const deadline = Date.now() + (result.code === 0 ? APPEARS : APPEARS / 4);
+    while (mountId(target) === before && Date.now() < deadline) await pause(10);
+  }
+  const appeared = mountId(target) !== before;
+  if (appeared && (result.code ?? 0) === 0) return;
+  if (appeared) umount2(target, MNT_DETACH); // it failed after it had mounted
+  throw new Error(failure(helper, result));
+}
+
+function failure(helper: string, { code, said }: HelperResult): string {
+  const ended = code === undefined
+    ? "ended, its exit status was taken by another, and nothing is mounted"
+    : code === 0
+    ? "ended without an error, but nothing is mounted"
+    : `failed with exit status ${code}`;
+  return `${helper} ${ended}${said && `: ${said}`}`;
+}
+
+function mountIdAt(place: OwnedFd): bigint {
+  return statx(place.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID).mountId;
+}
+
+function mountId(path: string): bigint {
+  return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_MNT_ID).mountId;
+}
+
+/**
+ * Has fusermount3 or fusermount take a FUSE mount off, so that its own records and rights count.
+ *
+ * @param target the mountpoint.
+ * @param lazy with `-z`, as MNT_DETACH.
+ * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
+ */
+export async function unmountFuse(target: string, lazy: boolean): Promise<boolean> {
+  for (const name of ["fusermount3", "fusermount"]) {
+    const program = findProgram(name);
+    if (program === undefined || !mayRun(program)) continue;
+    const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target]);
+    if (code === 0) return true;
+  }
+  return false;
+}

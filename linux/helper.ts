@@ -1,0 +1,110 @@
+/**
+ * Programs that help: found where nobody can plant one, run under any SIGCHLD.
+ *
+ * @module
+ */
+
+import { isErrno } from "../ffi/errno.ts";
+import { join } from "./path.ts";
+import { pause } from "./pause.ts";
+import { realpath } from "./syscalls.ts";
+
+const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
+/** How a helper ended. */
+export interface HelperResult {
+  /** Its exit status; undefined where somebody else reaped it, or SIGCHLD is ignored, so that nobody knows. */
+  code?: number;
+  /** What it wrote to standard error, and where that is empty to standard output. */
+  said: string;
+}
+
+/**
+ * The directories of PATH that a program may be run from: an empty or relative entry stands for whatever directory
+ * the process is in, and so does an absolute one that names the working directory.
+ *
+ * @returns absolute directories. Without the permission to read PATH, the system's own.
+ */
+export function safePath(): string[] {
+  const granted = Deno.permissions.querySync({ name: "env", variable: "PATH" }).state === "granted";
+  const path = granted ? Deno.env.get("PATH") : undefined;
+  const entries = path === undefined ? systemDirectories : path.split(":");
+  const here = canonical(".");
+  return entries.filter((entry) =>
+    entry.startsWith("/") && (systemDirectories.includes(entry) || canonical(entry) !== here)
+  );
+}
+
+function canonical(path: string): string | undefined {
+  try {
+    return realpath(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP")) return undefined;
+    throw error;
+  }
+}
+
+/**
+ * Finds a program on the safe part of PATH.
+ *
+ * @param name the program's name.
+ * @returns its absolute path; undefined where there is none.
+ */
+export function findProgram(name: string): string | undefined {
+  return safePath().map((directory) => join(directory, name)).find((path) => canonical(path) !== undefined);
+}
+
+/**
+ * Whether this process may run a program.
+ *
+ * @param program its absolute path.
+ * @returns true where the permission is granted already; nothing prompts.
+ */
+export function mayRun(program: string): boolean {
+  return Deno.permissions.querySync({ name: "run", command: program }).state === "granted";
+}
+
+/**
+ * Runs a program to its end.
+ *
+ * @param program its absolute path.
+ * @param args its arguments.
+ * @returns how it ended.
+ * @throws {Deno.errors.NotCapable} without the permission `run` for it.
+ */
+export async function runHelper(program: string, args: readonly string[]): Promise<HelperResult> {
+  const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts others by name
+  const child = new Deno.Command(program, {
+    args: [...args],
+    env,
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  })
+    .spawn();
+  const streams = [read(child.stderr), read(child.stdout)];
+  const code = await child.status.then(({ code }) => code, unknownStatus);
+  // A server that the helper left running may hold the pipes for as long as it lives.
+  await Promise.race([Promise.all(streams.map((stream) => stream.done)), pause(50)]);
+  await Promise.all(streams.map((stream) => stream.end()));
+  const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
+  return { ...(code === undefined ? {} : { code }), said: error || output };
+}
+
+/** Deno has no class and no code for ECHILD, only its sentence. */
+function unknownStatus(error: unknown): undefined {
+  if (error instanceof Error && error.message.includes("(os error 10)")) return undefined;
+  throw error;
+}
+
+function read(stream: ReadableStream<Uint8Array>) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let text = "";
+  const done = (async () => {
+    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+      if (text.length < 65536) text += decoder.decode(chunk.value, { stream: true });
+    }
+  })();
+  return { done, text: () => text, end: () => reader.cancel() };
+}

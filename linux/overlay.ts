@@ -1,0 +1,163 @@
+/**
+ * Overlays of any number of layers: handed to the kernel one by one, or on older kernels in one page of text made
+ * short.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import { cString } from "../ffi/memory.ts";
+import { onPrivateThread } from "../ffi/thread.ts";
+import { O_PATH } from "./constants.ts";
+import { configured, execute, LONGEST_STRING, setOptions, withMessages } from "./context.ts";
+import { hasFeature } from "./features.ts";
+import { LONGEST_DATA } from "./filesystem.ts";
+import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
+import type { ParsedOptions } from "./options.ts";
+import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
+import { join } from "./path.ts";
+import { fsconfigSetFd, fsconfigSetString, fsmount, fsopen, mount, open } from "./syscalls.ts";
+import { attach, throughProc } from "./target.ts";
+
+/** What makes an overlay. */
+export interface OverlayPlan {
+  /** The name that the mount table shows. */
+  source: string;
+  /** How. */
+  options: ParsedOptions;
+  /** The layers. */
+  layers: OverlayOptions;
+}
+
+/**
+ * Reads what an overlay is made of.
+ *
+ * @param source the name that the mount table shows.
+ * @param options the parsed options.
+ * @returns the plan.
+ * @throws {TypeError} for layers without a name, an upper directory without a work directory, no layer at all.
+ */
+export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan {
+  const layers = parseOverlayOptions(options.data);
+  if (layers.lower.length === 0) throw new TypeError('an overlay needs at least one layer in "lowerdir="');
+  if (layers.upper !== undefined && layers.work === undefined) {
+    throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');
+  }
+  return { source, options, layers };
+}
+
+/**
+ * Mounts an overlay.
+ *
+ * @param plan what it is made of.
+ * @param place the mountpoint.
+ */
+export async function mountOverlay(plan: OverlayPlan, place: OwnedFd): Promise<void> {
+  if (hasFeature("mountApi") && hasFeature("overlayLayers")) await mountLayerByLayer(plan, place);
+  else await mountInOnePage(plan, place);
+}
+
+async function mountLayerByLayer({ source, options, layers }: OverlayPlan, place: OwnedFd): Promise<void> {
+  using descriptors = new DisposableStack();
+  const prepare = () =>
+    configured(fsopen("overlay"), (context) => {
+      const set = (key: string, path: string) => setLayer(context, key, path, descriptors);
+      withMessages(context, () => fsconfigSetString(context.fd, "source", source || "overlay"));
+      for (const layer of layers.lower) set("lowerdir+", layer);
+      for (const layer of layers.dataOnly) set("datadir+", layer);
+      if (layers.upper !== undefined) set("upperdir", layers.upper);
+      if (layers.work !== undefined) set("workdir", layers.work);
+      setOptions(context, layers.rest);
+      setOptions(context, options.superFlags);
+    });
+  using context = await execute(prepare, "create", false);
+  using made = fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set);
+  attach(made, place);
+}
+
+/** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */
+function setLayer(context: OwnedFd, key: string, path: string, descriptors: DisposableStack): void {
+  // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
+  const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
+  if (new TextEncoder().encode(text).length <= LONGEST_STRING) {
+    return withMessages(context, () => fsconfigSetString(context.fd, key, text));
+  }
+  const directory = descriptors.use(open(path, O_PATH));
+  withMessages(context, () => {
+    if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
+    else fsconfigSetString(context.fd, key, throughProc(directory)); // 6.5 to 6.12
+  });
+}
+
+/**
+ * Before 6.5: mount(2), whose text ends after a page. Where the plain paths are too long they are shortened to their
+ * common directory; where that does not do, to descriptors. Both are relative to a working directory, which is that
+ * of a private thread: the process's own never moves.
+ */
+async function mountInOnePage({ source, options, layers }: OverlayPlan, place: OwnedFd): Promise<void> {
+  const flags = superFlagsToFlags(options.superFlags, attributesToFlags(options.attributes));
+  const target = throughProc(place);
+  const name = source || "overlay";
+  const plain = overlayData(layers);
+  if (fits(plain)) return mount(name, target, "overlay", flags, plain);
+
+  using descriptors = new DisposableStack();
+  const { directory, data } = shortened(layers, descriptors);
+  await onPrivateThread([
+    { name: "chdir", args: [cString(directory)], path: directory },
+    {
+      name: "mount",
+      args: [cString(name), cString(target), cString("overlay"), BigInt(flags), cString(data)],
+      path: name,
+    },
+  ]);
+}
+
+function shortened(
+  layers: OverlayOptions,
+  descriptors: DisposableStack,
+): { directory: string; data: string } {
+  const absolute = mapLayers(layers, (path) => join(path.startsWith("/") ? "/" : Deno.cwd(), path));
+  const directory = commonDirectory(allLayers(absolute));
+  const below = overlayData(
+    mapLayers(absolute, (path) => path.slice(directory.length).replace(/^\/+/, "") || "."),
+  );
+  if (fits(below)) return { directory, data: below };
+
+  const data = overlayData(mapLayers(layers, (path) => `${descriptors.use(open(path, O_PATH)).fd}`));
+  if (fits(data)) return { directory: "/proc/self/fd", data };
+  throw new TypeError(
+    `an overlay of ${layers.lower.length} layers needs Linux 6.5: before, its options end at a page`,
+  );
+}
+
+function fits(data: string): boolean {
+  return new TextEncoder().encode(data).length <= LONGEST_DATA;
+}
+
+function allLayers({ lower, dataOnly, upper, work }: OverlayOptions): string[] {
+  return [...lower, ...dataOnly, upper, work].filter((path) => path !== undefined);
+}
+
+function mapLayers(layers: OverlayOptions, change: (path: string) => string): OverlayOptions {
+  const mapped: OverlayOptions = {
+    lower: layers.lower.map(change),
+    dataOnly: layers.dataOnly.map(change),
+    rest: layers.rest,
+  };
+  if (layers.upper !== undefined) mapped.upper = change(layers.upper);
+  if (layers.work !== undefined) mapped.work = change(layers.work);
+  return mapped;
+}
+
+/** The deepest directory that all paths are in or are. */
+function commonDirectory(paths: readonly string[]): string {
+  const [first = "/", ...others] = paths;
+  let common = first.split("/");
+  for (const path of others) {
+    const parts = path.split("/");
+    const differs = common.findIndex((part, index) => part !== parts[index]);
+    if (differs >= 0) common = common.slice(0, differs);
+  }
+  return common.join("/") || "/";
+}

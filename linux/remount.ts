@@ -1,0 +1,52 @@
+/**
+ * Changes of a mount that is there: its own attributes, and its file system's options.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import { FSPICK_EMPTY_PATH, MS_REMOUNT } from "./constants.ts";
+import { changeAttributes, remountBind } from "./bind.ts";
+import { configured, execute, setOptions } from "./context.ts";
+import { hasFeature } from "./features.ts";
+import { attributesToFlags, flagsOfMount, superFlagsToFlags } from "./flags.ts";
+import type { ParsedOptions } from "./options.ts";
+import { fspick, mountOffThread } from "./syscalls.ts";
+import { throughProc } from "./target.ts";
+
+/**
+ * Changes a mount. What the options do not name stays as it is.
+ *
+ * @param options what to change; with `bind`, the mount alone and not its file system.
+ * @param mounted the mount's root.
+ */
+export async function remount(options: ParsedOptions, mounted: OwnedFd): Promise<void> {
+  if (hasFeature("mountApi") && hasFeature("mountSetattr")) {
+    if (changesFilesystem(options)) await reconfigure(options, mounted);
+    changeAttributes(mounted, options);
+  } else if (options.bind) remountBind(mounted, options);
+  else await remountByData(options, mounted);
+}
+
+function changesFilesystem(options: ParsedOptions): boolean {
+  return !options.bind && options.superFlags.length + options.data.length > 0;
+}
+
+async function reconfigure(options: ParsedOptions, mounted: OwnedFd): Promise<void> {
+  const prepare = () =>
+    configured(fspick(mounted.fd, "", FSPICK_EMPTY_PATH), (context) => {
+      setOptions(context, options.superFlags);
+      setOptions(context, options.data);
+    });
+  using _context = await execute(prepare, "reconfigure", true); // to read-only, it waits for the disk
+}
+
+/** Before 5.12: mount(2) sets every flag at once, so those that stay are said again. */
+async function remountByData(options: ParsedOptions, mounted: OwnedFd): Promise<void> {
+  const path = throughProc(mounted);
+  const flags = superFlagsToFlags(
+    options.superFlags,
+    attributesToFlags(options.attributes, flagsOfMount(path)),
+  );
+  await mountOffThread(null, path, null, MS_REMOUNT | flags, options.data.join(","));
+}
