@@ -1,0 +1,184 @@
+/**
+ * One mount, or a list, onto a target.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import { bind } from "./bind.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MNT_DETACH, MS_REC } from "./constants.ts";
+import { hasFeature } from "./features.ts";
+import { mountFilesystem } from "./filesystem.ts";
+import { mountFuse } from "./fuse.ts";
+import { MountError } from "./mount_error.ts";
+import type { Mount } from "./mount_list.ts";
+import type { PropagationStep } from "./options.ts";
+import { mountOverlay } from "./overlay.ts";
+import { join } from "./path.ts";
+import { type Plan, planAll } from "./plan.ts";
+import { remount } from "./remount.ts";
+import { mount as mountSyscall, mountSetattr, umount2 } from "./syscalls.ts";
+import { openTarget, pathOf, throughProc } from "./target.ts";
+import { unmount, type UnmountOptions } from "./unmount.ts";
+
+/**
+ * Mounts that stand together, and come off together.
+ *
+ * @example
+ * ```ts
+ * import { type MountStack, mountAll } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * {
+ *   await using root: MountStack = await mountAll([{ type: "tmpfs", source: "tmpfs" }], target);
+ *   console.log(root.mountpoints);
+ * }
+ * await Deno.remove(target);
+ * ```
+ */
+export interface MountStack extends AsyncDisposable {
+  /** The target as it was given. */
+  readonly target: string;
+  /** What was mounted on, resolved, in the order mounted. */
+  readonly mountpoints: readonly string[];
+  /**
+   * Takes everything off, in reverse order. A second call does nothing; after a failure, another call goes on where it
+   * stopped.
+   *
+   * @param options how.
+   * @throws {SyscallError} as {@linkcode unmount} does.
+   */
+  unmount(options?: UnmountOptions): Promise<void>;
+}
+
+/**
+ * Mounts one mount under a target.
+ *
+ * @param m the mount; it is not changed.
+ * @param target an existing directory, or a file to bind a file on. `m.target` is joined inside it: no symbolic link
+ * and no `..` in it leads out.
+ * @returns the handle that takes it off again.
+ * @throws {MountError} with the kernel's own sentence where it has one. Nothing is left then.
+ *
+ * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
+ *
+ * @example
+ * ```ts
+ * import { mount } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * {
+ *   await using _usr = await mount({ type: "bind", source: "/usr", options: ["rbind", "ro"] }, target);
+ * }
+ * await Deno.remove(target);
+ * ```
+ */
+export function mount(m: Mount, target: string): Promise<MountStack> {
+  return mountAll([m], target);
+}
+
+/**
+ * Mounts a list under a target: in its order, but parents before children; all of it or nothing.
+ *
+ * @param mounts the mounts, as containerd's snapshotters print them; they are not changed.
+ * @param target the directory that they go under.
+ * @returns the handle that takes all of it off again.
+ * @throws {MountError} for the one that failed. What was mounted before it is off again.
+ *
+ * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
+ *
+ * @example
+ * ```ts
+ * import { mountAll } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * {
+ *   await using root = await mountAll([
+ *     { type: "overlay", source: "overlay", options: ["lowerdir=/usr:/etc"] },
+ *     { type: "tmpfs", source: "tmpfs", target: "/share", options: ["size=1m", "nosuid"] },
+ *   ], target);
+ *   console.log(root.mountpoints);
+ * }
+ * await Deno.remove(target);
+ * ```
+ */
+export async function mountAll(mounts: readonly Mount[], target: string): Promise<MountStack> {
+  const plans = planAll(mounts, target);
+  const mountpoints: string[] = [];
+  try {
+    for (const plan of plans) mountpoints.push(...await carryOut(plan, target));
+  } catch (error) {
+    // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
+    for (const mountpoint of mountpoints.reverse()) umount2(mountpoint, MNT_DETACH);
+    throw error;
+  }
+  return new Stack(target, mountpoints);
+}
+
+/** Makes one mount; returns its mountpoint, or nothing for what only changes one. */
+async function carryOut(plan: Plan, target: string): Promise<string[]> {
+  try {
+    using place = openTarget(target, plan.inside);
+    const reopen = () => openTarget(target, plan.inside);
+    await make(plan, place, reopen);
+    const made = plan.action.kind !== "remount" && plan.action.kind !== "propagation";
+    const mountpoint = made ? [pathOf(place)] : [];
+    try {
+      changePropagation(plan.propagation, reopen);
+    } catch (error) {
+      for (const path of mountpoint) umount2(path, MNT_DETACH);
+      throw error;
+    }
+    return mountpoint;
+  } catch (error) {
+    throw new MountError(plan.mount, join(target, plan.inside), error);
+  }
+}
+
+async function make({ action }: Plan, place: OwnedFd, reopen: () => OwnedFd): Promise<void> {
+  switch (action.kind) {
+    case "bind":
+      return bind(action.plan, place, reopen);
+    case "overlay":
+      return await mountOverlay(action.plan, place);
+    case "fuse":
+      return await mountFuse(action.plan, place);
+    case "filesystem":
+      return await mountFilesystem(action.plan, place);
+    case "remount":
+      return await remount(action.options, place);
+    case "propagation":
+      return;
+  }
+}
+
+/** A step of its own: attaching under a shared mount would undo it, and mount(2) takes it with nothing else. */
+function changePropagation(steps: readonly PropagationStep[], reopen: () => OwnedFd): void {
+  for (const { type, recursive } of steps) {
+    using mounted = reopen();
+    if (hasFeature("mountSetattr")) {
+      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
+    } else mountSyscall(null, throughProc(mounted), null, type | (recursive ? MS_REC : 0), null);
+  }
+}
+
+class Stack implements MountStack {
+  readonly mountpoints: readonly string[];
+  readonly #left: string[];
+
+  constructor(readonly target: string, mountpoints: readonly string[]) {
+    this.mountpoints = Object.freeze([...mountpoints]);
+    this.#left = [...mountpoints];
+  }
+
+  async unmount(options: UnmountOptions = {}): Promise<void> {
+    for (let top = this.#left.at(-1); top !== undefined; top = this.#left.at(-1)) {
+      await unmount(top, options);
+      this.#left.pop();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.unmount();
+  }
+}

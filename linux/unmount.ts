@@ -1,0 +1,244 @@
+/**
+ * Taking mounts off again.
+ *
+ * @module
+ */
+
+import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
+import { cString } from "../ffi/memory.ts";
+import {
+  AT_FDCWD,
+  AT_NO_AUTOMOUNT,
+  AT_STATX_DONT_SYNC,
+  MNT_DETACH,
+  MNT_EXPIRE,
+  MNT_FORCE,
+  STATX_MNT_ID,
+  UMOUNT_NOFOLLOW,
+} from "./constants.ts";
+import { unmountFuse } from "./fuse.ts";
+import { lookupMount, mountRoot } from "./lookup.ts";
+import type { Mount } from "./mount_list.ts";
+import { listMounts, prefixFilter } from "./mountinfo.ts";
+import { canonicalizePath, dirname, rootPath } from "./path.ts";
+import { pause } from "./pause.ts";
+import { insideOf, parentsFirst } from "./plan.ts";
+import { type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
+
+/** How to unmount. */
+export interface UnmountOptions {
+  /** Out of the tree now, cleaned up when it is no longer used (MNT_DETACH). */
+  detach?: boolean;
+  /** Breaks off requests to a server that is gone (MNT_FORCE). */
+  force?: boolean;
+  /** Marks it at the first call (EAGAIN), takes it off at the second if it was not used since (MNT_EXPIRE). */
+  expire?: boolean;
+  /** Does not follow a symbolic link at the end of the path (UMOUNT_NOFOLLOW). */
+  noFollow?: boolean;
+  /** How long a busy mount is tried again, in milliseconds; 2500 if left out. */
+  timeout?: number;
+  /** Ends the trying. */
+  signal?: AbortSignal;
+}
+
+const AGAIN = 50; // ms between two tries of a busy mount
+const TIMEOUT = 2500; // ms
+
+/**
+ * Takes the topmost mount off a target. A path that is no mountpoint is fine; a busy one is tried again every 50 ms.
+ *
+ * @param target the mountpoint.
+ * @param options how.
+ * @throws {SyscallError} EBUSY after the timeout, ENOENT where the path does not exist, EPERM without the right, and
+ * EINVAL for a mount that a user namespace holds fast.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN; for FUSE with `run`, the FUSE helpers' rights count instead.
+ *
+ * @example
+ * ```ts
+ * import { mount, unmount } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * await mount({ type: "tmpfs", source: "tmpfs" }, target);
+ * await unmount(target);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  await takeOff(target, new Effort(options));
+}
+
+/**
+ * Takes every mount off a target that are stacked on it. `""`, a path that does not exist and one that is no mountpoint
+ * are fine.
+ *
+ * @param target the mountpoint.
+ * @param options how.
+ * @throws {SyscallError} as {@linkcode unmount} does.
+ *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @example
+ * ```ts
+ * import { mount, unmountAll } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * await mount({ type: "tmpfs", source: "tmpfs" }, target);
+ * await mount({ type: "tmpfs", source: "tmpfs" }, target);
+ * await unmountAll(target);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
+  await takeAllOff(target, new Effort(options));
+}
+
+/**
+ * Takes a list of mounts off a target: the reverse of `mountAll`, for when its handle is gone.
+ *
+ * @param mounts the list as it was mounted.
+ * @param target the directory that it is under.
+ * @param options how.
+ * @throws {SyscallError} only if the last mount of the list does not come off; the failures of others do not count.
+ *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @example
+ * ```ts
+ * import { mountAll, unmountMounts } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * const list = [{ type: "bind", source: "/usr", options: ["rbind", "ro"] }];
+ * await mountAll(list, target);
+ * await unmountMounts(list, target);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function unmountMounts(
+  mounts: readonly Mount[],
+  target: string,
+  options: UnmountOptions = {},
+): Promise<void> {
+  const effort = new Effort(options);
+  const made = parentsFirst(mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount) })))
+    .reverse();
+  for (const [index, { inside }] of made.entries()) {
+    try {
+      await takeOff(await rootPath(target, inside), effort);
+    } catch (error) {
+      if (index === 0 || !(error instanceof SyscallError)) throw error;
+    }
+  }
+}
+
+function makesMount({ type, options = [] }: Mount): boolean {
+  const bare = type === "" || type === "none";
+  return !options.includes("remount") && !(bare && !options.includes("bind") && !options.includes("rbind"));
+}
+
+/**
+ * Takes everything off at a target and below it, the deepest first.
+ *
+ * @param target a path; symbolic links are followed. It need not be a mountpoint itself.
+ * @param options how; the timeout is for all of it together.
+ * @throws {SyscallError} if the target's own mount does not come off.
+ *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @example
+ * ```ts
+ * import { mountAll, unmountRecursive } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * await mountAll([{ type: "tmpfs", source: "tmpfs" }, { type: "tmpfs", source: "tmpfs" }], target);
+ * await unmountRecursive(target);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (target === "") return;
+  const effort = new Effort(options);
+  const top = await canonicalizePath(target);
+  const mounts = await listMounts({ filter: prefixFilter(top) });
+  const mountpoints = [...new Set(mounts.map((mount) => mount.mountpoint))].sort((a, b) =>
+    b.length - a.length
+  );
+  for (const mountpoint of mountpoints) {
+    try {
+      await takeAllOff(mountpoint, effort);
+    } catch (error) {
+      if (mountpoint === top || !(error instanceof SyscallError)) throw error;
+    }
+  }
+}
+
+/** How hard to try: the flags, and one deadline for all that a call takes off. */
+class Effort {
+  readonly flags: number;
+  readonly signal: AbortSignal | undefined;
+  readonly #deadline: number;
+
+  constructor({ detach, force, expire, noFollow, timeout = TIMEOUT, signal }: UnmountOptions) {
+    if (expire && (detach || force)) throw new TypeError("expire goes with neither detach nor force");
+    if (!(timeout >= 0)) throw new TypeError(`a timeout is a number of milliseconds, not ${timeout}`);
+    this.flags = (detach ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0) | (expire ? MNT_EXPIRE : 0) |
+      (noFollow ? UMOUNT_NOFOLLOW : 0);
+    this.signal = signal;
+    this.#deadline = performance.now() + timeout;
+  }
+
+  get isOver(): boolean {
+    return performance.now() >= this.#deadline;
+  }
+}
+
+async function takeAllOff(target: string, effort: Effort): Promise<void> {
+  if (target === "") return;
+  try {
+    while (await takeOff(target, effort));
+  } catch (error) {
+    if (!isErrno(error, "ENOENT", "ENOTDIR")) throw error;
+  }
+}
+
+/** Takes one mount off; false where there was none. */
+async function takeOff(target: string, effort: Effort): Promise<boolean> {
+  cString(target); // refused here, before anything is asked
+  for (;;) {
+    effort.signal?.throwIfAborted();
+    try {
+      await umountOnce(target, effort.flags);
+      return true;
+    } catch (error) {
+      if (isErrno(error, "EINVAL")) return refuseLocked(target);
+      if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
+    }
+    await pause(AGAIN, effort.signal);
+  }
+}
+
+/** EINVAL says "no mountpoint", but also "a mount that came from a more privileged mount namespace". */
+function refuseLocked(target: string): false {
+  if (mountRoot(target) === undefined) return false;
+  throw new SyscallError({ syscall: "umount2", errno: errnoNumber("EINVAL"), path: target });
+}
+
+async function umountOnce(target: string, flags: number): Promise<void> {
+  const found = mountRoot(target);
+  if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
+    return umount2(target, flags);
+  }
+  const fuse = (await lookupMount(target)).fsType.startsWith("fuse");
+  if (fuse && await unmountFuse(target, (flags & MNT_DETACH) !== 0)) return;
+  await umount2OffThread(target, flags);
+}
+
+/**
+ * Whether the file system stays mounted at the parent directory, as with a bind within one file system: then the unmount
+ * flushes nothing and takes microseconds.
+ */
+function isInUseElsewhere(target: string, found: Statx): boolean {
+  const parent = statx(AT_FDCWD, dirname(target), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID);
+  return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
+    parent.devMinor === found.devMinor;
+}

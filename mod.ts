@@ -1,0 +1,59 @@
+/**
+ * Linux mounts for Deno: bind, overlay, tmpfs, images through loop devices, FUSE; a list of mounts as containerd's
+ * snapshotters print it goes up under a directory, all of it or nothing, and comes down again.
+ *
+ * @example
+ * ```ts
+ * import { mountAll } from "@denomount/mount";
+ *
+ * const target = await Deno.makeTempDir();
+ * {
+ *   await using root = await mountAll([
+ *     { type: "overlay", source: "overlay", options: ["lowerdir=/usr:/etc"] },
+ *     { type: "bind", source: "/etc", target: "/share", options: ["rbind", "ro"] },
+ *   ], target);
+ *   console.log(root.mountpoints);
+ * } // unmounted here
+ * await Deno.remove(target);
+ * ```
+ *
+ * @module
+ */
+
+export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
+export { OwnedFd } from "./ffi/fd.ts";
+export { isMountpoint, lookupMount } from "./linux/lookup.ts";
+export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
+export { mount, mountAll, type MountStack } from "./linux/mount.ts";
+export { MountError } from "./linux/mount_error.ts";
+export {
+  isReadonly,
+  type Mount,
+  readonlyMounts,
+  removeIdMapOption,
+  removeVolatileOption,
+} from "./linux/mount_list.ts";
+export {
+  fsTypeFilter,
+  listMounts,
+  type MountFilter,
+  type MountInfo,
+  parentsFilter,
+  parseMountInfo,
+  prefixFilter,
+  singleEntryFilter,
+} from "./linux/mountinfo.ts";
+export { canonicalizePath, rootPath } from "./linux/path.ts";
+export {
+  cleanupTempMounts,
+  setTempMountLocation,
+  withReadonlyTempMount,
+  withTempMount,
+} from "./linux/temp.ts";
+export {
+  unmount,
+  unmountAll,
+  unmountMounts,
+  type UnmountOptions,
+  unmountRecursive,
+} from "./linux/unmount.ts";
