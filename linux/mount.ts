@@ -131,7 +131,7 @@ async function carryOut(plan: Plan, target: string): Promise<string[]> {
     }
     return mountpoint;
   } catch (error) {
-    throw new MountError(plan.mount, join(target, plan.inside), error);
+    throw new MountError(plan.mount, plan.inside === "/" ? target : join(target, plan.inside), error);
   }
 }
 

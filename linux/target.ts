@@ -4,12 +4,22 @@
  * @module
  */
 
-import { isErrno } from "../ffi/errno.ts";
+import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, O_PATH, RESOLVE_IN_ROOT } from "./constants.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_STATX_DONT_SYNC,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MOVE_MOUNT_T_EMPTY_PATH,
+  O_PATH,
+  RESOLVE_IN_ROOT,
+  S_IFDIR,
+  S_IFMT,
+  STATX_TYPE,
+} from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { resolveInRoot } from "./path.ts";
-import { moveMount, open, openat2, readlink } from "./syscalls.ts";
+import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
 
 /**
  * Opens the mountpoint `inside` a target directory; no symbolic link and no `..` leads out of the target.
@@ -71,5 +81,15 @@ export function throughProc(place: OwnedFd): string {
  * @param place where to.
  */
 export function attach(mount: OwnedFd, place: OwnedFd): void {
-  moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  try {
+    moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+  } catch (error) {
+    // move_mount(2) says EINVAL for a great many things; mount(2) has a word of its own for this one.
+    if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(place)) throw error;
+    throw new SyscallError({ syscall: "move_mount", errno: errnoNumber("ENOTDIR") });
+  }
+}
+
+function isDirectory({ fd }: OwnedFd): boolean {
+  return (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFDIR;
 }

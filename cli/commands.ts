@@ -1,0 +1,130 @@
+/**
+ * What each of the command's verbs does.
+ *
+ * @module
+ */
+
+import {
+  canonicalizePath,
+  fsTypeFilter,
+  listMounts,
+  lookupMount,
+  type Mount,
+  mountAll,
+  prefixFilter,
+  unmount,
+  unmountAll,
+  unmountMounts,
+  type UnmountOptions,
+  unmountRecursive,
+} from "../mod.ts";
+import { parseMounts } from "./mounts_file.ts";
+import { mountLines, mountTable, print, visible } from "./print.ts";
+
+/** The exit status of a command that Ctrl-C ended. */
+export const INTERRUPTED = 130;
+
+/**
+ * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
+ *
+ * @param file the list's file, or "-".
+ * @param target the directory to mount under.
+ * @returns the exit status.
+ */
+export async function up(file: string, target: string): Promise<number> {
+  const mounts = await readMounts(file);
+  let interrupted = false;
+  const interrupt = () => {
+    interrupted = true;
+  };
+  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
+  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  try {
+    const stack = await mountAll(mounts, target);
+    await new Promise((resolve) => setTimeout(resolve)); // a signal that came meanwhile is delivered here
+    if (interrupted) {
+      await stack.unmount();
+      return INTERRUPTED;
+    }
+    for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
+    return 0;
+  } finally {
+    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+  }
+}
+
+/**
+ * Takes a list off again.
+ *
+ * @param file the list's file, or "-".
+ * @param target the directory that it is under.
+ * @param options how to unmount.
+ * @returns the exit status.
+ */
+export async function down(file: string, target: string, options: UnmountOptions): Promise<number> {
+  await unmountMounts(await readMounts(file), target, options);
+  return 0;
+}
+
+/** What `umount` does with each target. */
+export interface UmountFlags extends UnmountOptions {
+  /** Every mount that is stacked on it. */
+  all?: boolean;
+  /** Everything below it too. */
+  recursive?: boolean;
+  /** MNT_DETACH. */
+  lazy?: boolean;
+}
+
+/**
+ * Unmounts targets.
+ *
+ * @param targets their paths.
+ * @param flags how.
+ * @returns the exit status.
+ */
+export async function umount(targets: readonly string[], flags: UmountFlags): Promise<number> {
+  const { all, recursive, lazy, ...rest } = flags;
+  const options: UnmountOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
+  const take = recursive ? unmountRecursive : all ? unmountAll : unmount;
+  for (const target of targets) await take(target, options);
+  return 0;
+}
+
+/**
+ * Prints the mount table, or the part of it at and below a path.
+ *
+ * @param path the path.
+ * @param flags as JSON, and only some types.
+ * @returns the exit status.
+ */
+export async function ls(
+  path: string | undefined,
+  flags: { json?: boolean; type?: string[] },
+): Promise<number> {
+  const below = path === undefined ? undefined : prefixFilter(await canonicalizePath(path));
+  const typed = flags.type === undefined ? undefined : fsTypeFilter(...flags.type);
+  const mounts = await listMounts({
+    filter: (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) }),
+  });
+  print(flags.json ? JSON.stringify(mounts, null, 2) : mountTable(mounts));
+  return 0;
+}
+
+/**
+ * Prints the mount that a path is on.
+ *
+ * @param path the path.
+ * @param flags as JSON.
+ * @returns the exit status.
+ */
+export async function lookup(path: string, flags: { json?: boolean }): Promise<number> {
+  const info = await lookupMount(path);
+  print(flags.json ? JSON.stringify(info, null, 2) : mountLines(info));
+  return 0;
+}
+
+async function readMounts(file: string): Promise<Mount[]> {
+  if (file === "-") return parseMounts(await new Response(Deno.stdin.readable).text(), "standard input");
+  return parseMounts(await Deno.readTextFile(file), file);
+}

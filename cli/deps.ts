@@ -1,0 +1,11 @@
+/**
+ * The packages that the command is built on, pinned and in full: an https import of cli.ts sees no import map. The
+ * library itself uses none of them.
+ *
+ * @module
+ */
+
+// deno-lint-ignore no-import-prefix
+export { Command, CommanderError, InvalidArgumentError } from "npm:commander@14.0.2";
+// deno-lint-ignore no-import-prefix
+export { default as Table } from "npm:cli-table3@0.6.5";

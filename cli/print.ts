@@ -1,0 +1,84 @@
+/**
+ * What the command prints.
+ *
+ * @module
+ */
+
+import { type MountInfo } from "../mod.ts";
+import { Table } from "./deps.ts";
+
+/**
+ * Writes a line to standard output. A reader that has gone away (`| head`) ends the command quietly.
+ *
+ * @param line the line.
+ */
+export function print(line: string): void {
+  try {
+    const bytes = new TextEncoder().encode(line + "\n");
+    for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
+  } catch (error) {
+    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
+    throw error;
+  }
+}
+
+/**
+ * Text that is safe on a terminal: control characters as octal, the way that mountinfo writes them.
+ *
+ * @param text any text.
+ * @returns the text without control characters.
+ */
+export function visible(text: string): string {
+  // deno-lint-ignore no-control-regex
+  return text.replace(/[\x00-\x1f\x7f-\x9f]/g, (character) => {
+    return "\\" + character.charCodeAt(0).toString(8).padStart(3, "0");
+  });
+}
+
+/**
+ * The mount table for people.
+ *
+ * @param mounts its rows.
+ * @returns lines without borders, in columns.
+ */
+export function mountTable(mounts: readonly MountInfo[]): string {
+  const none = [
+    "top",
+    "top-mid",
+    "top-left",
+    "top-right",
+    "bottom",
+    "bottom-mid",
+    "bottom-left",
+    "bottom-right",
+  ];
+  const sides = ["left", "left-mid", "mid", "mid-mid", "right", "right-mid"];
+  const chars = { ...Object.fromEntries([...none, ...sides].map((name) => [name, ""])), middle: "  " };
+  const style = { head: [], border: [], "padding-left": 0, "padding-right": 0 };
+  const table = new Table({ head: ["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], chars, style });
+  for (const { mountpoint, fsType, source, options } of mounts) {
+    table.push([mountpoint, fsType, source, options].map(visible));
+  }
+  return table.toString().split("\n").map((line) => line.trimEnd()).join("\n");
+}
+
+/**
+ * One mount for people, a field to a line.
+ *
+ * @param info the mount.
+ * @returns the lines.
+ */
+export function mountLines(info: MountInfo): string {
+  const fields = Object.entries({
+    mountpoint: info.mountpoint,
+    type: info.fsType,
+    source: info.source,
+    root: info.root,
+    options: info.options,
+    "file system": info.vfsOptions,
+    propagation: info.optional || "private",
+    device: `${info.major}:${info.minor}`,
+    id: `${info.id}, below ${info.parent}`,
+  });
+  return fields.map(([name, value]) => `${name.padEnd(12)} ${visible(value)}`).join("\n");
+}

@@ -1,0 +1,109 @@
+/**
+ * What the kernel says, asked without the library under test and without the permissions that Deno wants for /proc.
+ *
+ * @module
+ */
+
+const { symbols: libc } = Deno.dlopen("libc.so.6", {
+  open: { parameters: ["buffer", "i32", "u32"], result: "i32" },
+  read: { parameters: ["i32", "buffer", "usize"], result: "isize" },
+  close: { parameters: ["i32"], result: "i32" },
+  readlink: { parameters: ["buffer", "buffer", "usize"], result: "isize" },
+  opendir: { parameters: ["buffer"], result: "pointer" },
+  readdir: { parameters: ["pointer"], result: "pointer" },
+  closedir: { parameters: ["pointer"], result: "i32" },
+});
+
+const c = (text: string) => new TextEncoder().encode(text + "\0");
+
+/** The text of a file; undefined where it does not open. */
+export function readText(path: string): string | undefined {
+  const fd = libc.open(c(path), 0o2000000, 0);
+  if (fd < 0) return undefined;
+  const chunks: number[] = [];
+  const buffer = new Uint8Array(65536);
+  for (let n = libc.read(fd, buffer, 65536n); n > 0; n = libc.read(fd, buffer, 65536n)) {
+    for (const byte of buffer.subarray(0, Number(n))) chunks.push(byte);
+  }
+  libc.close(fd);
+  return new TextDecoder().decode(Uint8Array.from(chunks));
+}
+
+/** Where a symbolic link leads; undefined where it is none. */
+export function linkText(path: string): string | undefined {
+  const buffer = new Uint8Array(4096);
+  const length = Number(libc.readlink(c(path), buffer, 4096n));
+  return length < 0 ? undefined : new TextDecoder().decode(buffer.subarray(0, length));
+}
+
+/** The names in a directory. */
+export function names(path: string): string[] {
+  const directory = libc.opendir(c(path));
+  if (directory === null) return [];
+  const found: string[] = [];
+  for (let entry = libc.readdir(directory); entry !== null; entry = libc.readdir(directory)) {
+    found.push(new Deno.UnsafePointerView(entry).getCString(19)); // d_name of struct dirent, glibc with 64-bit offsets
+  }
+  libc.closedir(directory);
+  return found.filter((name) => name !== "." && name !== "..").sort();
+}
+
+/** A row of the mount table. */
+export interface Row {
+  /** The mountpoint. */
+  mountpoint: string;
+  /** The directory of the file system. */
+  root: string;
+  /** The mount's own options. */
+  options: string[];
+  /** Propagation. */
+  optional: string;
+  /** The file system's type. */
+  fsType: string;
+  /** The source. */
+  source: string;
+  /** The file system's options. */
+  superOptions: string;
+}
+
+/** The mount table, with the kernel's octal escapes taken out. */
+export function mountTable(): Row[] {
+  const plain = (text = "") =>
+    decodeURIComponent(
+      text.replaceAll("%", "%25").replace(/\\([0-7]{3})/g, (_, octal) => {
+        return "%" + parseInt(octal, 8).toString(16).padStart(2, "0");
+      }),
+    );
+  return (readText("/proc/self/mountinfo") ?? "").trim().split("\n").map((line) => {
+    const [left = "", right = ""] = line.split(" - ");
+    const [, , , root, mountpoint, options = "", ...optional] = left.split(" ");
+    const [fsType = "", source, ...superOptions] = right.split(" ");
+    return {
+      mountpoint: plain(mountpoint),
+      root: plain(root),
+      options: options.split(","),
+      optional: optional.join(" "),
+      fsType,
+      source: plain(source),
+      superOptions: superOptions.join(" "),
+    };
+  });
+}
+
+/** The loop devices that have a backing file, as "loopN backing-file". */
+export function loopDevices(): string[] {
+  return names("/sys/block").filter((name) => name.startsWith("loop")).flatMap((name) => {
+    const file = readText(`/sys/block/${name}/loop/backing_file`);
+    return file === undefined ? [] : [`${name} ${file.trim()}`];
+  });
+}
+
+/** What this process has open, but for the runtime's own event descriptors. */
+export function openFiles(): string[] {
+  return names("/proc/self/fd").flatMap((fd) => {
+    const target = linkText(`/proc/self/fd/${fd}`);
+    return target === undefined || /^(anon_inode:\[event|anon_inode:\[pidfd|pipe:|socket:)/.test(target)
+      ? []
+      : [`${fd} ${target}`];
+  });
+}
