@@ -126,5 +126,14 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 
 async function readMounts(file: string): Promise<Mount[]> {
   if (file === "-") return parseMounts(await new Response(Deno.stdin.readable).text(), "standard input");
-  return parseMounts(await Deno.readTextFile(file), file);
+  return parseMounts(await readFile(file), file);
+}
+
+async function readFile(file: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(file);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new Error(`${file} does not exist`, { cause: error });
+    throw error;
+  }
 }

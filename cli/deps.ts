@@ -5,7 +5,5 @@
  * @module
  */
 
-// deno-lint-ignore no-import-prefix
 export { Command, CommanderError, InvalidArgumentError } from "npm:commander@14.0.2";
-// deno-lint-ignore no-import-prefix
 export { default as Table } from "npm:cli-table3@0.6.5";

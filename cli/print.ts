@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type MountInfo } from "../mod.ts";
+import type { MountInfo } from "../mod.ts";
 import { Table } from "./deps.ts";
 
 /**
