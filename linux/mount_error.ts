@@ -79,8 +79,10 @@ function what({ type, source }: Mount): string {
 function why(mount: Mount, cause: unknown, messages: readonly string[]): string {
   if (!(cause instanceof SyscallError)) return cause instanceof Error ? cause.message : String(cause);
   const call = `(${cause.syscall}: ${cause.code})`;
-  if (messages.length > 0) return `${messages.join("; ")} ${call}`;
   const hint = hints[cause.code]?.(mount, cause);
+  // The kernel's sentence comes first; only what to do about a plain file is worth saying beside it.
+  const all = cause.code === "ENOTBLK" ? [...messages, hint] : messages;
+  if (messages.length > 0) return `${all.join("; ")} ${call}`;
   return hint === undefined ? cause.message : `${hint} ${call}`;
 }
 
