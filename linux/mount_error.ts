@@ -97,6 +97,8 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     syscall === "move_mount" || path === undefined
       ? "a directory can't be mounted on a file, nor a file on a directory"
       : `${path} is not a directory`,
-  ELOOP: (_, { path }) =>
-    path && `${path} has too many symbolic links, or is an overlay or FUSE mount too deep`,
+  ELOOP: ({ type }, { path, syscall }) =>
+    type === "overlay" && syscall === "fsconfig"
+      ? "its layers overlap: one of them lies inside another, or is the upper or work directory of an overlay"
+      : path && `${path} has too many symbolic links`,
 };
