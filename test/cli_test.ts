@@ -5,13 +5,13 @@ const cli = new URL("../cli.ts", import.meta.url).pathname;
 
 async function denomount(args: string[], input = ""): Promise<{ code: number; out: string; err: string }> {
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", "--allow-ffi", "--allow-read", "--allow-env", cli, ...args],
+    args: ["run", "--quiet", "--no-prompt", "--allow-ffi", "--allow-read", "--allow-env", cli, ...args],
     stdin: "piped",
     stdout: "piped",
     stderr: "piped",
   }).spawn();
   const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // wrong use ends before it reads
+  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // wrong use ends before reading
   await writer.close().catch(() => {});
   const { code, stdout, stderr } = await child.output();
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };

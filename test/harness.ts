@@ -78,11 +78,18 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
       if (missing.length > 0) throw new Error(`missing: ${missing.join(", ")}`);
       const before = machine();
       const dir = Deno.makeTempDirSync({ prefix: "denomount-test-" });
+      let failure: unknown;
       try {
         await fn(context(t, dir));
-      } finally {
-        removeTree(dir);
+      } catch (error) {
+        failure = error;
       }
+      try {
+        removeTree(dir);
+      } catch (error) {
+        throw failure ?? error; // what went wrong first explains what is left
+      }
+      if (failure !== undefined) throw failure;
       assertEquals(machine(), before, "the test left something behind");
     },
   });
