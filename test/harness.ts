@@ -40,6 +40,7 @@ const packages: Record<string, string> = {
   "fuse-overlayfs": "fuse-overlayfs",
   bindfs: "bindfs",
   unshare: "util-linux",
+  setpriv: "util-linux",
 };
 
 const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") && Deno.uid() === 0;

@@ -187,71 +187,168 @@ kernelTest(
   },
 );
 
-kernelTest("errors read like sentences, and leave nothing mounted", {}, async (t) => {
-  t.make("root", "source");
-  Deno.writeTextFileSync(`${t.dir}/file`, "");
-  const target = `${t.dir}/root`;
-  const cases: [string, Parameters<typeof mount>, RegExp, string][] = [
-    [
-      "a wrong option",
-      [{ type: "tmpfs", source: "t", options: ["bogus"] }, target],
-      /Unknown parameter 'bogus'/,
-      "EINVAL",
-    ],
-    [
-      "a wrong overlay option",
-      [{ type: "overlay", source: "o", options: ["lowerdir=/usr:/etc", "bogus=1"] }, target],
-      /overlay: Unknown parameter 'bogus'/,
-      "EINVAL",
-    ],
-    [
-      "a missing source",
-      [{ type: "bind", source: `${t.dir}/none`, options: ["bind"] }, target],
-      /none does not exist \(open_tree: ENOENT\)/,
-      "ENOENT",
-    ],
-    [
-      "a target that is a file",
-      [{ type: "bind", source: `${t.dir}/source`, options: ["bind"] }, `${t.dir}/file`],
-      /a directory can't be mounted on a file/,
-      "ENOTDIR",
-    ],
-    [
-      "a NUL byte",
-      [{ type: "bind", source: "/a\0b", options: ["bind"] }, target],
-      /holds a NUL byte/,
-      "EINVAL",
-    ],
-    [
-      "options over a page",
-      [{ type: "tmpfs", source: "t", options: [`mpol=${"x".repeat(5000)}`] }, target],
-      /the options are 5005 bytes long/,
-      "EINVAL",
-    ],
-    [
-      "an unknown file system",
-      [{ type: "nofs", source: "x" }, target],
-      /knows no file system "nofs"/,
-      "ENODEV",
-    ],
-    [
-      "a manager's option",
-      [{ type: "tmpfs", source: "t", options: ["X-containerd.x"] }, target],
-      /manager/,
-      "EINVAL",
-    ],
-    [
-      "no block device",
-      [{ type: "ext4", source: `${t.dir}/file` }, target],
-      /add the option "loop"|not permitted/,
-      "",
-    ],
+type Refusal = [rule: string, make: (dir: string) => Parameters<typeof mount>, message: RegExp, code: string];
+
+const refusals: Refusal[] = [
+  [
+    "a wrong option is named in the kernel's words",
+    (dir) => [{ type: "tmpfs", source: "t", options: ["bogus"] }, `${dir}/root`],
+    /^cannot mount tmpfs t on .*\/root: tmpfs: Unknown parameter 'bogus' \(fsconfig: EINVAL\)$/,
+    "EINVAL",
+  ],
+  [
+    "a wrong overlay option is named in the kernel's words",
+    (dir) => [{ type: "overlay", source: "o", options: ["lowerdir=/usr:/etc", "bogus=1"] }, `${dir}/root`],
+    /: overlay: Unknown parameter 'bogus' \(fsconfig: EINVAL\)$/,
+    "EINVAL",
+  ],
+  [
+    "a missing source is said to be missing",
+    (dir) => [{ type: "bind", source: `${dir}/none`, options: ["bind"] }, `${dir}/root`],
+    /\/none does not exist \(open_tree: ENOENT\)$/,
+    "ENOENT",
+  ],
+  [
+    "a missing target is said to be missing",
+    (dir) => [{ type: "tmpfs", source: "t" }, `${dir}/none`],
+    /\/none does not exist \(open: ENOENT\)$/,
+    "ENOENT",
+  ],
+  [
+    "a target that is a file is said to be none for a directory",
+    (dir) => [{ type: "bind", source: `${dir}/source`, options: ["bind"] }, `${dir}/file`],
+    /\/file: a directory can't be mounted on a file, nor a file on a directory \(move_mount: ENOTDIR\)$/,
+    "ENOTDIR",
+  ],
+  [
+    "a path with a NUL byte is refused",
+    (dir) => [{ type: "bind", source: "/a\0b", options: ["bind"] }, `${dir}/root`],
+    /: "\/a\\u0000b" holds a NUL byte, which no path and no option can$/,
+    "EINVAL",
+  ],
+  [
+    "options over a page are refused where nothing takes them",
+    (dir) => [{ type: "tmpfs", source: "t", options: [`mpol=${"x".repeat(5000)}`] }, `${dir}/root`],
+    /: the options are 5005 bytes long, and one of them over 255: the kernel takes 4095 in all$/,
+    "EINVAL",
+  ],
+  [
+    "an unknown file system is said to be unknown",
+    (dir) => [{ type: "nofs", source: "x" }, `${dir}/root`],
+    /: this kernel knows no file system "nofs" \(fsopen: ENODEV\)$/,
+    "ENODEV",
+  ],
+  [
+    "an option for a mount manager is refused",
+    (dir) => [{ type: "tmpfs", source: "t", options: ["X-containerd.mkdir=/a"] }, `${dir}/root`],
+    /is for a mount manager/,
+    "EINVAL",
+  ],
+  [
+    "a plain file where a block device is due is told about the loop option",
+    (dir) => [{ type: "ext4", source: `${dir}/file` }, `${dir}/root`],
+    /add the option "loop"|not permitted/,
+    "",
+  ],
+  [
+    "layers that overlap are said to",
+    (
+      dir,
+    ) => [{
+      type: "overlay",
+      source: "o",
+      options: [`lowerdir=${dir}:${dir}/root`, `upperdir=${dir}/source/u`, `workdir=${dir}/source/w`],
+    }, `${dir}/root`],
+    /layers overlap|does not exist/,
+    "",
+  ],
+];
+
+for (const [rule, make, message, code] of refusals) {
+  kernelTest(`${rule}, and nothing is mounted`, {}, async (t) => {
+    t.make("root", "source");
+    Deno.writeTextFileSync(`${t.dir}/file`, "");
+    const [m, target] = make(t.dir);
+    const error = await assertRejects(() => mount(m, target), MountError);
+    assert(message.test(error.message), error.message);
+    if (code !== "") assertEquals(error.code, code, error.message);
+    assertEquals([error.mount, error.errno > 0], [m, true]);
+    assertEquals(mountTable().filter(({ mountpoint }) => mountpoint.startsWith(t.dir)), []);
+  });
+}
+
+const library = new URL("../mod.ts", import.meta.url).href;
+const features = new URL("../linux/features.ts", import.meta.url).href;
+
+async function elsewhere(command: string[], script: string, dir: string): Promise<string> {
+  Deno.writeTextFileSync(`${dir}/script.ts`, script);
+  const [program = "", ...args] = [
+    ...command,
+    Deno.execPath(),
+    "run",
+    "-A",
+    "--quiet",
+    "--no-config",
+    `${dir}/script.ts`,
+    dir,
   ];
-  for (const [name, [m, to], message, code] of cases) {
-    const error = await assertRejects(() => mount(m, to), MountError);
-    assert(message.test(error.message), `${name}: ${error.message}`);
-    if (code !== "") assertEquals(error.code, code, `${name}: ${error.message}`);
-    assertEquals(error.mount, m);
-    assertEquals(mountTable().filter(({ mountpoint }) => mountpoint.startsWith(t.dir)), [], name);
+  const { stdout, stderr, code } = await new Deno.Command(program, { args }).output();
+  assertEquals(code, 0, new TextDecoder().decode(stderr));
+  return new TextDecoder().decode(stdout).trim();
+}
+
+kernelTest("without the right to mount the error says what is needed, and nothing is mounted", {
+  root: true,
+  tools: ["setpriv"],
+  permissions: { run: true },
+}, async (t) => {
+  t.make("root");
+  const script = `import { mount } from ${JSON.stringify(library)};
+    await mount({ type: "tmpfs", source: "t" }, Deno.args[0] + "/root").catch((error) => console.log(error.code, error.message));`;
+  const said = await elsewhere(["setpriv", "--bounding-set=-sys_admin"], script, t.dir);
+  assertStringIncludes(said, "EPERM cannot mount tmpfs");
+  assertStringIncludes(said, "needs root (CAP_SYS_ADMIN)");
+  assertEquals(t.mounts(), []);
+});
+
+for (const missing of [[], ["mountSetattr"]]) {
+  kernelTest(
+    `a bind in a user namespace keeps what is locked there${missing.length > 0 ? ", the older way" : ""}`,
+    {
+      tools: ["unshare"],
+      permissions: { run: true },
+    },
+    async (t) => {
+      t.make("source", "target");
+      const options = ["nosuid", "nodev", "noexec", "noatime"];
+      await using _source = await mount({ type: "tmpfs", source: "t", options }, `${t.dir}/source`);
+      const script = `import { listMounts, mount, prefixFilter } from ${JSON.stringify(library)};
+      import { pretendMissing } from ${JSON.stringify(features)};
+      using _ = pretendMissing(...${JSON.stringify(missing)});
+      const [dir] = Deno.args;
+      await mount({ type: "bind", source: dir + "/source", options: ["bind", "ro"] }, dir + "/target");
+      const [bound] = await listMounts({ filter: prefixFilter(dir + "/target") });
+      const error = await mount({ type: "", source: "", options: ["remount", "bind", "suid"] }, dir + "/target").catch((e) => e);
+      console.log(bound.options, error.code);`;
+      const said = await elsewhere(["unshare", "-Urm", "--propagation", "private"], script, t.dir);
+      assertEquals(said, "ro,nosuid,nodev,noexec,noatime EPERM");
+    },
+  );
+}
+
+kernelTest("rro makes a whole tree read-only, ro its top alone", {}, async (t) => {
+  t.make("source", "target");
+  await using _source = await mount({ type: "tmpfs", source: "outer" }, `${t.dir}/source`);
+  t.make("source/inner");
+  await using _inner = await mount({ type: "tmpfs", source: "inner" }, `${t.dir}/source/inner`);
+  for (const [option, inner] of [["ro", "rw"], ["rro", "ro"]] as const) {
+    const stack = await mount(
+      { type: "bind", source: `${t.dir}/source`, options: ["rbind", option] },
+      `${t.dir}/target`,
+    );
+    const options = (at: string) => t.mounts().find(({ mountpoint }) => mountpoint === at)?.options[0];
+    assertEquals([options("/target"), options("/target/inner")], ["ro", inner]);
+    await unmountRecursive(`${t.dir}/target`);
+    await stack.unmount();
   }
 });
