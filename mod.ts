@@ -22,6 +22,7 @@
 
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
+export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
 export { isMountpoint, lookupMount } from "./linux/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
 export { mount, mountAll, type MountStack } from "./linux/mount.ts";
@@ -57,3 +58,4 @@ export {
   type UnmountOptions,
   unmountRecursive,
 } from "./linux/unmount.ts";
+export { createUserNamespace, userNamespaceOf } from "./linux/userns.ts";

@@ -63,6 +63,57 @@ const symbols = {
   unshare: { parameters: ["i32" /* int flags */], result: "i32" },
   setns: { parameters: ["i32", /* int fd */ "i32" /* int nstype */], result: "i32" },
 
+  dlsym: {
+    parameters: ["pointer", /* void *handle */ "buffer" /* const char *symbol */],
+    result: "pointer",
+  },
+  clone: {
+    parameters: [
+      "pointer", /* int (*fn)(void *) */
+      "pointer", /* void *stack, its upper end */
+      "i32", /* int flags */
+      "pointer", /* void *arg */
+      "buffer", /* pid_t *parent_tid, where CLONE_PIDFD puts the pidfd */
+      "pointer", /* void *tls */
+      "pointer", /* pid_t *child_tid */
+    ],
+    result: "i32",
+  },
+  waitid: {
+    parameters: [
+      "i32", /* idtype_t */
+      "i32", /* id_t */
+      "buffer", /* siginfo_t *infop */
+      "i32", /* int options */
+    ],
+    result: "i32",
+  },
+  sigfillset: { parameters: ["buffer" /* sigset_t *set */], result: "i32" },
+  pthread_sigmask: {
+    parameters: ["i32", /* int how */ "buffer", /* const sigset_t *set */ "buffer" /* sigset_t *oldset */],
+    result: "i32",
+  },
+  write: {
+    parameters: ["i32", /* int fd */ "buffer", /* const void *buf */ "usize" /* size_t count */],
+    result: "isize",
+  },
+  pidfd_send_signal: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "i32", /* int pidfd */
+      "i32", /* int sig */
+      "pointer", /* siginfo_t *info */
+      "u32", /* unsigned int flags */
+    ],
+    result: "i64",
+  },
+  pidfd_open: {
+    name: "syscall",
+    parameters: ["i64", "i32", /* pid_t pid */ "u32" /* unsigned int flags */],
+    result: "i64",
+  },
+
   mount: {
     parameters: [
       "buffer", /* const char *source */

@@ -233,6 +233,28 @@ export const CLONE_FS: number = 0x200;
 /** The mount namespace. */
 export const CLONE_NEWNS: number = 0x20000;
 
+/** The child shares the memory of its parent. */
+export const CLONE_VM: number = 0x100;
+/** A pidfd of the child is made with it. */
+export const CLONE_PIDFD: number = 0x1000;
+/** The child gets a thread control block of its own. */
+export const CLONE_SETTLS: number = 0x80000;
+/** The user namespace. */
+export const CLONE_NEWUSER: number = 0x10000000;
+
+// linux/wait.h, signal.h and linux/pidfd.h
+
+/** waitid(2) waits for the process of a pidfd. */
+export const P_PIDFD: number = 3;
+/** waitid(2) waits for a process to end. */
+export const WEXITED: number = 4;
+/** Wait for children that send no SIGCHLD too. */
+export const __WALL: number = 0x40000000;
+/** The signal that nothing can hold off. */
+export const SIGKILL: number = 9;
+/** The user namespace of a pidfd's process, as a descriptor: _IO(0xFF, 9), Linux 6.11. */
+export const PIDFD_GET_USER_NAMESPACE: number = 0xff09;
+
 // sys/file.h
 
 /** One holder alone. */

@@ -6,9 +6,11 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
+import { OwnedFd } from "../ffi/fd.ts";
 import {
   AT_FDCWD,
   O_PATH,
+  PIDFD_GET_USER_NAMESPACE,
   STATMOUNT_FS_SUBTYPE,
   STATMOUNT_MNT_OPTS,
   STATMOUNT_SB_SOURCE,
@@ -19,9 +21,11 @@ import {
   fsconfigSetFlag,
   fsconfigSetString,
   fsopen,
+  ioctl,
   mountSetattr,
   open,
   openat2,
+  pidfdOpen,
   statmount,
   statx,
 } from "./syscalls.ts";
@@ -39,7 +43,9 @@ export type Feature =
   /** Overlay layers as descriptors, Linux 6.13. */
   | "overlayDescriptors"
   /** statmount(2) with options, subtype and source, Linux 6.13. */
-  | "statmount";
+  | "statmount"
+  /** The namespaces of a pidfd's process, Linux 6.11. */
+  | "pidfdNamespaces";
 
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
@@ -62,6 +68,11 @@ const probes: Record<Feature, () => boolean> = {
       if (!(mask & STATX_MNT_ID_UNIQUE)) throw new TypeError("no unique mount id");
       // A bit comes back only where there is something to tell, so the source alone decides: it came last.
       if (!(statmount(mountId, wanted).mask & STATMOUNT_SB_SOURCE)) throw new TypeError("no source");
+    }),
+  pidfdNamespaces: () =>
+    works(() => {
+      using self = pidfdOpen(Deno.pid);
+      new OwnedFd(ioctl(self.fd, PIDFD_GET_USER_NAMESPACE, 0)).close();
     }),
 };
 

@@ -6,4 +6,5 @@
 
 export * from "./syscalls/file.ts";
 export * from "./syscalls/mount.ts";
+export * from "./syscalls/process.ts";
 export * from "./syscalls/stat.ts";

@@ -114,6 +114,28 @@ export function readAll(fd: number): Uint8Array<ArrayBuffer> {
   }
 }
 
+/**
+ * write(2), all of the bytes in one call: the map files of a user namespace take nothing else.
+ *
+ * @param fd an open descriptor.
+ * @param bytes what to write.
+ * @param path the file, for an error's sentence.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { O_WRONLY, open, write } from "@denomount/mount/linux";
+ *
+ * using nothing = open("/dev/null", O_WRONLY);
+ * write(nothing.fd, new TextEncoder().encode("gone"));
+ * ```
+ */
+export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string): void {
+  check(libc().write(fd, bytes, BigInt(bytes.length)), "write", path);
+}
+
 function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const larger = new Uint8Array(bytes.length * 2);
   larger.set(bytes);

@@ -1,0 +1,66 @@
+/**
+ * The system calls on processes, one to one.
+ *
+ * @module
+ */
+
+import { check } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { libc } from "../../ffi/libc.ts";
+import { __WALL, P_PIDFD, WEXITED } from "../constants.ts";
+
+const SYS_pidfd_send_signal = 424n; // asm-generic/unistd.h
+const SYS_pidfd_open = 434n;
+
+/**
+ * pidfd_open(2): a descriptor for a process, which can't become another's.
+ *
+ * @param pid the process.
+ * @returns its descriptor.
+ * @throws {SyscallError} ESRCH where there is no such process.
+ *
+ * Needs the permission `ffi` and Linux 5.3.
+ *
+ * @example
+ * ```ts
+ * import { pidfdOpen } from "@denomount/mount/linux";
+ *
+ * using self = pidfdOpen(Deno.pid);
+ * ```
+ */
+export function pidfdOpen(pid: number): OwnedFd {
+  return new OwnedFd(check(libc().pidfd_open(SYS_pidfd_open, pid, 0), "pidfd_open", `${pid}`));
+}
+
+/**
+ * pidfd_send_signal(2): sends a signal to a process by its descriptor.
+ *
+ * @param pidfd the process.
+ * @param signal the signal; 0 only asks whether the process is there.
+ * @throws {SyscallError} ESRCH where it has ended.
+ *
+ * Needs the permission `ffi` and Linux 5.1.
+ *
+ * @example
+ * ```ts
+ * import { pidfdOpen, pidfdSendSignal } from "@denomount/mount/linux";
+ *
+ * using self = pidfdOpen(Deno.pid);
+ * pidfdSendSignal(self.fd, 0);
+ * ```
+ */
+export function pidfdSendSignal(pidfd: number, signal: number): void {
+  check(libc().pidfd_send_signal(SYS_pidfd_send_signal, pidfd, signal, null, 0), "pidfd_send_signal");
+}
+
+/**
+ * waitid(2) for the process of a pidfd to end, whatever its exit signal.
+ *
+ * @param pidfd a child of this process.
+ * @throws {SyscallError} ECHILD where it is none, or was waited for.
+ *
+ * Needs the permission `ffi` and Linux 5.4. It blocks.
+ */
+export function waitidPidfd(pidfd: number): void {
+  check(libc().waitid(P_PIDFD, pidfd, new Uint8Array(128), WEXITED | __WALL), "waitid");
+}

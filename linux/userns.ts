@@ -1,0 +1,173 @@
+/**
+ * User namespaces as descriptors, made by a child that no other process can be mistaken for.
+ *
+ * libc's clone() takes the function that the child runs. Here it is libc's own sleep(), so the child never comes back
+ * into JavaScript, and ends by itself after a few seconds if this process is killed. Its exit signal is 0: no SIGCHLD is
+ * sent, and no reaper in this process takes it. All of it happens in one go, while no other JavaScript runs.
+ *
+ * @module
+ */
+
+import { check, isErrno } from "../ffi/errno.ts";
+import { OwnedFd } from "../ffi/fd.ts";
+import { libc } from "../ffi/libc.ts";
+import { cString } from "../ffi/memory.ts";
+import {
+  CLONE_NEWUSER,
+  CLONE_PIDFD,
+  CLONE_SETTLS,
+  CLONE_VM,
+  O_RDONLY,
+  O_WRONLY,
+  PIDFD_GET_USER_NAMESPACE,
+  SIGKILL,
+} from "./constants.ts";
+import { hasFeature } from "./features.ts";
+import { type IdMapping, mapFileText } from "./idmap.ts";
+import { ioctl, open, pidfdOpen, pidfdSendSignal, waitidPidfd, write } from "./syscalls.ts";
+
+const LIFETIME = 3n; // seconds that a child lives at the longest, if this process is killed
+
+/**
+ * Makes a user namespace with id maps. It is gone when its descriptor and everything that uses it are.
+ *
+ * @param uidMap the user ids, as ranges or as containerd's text.
+ * @param gidMap the group ids.
+ * @returns the namespace's descriptor.
+ * @throws {TypeError} for maps that can't be, before any system call.
+ * @throws {SyscallError} EPERM without the right to map these ids, ENOSPC where user namespaces are used up.
+ *
+ * Needs the permission `ffi`, CAP_SETUID and CAP_SETGID over the ids, and Linux 5.4.
+ *
+ * @example
+ * ```ts
+ * import { createUserNamespace } from "@denomount/mount";
+ *
+ * using userns = await createUserNamespace("0:100000:65536", "0:100000:65536");
+ * console.log(userns.fd);
+ * ```
+ */
+// deno-lint-ignore require-await
+export async function createUserNamespace(
+  uidMap: string | readonly IdMapping[],
+  gidMap: string | readonly IdMapping[],
+): Promise<OwnedFd> {
+  const [uids, gids] = [mapFileText(uidMap), mapFileText(gidMap)];
+  using child = new SleepingChild();
+  return child.userNamespace(uids, gids);
+}
+
+/**
+ * The user namespace of a running process.
+ *
+ * @param pid the process.
+ * @returns the namespace's descriptor.
+ * @throws {SyscallError} ESRCH where there is no such process, EPERM or EACCES where it may not be looked at.
+ *
+ * Needs the permission `ffi`, the right to trace the process, and Linux 5.3.
+ *
+ * @example
+ * ```ts
+ * import { userNamespaceOf } from "@denomount/mount";
+ *
+ * using mine = await userNamespaceOf(Deno.pid);
+ * ```
+ */
+// deno-lint-ignore require-await
+export async function userNamespaceOf(pid: number): Promise<OwnedFd> {
+  using process = pidfdOpen(pid);
+  return namespaceOf(process, pid);
+}
+
+/** From the pidfd alone where the kernel can (6.11), else from /proc with the check that makes it as good. */
+function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
+  if (hasFeature("pidfdNamespaces")) {
+    return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
+  }
+  using opened = new DisposableStack();
+  const namespace = opened.use(open(`/proc/${pid}/ns/user`, O_RDONLY));
+  pidfdSendSignal(process.fd, 0);
+  opened.move();
+  return namespace;
+}
+
+/** A child in a user namespace of its own, ended and waited for at the end of its scope. */
+class SleepingChild implements Disposable {
+  readonly #pid: number;
+  readonly #pidfd: OwnedFd;
+
+  constructor() {
+    const pidfd = new Int32Array(1);
+    this.#pid = withSignalsBlocked(() => cloneSleeper(new Uint8Array(pidfd.buffer)));
+    this.#pidfd = new OwnedFd(pidfd[0] ?? -1);
+  }
+
+  /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
+  userNamespace(uids: string, gids: string): OwnedFd {
+    using uidFile = open(`/proc/${this.#pid}/uid_map`, O_WRONLY);
+    using gidFile = open(`/proc/${this.#pid}/gid_map`, O_WRONLY);
+    using opened = new DisposableStack();
+    const namespace = opened.use(namespaceOf(this.#pidfd, this.#pid));
+    pidfdSendSignal(this.#pidfd.fd, 0);
+    write(uidFile.fd, new TextEncoder().encode(uids), "uid_map");
+    write(gidFile.fd, new TextEncoder().encode(gids), "gid_map");
+    opened.move();
+    return namespace;
+  }
+
+  [Symbol.dispose](): void {
+    using pidfd = this.#pidfd;
+    pidfdSendSignal(pidfd.fd, SIGKILL);
+    try {
+      waitidPidfd(pidfd.fd);
+    } catch (error) {
+      if (!isErrno(error, "ECHILD")) throw error; // a reaper with __WALL was faster: the child is gone all the same
+    }
+  }
+}
+
+const STACK = 64 * 1024;
+const memory = new Uint8Array(4 * STACK); // a stack, then room around a thread control block
+
+/**
+ * Clones a child that sleeps. On x86-64 it shares this process's memory, which saves copying its page tables, and has a
+ * zeroed thread control block of its own, so that libc there can't touch this thread's. On arm64 it gets a copy.
+ */
+function cloneSleeper(pidfd: Uint8Array<ArrayBuffer>): number {
+  const sleep = libc().dlsym(null, cString("sleep"));
+  const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
+  const stack = Deno.UnsafePointer.create((base + BigInt(STACK)) & ~15n);
+  const seconds = Deno.UnsafePointer.create(LIFETIME);
+  const shared = Deno.build.arch === "x86_64" ? CLONE_VM | CLONE_SETTLS : 0;
+  const block = shared ? Deno.UnsafePointer.create(threadControlBlock(base)) : null;
+  return check(
+    libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfd, block, null),
+    "clone",
+  );
+}
+
+/** glibc's tcbhead_t, sysdeps/x86_64/nptl/tls.h: thread-local storage stands below it, struct pthread at it. */
+function threadControlBlock(base: bigint): bigint {
+  const address = (base + BigInt(3 * STACK)) & ~63n;
+  const block = new DataView(memory.buffer, Number(address - base));
+  memory.fill(0, STACK);
+  block.setBigUint64(0, address, true); // tcb
+  block.setBigUint64(16, address, true); // self
+  return address;
+}
+
+const SIG_SETMASK = 2; // asm-generic/signal-defs.h
+const SIGSET = 128; // sizeof(sigset_t) in glibc
+
+/** A child inherits the mask of the thread that makes it: no handler of this process may run in it. */
+function withSignalsBlocked<T>(run: () => T): T {
+  const all = new Uint8Array(SIGSET);
+  const before = new Uint8Array(SIGSET);
+  libc().sigfillset(all);
+  libc().pthread_sigmask(SIG_SETMASK, all, before);
+  try {
+    return run();
+  } finally {
+    libc().pthread_sigmask(SIG_SETMASK, before, null);
+  }
+}
