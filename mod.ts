@@ -23,6 +23,7 @@
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
 export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
+export { type IdMapAttributes, idMapMount } from "./linux/bind.ts";
 export { isMountpoint, lookupMount } from "./linux/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
 export { mount, mountAll, type MountStack } from "./linux/mount.ts";
@@ -45,12 +46,8 @@ export {
   singleEntryFilter,
 } from "./linux/mountinfo.ts";
 export { canonicalizePath, rootPath } from "./linux/path.ts";
-export {
-  cleanupTempMounts,
-  setTempMountLocation,
-  withReadonlyTempMount,
-  withTempMount,
-} from "./linux/temp.ts";
+export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
+export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";
 export {
   unmount,
   unmountAll,

@@ -6,20 +6,15 @@
  */
 
 import type { OwnedFd } from "../ffi/fd.ts";
-import {
-  AT_EMPTY_PATH,
-  AT_FDCWD,
-  AT_RECURSIVE,
-  MS_BIND,
-  MS_REC,
-  MS_REMOUNT,
-  OPEN_TREE_CLONE,
-} from "./constants.ts";
+import { cString } from "../ffi/memory.ts";
+import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
+import { AT_FDCWD, AT_RECURSIVE, MS_BIND, MS_REC, MS_REMOUNT, OPEN_TREE_CLONE } from "./constants.ts";
 import { attributesToFlags, flagsOfMount } from "./flags.ts";
 import { hasFeature } from "./features.ts";
-import type { AttributeChange, ParsedOptions } from "./options.ts";
-import { mount, mountSetattr, openTree } from "./syscalls.ts";
-import { attach, throughProc } from "./target.ts";
+import { MountError } from "./mount_error.ts";
+import { type ParsedOptions, parseOptions } from "./options.ts";
+import { mount, openTree } from "./syscalls.ts";
+import { attach, openTarget, throughProc } from "./target.ts";
 
 /** What makes a bind mount. */
 export interface BindPlan {
@@ -35,34 +30,26 @@ export interface BindPlan {
  * @param plan what to bind, and how.
  * @param place the mountpoint.
  * @param reopen opens the mountpoint again, to find the mount that is now on top.
+ * @param userns the user namespace whose maps it gets.
  */
-export function bind(plan: BindPlan, place: OwnedFd, reopen: () => OwnedFd): void {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place);
+export async function bind(
+  plan: BindPlan,
+  place: OwnedFd,
+  reopen: () => OwnedFd,
+  userns?: OwnedFd,
+): Promise<void> {
+  if (hasFeature("mountApi") && hasFeature("mountSetattr")) await bindDetached(plan, place, userns);
   else bindThenRemount(plan, place, reopen);
 }
 
-function bindDetached({ source, options }: BindPlan, place: OwnedFd): void {
+async function bindDetached({ source, options }: BindPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
   using tree = openTree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0));
-  changeAttributes(tree, options);
-  attach(tree, place);
-}
-
-/**
- * Changes the attributes of one mount, and of the tree below it.
- *
- * @param tree the mount.
- * @param options what to change.
- */
-export function changeAttributes(tree: OwnedFd, options: ParsedOptions): void {
-  if (changes(options.recursiveAttributes)) {
-    mountSetattr(tree.fd, "", AT_EMPTY_PATH | AT_RECURSIVE, options.recursiveAttributes);
+  try {
+    changeAttributes(tree, options, userns);
+  } catch (error) {
+    throw userns ? await explainIdMap(error, source, userns, options.recursive) : error;
   }
-  if (changes(options.attributes)) mountSetattr(tree.fd, "", AT_EMPTY_PATH, options.attributes);
-}
-
-/** Whether there is anything to set or clear. */
-function changes({ set, clear }: AttributeChange): boolean {
-  return set !== 0 || clear !== 0;
+  attach(tree, place);
 }
 
 /** Before 5.12: mount(2) binds without attributes, and a remount gives them. */
@@ -92,4 +79,71 @@ function refuseRecursive(options: ParsedOptions): void {
   if (changes(options.recursiveAttributes)) {
     throw new TypeError("recursive attributes such as rro need mount_setattr(2), which came with Linux 5.12");
   }
+}
+
+/** What else an id-mapped mount is to be. */
+export interface IdMapAttributes {
+  /** Everything that is mounted below the source, too. */
+  recursive?: boolean;
+  /** Not writable. */
+  readonly?: boolean;
+  /** Set-user-id bits have no effect. */
+  nosuid?: boolean;
+  /** Device files don't open. */
+  nodev?: boolean;
+  /** Nothing can be run from it. */
+  noexec?: boolean;
+  /** Symbolic links are not followed. */
+  nosymfollow?: boolean;
+}
+
+/**
+ * Mounts a directory or file at another place, its owners seen through the maps of a user namespace. The attributes
+ * hold for everything that is mounted.
+ *
+ * @param source what is mounted.
+ * @param target the mountpoint.
+ * @param userns the user namespace, which is only looked at; it need not be kept.
+ * @param attributes what else the mount is to be.
+ * @throws {MountError} where the file system can't be id-mapped, or is already. Nothing is left then.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12; what a file system allows differs with the kernel.
+ *
+ * @example
+ * ```ts
+ * import { createUserNamespace, idMapMount, unmount } from "@denomount/mount";
+ *
+ * const [source, target] = [await Deno.makeTempDir(), await Deno.makeTempDir()];
+ * using userns = await createUserNamespace("0:100000:65536", "0:100000:65536");
+ * await idMapMount(source, target, userns, { readonly: true });
+ * console.log((await Deno.stat(target)).uid); // 100000
+ * await unmount(target);
+ * await Deno.remove(source);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function idMapMount(
+  source: string,
+  target: string,
+  userns: OwnedFd,
+  attributes: IdMapAttributes = {},
+): Promise<void> {
+  const options = namesOf(attributes);
+  const mounted = { type: "bind", source, options };
+  try {
+    for (const text of [source, target]) cString(text);
+    requireIdMapping();
+    using place = openTarget(target);
+    await bindDetached({ source, options: parseOptions(options) }, place, userns);
+  } catch (error) {
+    throw new MountError(mounted, target, error);
+  }
+}
+
+function namesOf({ recursive = false, ...attributes }: IdMapAttributes): string[] {
+  const names: Record<string, boolean> = { ...attributes, readonly: false, ro: attributes.readonly ?? false };
+  const chosen = Object.keys(names).filter((name) => names[name]).map((name) =>
+    recursive ? `r${name}` : name
+  );
+  return [recursive ? "rbind" : "bind", ...chosen];
 }

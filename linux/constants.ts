@@ -151,8 +151,12 @@ export const MOUNT_ATTR_NOSYMFOLLOW: number = 0x200000;
 
 // linux/openat2.h
 
+/** Fail where the path leads onto another mount. */
+export const RESOLVE_NO_XDEV: number = 1;
 /** Do not follow the links of /proc that are no paths. */
 export const RESOLVE_NO_MAGICLINKS: number = 2;
+/** Fail where the path holds a symbolic link. */
+export const RESOLVE_NO_SYMLINKS: number = 4;
 /** Fail where the path leads out of the directory. */
 export const RESOLVE_BENEATH: number = 8;
 /** The directory is the root: no symbolic link and no `..` leads out of it. */
@@ -162,6 +166,8 @@ export const RESOLVE_IN_ROOT: number = 0x10;
 
 /** Ask for the file's type. */
 export const STATX_TYPE: number = 1;
+/** Ask for the inode's number. */
+export const STATX_INO: number = 0x100;
 /** Ask for the mount id that mountinfo shows (Linux 5.8). */
 export const STATX_MNT_ID: number = 0x1000;
 /** Ask for the mount id that is never used again (Linux 6.8). */

@@ -7,7 +7,7 @@
 import { SyscallError } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "./constants.ts";
-import { KernelError } from "./mount_error.ts";
+import { ExplainedError } from "./mount_error.ts";
 import { keyAndValue } from "./overlay_options.ts";
 import {
   fsconfigCreate,
@@ -27,14 +27,14 @@ export const LONGEST_STRING = 255;
  * @param context the context.
  * @param step what to do.
  * @returns what the step returns.
- * @throws {KernelError} a call's error with the kernel's sentences.
+ * @throws {ExplainedError} a call's error with the kernel's sentences.
  */
 export function withMessages<T>(context: OwnedFd, step: () => T): T {
   try {
     return step();
   } catch (error) {
     if (!(error instanceof SyscallError)) throw error;
-    throw new KernelError(error, readKernelMessages(context.fd));
+    throw new ExplainedError(error, readKernelMessages(context.fd));
   }
 }
 

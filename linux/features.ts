@@ -17,13 +17,17 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
 import {
+  fsconfigCreate,
   fsconfigSetFd,
   fsconfigSetFlag,
   fsconfigSetString,
+  fsmount,
   fsopen,
   ioctl,
+  mkdir,
   mountSetattr,
   open,
+  openat,
   openat2,
   pidfdOpen,
   statmount,
@@ -42,6 +46,8 @@ export type Feature =
   | "overlayLayers"
   /** Overlay layers as descriptors, Linux 6.13. */
   | "overlayDescriptors"
+  /** Overlay layers that are attached nowhere, Linux 6.15. */
+  | "detachedLayers"
   /** statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
   /** The namespaces of a pidfd's process, Linux 6.11. */
@@ -61,6 +67,16 @@ const probes: Record<Feature, () => boolean> = {
       using root = open("/", O_PATH);
       fsconfigSetFd(context, "lowerdir+", root.fd);
     }),
+  detachedLayers: () => {
+    using root = detachedTmpfs();
+    for (const name of ["above", "below"]) mkdir(`/proc/self/fd/${root.fd}/${name}`, 0o700);
+    using above = openat(root.fd, "above", O_PATH);
+    using below = openat(root.fd, "below", O_PATH);
+    return overlayTakes((context) => {
+      for (const layer of [above, below]) fsconfigSetFd(context, "lowerdir+", layer.fd); // one alone is none
+      fsconfigCreate(context);
+    });
+  },
   statmount: () =>
     works(() => {
       const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
@@ -149,6 +165,13 @@ function works(attempt: () => void, ...missing: string[]): boolean {
     if (missing.length > 0) return !isErrno(error, ...missing);
     return false;
   }
+}
+
+/** A file system in memory that is mounted nowhere, and gone with its descriptor. */
+function detachedTmpfs(): OwnedFd {
+  using context = fsopen("tmpfs");
+  fsconfigCreate(context.fd);
+  return fsmount(context.fd, 0);
 }
 
 function overlayTakes(set: (context: number) => void): boolean {

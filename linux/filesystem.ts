@@ -6,6 +6,7 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
+import { idMapNew } from "./attributes.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "./constants.ts";
 import { configured, execute, LONGEST_STRING, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
@@ -34,11 +35,12 @@ export const LONGEST_DATA = 4095;
  *
  * @param plan what to mount, and how.
  * @param place the mountpoint.
+ * @param userns the user namespace whose maps it gets.
  */
-export async function mountFilesystem(plan: FilesystemPlan, place: OwnedFd): Promise<void> {
-  if (plan.options.loop === undefined) return await mountSource(plan, place);
+export async function mountFilesystem(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
+  if (plan.options.loop === undefined) return await mountSource(plan, place, userns);
   using device = await loopFor(plan);
-  await mountSource({ ...plan, source: device.path }, place);
+  await mountSource({ ...plan, source: device.path }, place, userns);
   device.close(); // the mount holds the device now, and autoclear frees it with the mount
 }
 
@@ -48,13 +50,18 @@ async function loopFor({ source, options }: FilesystemPlan): Promise<LoopDevice>
   return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
 }
 
-async function mountSource(plan: FilesystemPlan, place: OwnedFd): Promise<void> {
+async function mountSource(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
   const waits = isBlockDevice(plan.source);
-  if (hasFeature("mountApi") && fitsContext(plan)) await mountByContext(plan, place, waits);
+  if (hasFeature("mountApi") && fitsContext(plan)) await mountByContext(plan, place, waits, userns);
   else await mountByData(plan, place, waits);
 }
 
-async function mountByContext(plan: FilesystemPlan, place: OwnedFd, waits: boolean): Promise<void> {
+async function mountByContext(
+  plan: FilesystemPlan,
+  place: OwnedFd,
+  waits: boolean,
+  userns?: OwnedFd,
+): Promise<void> {
   const { type, source, options } = plan;
   const prepare = () =>
     configured(fsopen(type), (context) => {
@@ -64,6 +71,7 @@ async function mountByContext(plan: FilesystemPlan, place: OwnedFd, waits: boole
     });
   using context = await execute(prepare, "create", waits);
   using made = fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set);
+  if (userns) idMapNew(made, userns, type);
   attach(made, place);
 }
 
@@ -82,6 +90,9 @@ async function mountByData(plan: FilesystemPlan, place: OwnedFd, waits: boolean)
  * @throws {TypeError} where they are over a page and a context can't take them either.
  */
 export function refuseLongData(plan: FilesystemPlan): void {
+  if (plan.options.idMaps && !fitsContext(plan)) {
+    throw new TypeError(`with an id map, no option can be longer than ${LONGEST_STRING} bytes`);
+  }
   const bytes = new TextEncoder().encode(plan.options.data.join(",")).length;
   if (bytes > LONGEST_DATA && !fitsContext(plan)) {
     throw new TypeError(

@@ -20,6 +20,7 @@ import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr, umount2 } from "./syscalls.ts";
 import { openTarget, pathOf, throughProc } from "./target.ts";
 import { unmount, type UnmountOptions } from "./unmount.ts";
+import { UserNamespaces } from "./userns.ts";
 
 /**
  * Mounts that stand together, and come off together.
@@ -104,9 +105,10 @@ export function mount(m: Mount, target: string): Promise<MountStack> {
  */
 export async function mountAll(mounts: readonly Mount[], target: string): Promise<MountStack> {
   const plans = planAll(mounts, target);
+  using namespaces = new UserNamespaces();
   const mountpoints: string[] = [];
   try {
-    for (const plan of plans) mountpoints.push(...await carryOut(plan, target));
+    for (const plan of plans) mountpoints.push(...await carryOut(plan, target, namespaces));
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
     for (const mountpoint of mountpoints.reverse()) umount2(mountpoint, MNT_DETACH);
@@ -116,11 +118,12 @@ export async function mountAll(mounts: readonly Mount[], target: string): Promis
 }
 
 /** Makes one mount; returns its mountpoint, or nothing for what only changes one. */
-async function carryOut(plan: Plan, target: string): Promise<string[]> {
+async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces): Promise<string[]> {
   try {
+    const userns = plan.idMaps && namespaces.of(plan.idMaps);
     using place = openTarget(target, plan.inside);
     const reopen = () => openTarget(target, plan.inside);
-    await make(plan, place, reopen);
+    await make(plan, place, reopen, userns);
     const made = plan.action.kind !== "remount" && plan.action.kind !== "propagation";
     const mountpoint = made ? [pathOf(place)] : [];
     try {
@@ -135,16 +138,21 @@ async function carryOut(plan: Plan, target: string): Promise<string[]> {
   }
 }
 
-async function make({ action }: Plan, place: OwnedFd, reopen: () => OwnedFd): Promise<void> {
+async function make(
+  { action }: Plan,
+  place: OwnedFd,
+  reopen: () => OwnedFd,
+  userns: OwnedFd | undefined,
+): Promise<void> {
   switch (action.kind) {
     case "bind":
-      return bind(action.plan, place, reopen);
+      return await bind(action.plan, place, reopen, userns);
     case "overlay":
-      return await mountOverlay(action.plan, place);
+      return await mountOverlay(action.plan, place, userns);
     case "fuse":
       return await mountFuse(action.plan, place);
     case "filesystem":
-      return await mountFilesystem(action.plan, place);
+      return await mountFilesystem(action.plan, place, userns);
     case "remount":
       return await remount(action.options, place);
     case "propagation":

@@ -6,20 +6,22 @@
 
 import { errnoNumber, SyscallError } from "../ffi/errno.ts";
 import type { Mount } from "./mount_list.ts";
+import { isIdMap } from "./options.ts";
 
-/** A failed call together with what the kernel said about it in words. */
-export class KernelError extends Error {
-  /** "KernelError". */
-  override readonly name = "KernelError";
+/** A failed call together with what is known about it in words. */
+export class ExplainedError extends Error {
+  /** "ExplainedError". */
+  override readonly name = "ExplainedError";
 
   /**
-   * An error with the kernel's words.
+   * An error with words.
    *
    * @param cause the call that failed.
    * @param kernelMessages what the kernel said.
+   * @param reason what this library has found out.
    */
-  constructor(override readonly cause: unknown, readonly kernelMessages: string[]) {
-    super(kernelMessages.join("; "), { cause });
+  constructor(override readonly cause: unknown, readonly kernelMessages: string[], readonly reason?: string) {
+    super(reason ?? kernelMessages.join("; "), { cause });
   }
 }
 
@@ -60,9 +62,9 @@ export class MountError extends Error {
    * @param cause what went wrong.
    */
   constructor(mount: Mount, target: string, cause: unknown) {
-    const kernelMessages = cause instanceof KernelError ? cause.kernelMessages : [];
-    const root = cause instanceof KernelError ? cause.cause : cause;
-    super(`cannot mount ${what(mount)} on ${target}: ${why(mount, root, kernelMessages)}`, { cause: root });
+    const explained = cause instanceof ExplainedError ? cause : new ExplainedError(cause, []);
+    const { cause: root, kernelMessages } = explained;
+    super(`cannot mount ${what(mount)} on ${target}: ${why(mount, explained)}`, { cause: root });
     this.mount = mount;
     this.target = target;
     this.kernelMessages = kernelMessages;
@@ -76,9 +78,10 @@ function what({ type, source }: Mount): string {
   return type === source || source === "" ? type || "nothing" : named;
 }
 
-function why(mount: Mount, cause: unknown, messages: readonly string[]): string {
+function why(mount: Mount, { cause, kernelMessages: messages, reason }: ExplainedError): string {
   if (!(cause instanceof SyscallError)) return cause instanceof Error ? cause.message : String(cause);
   const call = `(${cause.syscall}: ${cause.code})`;
+  if (reason !== undefined) return `${reason} ${call}`;
   const hint = hints[cause.code]?.(mount, cause);
   // The kernel's sentence comes first; only what to do about a plain file is worth saying beside it.
   const all = cause.code === "ENOTBLK" ? [...messages, hint] : messages;
@@ -89,6 +92,10 @@ function why(mount: Mount, cause: unknown, messages: readonly string[]): string 
 // What an errno means when mounting, where the kernel's own word for it leads astray.
 const hints: Record<string, (mount: Mount, cause: SyscallError) => string | undefined> = {
   EPERM: () => "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
+  EINVAL: ({ options = [] }, { syscall }) =>
+    options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")
+      ? "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on"
+      : undefined,
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
   ENOTBLK: ({ source }) => `${source} is not a block device; for an image file add the option "loop"`,

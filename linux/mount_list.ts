@@ -5,7 +5,9 @@
  * @module
  */
 
+import { isIdMap, splitOptions } from "./options.ts";
 import { escapeLayer } from "./overlay_options.ts";
+import { join } from "./path.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
 export interface Mount {
@@ -33,7 +35,7 @@ export interface Mount {
  * ```
  */
 export function isReadonly(mount: Mount): boolean {
-  const options = mount.options ?? [];
+  const options = (mount.options ?? []).flatMap(splitOptions);
   const last = options.findLast((option) => option === "ro" || option === "rro" || option === "rw");
   if (last !== undefined && last !== "rw") return true;
   return mount.type === "overlay" && !options.some((option) => option.startsWith("upperdir="));
@@ -57,7 +59,7 @@ export function isReadonly(mount: Mount): boolean {
  */
 export function readonlyMounts(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => {
-    const options = mount.options ?? [];
+    const options = (mount.options ?? []).flatMap(splitOptions);
     if (mount.type === "overlay") return { ...mount, options: readonlyOverlay(options) };
     return { ...mount, options: [...options.filter((option) => option !== "ro" && option !== "rw"), "ro"] };
   });
@@ -115,12 +117,36 @@ export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
  * ```
  */
 export function removeIdMapOption(mounts: readonly Mount[]): Mount[] {
-  return mounts.map((mount) =>
-    without(mount, (option) => option.startsWith("uidmap=") || option.startsWith("gidmap="))
-  );
+  return mounts.map((mount) => without(mount, isIdMap));
 }
 
 function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
   if (mount.options === undefined) return { ...mount };
-  return { ...mount, options: mount.options.filter((option) => !unwanted(option)) };
+  return { ...mount, options: mount.options.flatMap(splitOptions).filter((option) => !unwanted(option)) };
+}
+
+/**
+ * The place of a mount below the target.
+ *
+ * @param mount the mount.
+ * @returns a normalized path that begins with a slash.
+ */
+export function insideOf(mount: Mount): string {
+  return join("/", mount.target ?? "");
+}
+
+/**
+ * Puts parents before children and leaves the order as it is otherwise.
+ *
+ * @param items what has a place.
+ * @returns the same in their order.
+ */
+export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
+  const ordered: T[] = [];
+  for (const item of items) {
+    const below = item.inside === "/" ? "/" : item.inside + "/";
+    const child = ordered.findIndex(({ inside }) => inside !== item.inside && inside.startsWith(below));
+    ordered.splice(child < 0 ? ordered.length : child, 0, item);
+  }
+  return ordered;
 }

@@ -20,6 +20,7 @@ import {
   MS_SLAVE,
   MS_UNBINDABLE,
 } from "./constants.ts";
+import { mapFileText } from "./idmap.ts";
 
 /** Attributes to set and to clear on a mount (`MOUNT_ATTR_…`). */
 export interface AttributeChange {
@@ -47,6 +48,14 @@ export interface LoopOption {
   sizeLimit?: number;
 }
 
+/** Id maps, as the kernel's uid_map and gid_map files take them. */
+export interface IdMaps {
+  /** The user ids. */
+  uid: string;
+  /** The group ids. */
+  gid: string;
+}
+
 /** What a list of options says. */
 export interface ParsedOptions {
   /** A bind mount. */
@@ -67,6 +76,8 @@ export interface ParsedOptions {
   data: string[];
   /** Present where a loop device is wanted. */
   loop?: LoopOption;
+  /** Present where the mount is to be id-mapped. */
+  idMaps?: IdMaps;
 }
 
 type AttributeOption = readonly [set: number, clear: number];
@@ -147,8 +158,9 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     propagation: [],
     data: [],
   };
-  const all = options.flatMap((entry) => paths.test(entry) ? [entry] : splitOptions(entry));
+  const all = options.flatMap(splitOptions);
   for (const option of all) readOption(option, parsed);
+  takeIdMaps(all, parsed);
   if (all.includes("loop")) takeLoopOptions(parsed);
   else if (all.includes("direct-io")) {
     throw new TypeError('"direct-io" says how a loop device works: add "loop"');
@@ -179,7 +191,7 @@ function readOption(option: string, parsed: ParsedOptions): void {
 
 /** Whether an option is a word for others or a comment; the kernel never sees those. */
 function saysNothing(option: string): boolean {
-  if (option === "" || option === "loop" || forOthers.has(option)) return true;
+  if (option === "" || option === "loop" || forOthers.has(option) || isIdMap(option)) return true;
   if (option.startsWith("X-containerd.")) {
     throw new TypeError(
       `"${option}" is for a mount manager and says nothing to the kernel: activate the mount first`,
@@ -187,9 +199,6 @@ function saysNothing(option: string): boolean {
   }
   if (option.startsWith("loop=")) {
     throw new TypeError(`"${option}" names a loop device: say "loop", and a free one is taken`);
-  }
-  if (option.startsWith("uidmap=") || option.startsWith("gidmap=")) {
-    throw new TypeError(`"${option}": id-mapped mounts are not supported yet`);
   }
   return option.startsWith("x-") || option.startsWith("X-") || option.startsWith("comment=");
 }
@@ -221,8 +230,41 @@ function parseSize(name: string, text: string): number {
   return match[2] === undefined ? Number(match[1]) : size;
 }
 
-/** Splits at commas, but not inside the quotes that a security context may stand in. */
-function splitOptions(entry: string): string[] {
-  if (!entry.includes(",")) return [entry];
-  return entry.match(/(?:[^,"]|"[^"]*"?)+/g) ?? [];
+function takeIdMaps(options: readonly string[], parsed: ParsedOptions): void {
+  const value = (key: string) =>
+    options.findLast((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
+  const [uid, gid] = [value("uidmap"), value("gidmap")];
+  if (uid === undefined && gid === undefined) return;
+  if (gid === undefined) throw new TypeError('"uidmap=" needs a "gidmap=" beside it');
+  if (uid === undefined) throw new TypeError('"gidmap=" needs a "uidmap=" beside it');
+  parsed.idMaps = { uid: mapFileText(uid), gid: mapFileText(gid) };
+}
+
+/**
+ * Whether an option is one half of an id map.
+ *
+ * @param option the option.
+ * @returns true for `uidmap=` and `gidmap=`.
+ */
+export function isIdMap(option: string): boolean {
+  return option.startsWith("uidmap=") || option.startsWith("gidmap=");
+}
+
+/**
+ * Splits an entry at its commas, but not inside a path, the quotes that a security context may stand in, or between
+ * the ranges of an id map.
+ *
+ * @param entry such as "ro,nosuid".
+ * @returns the options, one to an entry.
+ */
+export function splitOptions(entry: string): string[] {
+  if (!entry.includes(",") || paths.test(entry)) return [entry];
+  const split: string[] = [];
+  for (const option of entry.match(/(?:[^,"]|"[^"]*"?)+/g) ?? []) {
+    const last = split.at(-1);
+    if (last !== undefined && isIdMap(last) && /^[^=]*:[^=]*$/.test(option)) {
+      split.splice(-1, 1, `${last},${option}`);
+    } else split.push(option);
+  }
+  return split;
 }

@@ -15,7 +15,8 @@ import { LONGEST_DATA } from "./filesystem.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
-import { join } from "./path.ts";
+import { AttachedLayers, openMappedLayers } from "./mapped_layers.ts";
+import { commonDirectory, join } from "./path.ts";
 import { fsconfigSetFd, fsconfigSetString, fsmount, fsopen, mount, open } from "./syscalls.ts";
 import { attach, throughProc } from "./target.ts";
 
@@ -40,6 +41,9 @@ export interface OverlayPlan {
 export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan {
   const layers = parseOverlayOptions(options.data);
   if (layers.lower.length === 0) throw new TypeError('an overlay needs at least one layer in "lowerdir="');
+  if (layers.upper === undefined && layers.lower.length + layers.dataOnly.length < 2) {
+    throw new TypeError('an overlay of one layer needs an "upperdir="; without one, a read-only bind is the same');
+  }
   if (layers.upper !== undefined && layers.work === undefined) {
     throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');
   }
@@ -51,17 +55,40 @@ export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan
  *
  * @param plan what it is made of.
  * @param place the mountpoint.
+ * @param userns the user namespace whose maps its lower directories get; the upper one stays as it is.
  */
-export async function mountOverlay(plan: OverlayPlan, place: OwnedFd): Promise<void> {
+export async function mountOverlay(plan: OverlayPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
+  if (userns === undefined) return await mountLayers(plan, place);
+  const { layers } = plan;
+  const lower = [...new Set([...layers.lower, ...layers.dataOnly])];
+  if (hasFeature("detachedLayers")) {
+    using keep = new DisposableStack();
+    return await mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
+  }
+  await using attached = await AttachedLayers.attach(lower, userns);
+  const mapped = (path: string) => attached.paths.get(path) ?? path;
+  const there = { ...layers, lower: layers.lower.map(mapped), dataOnly: layers.dataOnly.map(mapped) };
+  await mountLayers({ ...plan, layers: there }, place);
+}
+
+async function mountLayers(plan: OverlayPlan, place: OwnedFd): Promise<void> {
   if (hasFeature("mountApi") && hasFeature("overlayLayers")) await mountLayerByLayer(plan, place);
   else await mountInOnePage(plan, place);
 }
 
-async function mountLayerByLayer({ source, options, layers }: OverlayPlan, place: OwnedFd): Promise<void> {
+async function mountLayerByLayer(
+  { source, options, layers }: OverlayPlan,
+  place: OwnedFd,
+  mapped: ReadonlyMap<string, OwnedFd> = new Map(),
+): Promise<void> {
   using descriptors = new DisposableStack();
   const prepare = () =>
     configured(fsopen("overlay"), (context) => {
-      const set = (key: string, path: string) => setLayer(context, key, path, descriptors);
+      const set = (key: string, path: string) => {
+        const directory = key.endsWith("+") ? mapped.get(path) : undefined;
+        if (directory) withMessages(context, () => fsconfigSetFd(context.fd, key, directory.fd));
+        else setLayer(context, key, path, descriptors);
+      };
       withMessages(context, () => fsconfigSetString(context.fd, "source", source || "overlay"));
       for (const layer of layers.lower) set("lowerdir+", layer);
       for (const layer of layers.dataOnly) set("datadir+", layer);
@@ -148,16 +175,4 @@ function mapLayers(layers: OverlayOptions, change: (path: string) => string): Ov
   if (layers.upper !== undefined) mapped.upper = change(layers.upper);
   if (layers.work !== undefined) mapped.work = change(layers.work);
   return mapped;
-}
-
-/** The deepest directory that all paths are in or are. */
-function commonDirectory(paths: readonly string[]): string {
-  const [first = "/", ...others] = paths;
-  let common = first.split("/");
-  for (const path of others) {
-    const parts = path.split("/");
-    const differs = common.findIndex((part, index) => part !== parts[index]);
-    if (differs >= 0) common = common.slice(0, differs);
-  }
-  return common.join("/") || "/";
 }

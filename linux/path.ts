@@ -111,3 +111,20 @@ function linkText(path: string): string | undefined {
 async function promised<T>(call: () => T): Promise<T> {
   return call();
 }
+
+/**
+ * The deepest directory that all paths are in or are.
+ *
+ * @param paths absolute, normalized paths.
+ * @returns the directory.
+ */
+export function commonDirectory(paths: readonly string[]): string {
+  const [first = "/", ...others] = paths;
+  let common = first.split("/");
+  for (const path of others) {
+    const parts = path.split("/");
+    const differs = common.findIndex((part, index) => part !== parts[index]);
+    if (differs >= 0) common = common.slice(0, differs);
+  }
+  return common.join("/") || "/";
+}

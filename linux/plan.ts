@@ -10,10 +10,9 @@ import type { BindPlan } from "./bind.ts";
 import { type FilesystemPlan, refuseLongData } from "./filesystem.ts";
 import { type FusePlan, fusePlan } from "./fuse.ts";
 import { MountError } from "./mount_error.ts";
-import type { Mount } from "./mount_list.ts";
-import { type ParsedOptions, parseOptions, type PropagationStep } from "./options.ts";
+import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
+import { type IdMaps, isIdMap, type ParsedOptions, parseOptions, type PropagationStep } from "./options.ts";
 import { type OverlayPlan, overlayPlan } from "./overlay.ts";
-import { join } from "./path.ts";
 
 /** What to do for one mount. */
 export type Action =
@@ -32,6 +31,8 @@ export interface Plan {
   inside: string;
   /** What to do. */
   action: Action;
+  /** The id maps that it gets. */
+  idMaps?: IdMaps;
   /** What to do to its propagation after that. */
   propagation: readonly PropagationStep[];
 }
@@ -54,26 +55,19 @@ function planOne(mount: Mount, target: string): Plan {
     for (const text of [mount.type, mount.source, target, inside, ...mount.options ?? []]) cString(text);
     if (target === "") throw new TypeError("the target has no name");
     const options = parseOptions(optionsOf(mount));
-    return { mount, inside, action: actionOf(mount, options), propagation: options.propagation };
+    const { propagation, idMaps } = options;
+    const action = actionOf(mount, options);
+    if (idMaps) refuseIdMaps(action);
+    return { mount, inside, action, propagation, ...(idMaps ? { idMaps } : {}) };
   } catch (error) {
     throw new MountError(mount, target, error);
   }
 }
 
-/**
- * The place of a mount below the target.
- *
- * @param mount the mount.
- * @returns a normalized path that begins with a slash.
- */
-export function insideOf(mount: Mount): string {
-  return join("/", mount.target ?? "");
-}
-
 /** A FUSE program's options are its own: only this library's refusals and comments matter to it. */
 function optionsOf({ type, options = [] }: Mount): readonly string[] {
   return isFuse(type)
-    ? options.filter((option) => /^(X-containerd\.|uidmap=|gidmap=)/.test(option))
+    ? options.filter((option) => option.startsWith("X-containerd.") || isIdMap(option))
     : options;
 }
 
@@ -119,24 +113,20 @@ function refuseLoop(options: ParsedOptions, what: string): void {
   if (options.loop) throw new TypeError(`${what} takes no loop device`);
 }
 
+/** A mount can be id-mapped before it is attached, and never after. */
+function refuseIdMaps({ kind }: Action): void {
+  if (kind === "fuse") {
+    throw new TypeError(
+      "a FUSE helper mounts it itself, without an id map: map a bind of it, where its server allows that",
+    );
+  }
+  if (kind === "remount" || kind === "propagation") {
+    throw new TypeError("an id map is for a new mount: that of one which is there can't be changed");
+  }
+}
+
 /** mount(2) ignores them in silence; whoever wrote them expected something. */
 function refuseData(options: ParsedOptions): void {
   const [first] = options.data;
   if (first !== undefined) throw new TypeError(`a bind mount knows no option "${first}"`);
-}
-
-/**
- * Puts parents before children and leaves the order as it is otherwise.
- *
- * @param items what has a place.
- * @returns the same in their order.
- */
-export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
-  const ordered: T[] = [];
-  for (const item of items) {
-    const below = item.inside === "/" ? "/" : item.inside + "/";
-    const child = ordered.findIndex(({ inside }) => inside !== item.inside && inside.startsWith(below));
-    ordered.splice(child < 0 ? ordered.length : child, 0, item);
-  }
-  return ordered;
 }

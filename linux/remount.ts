@@ -6,7 +6,8 @@
 
 import type { OwnedFd } from "../ffi/fd.ts";
 import { FSPICK_EMPTY_PATH, MS_REMOUNT } from "./constants.ts";
-import { changeAttributes, remountBind } from "./bind.ts";
+import { changeAttributes } from "./attributes.ts";
+import { remountBind } from "./bind.ts";
 import { configured, execute, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, flagsOfMount, superFlagsToFlags } from "./flags.ts";

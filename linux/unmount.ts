@@ -18,11 +18,10 @@ import {
 } from "./constants.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, mountRoot } from "./lookup.ts";
-import type { Mount } from "./mount_list.ts";
+import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, dirname, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
-import { insideOf, parentsFirst } from "./plan.ts";
 import { type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
 
 /** How to unmount. */

@@ -23,7 +23,9 @@ import {
   SIGKILL,
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
+import { requireIdMapping } from "./attributes.ts";
 import { type IdMapping, mapFileText } from "./idmap.ts";
+import type { IdMaps } from "./options.ts";
 import { ioctl, open, pidfdOpen, pidfdSendSignal, waitidPidfd, write } from "./syscalls.ts";
 
 const LIFETIME = 3n; // seconds that a child lives at the longest, if this process is killed
@@ -52,9 +54,41 @@ export async function createUserNamespace(
   uidMap: string | readonly IdMapping[],
   gidMap: string | readonly IdMapping[],
 ): Promise<OwnedFd> {
-  const [uids, gids] = [mapFileText(uidMap), mapFileText(gidMap)];
+  return makeUserNamespace({ uid: mapFileText(uidMap), gid: mapFileText(gidMap) });
+}
+
+function makeUserNamespace({ uid, gid }: IdMaps): OwnedFd {
   using child = new SleepingChild();
-  return child.userNamespace(uids, gids);
+  return child.userNamespace(uid, gid);
+}
+
+/** The user namespaces of one call. The same maps share one: they never change once written. */
+export class UserNamespaces implements Disposable {
+  readonly #made = new Map<string, OwnedFd>();
+
+  /**
+   * The namespace with these maps, made at the first question.
+   *
+   * @param maps the maps.
+   * @returns its descriptor, closed with the others.
+   * @throws {TypeError} where this kernel has no id-mapped mounts.
+   */
+  of(maps: IdMaps): OwnedFd {
+    requireIdMapping();
+    const key = `${maps.uid}/${maps.gid}`;
+    const known = this.#made.get(key);
+    if (known) return known;
+    const made = makeUserNamespace(maps);
+    this.#made.set(key, made);
+    return made;
+  }
+
+  /** Closes all of them. */
+  [Symbol.dispose](): void {
+    using all = new DisposableStack();
+    for (const userns of this.#made.values()) all.use(userns);
+    this.#made.clear();
+  }
 }
 
 /**

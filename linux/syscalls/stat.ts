@@ -20,6 +20,8 @@ export interface Statx {
   attributesMask: number;
   /** Type and permission bits. */
   mode: number;
+  /** The inode's number. */
+  inode: bigint;
   /** Major number of the device that the file is on. */
   devMajor: number;
   /** Minor number of the device that the file is on. */
@@ -60,6 +62,7 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
     mask: view.getUint32(0, true), // stx_mask
     attributes: Number(view.getBigUint64(8, true)), // stx_attributes
     mode: view.getUint16(28, true), // stx_mode
+    inode: view.getBigUint64(32, true), // stx_ino
     attributesMask: Number(view.getBigUint64(56, true)), // stx_attributes_mask
     rdevMajor: view.getUint32(128, true), // stx_rdev_major
     rdevMinor: view.getUint32(132, true), // stx_rdev_minor

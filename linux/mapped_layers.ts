@@ -1,0 +1,194 @@
+/**
+ * Overlay layers seen through an id map.
+ *
+ * The layers on one mount are mapped together: their common directory is cloned, detached, mapped and made read-only,
+ * and they are opened below it. From Linux 6.15 overlay takes them as they are, attached nowhere, so that nothing is
+ * there to be left behind. Before, the clone is attached at a temporary place while the overlay is made.
+ *
+ * @module
+ */
+
+import { SyscallError } from "../ffi/errno.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import { explainIdMap } from "./attributes.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_STATX_DONT_SYNC,
+  MOUNT_ATTR_IDMAP,
+  MOUNT_ATTR_RDONLY,
+  MS_PRIVATE,
+  O_PATH,
+  OPEN_TREE_CLONE,
+  RESOLVE_BENEATH,
+  RESOLVE_NO_SYMLINKS,
+  RESOLVE_NO_XDEV,
+  STATX_INO,
+  STATX_MNT_ID,
+} from "./constants.ts";
+import { commonDirectory, join } from "./path.ts";
+import { mountSetattr, open, openat2, openTree, type Statx, statx } from "./syscalls.ts";
+import { attach, openTarget, pathOf } from "./target.ts";
+import { TempPlace } from "./temp_place.ts";
+import { unmount } from "./unmount.ts";
+
+/** A layer as it was given, and what was found there. */
+interface Layer {
+  path: string;
+  canonical: string;
+  identity: Statx;
+}
+
+/** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
+interface MappedTree {
+  tree: OwnedFd;
+  layers: { path: string; inside: string; directory: OwnedFd }[];
+}
+
+/**
+ * Layers as descriptors of id-mapped directories that are attached nowhere.
+ *
+ * @param paths the layers.
+ * @param userns the user namespace whose maps they get.
+ * @param keep closes the descriptors.
+ * @returns a descriptor for each path.
+ */
+export async function openMappedLayers(
+  paths: readonly string[],
+  userns: OwnedFd,
+  keep: DisposableStack,
+): Promise<Map<string, OwnedFd>> {
+  const trees = await mapTrees(paths, userns, keep);
+  return new Map(trees.flatMap(({ layers }) => layers.map(({ path, directory }) => [path, directory])));
+}
+
+/** Layers at temporary places: before Linux 6.15. */
+export class AttachedLayers implements AsyncDisposable {
+  /** Where each layer is now. */
+  readonly paths = new Map<string, string>();
+  readonly #places: TempPlace[] = [];
+
+  /**
+   * Attaches id-mapped clones of the layers' directories.
+   *
+   * @param paths the layers.
+   * @param userns the user namespace whose maps they get.
+   * @returns takes them off again at the end of its scope: an overlay keeps clones of its own.
+   */
+  static async attach(paths: readonly string[], userns: OwnedFd): Promise<AttachedLayers> {
+    await using stack = new AsyncDisposableStack();
+    const attached = stack.use(new AttachedLayers());
+    using keep = new DisposableStack();
+    for (const { tree, layers } of await mapTrees(paths, userns, keep)) attached.#attach(tree, layers);
+    stack.move();
+    return attached;
+  }
+
+  #attach(tree: OwnedFd, layers: MappedTree["layers"]): void {
+    const place = new TempPlace();
+    this.#places.push(place);
+    using mountpoint = openTarget(place.root);
+    attach(tree, mountpoint);
+    for (const { path, inside } of layers) this.paths.set(path, join(place.root, inside));
+  }
+
+  /** A place that somebody keeps busy stays, with a warning: what is in it is read-only, and nothing is deleted. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const place of this.#places) {
+      try {
+        await unmount(place.root, { noFollow: true });
+        place[Symbol.dispose]();
+      } catch (error) {
+        if (!(error instanceof SyscallError)) throw error;
+        place.abandon();
+        console.warn(`id-mapped layers stay at ${place.root} until cleanupTempMounts(): ${error.message}`);
+      }
+    }
+  }
+}
+
+async function mapTrees(
+  paths: readonly string[],
+  userns: OwnedFd,
+  keep: DisposableStack,
+): Promise<MappedTree[]> {
+  const byMount = Map.groupBy(paths.map(findLayer), ({ identity }) => identity.mountId);
+  const trees: MappedTree[] = [];
+  for (const group of byMount.values()) {
+    const together = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
+    trees.push(...together ? [together] : await mapEach(group, userns, keep));
+  }
+  return trees;
+}
+
+function findLayer(path: string): Layer {
+  using directory = open(path, O_PATH);
+  return { path, canonical: pathOf(directory), identity: identityOf(directory) };
+}
+
+function identityOf({ fd }: OwnedFd): Statx {
+  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_MNT_ID);
+}
+
+/** Maps the directory that they have in common; undefined where they can't all be found in it. */
+function mapTogether(
+  layers: readonly Layer[],
+  userns: OwnedFd,
+  keep: DisposableStack,
+): MappedTree | undefined {
+  using own = new DisposableStack();
+  try {
+    const common = commonDirectory(layers.map(({ canonical }) => canonical));
+    const tree = own.use(mapped(openTree(AT_FDCWD, common, OPEN_TREE_CLONE), userns));
+    const found = layers.map(({ path, canonical, identity }) => {
+      const inside = canonical.slice(common.length).replace(/^\/+/, "") || ".";
+      const directory = own.use(openat2(tree.fd, inside, O_PATH, WITHIN));
+      return isSame(identityOf(directory), identity) ? { path, inside, directory } : undefined;
+    }).filter((layer) => layer !== undefined);
+    if (found.length < layers.length) return undefined;
+    keep.use(own.move());
+    return { tree, layers: found };
+  } catch (error) {
+    // A directory was renamed meanwhile, or the common one can't be cloned: one by one, each tells its own story.
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}
+
+const WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+
+function isSame(a: Statx, b: Statx): boolean {
+  return a.inode === b.inode && a.devMajor === b.devMajor && a.devMinor === b.devMinor;
+}
+
+async function mapEach(
+  layers: readonly Layer[],
+  userns: OwnedFd,
+  keep: DisposableStack,
+): Promise<MappedTree[]> {
+  const trees: MappedTree[] = [];
+  for (const { path } of layers) {
+    try {
+      const tree = keep.use(mapped(openTree(AT_FDCWD, path, OPEN_TREE_CLONE), userns));
+      trees.push({ tree, layers: [{ path, inside: ".", directory: tree }] });
+    } catch (error) {
+      throw await explainIdMap(error, path, userns, false);
+    }
+  }
+  return trees;
+}
+
+/** Private: what is mounted at a temporary place is of no interest to any other mount namespace. */
+function mapped(tree: OwnedFd, userns: OwnedFd): OwnedFd {
+  try {
+    mountSetattr(tree.fd, "", AT_EMPTY_PATH, {
+      set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY,
+      propagation: MS_PRIVATE,
+      usernsFd: userns.fd,
+    });
+    return tree;
+  } catch (error) {
+    tree.close();
+    throw error;
+  }
+}

@@ -1,0 +1,132 @@
+/**
+ * Temporary mounts' places, and what becomes of them after a crash.
+ *
+ * Each place is a directory of its own, and in it the mountpoint. The outer one is locked for as long as the process
+ * that made it lives, so that a clean-up tells what a crash has left from what is in use. Directories are removed with
+ * rmdir, never recursively: a mount that would not come off costs nobody data.
+ *
+ * @module
+ */
+
+import { isErrno } from "../ffi/errno.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from "./constants.ts";
+import { canonicalizePath, join } from "./path.ts";
+import { flock, mkdir, mkdtemp, open, rmdir } from "./syscalls.ts";
+import { unmountAll, type UnmountOptions } from "./unmount.ts";
+
+const PREFIX = "denomount-";
+const ROOT = "root"; // the mountpoint within
+let location: string | undefined;
+
+/** A directory of its own to mount at; at the end of its scope it is removed. */
+export class TempPlace implements Disposable {
+  /** The mountpoint. */
+  readonly root: string;
+  readonly #directory: string;
+  readonly #lock: OwnedFd | undefined;
+
+  /** Makes it at the temporary location. */
+  constructor() {
+    this.#directory = mkdtemp(join(tempLocation(), PREFIX));
+    this.#lock = lockAlone(this.#directory);
+    this.root = join(this.#directory, ROOT);
+    mkdir(this.root, 0o700);
+  }
+
+  /** Leaves it, with what is mounted there, to the next {@linkcode cleanupTempMounts}. */
+  abandon(): void {
+    this.#lock?.close();
+  }
+
+  /** Removes it. */
+  [Symbol.dispose](): void {
+    using _lock = this.#lock;
+    rmdir(this.root);
+    rmdir(this.#directory);
+  }
+}
+
+/**
+ * Says where temporary mounts are made; it is `TMPDIR`, or /tmp, until then.
+ *
+ * @param directory made if it does not exist.
+ *
+ * Needs the permissions `ffi` and `write` of the directory.
+ *
+ * @example
+ * ```ts
+ * import { setTempMountLocation } from "@denomount/mount";
+ *
+ * const directory = await Deno.makeTempDir();
+ * await setTempMountLocation(directory);
+ * await setTempMountLocation("/tmp");
+ * await Deno.remove(directory);
+ * ```
+ */
+export async function setTempMountLocation(directory: string): Promise<void> {
+  await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
+  location = await canonicalizePath(directory);
+}
+
+/**
+ * Takes off what crashed processes have left at the temporary location. What a living process uses, this one too, stays.
+ *
+ * @param options how to unmount.
+ * @returns an error for each directory that could not be cleaned; it is there for the next time.
+ *
+ * Needs the permissions `ffi` and `read` (of the temporary directory), and CAP_SYS_ADMIN where there is something to do.
+ *
+ * @example
+ * ```ts
+ * import { cleanupTempMounts } from "@denomount/mount";
+ *
+ * for (const error of await cleanupTempMounts()) console.error(error.message);
+ * ```
+ */
+export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<Error[]> {
+  const errors: Error[] = [];
+  for await (const entry of Deno.readDir(tempLocation())) {
+    if (!entry.isDirectory || !entry.name.startsWith(PREFIX)) continue;
+    try {
+      await cleanUp(join(tempLocation(), entry.name), options);
+    } catch (error) {
+      errors.push(error instanceof Error ? error : new Error(String(error)));
+    }
+  }
+  return errors;
+}
+
+async function cleanUp(directory: string, options: UnmountOptions): Promise<void> {
+  using lock = lockAlone(directory);
+  if (lock === undefined) return;
+  await unmountAll(join(directory, ROOT), { noFollow: true, ...options });
+  for (const path of [join(directory, ROOT), directory]) {
+    try {
+      rmdir(path);
+    } catch (error) {
+      if (!isErrno(error, "ENOENT")) throw error; // another clean-up was here
+    }
+  }
+}
+
+/** Locks a directory; undefined where somebody else has, or where it has gone. */
+function lockAlone(directory: string): OwnedFd | undefined {
+  try {
+    using stack = new DisposableStack();
+    const lock = stack.use(open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    flock(lock.fd, LOCK_EX | LOCK_NB);
+    stack.move();
+    return lock;
+  } catch (error) {
+    if (isErrno(error, "EAGAIN", "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
+    throw error;
+  }
+}
+
+function tempLocation(): string {
+  if (location !== undefined) return location;
+  const granted = Deno.permissions.querySync({ name: "env", variable: "TMPDIR" }).state === "granted";
+  const directory = granted ? Deno.env.get("TMPDIR") : undefined;
+  return directory?.startsWith("/") ? directory : "/tmp";
+}
