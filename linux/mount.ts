@@ -6,7 +6,7 @@
 
 import type { OwnedFd } from "../ffi/fd.ts";
 import { bind } from "./bind.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, MNT_DETACH, MS_REC } from "./constants.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { mountFilesystem } from "./filesystem.ts";
 import { mountFuse } from "./fuse.ts";
@@ -17,9 +17,9 @@ import { mountOverlay } from "./overlay.ts";
 import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
-import { mount as mountSyscall, mountSetattr, umount2 } from "./syscalls.ts";
+import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
 import { openTarget, pathOf, throughProc } from "./target.ts";
-import { unmount, type UnmountOptions } from "./unmount.ts";
+import { detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
 import { UserNamespaces } from "./userns.ts";
 
 /**
@@ -106,36 +106,46 @@ export function mount(m: Mount, target: string): Promise<MountStack> {
 export async function mountAll(mounts: readonly Mount[], target: string): Promise<MountStack> {
   const plans = planAll(mounts, target);
   using namespaces = new UserNamespaces();
-  const mountpoints: string[] = [];
+  const made: Made[] = [];
   try {
-    for (const plan of plans) mountpoints.push(...await carryOut(plan, target, namespaces));
+    for (const plan of plans) made.push(...await carryOut(plan, target, namespaces));
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    for (const mountpoint of mountpoints.reverse()) umount2(mountpoint, MNT_DETACH);
+    for (const { mountpoint } of made.reverse()) detachTree(mountpoint);
     throw error;
   }
-  return new Stack(target, mountpoints);
+  return new Stack(target, made);
 }
 
-/** Makes one mount; returns its mountpoint, or nothing for what only changes one. */
-async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces): Promise<string[]> {
+/** What was mounted. */
+interface Made {
+  mountpoint: string;
+  isTree: boolean; // a recursive bind, which brings mounts of its own
+}
+
+/** Makes one mount; returns it, or nothing for what only changes one. */
+async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces): Promise<Made[]> {
   try {
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
     using place = openTarget(target, plan.inside);
     const reopen = () => openTarget(target, plan.inside);
     await make(plan, place, reopen, userns);
-    const made = plan.action.kind !== "remount" && plan.action.kind !== "propagation";
-    const mountpoint = made ? [pathOf(place)] : [];
+    const made = madeBy(plan, place);
     try {
       changePropagation(plan.propagation, reopen);
     } catch (error) {
-      for (const path of mountpoint) umount2(path, MNT_DETACH);
+      for (const { mountpoint } of made) detachTree(mountpoint);
       throw error;
     }
-    return mountpoint;
+    return made;
   } catch (error) {
     throw new MountError(plan.mount, plan.inside === "/" ? target : join(target, plan.inside), error);
   }
+}
+
+function madeBy({ action }: Plan, place: OwnedFd): Made[] {
+  if (action.kind === "remount" || action.kind === "propagation") return [];
+  return [{ mountpoint: pathOf(place), isTree: action.kind === "bind" && action.plan.options.recursive }];
 }
 
 async function make(
@@ -172,16 +182,16 @@ function changePropagation(steps: readonly PropagationStep[], reopen: () => Owne
 
 class Stack implements MountStack {
   readonly mountpoints: readonly string[];
-  readonly #left: string[];
+  readonly #left: Made[];
 
-  constructor(readonly target: string, mountpoints: readonly string[]) {
-    this.mountpoints = Object.freeze([...mountpoints]);
-    this.#left = [...mountpoints];
+  constructor(readonly target: string, made: readonly Made[]) {
+    this.mountpoints = Object.freeze(made.map(({ mountpoint }) => mountpoint));
+    this.#left = [...made];
   }
 
   async unmount(options: UnmountOptions = {}): Promise<void> {
     for (let top = this.#left.at(-1); top !== undefined; top = this.#left.at(-1)) {
-      await unmount(top, options);
+      await (top.isTree ? unmountTree(top.mountpoint, options) : unmount(top.mountpoint, options));
       this.#left.pop();
     }
   }

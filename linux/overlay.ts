@@ -42,7 +42,9 @@ export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan
   const layers = parseOverlayOptions(options.data);
   if (layers.lower.length === 0) throw new TypeError('an overlay needs at least one layer in "lowerdir="');
   if (layers.upper === undefined && layers.lower.length + layers.dataOnly.length < 2) {
-    throw new TypeError('an overlay of one layer needs an "upperdir="; without one, a read-only bind is the same');
+    throw new TypeError(
+      'an overlay of one layer needs an "upperdir="; without one, a read-only bind is the same',
+    );
   }
   if (layers.upper !== undefined && layers.work === undefined) {
     throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');

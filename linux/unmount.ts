@@ -13,6 +13,8 @@ import {
   MNT_DETACH,
   MNT_EXPIRE,
   MNT_FORCE,
+  MS_PRIVATE,
+  MS_REC,
   STATX_MNT_ID,
   UMOUNT_NOFOLLOW,
 } from "./constants.ts";
@@ -22,7 +24,8 @@ import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, dirname, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
-import { type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
+import { splitOptions } from "./options.ts";
+import { mount, type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -119,18 +122,25 @@ export async function unmountMounts(
   options: UnmountOptions = {},
 ): Promise<void> {
   const effort = new Effort(options);
-  const made = parentsFirst(mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount) })))
-    .reverse();
-  for (const [index, { inside }] of made.entries()) {
+  const made = parentsFirst(
+    mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount), isTree: isTree(mount) })),
+  ).reverse();
+  for (const [index, { inside, isTree }] of made.entries()) {
     try {
-      await takeOff(await rootPath(target, inside), effort);
+      const mountpoint = await rootPath(target, inside);
+      await (isTree ? takeTreeOff(mountpoint, effort) : takeOff(mountpoint, effort));
     } catch (error) {
       if (index === 0 || !(error instanceof SyscallError)) throw error;
     }
   }
 }
 
-function makesMount({ type, options = [] }: Mount): boolean {
+function isTree({ options = [] }: Mount): boolean {
+  return options.flatMap(splitOptions).includes("rbind");
+}
+
+function makesMount({ type, options: given = [] }: Mount): boolean {
+  const options = given.flatMap(splitOptions);
   const bare = type === "" || type === "none";
   return !options.includes("remount") && !(bare && !options.includes("bind") && !options.includes("rbind"));
 }
@@ -189,6 +199,72 @@ class Effort {
   get isOver(): boolean {
     return performance.now() >= this.#deadline;
   }
+}
+
+/**
+ * Takes the topmost mount off a target with all that is mounted within it: a recursive bind with what came with it.
+ *
+ * @param target the mountpoint.
+ * @param options how.
+ * @throws {SyscallError} as {@linkcode unmount} does.
+ */
+export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
+  await takeTreeOff(target, new Effort(options));
+}
+
+/**
+ * Takes a tree of mounts out of sight at once, however busy it is. For what nobody was told of yet.
+ *
+ * @param target the mountpoint.
+ */
+export function detachTree(target: string): void {
+  makePrivate(target);
+  umount2(target, MNT_DETACH);
+}
+
+async function takeTreeOff(target: string, effort: Effort): Promise<void> {
+  if (mountRoot(target) === undefined) return void await takeOff(target, effort);
+  makePrivate(target);
+  if (!(effort.flags & MNT_DETACH)) {
+    if (await comesOffAlone(target, effort)) return;
+    for (const mountpoint of await mountedWithin(target)) await takeOff(mountpoint, effort);
+  }
+  await takeOff(target, effort);
+}
+
+/** Most trees are of one mount: then the mount table need not be read. */
+async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
+  try {
+    effort.signal?.throwIfAborted();
+    await umountOnce(target, effort.flags);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EBUSY")) return false;
+    throw error;
+  }
+}
+
+/** A bind of a shared tree is its peer: without this, an unmount in one would be one in the other. */
+function makePrivate(target: string): void {
+  mount(null, target, null, MS_REC | MS_PRIVATE, null);
+}
+
+/** The mountpoints within the topmost mount at a target, the deepest first; what is hidden under that mount is not. */
+async function mountedWithin(target: string): Promise<string[]> {
+  const top = mountRoot(target);
+  if (top === undefined) return [];
+  const tree = new Set([Number(top.mountId)]);
+  const within: string[] = [];
+  const mounts = await listMounts();
+  for (let found = -1; found !== tree.size;) { // again while there is news: a child may stand before its parent
+    found = tree.size;
+    for (const { id, parent, mountpoint } of mounts) {
+      if (!tree.has(parent) || tree.has(id)) continue;
+      tree.add(id);
+      within.unshift(mountpoint);
+    }
+  }
+  return within;
 }
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {

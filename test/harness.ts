@@ -41,6 +41,7 @@ const packages: Record<string, string> = {
   bindfs: "bindfs",
   unshare: "util-linux",
   setpriv: "util-linux",
+  busybox: "busybox-static",
 };
 
 const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") && Deno.uid() === 0;
