@@ -1,13 +1,24 @@
 /**
- * The main job on real input: this system's own directories as overlay layers, a tmpfs and a read-only bind on top, a
- * command inside that writes and deletes, the host untouched, everything taken down, and a count of what is left.
+ * The main job on real input: this system's own directories as id-mapped overlay layers, a tmpfs and a read-only bind on
+ * top, a command inside that is root there and nobody on the host, and that writes and deletes; the host untouched,
+ * everything taken down, and a count of what is left.
  *
  *     deno task demo
  *
  * @module
  */
 
-import { listMounts, type Mount, mountAll, prefixFilter, withTempMount } from "../mod.ts";
+import {
+  createUserNamespace,
+  listMounts,
+  type Mount,
+  mountAll,
+  MountError,
+  type OwnedFd,
+  prefixFilter,
+  withReadonlyTempMount,
+  withTempMount,
+} from "../mod.ts";
 
 const project = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
 
@@ -42,8 +53,38 @@ async function digest(path: string): Promise<string> {
   return new Uint8Array(hash).toHex();
 }
 
+const MAP = "0:100000:65536";
+const maps = [`uidmap=${MAP}`, `gidmap=${MAP}`];
+
+/** Why the layers can't be id-mapped here: whoever is root in a user namespace alone may not, and some file systems can't. */
+async function whyNotMapped(): Promise<string | undefined> {
+  for (const source of [project, "/etc", "/usr"]) {
+    try {
+      await withReadonlyTempMount([{ type: "bind", source, options: maps }], () => {});
+    } catch (error) {
+      if (error instanceof MountError) return error.message;
+      throw error;
+    }
+  }
+}
+
+/** Runs commands with the tree as their root directory, as root of a user namespace where one is given. */
+function runInside(root: string, userns: OwnedFd | undefined): Promise<Deno.CommandOutput> {
+  const program = ["/bin/sh", "-c", commands];
+  const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
+  if (userns === undefined) return new Deno.Command("chroot", { args: [root, ...program], env }).output();
+  const enter = [`--user=/proc/${Deno.pid}/fd/${userns.fd}`, "--setuid=0", "--setgid=0", `--root=${root}`];
+  return new Deno.Command("nsenter", { args: [...enter, "--wd=.", ...program], env, cwd: root }).output();
+}
+
+const owner = (path: string) => {
+  const { uid, gid } = Deno.statSync(path);
+  return `${uid}:${gid}`;
+};
+
 // Anybody owns the files of the checkout, so this works without root as well.
 const commands = `
+  echo "I am uid $(id -u); /etc/hostname belongs to $(stat -c %u:%g /hostname), /usr to $(stat -c %u:%g /usr)"
   echo "I am in $(pwd), and see $(ls / | wc -l) names in /"
   echo changed > /deno.json && rm /README.md && echo new > /new-file && echo scratch > /tmp/scratch
   echo "after:  /deno.json says '$(cat /deno.json)', README.md is $(test -e /README.md && echo there || echo gone)"
@@ -52,35 +93,39 @@ const commands = `
 const before = machine();
 const host = { deno: await digest(`${project}/deno.json`), readme: await digest(`${project}/README.md`) };
 
+const obstacle = await whyNotMapped();
+if (obstacle !== undefined) console.log(`without id maps: ${obstacle}`);
+using userns = obstacle === undefined ? await createUserNamespace(MAP, MAP) : undefined;
+const mapped = userns === undefined ? [] : maps;
+
 // The upper directory must not itself be on an overlay, which a container's root is: a tmpfs is never one.
 const good = await withTempMount([{ type: "tmpfs", source: "scratch" }], async (scratch) => {
   for (const name of ["upper", "work", "skeleton/tmp", "skeleton/usr", "root"]) {
     await Deno.mkdir(`${scratch}/${name}`, { recursive: true });
   }
   const layers = [`${scratch}/skeleton`, project, "/etc", "/usr"]; // of /usr come /bin, /lib and /lib64
+  if (userns) await Deno.chown(`${scratch}/upper`, 100000, 100000); // the upper directory is taken as it is
   const writable = [`upperdir=${scratch}/upper`, `workdir=${scratch}/work`];
   const mounts: Mount[] = [
     {
       type: "overlay",
       source: "demo",
-      options: [`lowerdir=${layers.join(":")}`, ...writable],
+      options: [`lowerdir=${layers.join(":")}`, ...writable, ...mapped],
     },
     { type: "tmpfs", source: "tmp", target: "/tmp", options: ["size=16m", "nosuid", "nodev"] },
-    { type: "bind", source: "/usr", target: "/usr", options: ["rbind", "ro"] },
+    { type: "bind", source: "/usr", target: "/usr", options: ["bind", "ro", ...mapped] },
   ];
   const root = await step(
-    "an overlay of this checkout, /etc and /usr, with a tmpfs and a read-only bind on top",
+    userns
+      ? "an id-mapped overlay of this checkout, /etc and /usr, with a tmpfs and a read-only bind on top"
+      : "an overlay of this checkout, /etc and /usr, with a tmpfs and a read-only bind on top",
     () => mountAll(mounts, `${scratch}/root`),
   );
   await tree(`${scratch}/root`);
 
   const { code, stdout, stderr } = await step(
     "a command inside, which writes and deletes",
-    () =>
-      new Deno.Command("chroot", {
-        args: [`${scratch}/root`, "/bin/sh", "-c", commands],
-        env: { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" },
-      }).output(),
+    () => runInside(`${scratch}/root`, userns),
   );
   const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
   console.log(said.trim().replace(/^\s*/gm, "            "));
@@ -88,6 +133,11 @@ const good = await withTempMount([{ type: "tmpfs", source: "scratch" }], async (
 
   const changed = [...Deno.readDirSync(`${scratch}/upper`)].map(({ name }) => name).sort();
   console.log(`            in the upper directory now: ${changed.join(", ")}`);
+  const files = [
+    `/etc/hostname itself to ${owner("/etc/hostname")}`,
+    `the new file to ${owner(`${scratch}/upper/new-file`)}`,
+  ];
+  console.log(`            on the host ${files.join(", ")}`);
   await step("everything down again", () => root.unmount());
   return code === 0 && changed.join() === "README.md,deno.json,new-file";
 });

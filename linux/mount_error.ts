@@ -91,7 +91,10 @@ function why(mount: Mount, { cause, kernelMessages: messages, reason }: Explaine
 
 // What an errno means when mounting, where the kernel's own word for it leads astray.
 const hints: Record<string, (mount: Mount, cause: SyscallError) => string | undefined> = {
-  EPERM: () => "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
+  EPERM: (_, { syscall }) =>
+    syscall === "write"
+      ? "these ids may not be mapped here: it needs CAP_SETUID and CAP_SETGID where they belong"
+      : "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
   EINVAL: ({ options = [] }, { syscall }) =>
     options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")
       ? "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on"

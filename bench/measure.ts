@@ -1,0 +1,68 @@
+/**
+ * Measuring: contenders take turns, round by round, so that a slow moment of the machine hits all of them. Only the
+ * ratios mean anything.
+ *
+ * @module
+ */
+
+/** Someone who does the work. */
+export interface Contender {
+  /** "denomount", or a peer's name. */
+  name: string;
+  /** Does the work and returns what one takes, in the row's unit; undefined where this contender can't do it. */
+  run(): Promise<number | undefined>;
+}
+
+/** A median with its quartiles. */
+export interface Spread {
+  /** A quarter of the values are below. */
+  low: number;
+  /** Half of them are. */
+  median: number;
+  /** A quarter of them are above. */
+  high: number;
+}
+
+/** What one row came to. */
+export interface Measured {
+  /** What one takes, for each contender. */
+  times: Record<string, Spread>;
+  /** Ours to each peer's, round by round. */
+  ratios: Record<string, Spread>;
+}
+
+/** The library's own name among the contenders. */
+export const OURS = "denomount";
+
+/** The median and the quartiles of some values. */
+export function spread(values: readonly number[]): Spread {
+  const sorted = values.toSorted((a, b) => a - b);
+  const at = (share: number) => sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? NaN;
+  return { low: at(0.25), median: at(0.5), high: at(0.75) };
+}
+
+/** Lets the contenders take turns; the first round is not counted, for it warms caches up. */
+export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
+  const values = new Map<string, number[]>();
+  for (let round = -1; round < rounds; round++) {
+    for (const { name, run } of contenders) {
+      const value = await run();
+      if (round >= 0 && value !== undefined) values.set(name, [...values.get(name) ?? [], value]);
+    }
+  }
+  const ours = values.get(OURS) ?? [];
+  const times: Measured["times"] = {};
+  const ratios: Measured["ratios"] = {};
+  for (const [name, theirs] of values) {
+    times[name] = spread(theirs);
+    if (name !== OURS) ratios[name] = spread(ours.map((value, round) => value / (theirs[round] ?? NaN)));
+  }
+  return { times, ratios };
+}
+
+/** Milliseconds for one of `count` runs. */
+export async function each(count: number, run: (index: number) => unknown): Promise<number> {
+  const start = performance.now();
+  for (let index = 0; index < count; index++) await run(index);
+  return (performance.now() - start) / count;
+}

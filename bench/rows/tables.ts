@@ -1,0 +1,82 @@
+/**
+ * Questions about the mount table, at several sizes of it.
+ *
+ * @module
+ */
+
+import { isMountpoint, listMounts, lookupMount, unmountRecursive } from "../../mod.ts";
+import { type Contender, each, OURS } from "../measure.ts";
+import { shell } from "../peers.ts";
+import type { Bench, Limit, Row } from "../row.ts";
+import { fill, fillTable } from "./mounts.ts";
+
+const SIZES = [100, 1_000, 10_000];
+const AS_FAST_AS_GO = { peer: "containerd", most: 1 };
+
+/** A row for each size; each may take so much longer than the one before. */
+function atEachSize(
+  name: string,
+  growth: number,
+  limits: readonly Limit[],
+  contenders: (bench: Bench, size: number) => Promise<Contender[]>,
+  sizes = SIZES,
+): Row[] {
+  const named = (size: number) => `${name} at ${size.toLocaleString("en")} mounts`;
+  return sizes.map((size, index) => {
+    const before = sizes[index - 1];
+    return {
+      name: named(size),
+      limits: before === undefined ? limits : [...limits, { row: named(before), most: growth }],
+      prepare: (bench) => contenders(bench, size),
+    };
+  });
+}
+
+// Ten times as many may take ten times as long, and a fifth for caches that no longer hold all of it.
+const LINEAR = 12;
+const FLAT = 1.3;
+const MICROSECONDS_20 = { most: 0.02 };
+
+const list = atEachSize("listMounts", LINEAR, [AS_FAST_AS_GO], async (bench, size) => {
+  await fillTable(bench, size);
+  const count = Math.max(1, 1000 / size);
+  return [
+    { name: OURS, run: () => each(count, () => listMounts()) },
+    ...bench.peers.map((peer) => peer.contender("list", count)),
+    shell(1, ["findmnt", "--json"]),
+  ];
+});
+
+const questions: [string, string, (path: string) => Promise<unknown>][] = [
+  ["lookupMount", "lookup", lookupMount],
+  ["isMountpoint", "mountpoint", isMountpoint],
+];
+
+const lookups = questions.flatMap(([name, work, ask]) =>
+  atEachSize(name, FLAT, [MICROSECONDS_20], async (bench, size) => {
+    const path = `${await fillTable(bench, size)}/${size / 2}`;
+    return [
+      { name: OURS, run: () => each(200, () => ask(path)) },
+      ...bench.peers.map((peer) => peer.contender(work, peer.name === "C floor" ? 200 : 2, path)),
+    ];
+  })
+);
+
+const unmounting = atEachSize("unmountRecursive", LINEAR, [AS_FAST_AS_GO], async (bench, size) => {
+  const directory = await fillTable(bench, size);
+  await unmountRecursive(directory);
+  const filled = (contender: Contender): Contender => ({
+    ...contender,
+    async run() {
+      await fill(bench, size, `${bench.dir}/filler`, directory);
+      return await contender.run();
+    },
+  });
+  return [
+    { name: OURS, run: () => each(1, () => unmountRecursive(directory)) },
+    ...bench.peers.map((peer) => peer.contender("unmount-recursive", 1, directory)),
+  ].map(filled);
+}, SIZES.slice(1));
+
+/** Every row of this file. */
+export const rows: readonly Row[] = [...list, ...lookups, ...unmounting];
