@@ -28,13 +28,47 @@ const inFlight = new Set<readonly unknown[]>();
  * ```
  */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
+  refuseBadText(text);
+  return encoder.encode(text + "\0");
+}
+
+function refuseBadText(text: string): void {
   if (text.includes("\0")) {
     throw new TypeError(`${JSON.stringify(text)} holds a NUL byte, which no path and no option can`);
   }
   if (!text.isWellFormed()) {
     throw new TypeError(`${JSON.stringify(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
   }
-  return encoder.encode(text + "\0");
+}
+
+// As many as a call has texts, twice over; each holds a path of PATH_MAX and a page of options.
+const borrowed = Array.from({ length: 8 }, () => new Uint8Array(4097));
+let next = 0;
+
+/**
+ * A C string for a call on this thread, which is done with it when it returns: allocating memory takes longer than
+ * most system calls.
+ *
+ * @param text what to encode, as UTF-8.
+ * @returns its bytes with the NUL, in memory that the calls after it use again.
+ * @throws {TypeError} as {@linkcode cString} does.
+ *
+ * @example
+ * ```ts ignore
+ * import { libc } from "./libc.ts";
+ * import { borrowedString } from "./memory.ts";
+ *
+ * libc().rmdir(borrowedString("/mnt/old"));
+ * ```
+ */
+export function borrowedString(text: string): Uint8Array<ArrayBuffer> {
+  refuseBadText(text);
+  const bytes = borrowed[next = (next + 1) % borrowed.length];
+  if (bytes === undefined) return cString(text);
+  const { read, written } = encoder.encodeInto(text, bytes);
+  if (read < text.length || written === bytes.length) return cString(text);
+  bytes[written] = 0;
+  return bytes;
 }
 
 /**

@@ -29,7 +29,7 @@ import {
   MS_SYNCHRONOUS,
 } from "./constants.ts";
 import type { AttributeChange } from "./options.ts";
-import { statfsFlags } from "./syscalls.ts";
+import { statfs } from "./syscalls.ts";
 
 const pairs: readonly (readonly [attribute: number, flag: number])[] = [
   [MOUNT_ATTR_RDONLY, MS_RDONLY],
@@ -80,8 +80,8 @@ const statfsPairs: readonly (readonly [statfs: number, flag: number])[] = [
  * @returns its `MS_…` flags; `MS_STRICTATIME` where access times are always updated.
  */
 export function flagsOfMount(path: string): number {
-  const statfs = statfsFlags(path);
-  const flags = statfsPairs.reduce((all, [bit, flag]) => statfs & bit ? all | flag : all, 0);
+  const told = statfs(path).flags;
+  const flags = statfsPairs.reduce((all, [bit, flag]) => told & bit ? all | flag : all, 0);
   return flags & MS__ATIME ? flags : flags | MS_STRICTATIME;
 }
 

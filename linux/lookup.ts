@@ -104,7 +104,8 @@ export async function isMountpoint(path: string): Promise<boolean> {
  */
 export function mountRoot(path: string): Statx | undefined {
   try {
-    const found = statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID);
+    // Asked for nothing, the kernel tells these two all the same, and a FUSE server's leave is not needed for it.
+    const found = statx(AT_FDCWD, path, QUIETLY, 0);
     return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;

@@ -5,27 +5,15 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
-import { cString } from "../ffi/memory.ts";
-import {
-  AT_FDCWD,
-  AT_NO_AUTOMOUNT,
-  AT_STATX_DONT_SYNC,
-  MNT_DETACH,
-  MNT_EXPIRE,
-  MNT_FORCE,
-  MS_PRIVATE,
-  MS_REC,
-  STATX_MNT_ID,
-  UMOUNT_NOFOLLOW,
-} from "./constants.ts";
-import { unmountFuse } from "./fuse.ts";
-import { lookupMount, mountRoot } from "./lookup.ts";
+import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
+import { mountRoot } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, prefixFilter } from "./mountinfo.ts";
-import { canonicalizePath, dirname, rootPath } from "./path.ts";
+import { canonicalizePath, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
-import { mount, type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
+import { mount, type Statx, umount2 } from "./syscalls.ts";
+import { umountOnce } from "./umount.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -223,20 +211,21 @@ export function detachTree(target: string): void {
 }
 
 async function takeTreeOff(target: string, effort: Effort): Promise<void> {
-  if (mountRoot(target) === undefined) return void await takeOff(target, effort);
+  const top = mountRoot(target);
+  if (top === undefined) return await takeOff(target, effort);
   makePrivate(target);
   if (!(effort.flags & MNT_DETACH)) {
-    if (await comesOffAlone(target, effort)) return;
-    for (const mountpoint of await mountedWithin(target)) await takeOff(mountpoint, effort);
+    if (await comesOffAlone(target, effort, top)) return;
+    for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
   }
   await takeOff(target, effort);
 }
 
 /** Most trees are of one mount: then the mount table need not be read. */
-async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
+async function comesOffAlone(target: string, effort: Effort, top: Statx): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags);
+    await umountOnce(target, effort.flags, top);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -249,10 +238,8 @@ function makePrivate(target: string): void {
   mount(null, target, null, MS_REC | MS_PRIVATE, null);
 }
 
-/** The mountpoints within the topmost mount at a target, the deepest first; what is hidden under that mount is not. */
-async function mountedWithin(target: string): Promise<string[]> {
-  const top = mountRoot(target);
-  if (top === undefined) return [];
+/** The mountpoints within a mount, the deepest first; what is hidden under that mount is not. */
+async function mountedWithin(top: Statx): Promise<string[]> {
   const tree = new Set([Number(top.mountId)]);
   const within: string[] = [];
   const mounts = await listMounts();
@@ -269,21 +256,15 @@ async function mountedWithin(target: string): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  try {
-    while (await takeOff(target, effort));
-  } catch (error) {
-    if (!isErrno(error, "ENOENT", "ENOTDIR")) throw error;
-  }
+  while (mountRoot(target) !== undefined) await takeOff(target, effort);
 }
 
-/** Takes one mount off; false where there was none. */
-async function takeOff(target: string, effort: Effort): Promise<boolean> {
-  cString(target); // refused here, before anything is asked
+/** Takes one mount off, if there is one. */
+async function takeOff(target: string, effort: Effort): Promise<void> {
   for (;;) {
     effort.signal?.throwIfAborted();
     try {
-      await umountOnce(target, effort.flags);
-      return true;
+      return await umountOnce(target, effort.flags, mountRoot(target));
     } catch (error) {
       if (isErrno(error, "EINVAL")) return refuseLocked(target);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
@@ -293,27 +274,7 @@ async function takeOff(target: string, effort: Effort): Promise<boolean> {
 }
 
 /** EINVAL says "no mountpoint", but also "a mount that came from a more privileged mount namespace". */
-function refuseLocked(target: string): false {
-  if (mountRoot(target) === undefined) return false;
+function refuseLocked(target: string): void {
+  if (mountRoot(target) === undefined) return;
   throw new SyscallError({ syscall: "umount2", errno: errnoNumber("EINVAL"), path: target });
-}
-
-async function umountOnce(target: string, flags: number): Promise<void> {
-  const found = mountRoot(target);
-  if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
-    return umount2(target, flags);
-  }
-  const fuse = (await lookupMount(target)).fsType.startsWith("fuse");
-  if (fuse && await unmountFuse(target, (flags & MNT_DETACH) !== 0)) return;
-  await umount2OffThread(target, flags);
-}
-
-/**
- * Whether the file system stays mounted at the parent directory, as with a bind within one file system: then the unmount
- * flushes nothing and takes microseconds.
- */
-function isInUseElsewhere(target: string, found: Statx): boolean {
-  const parent = statx(AT_FDCWD, dirname(target), AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID);
-  return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
-    parent.devMinor === found.devMinor;
 }

@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { cString, struct, textAt } from "../../ffi/memory.ts";
+import { borrowedString, cString, struct, textAt } from "../../ffi/memory.ts";
 import { O_CLOEXEC } from "../constants.ts";
 
 const SYS_openat2 = 437n; // asm-generic/unistd.h
@@ -31,7 +31,7 @@ const PATH_MAX = 4096; // linux/limits.h
  * ```
  */
 export function open(path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().open(cString(path), flags | O_CLOEXEC, 0), "open", path));
+  return new OwnedFd(check(libc().open(borrowedString(path), flags | O_CLOEXEC, 0), "open", path));
 }
 
 /**
@@ -54,7 +54,7 @@ export function open(path: string, flags: number): OwnedFd {
  * ```
  */
 export function openat(dirfd: number, path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().openat(dirfd, cString(path), flags | O_CLOEXEC, 0), "openat", path));
+  return new OwnedFd(check(libc().openat(dirfd, borrowedString(path), flags | O_CLOEXEC, 0), "openat", path));
 }
 
 /**
@@ -78,12 +78,17 @@ export function openat(dirfd: number, path: string, flags: number): OwnedFd {
  * ```
  */
 export function openat2(dirfd: number, path: string, flags: number, resolve: number): OwnedFd {
-  const how = struct(24); // struct open_how, linux/openat2.h
   how.setBigUint64(0, BigInt(flags | O_CLOEXEC), true); // flags
   how.setBigUint64(16, BigInt(resolve), true); // resolve; mode, at 8, stays 0
-  const bytes = new Uint8Array(how.buffer);
-  return new OwnedFd(check(libc().openat2(SYS_openat2, dirfd, cString(path), bytes, 24n), "openat2", path));
+  const result = libc().openat2(SYS_openat2, dirfd, borrowedString(path), howMemory, 24n);
+  return new OwnedFd(check(result, "openat2", path));
 }
+
+// Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
+const how = struct(24); // struct open_how, linux/openat2.h
+const howMemory = new Uint8Array(how.buffer);
+const decoder = new TextDecoder();
+const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**
  * read(2) until the end of the file.
@@ -159,9 +164,9 @@ function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
  * ```
  */
 export function readlink(path: string): string {
-  const text = new Uint8Array(PATH_MAX + 1);
-  check(libc().readlink(cString(path), text, BigInt(PATH_MAX)), "readlink", path);
-  return textAt(text, 0);
+  const result = libc().readlink(borrowedString(path), pathMemory, BigInt(PATH_MAX));
+  const length = check(result, "readlink", path);
+  return decoder.decode(pathMemory.subarray(0, length));
 }
 
 /**
@@ -181,11 +186,10 @@ export function readlink(path: string): string {
  * ```
  */
 export function realpath(path: string): string {
-  const resolved = new Uint8Array(PATH_MAX);
-  if (libc().realpath(cString(path), resolved) === null) {
+  if (libc().realpath(borrowedString(path), pathMemory) === null) {
     throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
   }
-  return textAt(resolved, 0);
+  return textAt(pathMemory, 0);
 }
 
 /**
@@ -208,7 +212,7 @@ export function realpath(path: string): string {
  * ```
  */
 export function mkdir(path: string, mode: number): void {
-  check(libc().mkdir(cString(path), mode), "mkdir", path);
+  check(libc().mkdir(borrowedString(path), mode), "mkdir", path);
 }
 
 /**
@@ -237,7 +241,7 @@ export function mkdtemp(prefix: string): string {
  * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  */
 export function rmdir(path: string): void {
-  check(libc().rmdir(cString(path)), "rmdir", path);
+  check(libc().rmdir(borrowedString(path)), "rmdir", path);
 }
 
 /**

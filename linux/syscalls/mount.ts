@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { cString, offThread, struct } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread, struct } from "../../ffi/memory.ts";
 import {
   AT_EMPTY_PATH,
   FSCONFIG_CMD_CREATE,
@@ -29,8 +29,6 @@ const SYS_fsconfig = 431n;
 const SYS_fsmount = 432n;
 const SYS_fspick = 433n;
 const SYS_mount_setattr = 442n;
-
-const EMPTY = cString("");
 
 /**
  * mount(2): makes or changes a mount the way that every kernel knows.
@@ -61,7 +59,7 @@ export function mount(
   flags: number,
   data: string | null,
 ): void {
-  const [from, to, kind, text] = mountArguments(source, target, type, data);
+  const [from, to, kind, text] = mountArguments(borrowedString, source, target, type, data);
   check(libc().mount(from, to, kind, BigInt(flags), text), "mount", source ?? undefined, target);
 }
 
@@ -95,7 +93,7 @@ export async function mountOffThread(
   flags: number,
   data: string | null,
 ): Promise<void> {
-  const [from, to, kind, text] = mountArguments(source, target, type, data);
+  const [from, to, kind, text] = mountArguments(cString, source, target, type, data);
   const kept = [from, to, kind, text].filter((bytes) => bytes !== null);
   const result = await offThread(
     () => libc().mount_nonblocking(from, to, kind, BigInt(flags), text),
@@ -106,17 +104,15 @@ export async function mountOffThread(
 
 type CText = Uint8Array<ArrayBuffer> | null;
 
-function optionalText(text: string | null): CText {
-  return text === null ? null : cString(text);
-}
-
 function mountArguments(
+  encode: (text: string) => Uint8Array<ArrayBuffer>,
   source: string | null,
   target: string,
   type: string | null,
   data: string | null,
-): [CText, CText, CText, CText] {
-  return [optionalText(source), cString(target), optionalText(type), optionalText(data)];
+): [CText, Uint8Array<ArrayBuffer>, CText, CText] {
+  const optional = (text: string | null) => text === null ? null : encode(text);
+  return [optional(source), encode(target), optional(type), optional(data)];
 }
 
 /**
@@ -139,7 +135,7 @@ function mountArguments(
  * ```
  */
 export function umount2(target: string, flags: number): void {
-  check(libc().umount2(cString(target), flags), "umount2", target);
+  check(libc().umount2(borrowedString(target), flags), "umount2", target);
 }
 
 /**
@@ -188,7 +184,12 @@ export async function umount2OffThread(target: string, flags: number): Promise<v
  * ```
  */
 export function openTree(dirfd: number, path: string, flags: number): OwnedFd {
-  const result = libc().open_tree(SYS_open_tree, dirfd, cString(path), (flags | OPEN_TREE_CLOEXEC) >>> 0);
+  const result = libc().open_tree(
+    SYS_open_tree,
+    dirfd,
+    borrowedString(path),
+    (flags | OPEN_TREE_CLOEXEC) >>> 0,
+  );
   return new OwnedFd(check(result, "open_tree", path));
 }
 
@@ -225,7 +226,7 @@ export function moveMount(
   flags: number,
 ): void {
   check(
-    libc().move_mount(SYS_move_mount, fromFd, cString(fromPath), toFd, cString(toPath), flags),
+    libc().move_mount(SYS_move_mount, fromFd, borrowedString(fromPath), toFd, borrowedString(toPath), flags),
     "move_mount",
     fromPath || undefined,
     toPath || undefined,
@@ -252,7 +253,7 @@ export function moveMount(
  * ```
  */
 export function fsopen(type: string): OwnedFd {
-  return new OwnedFd(check(libc().fsopen(SYS_fsopen, cString(type), FSOPEN_CLOEXEC), "fsopen", type));
+  return new OwnedFd(check(libc().fsopen(SYS_fsopen, borrowedString(type), FSOPEN_CLOEXEC), "fsopen", type));
 }
 
 /**
@@ -284,7 +285,7 @@ export function fsopen(type: string): OwnedFd {
 export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
   return new OwnedFd(
     check(
-      libc().fspick(SYS_fspick, dirfd, cString(path), flags | FSPICK_CLOEXEC),
+      libc().fspick(SYS_fspick, dirfd, borrowedString(path), flags | FSPICK_CLOEXEC),
       "fspick",
       path || undefined,
     ),
@@ -309,7 +310,7 @@ export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
  * ```
  */
 export function fsconfigSetFlag(fd: number, key: string): void {
-  fsconfig(fd, FSCONFIG_SET_FLAG, cString(key), null, 0, key);
+  fsconfig(fd, FSCONFIG_SET_FLAG, borrowedString(key), null, 0, key);
 }
 
 /**
@@ -331,7 +332,7 @@ export function fsconfigSetFlag(fd: number, key: string): void {
  * ```
  */
 export function fsconfigSetString(fd: number, key: string, value: string): void {
-  fsconfig(fd, FSCONFIG_SET_STRING, cString(key), cString(value), 0, `${key}=${value}`);
+  fsconfig(fd, FSCONFIG_SET_STRING, borrowedString(key), borrowedString(value), 0, `${key}=${value}`);
 }
 
 /**
@@ -354,7 +355,7 @@ export function fsconfigSetString(fd: number, key: string, value: string): void 
  * ```
  */
 export function fsconfigSetFd(fd: number, key: string, value: number): void {
-  fsconfig(fd, FSCONFIG_SET_FD, cString(key), null, value, key);
+  fsconfig(fd, FSCONFIG_SET_FD, borrowedString(key), null, value, key);
 }
 
 /**
@@ -502,7 +503,7 @@ export interface MountAttr {
  */
 export function mountSetattr(dirfd: number, path: string, flags: number, attr: MountAttr): void {
   const bytes = mountAttrBytes(attr);
-  const name = path === "" ? EMPTY : cString(path);
+  const name = borrowedString(path);
   check(
     libc().mount_setattr(SYS_mount_setattr, dirfd, name, flags >>> 0, bytes, BigInt(bytes.byteLength)),
     "mount_setattr",
@@ -513,10 +514,14 @@ export function mountSetattr(dirfd: number, path: string, flags: number, attr: M
 function mountAttrBytes(
   { set = 0, clear = 0, propagation = 0, usernsFd = 0 }: MountAttr,
 ): Uint8Array<ArrayBuffer> {
-  const attr = struct(32); // MOUNT_ATTR_SIZE_VER0
+  const attr = mountAttr;
   attr.setBigUint64(0, BigInt(set), true); // attr_set
   attr.setBigUint64(8, BigInt(clear), true); // attr_clr
   attr.setBigUint64(16, BigInt(propagation), true); // propagation
   attr.setBigUint64(24, BigInt(usernsFd), true); // userns_fd
-  return new Uint8Array(attr.buffer);
+  return mountAttrMemory;
 }
+
+// Kept, because the calls that read them are done with them when they return.
+const mountAttr = struct(32); // MOUNT_ATTR_SIZE_VER0
+const mountAttrMemory = new Uint8Array(mountAttr.buffer);

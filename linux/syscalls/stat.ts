@@ -6,7 +6,7 @@
 
 import { check, isErrno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
-import { cString, struct, textAt } from "../../ffi/memory.ts";
+import { borrowedString, struct, textAt } from "../../ffi/memory.ts";
 
 const SYS_statmount = 457n; // asm-generic/unistd.h
 
@@ -55,9 +55,8 @@ export interface Statx {
  * ```
  */
 export function statx(dirfd: number, path: string, flags: number, mask: number): Statx {
-  const view = struct(256); // struct statx
-  const bytes = new Uint8Array(view.buffer);
-  check(libc().statx(dirfd, cString(path), flags, mask, bytes), "statx", path || undefined);
+  const view = statxStruct;
+  check(libc().statx(dirfd, borrowedString(path), flags, mask, statxMemory), "statx", path || undefined);
   return {
     mask: view.getUint32(0, true), // stx_mask
     attributes: Number(view.getBigUint64(8, true)), // stx_attributes
@@ -72,26 +71,57 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
   };
 }
 
+// Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
+const statxStruct = struct(256); // struct statx
+const statxMemory = new Uint8Array(statxStruct.buffer);
+const statfsStruct = struct(120); // struct statfs with 64-bit words
+const statfsMemory = new Uint8Array(statfsStruct.buffer);
+const request = struct(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
+const requestMemory = new Uint8Array(request.buffer);
+
+/** What {@linkcode statfs} tells, of struct statfs in asm-generic/statfs.h. */
+export interface Statfs {
+  /** The size of a block, in bytes. */
+  blockSize: number;
+  /** How many blocks the file system has. */
+  blocks: number;
+  /** How many of them are free. */
+  blocksFree: number;
+  /** How many inodes it can have. */
+  files: number;
+  /** How many of them are free. */
+  filesFree: number;
+  /** The mount's `ST_…` flags (linux/statfs.h). */
+  flags: number;
+}
+
 /**
- * The mount flags of statfs(2).
+ * statfs(2): how full a file system is, and its mount's flags.
  *
  * @param path a path on the mount.
- * @returns its `ST_…` flags (linux/statfs.h).
+ * @returns the fields.
  * @throws {SyscallError} with the call's errno.
  *
  * Needs the permission `ffi`. On a dead network or FUSE mount it can hang.
  *
  * @example
  * ```ts
- * import { statfsFlags } from "@denomount/mount/linux";
+ * import { statfs } from "@denomount/mount/linux";
  *
- * const nosuid = (statfsFlags("/proc") & 2) !== 0; // ST_NOSUID
+ * const nosuid = (statfs("/proc").flags & 2) !== 0; // ST_NOSUID
  * ```
  */
-export function statfsFlags(path: string): number {
-  const view = struct(120); // struct statfs, asm-generic/statfs.h with 64-bit words
-  check(libc().statfs(cString(path), new Uint8Array(view.buffer)), "statfs", path);
-  return Number(view.getBigInt64(80, true)); // f_flags
+export function statfs(path: string): Statfs {
+  check(libc().statfs(borrowedString(path), statfsMemory), "statfs", path);
+  const word = (offset: number) => Number(statfsStruct.getBigUint64(offset, true));
+  return {
+    blockSize: word(8), // f_bsize
+    blocks: word(16), // f_blocks
+    blocksFree: word(24), // f_bfree
+    files: word(40), // f_files
+    filesFree: word(48), // f_ffree
+    flags: word(80), // f_flags
+  };
 }
 
 /** What {@linkcode statmount} tells, of struct statmount in linux/mount.h. */
@@ -156,15 +186,13 @@ let buffer = struct(4096); // kept and grown: one call at a time uses it, and no
  * ```
  */
 export function statmount(mountId: bigint, mask: number): Statmount {
-  const request = struct(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
   request.setUint32(0, 24, true); // size
   request.setBigUint64(8, mountId, true); // mnt_id
   request.setBigUint64(16, BigInt(mask), true); // param
-  const bytes = new Uint8Array(request.buffer);
   for (;;) {
     try {
       const room = new Uint8Array(buffer.buffer);
-      check(libc().statmount(SYS_statmount, bytes, room, BigInt(room.length), 0), "statmount");
+      check(libc().statmount(SYS_statmount, requestMemory, room, BigInt(room.length), 0), "statmount");
       return readStatmount(buffer);
     } catch (error) {
       if (!isErrno(error, "EOVERFLOW")) throw error;

@@ -1,0 +1,94 @@
+/**
+ * One unmount: at once where that takes microseconds, on another thread where it may wait for a disk or a server, and by
+ * the FUSE helpers where they are to know of it.
+ *
+ * @module
+ */
+
+import {
+  AT_FDCWD,
+  AT_NO_AUTOMOUNT,
+  AT_STATX_DONT_SYNC,
+  MNT_DETACH,
+  MNT_EXPIRE,
+  STATMOUNT_FS_TYPE,
+  STATMOUNT_SB_BASIC,
+  STATX_MNT_ID,
+  STATX_MNT_ID_UNIQUE,
+} from "./constants.ts";
+import { hasFeature } from "./features.ts";
+import { unmountFuse } from "./fuse.ts";
+import { lookupMount } from "./lookup.ts";
+import { dirname } from "./path.ts";
+import { statfs, statmount, type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
+
+const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+
+/**
+ * Takes the topmost mount off a target, once.
+ *
+ * @param target the mountpoint.
+ * @param flags those of umount2(2).
+ * @param found what statx(2) tells of the mountpoint; undefined where it is none.
+ * @throws {SyscallError} as umount2(2) says.
+ */
+export async function umountOnce(target: string, flags: number, found: Statx | undefined): Promise<void> {
+  if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
+    return umount2(target, flags);
+  }
+  const filesystem = await filesystemAt(target);
+  const lazy = (flags & MNT_DETACH) !== 0;
+  if (filesystem.type.startsWith("fuse") && await unmountFuse(target, lazy)) return;
+  if (endsAtOnce(target, filesystem)) umount2(target, flags);
+  else await umount2OffThread(target, flags);
+}
+
+/**
+ * Whether the file system stays mounted at the parent directory, as with a bind within one file system: then the unmount
+ * flushes nothing.
+ */
+function isInUseElsewhere(target: string, found: Statx): boolean {
+  const parent = statx(AT_FDCWD, dirname(target), QUIETLY, STATX_MNT_ID);
+  return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
+    parent.devMinor === found.devMinor;
+}
+
+interface Filesystem {
+  type: string;
+  readonly: boolean;
+}
+
+async function filesystemAt(target: string): Promise<Filesystem> {
+  if (!hasFeature("statmount")) {
+    const { fsType, vfsOptions } = await lookupMount(target);
+    return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
+  }
+  const { mountId } = statx(AT_FDCWD, target, QUIETLY, STATX_MNT_ID_UNIQUE);
+  const { fsType, superFlags } = statmount(mountId, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
+  return { type: fsType, readonly: (superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
+}
+
+// Their content is the kernel's own: there is nothing to be written anywhere.
+const views = new Set([
+  "bpf",
+  "cgroup",
+  "cgroup2",
+  "debugfs",
+  "devpts",
+  "devtmpfs",
+  "mqueue",
+  "proc",
+  "securityfs",
+  "sysfs",
+  "tracefs",
+]);
+const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
+
+function endsAtOnce(target: string, { type, readonly }: Filesystem): boolean {
+  if (views.has(type)) return true;
+  if (type === "overlay") return readonly; // without an upper directory, it has nothing to flush
+  if (type !== "tmpfs") return false;
+  const { blocks, blocksFree, blockSize, files, filesFree } = statfs(target);
+  // Without a limit, tmpfs tells of no blocks at all: then nothing is known.
+  return blocks > 0 && (blocks - blocksFree) * blockSize <= QUICKLY_FREED && files - filesFree <= 10_000;
+}
