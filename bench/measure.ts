@@ -45,7 +45,9 @@ export function spread(values: readonly number[]): Spread {
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
   const values = new Map<string, number[]>();
   for (let round = -1; round < rounds; round++) {
-    for (const { name, run } of contenders) {
+    // Another one begins each time: what comes right after a slow or a quick one inherits warm or cold processors.
+    const first = (round + 1) % contenders.length;
+    for (const { name, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
       const value = await run();
       if (round >= 0 && value !== undefined) values.set(name, [...values.get(name) ?? [], value]);
     }

@@ -32,7 +32,20 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
   return encoder.encode(text + "\0");
 }
 
-function refuseBadText(text: string): void {
+/**
+ * Refuses what no C string can hold.
+ *
+ * @param text any text.
+ * @throws {TypeError} as {@linkcode cString} does.
+ *
+ * @example
+ * ```ts ignore
+ * import { refuseBadText } from "./memory.ts";
+ *
+ * refuseBadText("/mnt");
+ * ```
+ */
+export function refuseBadText(text: string): void {
   if (text.includes("\0")) {
     throw new TypeError(`${JSON.stringify(text)} holds a NUL byte, which no path and no option can`);
   }

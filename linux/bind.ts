@@ -6,7 +6,7 @@
  */
 
 import type { OwnedFd } from "../ffi/fd.ts";
-import { cString } from "../ffi/memory.ts";
+import { refuseBadText } from "../ffi/memory.ts";
 import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
 import { AT_FDCWD, AT_RECURSIVE, MS_BIND, MS_REC, MS_REMOUNT, OPEN_TREE_CLONE } from "./constants.ts";
 import { attributesToFlags, flagsOfMount } from "./flags.ts";
@@ -131,7 +131,7 @@ export async function idMapMount(
   const options = namesOf(attributes);
   const mounted = { type: "bind", source, options };
   try {
-    for (const text of [source, target]) cString(text);
+    for (const text of [source, target]) refuseBadText(text);
     requireIdMapping();
     using place = openTarget(target);
     await bindDetached({ source, options: parseOptions(options) }, place, userns);

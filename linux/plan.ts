@@ -5,7 +5,7 @@
  * @module
  */
 
-import { cString } from "../ffi/memory.ts";
+import { refuseBadText } from "../ffi/memory.ts";
 import type { BindPlan } from "./bind.ts";
 import { type FilesystemPlan, refuseLongData } from "./filesystem.ts";
 import { type FusePlan, fusePlan } from "./fuse.ts";
@@ -52,7 +52,9 @@ export function planAll(mounts: readonly Mount[], target: string): Plan[] {
 function planOne(mount: Mount, target: string): Plan {
   try {
     const inside = insideOf(mount);
-    for (const text of [mount.type, mount.source, target, inside, ...mount.options ?? []]) cString(text);
+    for (const text of [mount.type, mount.source, target, inside, ...mount.options ?? []]) {
+      refuseBadText(text);
+    }
     if (target === "") throw new TypeError("the target has no name");
     const options = parseOptions(optionsOf(mount));
     const { propagation, idMaps } = options;
