@@ -36,7 +36,6 @@ import {
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
   STATX_ATTR_MOUNT_ROOT,
-  STATX_MNT_ID,
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
@@ -64,11 +63,9 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * ```
  */
 export async function lookupMount(path: string): Promise<MountInfo> {
-  if (hasFeature("statmount")) {
-    const { mountId } = statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE);
-    return mountInfo(statmount(mountId, EVERYTHING));
-  }
-  const id = Number(statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID).mountId);
+  const quick = statmountOf(path, EVERYTHING);
+  if (quick) return mountInfo(quick);
+  const id = Number(statxMount(path).mountId);
   const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
   const [mount] = await listMounts({ filter });
   if (mount === undefined) throw new Error(`the mount of ${path} went away while it was looked up`);
@@ -104,13 +101,47 @@ export async function isMountpoint(path: string): Promise<boolean> {
  */
 export function mountRoot(path: string): Statx | undefined {
   try {
-    // Asked for nothing, the kernel tells these two all the same, and a FUSE server's leave is not needed for it.
-    const found = statx(AT_FDCWD, path, QUIETLY, 0);
+    const found = statxMount(path);
     return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
     throw error;
   }
+}
+
+/**
+ * What statx(2) tells of the mount that a path is on: its id, the one that mountinfo shows, and its device.
+ *
+ * The kernel tells these even when it is asked for nothing, and of nothing else a FUSE server has a say.
+ *
+ * @param path the path.
+ * @returns what it tells.
+ */
+export function statxMount(path: string): Statx {
+  return statx(AT_FDCWD, path, QUIETLY, 0);
+}
+
+/**
+ * What statmount(2) tells of the mount that a path is on.
+ *
+ * @param path the path.
+ * @param mask `STATMOUNT_…`: what is asked for.
+ * @returns undefined where the kernel has no such call, or the path's FUSE server lets nobody but its owner ask: then the
+ * mount table has to be read.
+ */
+export function statmountOf(path: string, mask: number): Statmount | undefined {
+  if (!hasFeature("statmount")) return undefined;
+  try {
+    return statmount(statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE).mountId, mask);
+  } catch (error) {
+    if (isErrno(error, "EACCES") && isReachable(path)) return undefined;
+    throw error;
+  }
+}
+
+function isReachable(path: string): boolean {
+  statxMount(path); // throws where the path itself is forbidden
+  return true;
 }
 
 const EVERYTHING = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |

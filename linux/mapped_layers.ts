@@ -112,22 +112,37 @@ async function mapTrees(
   userns: OwnedFd,
   keep: DisposableStack,
 ): Promise<MappedTree[]> {
-  const byMount = Map.groupBy(paths.map(findLayer), ({ identity }) => identity.mountId);
+  // Mostly the layers stand in one directory and no symbolic link leads to them: then nothing needs to be resolved.
+  const plain = paths.map((path) => ({
+    path,
+    canonical: normalized(path),
+    identity: identityOf(AT_FDCWD, path),
+  }));
+  const [first] = plain;
+  if (first !== undefined && plain.every(({ identity }) => identity.mountId === first.identity.mountId)) {
+    const together = mapTogether(plain, userns, keep);
+    if (together) return [together];
+  }
   const trees: MappedTree[] = [];
-  for (const group of byMount.values()) {
+  for (const group of Map.groupBy(paths.map(findLayer), ({ identity }) => identity.mountId).values()) {
     const together = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
     trees.push(...together ? [together] : await mapEach(group, userns, keep));
   }
   return trees;
 }
 
-function findLayer(path: string): Layer {
-  using directory = open(path, O_PATH);
-  return { path, canonical: pathOf(directory), identity: identityOf(directory) };
+function normalized(path: string): string {
+  return path.startsWith("/") ? join(path) : join(Deno.cwd(), path);
 }
 
-function identityOf({ fd }: OwnedFd): Statx {
-  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_INO | STATX_MNT_ID);
+function findLayer(path: string): Layer {
+  using directory = open(path, O_PATH);
+  return { path, canonical: pathOf(directory), identity: identityOf(directory.fd, "") };
+}
+
+function identityOf(dirfd: number, path: string): Statx {
+  const flags = AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0);
+  return statx(dirfd, path, flags, STATX_INO | STATX_MNT_ID);
 }
 
 /** Maps the directory that they have in common; undefined where they can't all be found in it. */
@@ -140,16 +155,17 @@ function mapTogether(
   try {
     const common = commonDirectory(layers.map(({ canonical }) => canonical));
     const tree = own.use(mapped(openTree(AT_FDCWD, common, OPEN_TREE_CLONE), userns));
-    const found = layers.map(({ path, canonical, identity }) => {
+    const found: MappedTree["layers"] = [];
+    for (const { path, canonical, identity } of layers) {
       const inside = canonical.slice(common.length).replace(/^\/+/, "") || ".";
       const directory = own.use(openat2(tree.fd, inside, O_PATH, WITHIN));
-      return isSame(identityOf(directory), identity) ? { path, inside, directory } : undefined;
-    }).filter((layer) => layer !== undefined);
-    if (found.length < layers.length) return undefined;
+      if (!isSame(identityOf(directory.fd, ""), identity)) return undefined; // something is mounted on the way
+      found.push({ path, inside, directory });
+    }
     keep.use(own.move());
     return { tree, layers: found };
   } catch (error) {
-    // A directory was renamed meanwhile, or the common one can't be cloned: one by one, each tells its own story.
+    // A symbolic link, or a directory that was renamed meanwhile, or one that can't be cloned.
     if (error instanceof SyscallError) return undefined;
     throw error;
   }

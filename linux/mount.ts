@@ -18,7 +18,7 @@ import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
-import { openTarget, pathOf, throughProc } from "./target.ts";
+import { openTarget, type Place, throughProc } from "./target.ts";
 import { detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
 import { UserNamespaces } from "./userns.ts";
 
@@ -143,9 +143,9 @@ async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces):
   }
 }
 
-function madeBy({ action }: Plan, place: OwnedFd): Made[] {
+function madeBy({ action }: Plan, place: Place): Made[] {
   if (action.kind === "remount" || action.kind === "propagation") return [];
-  return [{ mountpoint: pathOf(place), isTree: action.kind === "bind" && action.plan.options.recursive }];
+  return [{ mountpoint: place.path, isTree: action.kind === "bind" && action.plan.options.recursive }];
 }
 
 async function make(

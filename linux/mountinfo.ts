@@ -85,46 +85,135 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
  */
 export function parseMountInfo(text: string, filter?: MountFilter): MountInfo[] {
   const mounts: MountInfo[] = [];
+  const line = new Line(text);
   for (let at = 0, number = 1; at < text.length; number++) {
-    const end = text.indexOf("\n", at);
-    const line = text.slice(at, end < 0 ? text.length : end);
-    at = end < 0 ? text.length : end + 1;
-    if (line === "") continue;
-    const info = parseLine(line, number);
-    const { skip = false, stop = false } = filter?.(info) ?? {};
-    if (!skip) mounts.push(info);
-    if (stop) break;
+    const end = line.split(at);
+    if (end > at) {
+      const info = line.read(number);
+      const { skip = false, stop = false } = filter?.(info) ?? {};
+      if (!skip) mounts.push(info);
+      if (stop) break;
+    }
+    at = end + 1;
   }
   return mounts;
 }
 
-// 36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
-// (1)(2)(3)  (4)   (5)   (6)        (7)    (8) (9)  (10)      (11)
-// id, parent, device, root, mountpoint, options, any number of optional fields, "-", type, source, super options
-function parseLine(line: string, number: number): MountInfo {
-  const fields = line.split(" ");
-  const dash = fields.indexOf("-", 6);
-  const [id, parent, device, root, mountpoint, options] = fields;
-  const [fsType, source, ...vfsOptions] = dash < 0 ? [] : fields.slice(dash + 1);
-  const [major, minor] = (device ?? "").split(":");
-  const numbers = [id, parent, major, minor].map((field) => /^\d+$/.test(field ?? "") ? Number(field) : NaN);
-  if (numbers.some(Number.isNaN) || !root || !mountpoint || !options || !fsType || source === undefined) {
-    throw new TypeError(`line ${number} is none of mountinfo's: ${JSON.stringify(line.slice(0, 200))}`);
+// ASCII
+const SPACE = 32;
+const NEWLINE = 10;
+const BACKSLASH = 92;
+const DASH = 45;
+const ZERO = 48;
+
+/**
+ * A line of the table, split in one walk over its characters: with ten thousand mounts, that is what listing them costs.
+ *
+ *     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+ *     (0)(1)(2)  (3)   (4)   (5)        (6…)     -  type source    super options
+ *
+ * id, parent, device, root, mountpoint, options, any number of optional fields, "-", type, source, super options
+ */
+class Line {
+  readonly #text: string;
+  /** Where each field begins; after the last one, where the next would. */
+  readonly #starts: number[] = [];
+  #fields = 0;
+  #dash = -1; // the field that is "-"
+  #escapes = false;
+
+  constructor(text: string) {
+    this.#text = text;
   }
-  const [idNumber = 0, parentNumber = 0, majorNumber = 0, minorNumber = 0] = numbers;
-  return {
-    id: idNumber,
-    parent: parentNumber,
-    major: majorNumber,
-    minor: minorNumber,
-    root: unescape(root),
-    mountpoint: unescape(mountpoint),
-    options,
-    optional: fields.slice(6, dash).join(" "),
-    fsType: unescape(fsType),
-    source: unescape(source),
-    vfsOptions: vfsOptions.join(" "),
-  };
+
+  /** Finds the fields of the line that begins here; returns its end. */
+  split(at: number): number {
+    const text = this.#text;
+    const starts = this.#starts;
+    let fields = 0;
+    this.#dash = -1;
+    this.#escapes = false;
+    starts[0] = at;
+    let end = at;
+    for (; end < text.length; end++) {
+      const code = text.charCodeAt(end);
+      if (code > BACKSLASH) continue;
+      if (code === SPACE) {
+        if (this.#dash < 0 && fields > 5 && isDash(text, starts[fields] ?? 0, end)) this.#dash = fields;
+        starts[++fields] = end + 1;
+      } else if (code === NEWLINE) break;
+      else if (code === BACKSLASH) this.#escapes = true;
+    }
+    starts[++fields] = end + 1;
+    this.#fields = fields;
+    return end;
+  }
+
+  /** What the fields say. */
+  read(number: number): MountInfo {
+    const dash = this.#dash;
+    const id = this.#number(this.#start(0), this.#end(0));
+    const parent = this.#number(this.#start(1), this.#end(1));
+    const colon = this.#text.indexOf(":", this.#start(2));
+    const major = this.#number(this.#start(2), colon);
+    const minor = this.#number(colon + 1, this.#end(2));
+    if (id < 0 || parent < 0 || major < 0 || minor < 0 || dash < 0 || this.#fields < dash + 3) {
+      throw this.#refuse(number);
+    }
+    const info: MountInfo = {
+      id,
+      parent,
+      major,
+      minor,
+      root: this.#name(3),
+      mountpoint: this.#name(4),
+      options: this.#slice(5, 5),
+      optional: dash > 6 ? this.#slice(6, dash - 1) : "",
+      fsType: this.#name(dash + 1),
+      source: this.#name(dash + 2),
+      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1) : "",
+    };
+    if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#refuse(number);
+    return info;
+  }
+
+  #start(field: number): number {
+    return this.#starts[field] ?? 0;
+  }
+
+  #end(field: number): number {
+    return this.#start(field + 1) - 1;
+  }
+
+  #slice(first: number, last: number): string {
+    return this.#text.slice(this.#start(first), this.#end(last));
+  }
+
+  #name(field: number): string {
+    const text = this.#slice(field, field);
+    return this.#escapes ? unescape(text) : text;
+  }
+
+  /** A whole number; -1 where there is none. */
+  #number(start: number, end: number): number {
+    if (end <= start || end - start > 15) return -1;
+    let number = 0;
+    for (let at = start; at < end; at++) {
+      const digit = this.#text.charCodeAt(at) - ZERO;
+      if (digit < 0 || digit > 9) return -1;
+      number = number * 10 + digit;
+    }
+    return number;
+  }
+
+  #refuse(number: number): TypeError {
+    const line = this.#text.slice(this.#start(0), this.#end(this.#fields - 1));
+    return new TypeError(`line ${number} is none of mountinfo's: ${JSON.stringify(line.slice(0, 200))}`);
+  }
+}
+
+function isDash(text: string, start: number, end: number): boolean {
+  return end === start + 1 && text.charCodeAt(start) === DASH;
 }
 
 const decoder = new TextDecoder();

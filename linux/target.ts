@@ -5,33 +5,71 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { OwnedFd } from "../ffi/fd.ts";
 import {
   AT_EMPTY_PATH,
+  AT_FDCWD,
   AT_STATX_DONT_SYNC,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
   O_PATH,
   RESOLVE_IN_ROOT,
+  RESOLVE_NO_SYMLINKS,
   S_IFDIR,
   S_IFMT,
   STATX_TYPE,
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
-import { resolveInRoot } from "./path.ts";
+import { join, resolveInRoot } from "./path.ts";
 import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
+
+/** A place to mount on, held open. */
+export class Place extends OwnedFd {
+  readonly #path: string | undefined;
+
+  /**
+   * Takes a descriptor over.
+   *
+   * @param fd an open O_PATH descriptor.
+   * @param path where it is, if that is known already.
+   */
+  constructor(fd: number, path?: string) {
+    super(fd);
+    this.#path = path;
+  }
+
+  /** Where it is, without symbolic links. */
+  get path(): string {
+    return this.#path ?? pathOf(this);
+  }
+}
 
 /**
  * Opens the mountpoint `inside` a target directory; no symbolic link and no `..` leads out of the target.
  *
  * @param target the directory that holds the tree of mounts.
- * @param inside the path below it; undefined or "" for the target itself.
+ * @param inside the path below it, normalized; undefined or "" for the target itself.
  * @returns an O_PATH descriptor of what is on top there now.
  */
-export function openTarget(target: string, inside = ""): OwnedFd {
-  if (inside === "" || inside === "/") return open(target, O_PATH);
+export function openTarget(target: string, inside = ""): Place {
+  const plain = openWithoutLinks(join(target, inside), target);
+  if (plain) return plain;
+  if (inside === "" || inside === "/") return new Place(open(target, O_PATH).release());
   using root = open(target, O_PATH);
-  return hasFeature("openat2") ? openInRoot(root, inside) : openInRootByHand(root, inside);
+  const found = hasFeature("openat2") ? openInRoot(root, inside) : openInRootByHand(root, inside);
+  return new Place(found.release());
+}
+
+/** A path with no symbolic link on it is where it says, and leads nowhere else. Most are like that. */
+function openWithoutLinks(path: string, target: string): Place | undefined {
+  if (!target.startsWith("/") || target.includes("..") || !hasFeature("openat2")) return undefined;
+  try {
+    const trimmed = path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
+    return new Place(openat2(AT_FDCWD, trimmed, O_PATH, RESOLVE_NO_SYMLINKS).release(), trimmed);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // the longer way says what is wrong
+    throw error;
+  }
 }
 
 function openInRoot(root: OwnedFd, inside: string): OwnedFd {

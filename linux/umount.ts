@@ -5,24 +5,11 @@
  * @module
  */
 
-import {
-  AT_FDCWD,
-  AT_NO_AUTOMOUNT,
-  AT_STATX_DONT_SYNC,
-  MNT_DETACH,
-  MNT_EXPIRE,
-  STATMOUNT_FS_TYPE,
-  STATMOUNT_SB_BASIC,
-  STATX_MNT_ID,
-  STATX_MNT_ID_UNIQUE,
-} from "./constants.ts";
-import { hasFeature } from "./features.ts";
+import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE, STATMOUNT_SB_BASIC } from "./constants.ts";
 import { unmountFuse } from "./fuse.ts";
-import { lookupMount } from "./lookup.ts";
+import { lookupMount, statmountOf, statxMount } from "./lookup.ts";
 import { dirname } from "./path.ts";
-import { statfs, statmount, type Statx, statx, umount2, umount2OffThread } from "./syscalls.ts";
-
-const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
 
 /**
  * Takes the topmost mount off a target, once.
@@ -48,7 +35,7 @@ export async function umountOnce(target: string, flags: number, found: Statx | u
  * flushes nothing.
  */
 function isInUseElsewhere(target: string, found: Statx): boolean {
-  const parent = statx(AT_FDCWD, dirname(target), QUIETLY, STATX_MNT_ID);
+  const parent = statxMount(dirname(target));
   return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
     parent.devMinor === found.devMinor;
 }
@@ -59,13 +46,10 @@ interface Filesystem {
 }
 
 async function filesystemAt(target: string): Promise<Filesystem> {
-  if (!hasFeature("statmount")) {
-    const { fsType, vfsOptions } = await lookupMount(target);
-    return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
-  }
-  const { mountId } = statx(AT_FDCWD, target, QUIETLY, STATX_MNT_ID_UNIQUE);
-  const { fsType, superFlags } = statmount(mountId, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
-  return { type: fsType, readonly: (superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
+  const quick = statmountOf(target, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
+  if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
+  const { fsType, vfsOptions } = await lookupMount(target);
+  return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
 }
 
 // Their content is the kernel's own: there is nothing to be written anywhere.

@@ -8,7 +8,7 @@ import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
 import { mountRoot } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
-import { listMounts, prefixFilter } from "./mountinfo.ts";
+import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
@@ -156,16 +156,46 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   if (target === "") return;
   const effort = new Effort(options);
   const top = await canonicalizePath(target);
-  const mounts = await listMounts({ filter: prefixFilter(top) });
-  const mountpoints = [...new Set(mounts.map((mount) => mount.mountpoint))].sort((a, b) =>
-    b.length - a.length
+  const table = await listMounts();
+  const within = prefixFilter(top);
+  // Below a mount is only what has a longer path; of those on one path, each call takes the topmost.
+  const mounts = table.filter((mount) => !within(mount).skip).reverse().sort((a, b) =>
+    b.mountpoint.length - a.mountpoint.length
   );
-  for (const mountpoint of mountpoints) {
+  const users = usersOfDevices(table);
+  for (const { mountpoint, major, minor } of mounts) {
+    const device = `${major}:${minor}`;
+    const left = (users.get(device) ?? 1) - 1;
+    users.set(device, left);
     try {
-      await takeAllOff(mountpoint, effort);
+      // A file system that is mounted elsewhere too has nothing to flush.
+      if (left > 0 && takesOffAtOnce(mountpoint, effort)) continue;
+      await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
     }
+  }
+  await takeAllOff(top, effort);
+}
+
+/** How often each device is in the table. */
+function usersOfDevices(table: readonly MountInfo[]): Map<string, number> {
+  const users = new Map<string, number>();
+  for (const { major, minor } of table) {
+    const device = `${major}:${minor}`;
+    users.set(device, (users.get(device) ?? 0) + 1);
+  }
+  return users;
+}
+
+function takesOffAtOnce(mountpoint: string, { flags, signal }: Effort): boolean {
+  signal?.throwIfAborted();
+  try {
+    umount2(mountpoint, flags);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EBUSY", "EINVAL")) return false;
+    throw error;
   }
 }
 
@@ -256,15 +286,17 @@ async function mountedWithin(top: Statx): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  while (mountRoot(target) !== undefined) await takeOff(target, effort);
+  for (let top = mountRoot(target); top !== undefined; top = mountRoot(target)) {
+    await takeOff(target, effort, top);
+  }
 }
 
 /** Takes one mount off, if there is one. */
-async function takeOff(target: string, effort: Effort): Promise<void> {
-  for (;;) {
+async function takeOff(target: string, effort: Effort, top = mountRoot(target)): Promise<void> {
+  for (;; top = mountRoot(target)) {
     effort.signal?.throwIfAborted();
     try {
-      return await umountOnce(target, effort.flags, mountRoot(target));
+      return await umountOnce(target, effort.flags, top);
     } catch (error) {
       if (isErrno(error, "EINVAL")) return refuseLocked(target);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;

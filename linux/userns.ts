@@ -125,6 +125,8 @@ function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
   return namespace;
 }
 
+const encoder = new TextEncoder();
+
 /** A child in a user namespace of its own, ended and waited for at the end of its scope. */
 class SleepingChild implements Disposable {
   readonly #pid: number;
@@ -143,8 +145,8 @@ class SleepingChild implements Disposable {
     using opened = new DisposableStack();
     const namespace = opened.use(namespaceOf(this.#pidfd, this.#pid));
     pidfdSendSignal(this.#pidfd.fd, 0);
-    write(uidFile.fd, new TextEncoder().encode(uids), "uid_map");
-    write(gidFile.fd, new TextEncoder().encode(gids), "gid_map");
+    write(uidFile.fd, encoder.encode(uids), "uid_map");
+    write(gidFile.fd, encoder.encode(gids), "gid_map");
     opened.move();
     return namespace;
   }
@@ -160,43 +162,61 @@ class SleepingChild implements Disposable {
   }
 }
 
-const STACK = 64 * 1024;
-const memory = new Uint8Array(4 * STACK); // a stack, then room around a thread control block
+// A stack for sleep(), and a thread control block with room around it for thread-local storage and struct pthread, which
+// is 2304 bytes in glibc 2.36.
+const STACK = 32 * 1024;
+const BLOCK = 32 * 1024;
+const memory = new Uint8Array(STACK + BLOCK);
+
+interface Sleeper {
+  sleep: Deno.PointerValue;
+  stack: Deno.PointerValue;
+  block: bigint;
+}
+
+let sleeper: Sleeper | undefined;
+
+function prepareSleeper(): Sleeper {
+  const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
+  return {
+    sleep: libc().dlsym(null, cString("sleep")),
+    stack: Deno.UnsafePointer.create((base + BigInt(STACK)) & ~15n),
+    block: (base + BigInt(STACK + BLOCK / 2)) & ~63n,
+  };
+}
 
 /**
  * Clones a child that sleeps. On x86-64 it shares this process's memory, which saves copying its page tables, and has a
  * zeroed thread control block of its own, so that libc there can't touch this thread's. On arm64 it gets a copy.
  */
 function cloneSleeper(pidfd: Uint8Array<ArrayBuffer>): number {
-  const sleep = libc().dlsym(null, cString("sleep"));
-  const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
-  const stack = Deno.UnsafePointer.create((base + BigInt(STACK)) & ~15n);
+  const { sleep, stack, block } = sleeper ??= prepareSleeper();
   const seconds = Deno.UnsafePointer.create(LIFETIME);
   const shared = Deno.build.arch === "x86_64" ? CLONE_VM | CLONE_SETTLS : 0;
-  const block = shared ? Deno.UnsafePointer.create(threadControlBlock(base)) : null;
+  const storage = shared ? threadControlBlock(block) : null;
   return check(
-    libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfd, block, null),
+    libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfd, storage, null),
     "clone",
   );
 }
 
 /** glibc's tcbhead_t, sysdeps/x86_64/nptl/tls.h: thread-local storage stands below it, struct pthread at it. */
-function threadControlBlock(base: bigint): bigint {
-  const address = (base + BigInt(3 * STACK)) & ~63n;
+function threadControlBlock(address: bigint): Deno.PointerValue {
+  const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
   const block = new DataView(memory.buffer, Number(address - base));
-  memory.fill(0, STACK);
+  memory.fill(0, STACK); // what the last child wrote there
   block.setBigUint64(0, address, true); // tcb
   block.setBigUint64(16, address, true); // self
-  return address;
+  return Deno.UnsafePointer.create(address);
 }
 
 const SIG_SETMASK = 2; // asm-generic/signal-defs.h
 const SIGSET = 128; // sizeof(sigset_t) in glibc
+const all = new Uint8Array(SIGSET);
+const before = new Uint8Array(SIGSET);
 
 /** A child inherits the mask of the thread that makes it: no handler of this process may run in it. */
 function withSignalsBlocked<T>(run: () => T): T {
-  const all = new Uint8Array(SIGSET);
-  const before = new Uint8Array(SIGSET);
   libc().sigfillset(all);
   libc().pthread_sigmask(SIG_SETMASK, all, before);
   try {

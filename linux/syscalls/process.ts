@@ -53,6 +53,8 @@ export function pidfdSendSignal(pidfd: number, signal: number): void {
   check(libc().pidfd_send_signal(SYS_pidfd_send_signal, pidfd, signal, null, 0), "pidfd_send_signal");
 }
 
+const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of no interest
+
 /**
  * waitid(2) for the process of a pidfd to end, whatever its exit signal.
  *
@@ -62,5 +64,5 @@ export function pidfdSendSignal(pidfd: number, signal: number): void {
  * Needs the permission `ffi` and Linux 5.4. It blocks.
  */
 export function waitidPidfd(pidfd: number): void {
-  check(libc().waitid(P_PIDFD, pidfd, new Uint8Array(128), WEXITED | __WALL), "waitid");
+  check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), "waitid");
 }
