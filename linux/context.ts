@@ -22,6 +22,19 @@ import {
 export const LONGEST_STRING = 255;
 
 /**
+ * Whether fsconfig(2) takes a value as a string.
+ *
+ * @param text the value.
+ * @returns false where it is too long.
+ */
+export function fitsString(text: string): boolean {
+  if (text.length * 3 <= LONGEST_STRING) return true; // UTF-8 makes three bytes of a UTF-16 unit at the most
+  return text.length <= LONGEST_STRING && encoder.encode(text).length <= LONGEST_STRING;
+}
+
+const encoder = new TextEncoder();
+
+/**
  * Does something with a context; a call that fails throws with what the kernel said about it.
  *
  * @param context the context.

@@ -8,7 +8,7 @@ import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { idMapNew } from "./attributes.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "./constants.ts";
-import { configured, execute, LONGEST_STRING, setOptions } from "./context.ts";
+import { configured, execute, fitsString, LONGEST_STRING, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import { type LoopDevice, setupLoop } from "./loop.ts";
@@ -103,9 +103,8 @@ export function refuseLongData(plan: FilesystemPlan): void {
 
 /** Whether fsconfig(2) takes every value. */
 function fitsContext({ source, options }: FilesystemPlan): boolean {
-  const encoder = new TextEncoder();
   const values = options.data.map((option) => option.slice(option.indexOf("=") + 1));
-  return [source, ...values].every((value) => encoder.encode(value).length <= LONGEST_STRING);
+  return [source, ...values].every(fitsString);
 }
 
 function isBlockDevice(path: string): boolean {

@@ -23,20 +23,19 @@ import {
   RESOLVE_BENEATH,
   RESOLVE_NO_SYMLINKS,
   RESOLVE_NO_XDEV,
-  STATX_INO,
   STATX_MNT_ID,
 } from "./constants.ts";
 import { commonDirectory, join } from "./path.ts";
-import { mountSetattr, open, openat2, openTree, type Statx, statx } from "./syscalls.ts";
+import { mountSetattr, open, openat2, openTree, statx } from "./syscalls.ts";
 import { attach, openTarget, pathOf } from "./target.ts";
 import { TempPlace } from "./temp_place.ts";
 import { unmount } from "./unmount.ts";
 
-/** A layer as it was given, and what was found there. */
+/** A layer as it was given, where that is, and the mount that it is on. */
 interface Layer {
   path: string;
   canonical: string;
-  identity: Statx;
+  mountId: bigint;
 }
 
 /** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
@@ -113,39 +112,38 @@ async function mapTrees(
   keep: DisposableStack,
 ): Promise<MappedTree[]> {
   // Mostly the layers stand in one directory and no symbolic link leads to them: then nothing needs to be resolved.
-  const plain = paths.map((path) => ({
-    path,
-    canonical: normalized(path),
-    identity: identityOf(AT_FDCWD, path),
-  }));
-  const [first] = plain;
-  if (first !== undefined && plain.every(({ identity }) => identity.mountId === first.identity.mountId)) {
-    const together = mapTogether(plain, userns, keep);
-    if (together) return [together];
-  }
+  const together = mapTogether(paths.map(takeLayer), userns, keep);
+  if (together) return [together];
   const trees: MappedTree[] = [];
-  for (const group of Map.groupBy(paths.map(findLayer), ({ identity }) => identity.mountId).values()) {
-    const together = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
-    trees.push(...together ? [together] : await mapEach(group, userns, keep));
+  for (const group of Map.groupBy(paths.map(findLayer), ({ mountId }) => mountId).values()) {
+    const tree = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
+    trees.push(...tree ? [tree] : await mapEach(group, userns, keep));
   }
   return trees;
 }
 
-function normalized(path: string): string {
-  return path.startsWith("/") ? join(path) : join(Deno.cwd(), path);
+/** A layer by its path as it is written. */
+function takeLayer(path: string): Layer {
+  const canonical = path.startsWith("/") && !path.includes("..") ? join(path) : "/"; // "/": it has to be looked up
+  return { path, canonical, mountId: mountIdOf(AT_FDCWD, path) };
 }
 
+/** A layer by the path that it has in the end. */
 function findLayer(path: string): Layer {
   using directory = open(path, O_PATH);
-  return { path, canonical: pathOf(directory), identity: identityOf(directory.fd, "") };
+  return { path, canonical: pathOf(directory), mountId: mountIdOf(directory.fd, "") };
 }
 
-function identityOf(dirfd: number, path: string): Statx {
-  const flags = AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0);
-  return statx(dirfd, path, flags, STATX_INO | STATX_MNT_ID);
+function mountIdOf(dirfd: number, path: string): bigint {
+  return statx(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), STATX_MNT_ID).mountId;
 }
 
-/** Maps the directory that they have in common; undefined where they can't all be found in it. */
+/**
+ * Maps the directory that they have in common; undefined where they can't all be found in it.
+ *
+ * A layer on the mount of the common directory, with no symbolic link between the two, is the one that the clone shows:
+ * had anything been mounted on the way, the layer would be on that mount.
+ */
 function mapTogether(
   layers: readonly Layer[],
   userns: OwnedFd,
@@ -154,14 +152,14 @@ function mapTogether(
   using own = new DisposableStack();
   try {
     const common = commonDirectory(layers.map(({ canonical }) => canonical));
+    const mountId = mountIdOf(AT_FDCWD, common);
+    if (layers.some((layer) => layer.mountId !== mountId || layer.canonical === "/")) return undefined;
     const tree = own.use(mapped(openTree(AT_FDCWD, common, OPEN_TREE_CLONE), userns));
-    const found: MappedTree["layers"] = [];
-    for (const { path, canonical, identity } of layers) {
-      const inside = canonical.slice(common.length).replace(/^\/+/, "") || ".";
-      const directory = own.use(openat2(tree.fd, inside, O_PATH, WITHIN));
-      if (!isSame(identityOf(directory.fd, ""), identity)) return undefined; // something is mounted on the way
-      found.push({ path, inside, directory });
-    }
+    const skip = common === "/" ? 1 : common.length + 1;
+    const found = layers.map(({ path, canonical }) => {
+      const inside = canonical.slice(skip) || ".";
+      return { path, inside, directory: own.use(openat2(tree.fd, inside, O_PATH, WITHIN)) };
+    });
     keep.use(own.move());
     return { tree, layers: found };
   } catch (error) {
@@ -172,10 +170,6 @@ function mapTogether(
 }
 
 const WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
-
-function isSame(a: Statx, b: Statx): boolean {
-  return a.inode === b.inode && a.devMajor === b.devMajor && a.devMinor === b.devMinor;
-}
 
 async function mapEach(
   layers: readonly Layer[],

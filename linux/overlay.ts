@@ -9,7 +9,7 @@ import type { OwnedFd } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
 import { O_PATH } from "./constants.ts";
-import { configured, execute, LONGEST_STRING, setOptions, withMessages } from "./context.ts";
+import { configured, execute, fitsString, setOptions, withMessages } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
@@ -108,7 +108,7 @@ async function mountLayerByLayer(
 function setLayer(context: OwnedFd, key: string, path: string, descriptors: DisposableStack): void {
   // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
   const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
-  if (new TextEncoder().encode(text).length <= LONGEST_STRING) {
+  if (fitsString(text)) {
     return withMessages(context, () => fsconfigSetString(context.fd, key, text));
   }
   const directory = descriptors.use(open(path, O_PATH));

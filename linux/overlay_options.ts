@@ -88,6 +88,7 @@ export function escapeDirectory(path: string): string {
 }
 
 function unescapeLayer(text: string): string {
+  if (!text.includes("\\")) return text;
   return text.replace(/\\(.)/gs, "$1");
 }
 

@@ -119,12 +119,9 @@ async function promised<T>(call: () => T): Promise<T> {
  * @returns the directory.
  */
 export function commonDirectory(paths: readonly string[]): string {
-  const [first = "/", ...others] = paths;
-  let common = first.split("/");
-  for (const path of others) {
-    const parts = path.split("/");
-    const differs = common.findIndex((part, index) => part !== parts[index]);
-    if (differs >= 0) common = common.slice(0, differs);
+  let [common = "/"] = paths;
+  for (const path of paths) {
+    while (common !== "/" && path !== common && !path.startsWith(common + "/")) common = dirname(common);
   }
-  return common.join("/") || "/";
+  return common;
 }

@@ -97,6 +97,26 @@ mappedTest("layers with nothing in common are mapped, on several file systems", 
   }
 });
 
+mappedTest(
+  "a layer is the one that its path leads to, also over a mount on the way and out of a symbolic link",
+  async (t) => {
+    t.make("layers/a/fs", "layers/b/fs", "elsewhere/below");
+    await using _b = await mount({ type: "tmpfs", source: "b" }, `${t.dir}/layers/b`);
+    Deno.symlinkSync(`${t.dir}/elsewhere/below`, `${t.dir}/layers/link`);
+    const layers = makeLayers(
+      3,
+      (index) => `${t.dir}/${["layers/a/fs", "layers/b/fs", "elsewhere/c"][index]}`,
+    );
+    t.make("layers/c");
+    const named = [layers[0], layers[1], `${t.dir}/layers/link/../c`]; // not layers/c
+    const options = [`lowerdir=${named.join(":")}`, ...maps];
+    await using _stack = await mount({ type: "overlay", source: "o", options }, `${t.dir}/target`);
+    for (const index of layers.keys()) {
+      assertEquals(owner(Deno.lstatSync(`${t.dir}/target/own-${index}`)), [100000 + index, 200001 + index]);
+    }
+  },
+);
+
 mappedTest("a layer that is not there, or can't be mapped, is an error with its name", async (t) => {
   const [layer] = makeLayers(1, (index) => `${t.dir}/${index}`);
   const refused: [string, string][] = [

@@ -38,9 +38,9 @@ const overlays: Row[] = [5, 100].map((count) => ({
     });
     const inside = layers.map((layer) => layer.slice(common.length + 1));
     return [
-      onAndOff(overlay(...maps), target, 10),
-      { ...onAndOff(overlay(), target, 10), name: "plain overlay" },
-      ...bench.peers.map((peer) => peer.contender("overlay-idmap", 10, target, common, ...inside)),
+      onAndOff(overlay(...maps), target, 500 / count),
+      { ...onAndOff(overlay(), target, 500 / count), name: "plain overlay" },
+      ...bench.peers.map((peer) => peer.contender("overlay-idmap", 500 / count, target, common, ...inside)),
     ];
   },
 }));
@@ -78,7 +78,7 @@ const trees: Row[] = [1_000, 10_000, 100_000].map((files) => ({
   async prepare(bench) {
     const tree = await makeTree(bench, files);
     const target = make(bench, "target");
-    return [onAndOff({ type: "bind", source: tree, options: ["bind", ...maps] }, target, 10), chown(tree)];
+    return [onAndOff({ type: "bind", source: tree, options: ["bind", ...maps] }, target, 100), chown(tree)];
   },
 }));
 
@@ -101,7 +101,7 @@ const reuse: Row = {
       });
     const contender = (name: string, mounts: Mount[]): Contender => ({
       name,
-      run: () => each(2, async () => await (await mountAll(mounts, `${bench.dir}/target`)).unmount()),
+      run: () => each(10, async () => await (await mountAll(mounts, `${bench.dir}/target`)).unmount()),
     });
     return [
       contender(OURS, list(() => 100000)),

@@ -13,6 +13,7 @@ import {
   unmountAll,
   unmountRecursive,
 } from "../../mod.ts";
+import * as linux from "../../linux/mod.ts";
 import { type Contender, each, OURS } from "../measure.ts";
 import { shell } from "../peers.ts";
 import { type Bench, make, type Row } from "../row.ts";
@@ -37,6 +38,21 @@ export function makeLayers(bench: Bench, count: number): string[] {
   return Array.from({ length: count }, (_, index) => make(bench, `layers/${index}/fs`));
 }
 
+/** What Deno's foreign function interface takes for the same system calls, with nothing between them. */
+function bareCalls(source: string, target: string, readonly: boolean, count: number): Contender {
+  return {
+    name: "bare calls in Deno",
+    run: () =>
+      each(count, () => {
+        const tree = linux.openTree(linux.AT_FDCWD, source, linux.OPEN_TREE_CLONE);
+        if (readonly) linux.mountSetattr(tree.fd, "", linux.AT_EMPTY_PATH, { set: linux.MOUNT_ATTR_RDONLY });
+        linux.moveMount(tree.fd, "", linux.AT_FDCWD, target, linux.MOVE_MOUNT_F_EMPTY_PATH);
+        tree.close();
+        linux.umount2(target, 0);
+      }),
+  };
+}
+
 const binds: Row[] = ["bind", "read-only bind"].map((name) => ({
   name,
   limits: name === "bind"
@@ -49,8 +65,9 @@ const binds: Row[] = ["bind", "read-only bind"].map((name) => ({
     const options = readonly ? ["bind", "ro"] : ["bind"];
     const command = ["mount", "--bind", ...readonly ? ["-o", "ro"] : [], source, target];
     return [
-      onAndOff({ type: "bind", source, options }, target, 20),
-      ...bench.peers.map((peer) => peer.contender(readonly ? "bind-ro" : "bind", 20, source, target)),
+      onAndOff({ type: "bind", source, options }, target, 200),
+      bareCalls(source, target, readonly, 200),
+      ...bench.peers.map((peer) => peer.contender(readonly ? "bind-ro" : "bind", 200, source, target)),
       shell(1, command, ["umount", target]),
     ];
   },
@@ -65,8 +82,8 @@ const overlays: Row[] = [5, 100].map((count) => ({
     const layers = makeLayers(bench, count);
     const lowerdir = `lowerdir=${layers.join(":")}`;
     return [
-      onAndOff({ type: "overlay", source: "overlay", options: [lowerdir] }, target, 10),
-      ...bench.peers.map((peer) => peer.contender("overlay", 10, target, ...layers)),
+      onAndOff({ type: "overlay", source: "overlay", options: [lowerdir] }, target, 500 / count),
+      ...bench.peers.map((peer) => peer.contender("overlay", 500 / count, target, ...layers)),
       ...lowerdir.length < 4000
         ? [shell(1, ["mount", "-t", "overlay", "overlay", "-o", lowerdir, target], ["umount", target])]
         : [],
@@ -81,8 +98,8 @@ const tmpfs: Row = {
   async prepare(bench) {
     const target = make(bench, "target");
     return [
-      onAndOff({ type: "tmpfs", source: "tmpfs" }, target, 20),
-      ...bench.peers.map((peer) => peer.contender("tmpfs", 20, target)),
+      onAndOff({ type: "tmpfs", source: "tmpfs" }, target, 200),
+      ...bench.peers.map((peer) => peer.contender("tmpfs", 200, target)),
       shell(1, ["mount", "-t", "tmpfs", "tmpfs", target], ["umount", target]),
     ];
   },
@@ -163,13 +180,13 @@ const list: Row = {
     );
     Deno.writeTextFileSync(`${bench.dir}/list`, lines.join("\n") + "\n");
     const run = () =>
-      each(1, async () => {
+      each(5, async () => {
         await mountAll(mounts, target);
         await unmountRecursive(target);
       });
     return [
       { name: OURS, run },
-      ...bench.peers.map((peer) => peer.contender("list-all", 1, `${bench.dir}/list`, target)),
+      ...bench.peers.map((peer) => peer.contender("list-all", 5, `${bench.dir}/list`, target)),
     ];
   },
 };
@@ -182,8 +199,8 @@ const crowded: Row[] = [10, 10_000].map((count) => ({
     await fillTable(bench, count);
     const [source, target] = [make(bench, "source"), make(bench, "target")];
     return [
-      onAndOff({ type: "bind", source, options: ["bind"] }, target, 20),
-      ...bench.peers.map((peer) => peer.contender("bind", 20, source, target)),
+      onAndOff({ type: "bind", source, options: ["bind"] }, target, 200),
+      ...bench.peers.map((peer) => peer.contender("bind", 200, source, target)),
     ];
   },
 }));
@@ -198,7 +215,7 @@ const concurrent: Row[] = [1, 10, 100].map((callers) => ({
       await mount({ type: "tmpfs", source: "tmpfs" }, target);
       await unmountAll(target);
     };
-    const repeat = Math.ceil(20 / callers);
+    const repeat = Math.ceil(200 / callers);
     const run = async () => await each(repeat, () => Promise.all(targets.map(one))) / callers;
     return [{ name: OURS, run }];
   },

@@ -310,7 +310,7 @@ export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
  * ```
  */
 export function fsconfigSetFlag(fd: number, key: string): void {
-  fsconfig(fd, FSCONFIG_SET_FLAG, borrowedString(key), null, 0, key);
+  fsconfig(fd, FSCONFIG_SET_FLAG, key, null, 0);
 }
 
 /**
@@ -332,7 +332,7 @@ export function fsconfigSetFlag(fd: number, key: string): void {
  * ```
  */
 export function fsconfigSetString(fd: number, key: string, value: string): void {
-  fsconfig(fd, FSCONFIG_SET_STRING, borrowedString(key), borrowedString(value), 0, `${key}=${value}`);
+  fsconfig(fd, FSCONFIG_SET_STRING, key, value, 0);
 }
 
 /**
@@ -355,7 +355,7 @@ export function fsconfigSetString(fd: number, key: string, value: string): void 
  * ```
  */
 export function fsconfigSetFd(fd: number, key: string, value: number): void {
-  fsconfig(fd, FSCONFIG_SET_FD, borrowedString(key), null, value, key);
+  fsconfig(fd, FSCONFIG_SET_FD, key, null, value);
 }
 
 /**
@@ -412,16 +412,25 @@ export async function fsconfigOffThread(fd: number, command: number): Promise<bo
   return await libc().fsconfig_nonblocking(SYS_fsconfig, fd, command, null, null, 0) >= 0;
 }
 
-function fsconfig(
-  fd: number,
-  command: number,
-  key: Uint8Array<ArrayBuffer> | null,
-  value: Uint8Array<ArrayBuffer> | null,
-  aux: number,
-  what?: string,
-): void {
-  const result = libc().fsconfig(SYS_fsconfig, fd, command, key, value, aux);
-  if (result < 0) throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path: what });
+function fsconfig(fd: number, command: number, key: string | null, value: string | null, aux: number): void {
+  const keyBytes = key === null ? null : keyString(key);
+  const valueBytes = value === null ? null : borrowedString(value);
+  const result = libc().fsconfig(SYS_fsconfig, fd, command, keyBytes, valueBytes, aux);
+  if (result >= 0) return;
+  const path = key === null ? undefined : value === null ? key : `${key}=${value}`;
+  throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path });
+}
+
+// An overlay of a hundred layers says the same key a hundred times.
+let lastKey = "";
+let lastKeyBytes: Uint8Array<ArrayBuffer> = cString("");
+
+function keyString(key: string): Uint8Array<ArrayBuffer> {
+  if (key !== lastKey) {
+    lastKeyBytes = cString(key);
+    lastKey = key;
+  }
+  return lastKeyBytes;
 }
 
 /**
