@@ -1,0 +1,100 @@
+/**
+ * Random operations for as long as one likes, the kernel's table compared after each of them.
+ *
+ *     deno task test:soak --seconds 3600 --seed 7
+ *
+ * @module
+ */
+
+import { Command } from "../../cli/deps.ts";
+import { setTempMountLocation } from "../../mod.ts";
+import { loopDevices, names, openFiles, readText } from "../kernel.ts";
+import { World } from "./model.ts";
+import { Random } from "./random.ts";
+
+interface Options {
+  seconds: string;
+  seed: string;
+  save?: string;
+}
+
+const options = new Command("deno task test:soak")
+  .description("Does random mounts and unmounts and compares the mount table with what should be there.")
+  .option("--seconds <number>", "how long", "3600")
+  .option("--seed <number>", "repeats a run", `${Date.now() % 1_000_000}`)
+  .option("--save <file>", "writes the result as JSON")
+  .parse(Deno.args, { from: "user" })
+  .opts<Options>();
+
+/** Threads, descriptors and memory now. */
+function usage(): { threads: number; descriptors: number; memory: number } {
+  (globalThis as { gc?: () => void }).gc?.();
+  const threads = Number(/Threads:\s*(\d+)/.exec(readText("/proc/self/status") ?? "")?.[1]);
+  return { threads, descriptors: openFiles().length, memory: Deno.memoryUsage().heapUsed };
+}
+
+async function makeImage(dir: string): Promise<string | undefined> {
+  const image = `${dir}/image.ext4`;
+  const args = ["-q", image, "1M"];
+  try {
+    const { success } = await new Deno.Command("mkfs.ext4", { args, stdout: "null", stderr: "null" })
+      .output();
+    return success ? image : undefined;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+const seed = Number(options.seed);
+const seconds = Number(options.seconds);
+console.log(`seed ${seed}, ${seconds} s`);
+const dir = await Deno.makeTempDir({ prefix: "denomount-soak-" });
+const world = new World(dir, await makeImage(dir), new Random(seed));
+await world.begin();
+await setTempMountLocation(`${dir}/temporary`);
+
+let steps = 0;
+let last = "";
+const start = performance.now();
+let settled: ReturnType<typeof usage> | undefined;
+try {
+  while (performance.now() - start < seconds * 1000) {
+    last = await world.step();
+    steps++;
+    const difference = await world.difference();
+    if (difference !== undefined) throw new Error(difference);
+    if (steps === 1000) settled = usage(); // by then everything has been compiled and probed
+    if (steps % 100 === 0) await new Promise((resolve) => setTimeout(resolve)); // what waits for the event loop has its turn
+  }
+} catch (error) {
+  console.error(`step ${steps} of seed ${seed} ("${last}" came before or was it):`);
+  throw error;
+} finally {
+  await world.end();
+}
+const difference = await world.difference();
+const left = [
+  ...difference === undefined ? [] : [difference],
+  ...names(`${dir}/temporary`),
+  ...loopDevices().filter((device) => device.includes(dir)),
+];
+await Deno.remove(dir, { recursive: true });
+const after = usage();
+const grown = settled === undefined ? 0 : after.memory - settled.memory;
+const result = {
+  seed,
+  seconds,
+  steps,
+  left: left.length,
+  threads: after.threads - (settled?.threads ?? after.threads),
+  descriptors: after.descriptors - (settled?.descriptors ?? after.descriptors),
+  memory: grown,
+};
+console.log(JSON.stringify(result));
+if (options.save) await Deno.writeTextFile(options.save, JSON.stringify(result, null, 2) + "\n");
+const flat = result.threads <= 0 && result.descriptors <= 0 && grown < 4 * 2 ** 20;
+if (left.length > 0 || !flat) {
+  console.error(`not as it was: ${left.join("; ")}`);
+  Deno.exit(1);
+}
