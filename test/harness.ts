@@ -40,6 +40,7 @@ const packages: Record<string, string> = {
   "fuse-overlayfs": "fuse-overlayfs",
   bindfs: "bindfs",
   unshare: "util-linux",
+  nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",
 };
@@ -78,8 +79,8 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
     },
     async fn(t) {
       if (missing.length > 0) throw new Error(`missing: ${missing.join(", ")}`);
-      const before = machine();
       const dir = Deno.makeTempDirSync({ prefix: "denomount-test-" });
+      const before = machine(dir);
       let failure: unknown;
       try {
         await fn(context(t, dir));
@@ -92,7 +93,7 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
         throw failure ?? error; // what went wrong first explains what is left
       }
       if (failure !== undefined) throw failure;
-      assertEquals(machine(), before, "the test left something behind");
+      assertEquals(machine(dir), before, "the test left something behind");
     },
   });
 }
@@ -122,12 +123,13 @@ function removeTree(dir: string): void {
   Deno.removeSync(dir, { recursive: true });
 }
 
-function machine() {
+/** What a test could leave behind; another program may be at work on this machine at the same time. */
+function machine(dir: string) {
   return {
     mounts: mountTable(),
-    loops: loopDevices(),
+    loops: loopDevices().filter((device) => device.includes(dir)),
     files: openFiles(),
-    temporary: names("/tmp").filter((name) => name.startsWith("denomount-")),
+    temporary: names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), // as mkdtemp(3) names them
     directory: Deno.cwd(),
   };
 }
