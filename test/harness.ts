@@ -127,7 +127,7 @@ function removeTree(dir: string): void {
 function machine(dir: string) {
   return {
     mounts: mountTable(),
-    loops: loopDevices().filter((device) => device.includes(dir)),
+    loops: loopDevices(dir),
     files: openFiles(),
     temporary: names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), // as mkdtemp(3) names them
     directory: Deno.cwd(),

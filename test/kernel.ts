@@ -90,11 +90,11 @@ export function mountTable(): Row[] {
   });
 }
 
-/** The loop devices that have a backing file, as "loopN backing-file". */
-export function loopDevices(): string[] {
+/** The loop devices whose backing file is below a directory, as "loopN backing-file". */
+export function loopDevices(directory: string): string[] {
   return names("/sys/block").filter((name) => name.startsWith("loop")).flatMap((name) => {
     const file = readText(`/sys/block/${name}/loop/backing_file`);
-    return file === undefined ? [] : [`${name} ${file.trim()}`];
+    return file === undefined || !file.includes(directory) ? [] : [`${name} ${file.trim()}`];
   });
 }
 

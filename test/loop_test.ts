@@ -27,7 +27,7 @@ for (const [type, mkfs, args, size] of writable) {
     tools: [mkfs],
   }, async (t) => {
     t.make("target");
-    const before = loopDevices();
+    const before = loopDevices(t.dir);
     const file = image(`${t.dir}/image`, size);
     await run(mkfs, ...args, file);
     const m = { type, source: file, options: ["loop"] };
@@ -35,16 +35,16 @@ for (const [type, mkfs, args, size] of writable) {
       await using _stack = await mount(m, `${t.dir}/target`);
       Deno.writeTextFileSync(`${t.dir}/target/file`, type);
       assertEquals(t.mounts().map((row) => row.fsType), [type]);
-      assertEquals(loopDevices().filter((line) => line.endsWith(file)).length, 1);
+      assertEquals(loopDevices(t.dir).filter((line) => line.endsWith(file)).length, 1);
     }
-    assertEquals(loopDevices(), before);
+    assertEquals(loopDevices(t.dir), before);
     {
       await using _stack = await mount({ ...m, options: ["loop", "ro"] }, `${t.dir}/target`);
       assertEquals(Deno.readTextFileSync(`${t.dir}/target/file`), type);
-      const [device] = loopDevices().filter((line) => line.endsWith(file));
+      const [device] = loopDevices(t.dir).filter((line) => line.endsWith(file));
       assertEquals(readText(`/sys/block/${device?.split(" ")[0]}/ro`)?.trim(), "1");
     }
-    assertEquals(loopDevices(), before);
+    assertEquals(loopDevices(t.dir), before);
   });
 }
 
@@ -62,7 +62,7 @@ for (const [type, mkfs] of [["squashfs", "mksquashfs"], ["erofs", "mkfs.erofs"]]
 kernelTest("a mount that fails leaves no loop device attached", { root: true }, async (t) => {
   t.make("target");
   const file = image(`${t.dir}/image`, 1);
-  const before = loopDevices();
+  const before = loopDevices(t.dir);
   await assertRejects(
     () => mount({ type: "ext4", source: file, options: ["loop"] }, `${t.dir}/target`),
     MountError,
@@ -71,7 +71,7 @@ kernelTest("a mount that fails leaves no loop device attached", { root: true }, 
     () => mount({ type: "nofs", source: file, options: ["loop"] }, `${t.dir}/target`),
     MountError,
   );
-  assertEquals(loopDevices(), before);
+  assertEquals(loopDevices(t.dir), before);
 });
 
 kernelTest("offset, size limit, block size and direct I/O reach the device", { root: true }, async (t) => {
@@ -88,7 +88,7 @@ kernelTest("offset, size limit, block size and direct I/O reach the device", { r
 });
 
 kernelTest("forty loop devices are attached at once, each its own", { root: true }, async (t) => {
-  const before = loopDevices().length;
+  const before = loopDevices(t.dir).length;
   const files = Array.from({ length: 40 }, (_, index) => image(`${t.dir}/image-${index}`, 1));
   const devices = await Promise.all(files.map((file) => attachLoop(file)));
   try {
@@ -100,10 +100,10 @@ kernelTest("forty loop devices are attached at once, each its own", { root: true
     await detachLoop(...devices);
   }
   // Detaching is done by the last close, which udev or blkid may hold for a moment.
-  for (let i = 0; i < 50 && loopDevices().length > before; i++) {
+  for (let i = 0; i < 50 && loopDevices(t.dir).length > before; i++) {
     await new Promise((done) => setTimeout(done, 20));
   }
-  assertEquals(loopDevices().length, before);
+  assertEquals(loopDevices(t.dir).length, before);
 });
 
 kernelTest(
@@ -115,7 +115,7 @@ kernelTest(
     await run("mkfs.ext4", "-q", "-E", "offset=1048576", file, "16M");
     const options = ["loop", "direct-io", "offset=1M", "sizelimit=16M"];
     await using _stack = await mount({ type: "ext4", source: file, options }, `${t.dir}/target`);
-    const name = loopDevices().find((line) => line.endsWith(file))?.split(" ")[0];
+    const name = loopDevices(t.dir).find((line) => line.endsWith(file))?.split(" ")[0];
     assertEquals(readText(`/sys/block/${name}/loop/offset`)?.trim(), "1048576");
     assertEquals(readText(`/sys/block/${name}/loop/dio`)?.trim(), "1");
   },

@@ -77,7 +77,7 @@ const difference = await world.difference();
 const left = [
   ...difference === undefined ? [] : [difference],
   ...names(`${dir}/temporary`),
-  ...loopDevices().filter((device) => device.includes(dir)),
+  ...loopDevices(dir),
 ];
 await Deno.remove(dir, { recursive: true });
 const after = usage();
