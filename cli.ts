@@ -7,14 +7,21 @@
  * ```
  *
  * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
- * nothing left mounted.
+ * nothing left mounted. `run` and `try` end with the status of their command.
  *
  * @module
  */
 
-import { down, lookup, ls, umount, up } from "./cli/commands.ts";
-import { Command, CommanderError, InvalidArgumentError } from "./cli/deps.ts";
-import { visible } from "./cli/print.ts";
+import { down, explainList, idmap, lookup, umount, up } from "./cli/commands.ts";
+import { completions } from "./cli/completions.ts";
+import { Command, CommanderError, InvalidArgumentError, setColorEnabled } from "./cli/deps.ts";
+import { doctor } from "./cli/doctor.ts";
+import { ls } from "./cli/list.ts";
+import { loopAttach, loopDetach, loopList } from "./cli/loop.ts";
+import { manual } from "./cli/manual.ts";
+import { print, visible } from "./cli/print.ts";
+import { run } from "./cli/run.ts";
+import { tryIsolated, tryOut } from "./cli/try.ts";
 
 const FAILED = 1;
 const WRONG_USE = 2;
@@ -36,6 +43,7 @@ const WRONG_USE = 2;
  */
 export async function main(args: readonly string[]): Promise<number> {
   let status = 0;
+  setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
   try {
     await program((code) => status = code).parseAsync([...args], { from: "user" });
     return status;
@@ -51,6 +59,14 @@ FILE is JSON, a list of mounts as containerd's snapshotters print it ("-" is sta
   [{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]},
    {"type": "bind", "source": "/srv", "target": "/srv", "options": ["rbind", "ro"]}]`;
 
+const EXIT_STATUS = `
+Exit status:
+  0    done
+  1    a call failed; its sentence is on standard error
+  2    wrong use
+  130  ended by Ctrl-C, with nothing left mounted
+"run" and "try" end with the status of their command.`;
+
 function program(done: (status: number) => void): Command {
   const top = new Command("denomount");
   top
@@ -59,10 +75,9 @@ function program(done: (status: number) => void): Command {
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
     .showSuggestionAfterError(false)
-    .addHelpText(
-      "after",
-      "\nExample:\n  denomount up mounts.json /mnt && ls /mnt && denomount down mounts.json /mnt",
-    );
+    .enablePositionalOptions()
+    .addHelpText("after", EXIT_STATUS)
+    .addHelpText("after", "\nExample:\n  denomount try apt-get install -y cowsay");
 
   top.command("up").description("mount a list under TARGET: all of it, or nothing")
     .argument("<FILE>").argument("<TARGET>")
@@ -88,11 +103,105 @@ function program(done: (status: number) => void): Command {
       done(await umount(targets, { ...flags, noFollow: !follow }))
     );
 
+  top.command("run").description("run CMD in a temporary mount of a list; everything is gone afterwards")
+    .argument("<FILE>").argument("<CMD...>")
+    .option("--chroot", "with the mount as its root directory")
+    .option("--private", "in a mount namespace of its own, where nobody else sees the mounts")
+    .passThroughOptions()
+    .addHelpText(
+      "after",
+      `${JSON_FILE}
+
+CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, it runs in a user namespace.
+Example:
+  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
+    )
+    .action(async (file, command, flags) => done(await run(file, withoutDashes(command), flags)));
+
+  top.command("run-isolated", { hidden: true }).argument("<FILE>").argument("<CMD...>").option("--chroot")
+    .passThroughOptions()
+    .action(async (file, command, flags) => done(await run(file, command, flags, true)));
+
+  const withFates = (command: Command) =>
+    command
+      .option("--apply", "make the changes for real")
+      .option(
+        "--keep <DIR>",
+        "copy what was added and changed to DIR, and list in DIR/.deleted what was deleted",
+      )
+      .passThroughOptions();
+  withFates(top.command("try")).description(
+    "run CMD over a throwaway overlay of the whole system; show its changes",
+  )
+    .argument("<CMD...>")
+    .addHelpText(
+      "after",
+      `
+CMD sees the system and can change all of it; nothing is really changed. The changes are listed on standard error:
++ added, ~ changed, - deleted. The network, processes and devices are the real ones. Without root, too.
+Example:
+  denomount try -- sh -c 'echo hello > /etc/motd; rm -r ~/Downloads'`,
+    )
+    .action(async (command, flags) => done(await tryOut(command, flags)));
+
+  withFates(top.command("try-isolated", { hidden: true })).argument("<CMD...>").option("--as <UID:GID>")
+    .action(async (command, flags) => done(await tryIsolated(command, flags)));
+
+  top.command("explain").description("print what mounting a list would do, system call by system call")
+    .argument("<FILE>").argument("<TARGET>")
+    .option("--json", "as JSON")
+    .addHelpText("after", `${JSON_FILE}\n\nNothing is done. Example:\n  denomount explain mounts.json /mnt`)
+    .action(async (file, target, flags) => done(await explainList(file, target, flags)));
+
+  top.command("idmap").description("mount SOURCE on TARGET with its owners mapped")
+    .argument("<SOURCE>").argument("<TARGET>")
+    .requiredOption("--uid <MAP>", "the user ids, as container:host:size and more after a comma")
+    .option("--gid <MAP>", "the group ids (default: as the user ids)")
+    .option("-r, --readonly", "not writable")
+    .option("-R, --recursive", "with everything that is mounted below SOURCE")
+    .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
+    .action(async (source, target, flags) => done(await idmap(source, target, flags)));
+
+  const loop = top.command("loop").description("files as block devices");
+  loop.command("attach").description("attach FILE to a free device, and print it").argument("<FILE>")
+    .option("-r, --readonly", "not writable")
+    .option("--autoclear", "free it when its last user closes it")
+    .option("--direct", "past the page cache")
+    .option("--offset <BYTES>", "where the data begins", bytes)
+    .option("--size-limit <BYTES>", "how much of the file is used", bytes)
+    .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
+    .action(async (file, flags) => done(await loopAttach(file, flags)));
+  loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
+    .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
+    .action(async (devices) => done(await loopDetach(devices)));
+  loop.command("ls").description("print the attached devices").option("--json", "as JSON")
+    .addHelpText("after", "\nExample:\n  denomount loop ls")
+    .action(async (flags) => done(await loopList(flags)));
+
+  top.command("doctor").description(
+    "print what this kernel, this user and this Deno can do, and what to install",
+  )
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExample:\n  denomount doctor")
+    .action(async (flags) => done(await doctor(flags)));
+
+  top.command("completions").description("print completions for a shell").argument(
+    "<SHELL>",
+    "bash, zsh or fish",
+  )
+    .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
+    .action((shell) => print(completions(top, shell)));
+
+  top.command("manual").description("print the manual page, for man(1)")
+    .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
+    .action(() => print(manual(top)));
+
   top.command("ls").description("print the mount table, or its part at and below PATH")
     .argument("[PATH]")
+    .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
     .option("-t, --type <TYPE...>", "only file systems of these types")
-    .addHelpText("after", "\nExample:\n  denomount ls --type overlay tmpfs")
+    .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
 
   top.command("lookup").description("print the mount that PATH is on")
@@ -109,6 +218,16 @@ function withUnmountOptions(command: Command): Command {
     .option("-l, --lazy", "out of the tree now, cleaned up when it is no longer used")
     .option("-f, --force", "break off requests to a server that is gone")
     .option("--timeout <MS>", "how long to try again while it is busy (default: 2500)", milliseconds);
+}
+
+/** The "--" that parts a command from what is said about it. */
+function withoutDashes(command: string[]): string[] {
+  return command[0] === "--" ? command.slice(1) : command;
+}
+
+function bytes(text: string): number {
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of bytes.");
+  return Number(text);
 }
 
 function milliseconds(text: string): number {

@@ -5,21 +5,21 @@
  */
 
 import {
-  canonicalizePath,
-  fsTypeFilter,
-  listMounts,
+  createUserNamespace,
+  explain,
+  type IdMapAttributes,
+  idMapMount,
   lookupMount,
-  type Mount,
   mountAll,
-  prefixFilter,
   unmount,
   unmountAll,
   unmountMounts,
   type UnmountOptions,
   unmountRecursive,
 } from "../mod.ts";
-import { parseMounts } from "./mounts_file.ts";
-import { mountLines, mountTable, print, visible } from "./print.ts";
+import { readMounts } from "./mounts_file.ts";
+import { dim } from "./deps.ts";
+import { mountLines, print, visible } from "./print.ts";
 
 /** The exit status of a command that Ctrl-C ended. */
 export const INTERRUPTED = 130;
@@ -92,26 +92,6 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
 }
 
 /**
- * Prints the mount table, or the part of it at and below a path.
- *
- * @param path the path.
- * @param flags as JSON, and only some types.
- * @returns the exit status.
- */
-export async function ls(
-  path: string | undefined,
-  flags: { json?: boolean; type?: string[] },
-): Promise<number> {
-  const below = path === undefined ? undefined : prefixFilter(await canonicalizePath(path));
-  const typed = flags.type === undefined ? undefined : fsTypeFilter(...flags.type);
-  const mounts = await listMounts({
-    filter: (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) }),
-  });
-  print(flags.json ? JSON.stringify(mounts, null, 2) : mountTable(mounts));
-  return 0;
-}
-
-/**
  * Prints the mount that a path is on.
  *
  * @param path the path.
@@ -124,16 +104,37 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
   return 0;
 }
 
-async function readMounts(file: string): Promise<Mount[]> {
-  if (file === "-") return parseMounts(await new Response(Deno.stdin.readable).text(), "standard input");
-  return parseMounts(await readFile(file), file);
+/**
+ * Mounts a directory or file at another place with its owners mapped.
+ *
+ * @param source what is mounted.
+ * @param target the mountpoint.
+ * @param flags the maps, and what else the mount is to be.
+ * @returns the exit status.
+ */
+export async function idmap(
+  source: string,
+  target: string,
+  { uid, gid, ...attributes }: IdMapAttributes & { uid: string; gid?: string },
+): Promise<number> {
+  using userns = await createUserNamespace(uid, gid ?? uid);
+  await idMapMount(source, target, userns, attributes);
+  return 0;
 }
 
-async function readFile(file: string): Promise<string> {
-  try {
-    return await Deno.readTextFile(file);
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) throw new Error(`${file} does not exist`, { cause: error });
-    throw error;
-  }
+/**
+ * Prints what mounting a list would do, without doing it.
+ *
+ * @param file the list's file, or "-".
+ * @param target the directory to mount under.
+ * @param flags as JSON.
+ * @returns the exit status.
+ */
+export async function explainList(file: string, target: string, flags: { json?: true }): Promise<number> {
+  const steps = explain(await readMounts(file), target);
+  if (flags.json) print(JSON.stringify(steps, null, 2));
+  else {for (const step of steps) {
+      print(`${visible(`${step.call}(${step.arguments})`)}  ${dim(`// ${step.purpose}`)}`);
+    }}
+  return 0;
 }

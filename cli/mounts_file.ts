@@ -75,3 +75,23 @@ function kind(value: unknown): string {
   if (Array.isArray(value)) return "a list";
   return typeof value === "object" ? "an object" : `a ${typeof value}`;
 }
+
+/**
+ * Reads a list of mounts from a file.
+ *
+ * @param file its path, or "-" for standard input.
+ * @returns the mounts.
+ */
+export async function readMounts(file: string): Promise<Mount[]> {
+  if (file === "-") return parseMounts(await new Response(Deno.stdin.readable).text(), "standard input");
+  return parseMounts(await readFile(file), file);
+}
+
+async function readFile(file: string): Promise<string> {
+  try {
+    return await Deno.readTextFile(file);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) throw new Error(`${file} does not exist`, { cause: error });
+    throw error;
+  }
+}

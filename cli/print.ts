@@ -36,13 +36,14 @@ export function visible(text: string): string {
 }
 
 /**
- * The mount table for people.
+ * Rows in columns, without borders.
  *
- * @param mounts its rows.
- * @returns lines without borders, in columns.
+ * @param head the columns' names.
+ * @param rows what stands in them.
+ * @returns the lines.
  */
-export function mountTable(mounts: readonly MountInfo[]): string {
-  const none = [
+export function columns(head: readonly string[], rows: readonly string[][]): string {
+  const borders = [
     "top",
     "top-mid",
     "top-left",
@@ -53,13 +54,24 @@ export function mountTable(mounts: readonly MountInfo[]): string {
     "bottom-right",
   ];
   const sides = ["left", "left-mid", "mid", "mid-mid", "right", "right-mid"];
-  const chars = { ...Object.fromEntries([...none, ...sides].map((name) => [name, ""])), middle: "  " };
+  const chars = { ...Object.fromEntries([...borders, ...sides].map((name) => [name, ""])), middle: "  " };
   const style = { head: [], border: [], "padding-left": 0, "padding-right": 0 };
-  const table = new Table({ head: ["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], chars, style });
-  for (const { mountpoint, fsType, source, options } of mounts) {
-    table.push([mountpoint, fsType, source, options].map(visible));
-  }
+  const table = new Table({ head: [...head], chars, style });
+  table.push(...rows);
   return table.toString().split("\n").map((line) => line.trimEnd()).join("\n");
+}
+
+/**
+ * The mount table for people.
+ *
+ * @param mounts its rows.
+ * @returns lines without borders, in columns.
+ */
+export function mountTable(mounts: readonly MountInfo[]): string {
+  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
+    [mountpoint, fsType, source, options].map(visible)
+  );
+  return columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
 }
 
 /**
@@ -81,4 +93,17 @@ export function mountLines(info: MountInfo): string {
     id: `${info.id}, below ${info.parent}`,
   });
   return fields.map(([name, value]) => `${name.padEnd(12)} ${visible(value)}`).join("\n");
+}
+
+/**
+ * A number of bytes for people.
+ *
+ * @param bytes how many.
+ * @returns such as "1.5 MiB".
+ */
+export function sizeText(bytes: number): string {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+  const power = bytes < 1 ? 0 : Math.min(units.length - 1, Math.floor(Math.log2(bytes) / 10));
+  const value = bytes / 1024 ** power;
+  return `${value >= 10 || power === 0 ? Math.round(value) : value.toFixed(1)} ${units[power]}`;
 }

@@ -53,12 +53,16 @@ export function explain(mounts: readonly Mount[], target: string): Step[] {
   const mapped = new Set<string>();
   return planAll(mounts, target).flatMap((plan) => {
     try {
-      const calls = [...namespaceCalls(plan.idMaps, mapped), ...planCalls(plan, join(target, plan.inside))];
+      const calls = [...namespaceCalls(plan.idMaps, mapped), ...planCalls(plan, placeOf(target, plan))];
       return calls.map((call) => ({ mount: plan.mount, ...call }));
     } catch (error) {
       throw new MountError(plan.mount, target, error);
     }
   });
+}
+
+function placeOf(target: string, { inside }: Plan): string {
+  return inside === "/" ? target : join(target, inside);
 }
 
 function call(name: string, args: (string | number)[], purpose: string): Call {

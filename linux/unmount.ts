@@ -246,7 +246,13 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
   makePrivate(target);
   if (!(effort.flags & MNT_DETACH)) {
     if (await comesOffAlone(target, effort, top)) return;
-    for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
+    try {
+      for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
+    } catch (error) {
+      // In a user namespace, what came with the tree is locked to it, and comes off with it and in no other way.
+      if (isErrno(error, "EINVAL")) return umount2(target, effort.flags | MNT_DETACH);
+      throw error;
+    }
   }
   await takeOff(target, effort);
 }

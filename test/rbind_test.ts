@@ -76,3 +76,16 @@ kernelTest("an rbind over another mount takes only its own off", {}, async (t) =
   }
   assertEquals(mountpoints(t), before);
 });
+
+kernelTest(
+  "an rbind of the whole system comes off again, also where its mounts are locked",
+  {},
+  async (t) => {
+    t.make("target");
+    {
+      await using _stack = await mount({ type: "bind", source: "/", options: ["rbind"] }, `${t.dir}/target`);
+      assertEquals(t.mounts().length > 3, true);
+    }
+    assertEquals(t.mounts(), []);
+  },
+);

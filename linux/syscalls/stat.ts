@@ -18,6 +18,10 @@ export interface Statx {
   attributes: number;
   /** The attributes that this file system tells about. */
   attributesMask: number;
+  /** The owner. */
+  uid: number;
+  /** The owning group. */
+  gid: number;
   /** Type and permission bits. */
   mode: number;
   /** The inode's number. */
@@ -60,6 +64,8 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
   return {
     mask: view.getUint32(0, true), // stx_mask
     attributes: Number(view.getBigUint64(8, true)), // stx_attributes
+    uid: view.getUint32(20, true), // stx_uid
+    gid: view.getUint32(24, true), // stx_gid
     mode: view.getUint16(28, true), // stx_mode
     inode: view.getBigUint64(32, true), // stx_ino
     attributesMask: Number(view.getBigUint64(56, true)), // stx_attributes_mask

@@ -1,0 +1,80 @@
+/**
+ * `denomount loop`: files as block devices.
+ *
+ * @module
+ */
+
+import { detachLoop, type LoopParams, setupLoop } from "../mod.ts";
+import { isErrno, O_RDONLY, open, readAll } from "../linux/mod.ts";
+import { columns, print, visible } from "./print.ts";
+
+/**
+ * Attaches a file and prints the device.
+ *
+ * @param file the backing file.
+ * @param params how.
+ * @returns the exit status.
+ */
+export async function loopAttach(file: string, params: LoopParams): Promise<number> {
+  const device = await setupLoop(file, params);
+  print(device.path);
+  device.close(); // it stays attached
+  return 0;
+}
+
+/**
+ * Detaches devices.
+ *
+ * @param devices their paths.
+ * @returns the exit status.
+ */
+export async function loopDetach(devices: readonly string[]): Promise<number> {
+  await detachLoop(...devices);
+  return 0;
+}
+
+/**
+ * Prints the attached devices and their files.
+ *
+ * @param flags as JSON.
+ * @returns the exit status.
+ */
+// deno-lint-ignore require-await
+export async function loopList(flags: { json?: true }): Promise<number> {
+  // The names come from /proc: Deno lists /sys only for who may do everything.
+  const names = [...(textOf("/proc/partitions") ?? "").matchAll(/\b(loop\d+)$/gm)].map(([, name = ""]) =>
+    name
+  );
+  const attached = names.flatMap((name) => {
+    const file = textOf(`/sys/block/${name}/loop/backing_file`);
+    const fact = (what: string) => textOf(`/sys/block/${name}/loop/${what}`) ?? "0";
+    return file === undefined ? [] : [{
+      device: `/dev/${name}`,
+      backingFile: file,
+      offset: Number(fact("offset")),
+      sizeLimit: Number(fact("sizelimit")),
+      autoclear: fact("autoclear") === "1",
+      direct: fact("dio") === "1",
+      readonly: textOf(`/sys/block/${name}/ro`) === "1",
+    }];
+  });
+  if (flags.json) print(JSON.stringify(attached, null, 2));
+  else {
+    const rows = attached.map(({ device, backingFile, offset, ...is }) => {
+      const marks = (["readonly", "autoclear", "direct"] as const).filter((mark) => is[mark]);
+      return [device, visible(backingFile), `${offset}`, marks.join(",")];
+    });
+    print(columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
+  }
+  return 0;
+}
+
+function textOf(path: string): string | undefined {
+  try {
+    using file = open(path, O_RDONLY);
+    return new TextDecoder().decode(readAll(file.fd)).trimEnd();
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "EACCES", "ENXIO", "ENODEV")) return undefined;
+    throw error;
+  }
+}

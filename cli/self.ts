@@ -1,0 +1,79 @@
+/**
+ * This command started again, in namespaces of its own.
+ *
+ * @module
+ */
+
+const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
+
+/** The command line that starts this program again, with the permissions that it has itself. */
+function self(): string[] {
+  if (Deno.build.standalone) return [Deno.execPath()];
+  const granted = permissions.filter((name) => Deno.permissions.querySync({ name }).state === "granted");
+  return [
+    Deno.execPath(),
+    "run",
+    "--quiet",
+    "--no-prompt",
+    ...granted.map((name) => `--allow-${name}`),
+    new URL("../cli.ts", import.meta.url).href,
+  ];
+}
+
+/** Whether this user can mount, or needs a user namespace for it. */
+export function isRoot(): boolean {
+  return Deno.uid() === 0;
+}
+
+/**
+ * Runs this command in a mount namespace of its own; for an ordinary user, in a user namespace as well.
+ *
+ * @param args its arguments.
+ * @returns its exit status.
+ */
+export async function runIsolated(args: readonly string[]): Promise<number> {
+  const namespaces = [
+    ...isRoot() ? [] : ["--user", "--map-root-user"],
+    "--mount",
+    "--propagation",
+    "private",
+  ];
+  return await runCommand(["unshare", ...namespaces, "--", ...self(), ...args]);
+}
+
+/**
+ * Runs a command in the foreground: the terminal's Ctrl-C is for it, and SIGTERM is passed on to it.
+ *
+ * @param command the program and its arguments.
+ * @param options its directory and environment.
+ * @returns its exit status, 128 and more for a signal, as a shell has it.
+ */
+export async function runCommand(
+  command: readonly string[],
+  options: { cwd?: string; env?: Record<string, string> } = {},
+): Promise<number> {
+  const [program = "", ...args] = command;
+  const wait = () => {};
+  const child = start(program, args, options);
+  const pass = () => child.kill("SIGTERM");
+  Deno.addSignalListener("SIGINT", wait);
+  Deno.addSignalListener("SIGTERM", pass);
+  try {
+    return (await child.status).code;
+  } finally {
+    Deno.removeSignalListener("SIGINT", wait);
+    Deno.removeSignalListener("SIGTERM", pass);
+  }
+}
+
+function start(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {
+  try {
+    return new Deno.Command(program, { ...options, args }).spawn();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      const hint = program === "unshare" ? ": install the package util-linux" : "";
+      throw new Error(`there is no program "${program}"${hint}`, { cause: error });
+    }
+    throw error;
+  }
+}
