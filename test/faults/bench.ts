@@ -57,7 +57,7 @@ export class Bench implements AsyncDisposable {
     const made = await this.#steadyLook();
     await this.must("undo");
     this.looks = { clean, prepared, made };
-    if (this.operation.takes) await this.cleanUp();
+    if (this.operation.takes || this.operation.changes) await this.cleanUp();
     const left = await this.differencesTo(clean);
     if (left.length > 0) throw new Error(`${this.operation.name}, unharmed: ${left.join("; ")}`);
   }

@@ -6,7 +6,7 @@
 
 import type { Bench } from "./bench.ts";
 import type { Report } from "./child.ts";
-import { differences, type Look, without } from "./look.ts";
+import { type Look, without } from "./look.ts";
 import { hit, isStatmount, type Point } from "./points.ts";
 import { Strace } from "./strace.ts";
 
@@ -65,7 +65,12 @@ async function run(bench: Bench, point: Point, fault: Fault): Promise<{ report?:
   const { call, nth, threads } = point;
   const how = fault === "KILL" ? "signal=KILL" : `error=${fault}`;
   const inject = `--inject=${call}:${how}:when=${nth}`;
-  const strace = await Strace.attach(subject.pid, threads, [`--trace=${call}`, inject], `${bench.dir}/strace`);
+  const strace = await Strace.attach(
+    subject.pid,
+    threads,
+    [`--trace=${call}`, inject],
+    `${bench.dir}/strace`,
+  );
   const report = await subject.tell("run");
   const calls = await strace.detach();
   const struck = report === undefined || hit(calls) === "ours";
@@ -96,8 +101,14 @@ async function helpersEnd(bench: Bench): Promise<void> {
   }
 }
 
-async function afterError(bench: Bench, point: Point, fault: Fault, { error, warnings }: Report): Promise<Verdict> {
-  const violations = error === undefined ? [] : untyped(error, fault);
+async function afterError(
+  bench: Bench,
+  point: Point,
+  fault: Fault,
+  { error, warnings }: Report,
+): Promise<Verdict> {
+  const violations = error === undefined ? [] : untyped(error, point, fault);
+  if (bench.operation.changes && !isStatmount(point)) return await afterHalf(bench, fault, violations);
   const left = await leftByFailure(bench);
   let outcome: Outcome = "typed error";
   if (left.length + warnings.length > 0) {
@@ -107,7 +118,20 @@ async function afterError(bench: Bench, point: Point, fault: Fault, { error, war
   return await undone(bench, fault, outcome, violations);
 }
 
-async function afterSuccess(bench: Bench, point: Point, fault: Fault, { warnings }: Report): Promise<Verdict> {
+/** A change that may be half done is done when it is made again. */
+async function afterHalf(bench: Bench, fault: Fault, violations: string[]): Promise<Verdict> {
+  await bench.must("run");
+  const wrong = await bench.differencesTo(bench.looks.made);
+  violations.push(...wrong.map((line) => `made again, ${line}`));
+  return await undone(bench, fault, "typed error", violations);
+}
+
+async function afterSuccess(
+  bench: Bench,
+  point: Point,
+  fault: Fault,
+  { warnings }: Report,
+): Promise<Verdict> {
   const violations: string[] = [];
   const left = await bench.differencesTo(bench.looks.made);
   let outcome: Outcome = "worked";
@@ -121,7 +145,7 @@ async function afterSuccess(bench: Bench, point: Point, fault: Fault, { warnings
 /** Back to the beginning: by the operation's own reverse, then by the library's clean-ups where that is the rule. */
 async function undone(bench: Bench, fault: Fault, outcome: Outcome, violations: string[]): Promise<Verdict> {
   const remembered = bench.operation.learns && (fault === "ENOSYS" || fault === "EPERM");
-  if (!remembered && !isStatmountGone(bench)) await bench.must("undo");
+  if (!remembered) await bench.must("undo");
   if (outcome === "told" || bench.operation.takes) violations.push(...await bench.cleanUp());
   const left = await bench.differencesTo(bench.looks.clean);
   violations.push(...left.map((line) => `at the end, ${line}`));
@@ -130,8 +154,6 @@ async function undone(bench: Bench, fault: Fault, outcome: Outcome, violations: 
   await bench.dismiss(); // the next one begins with a child that has nothing to its name
   return { violations };
 }
-
-const isStatmountGone = (_bench: Bench) => false;
 
 /** What is there after a failure and was not before; taking off may have got half way. */
 async function leftByFailure(bench: Bench): Promise<string[]> {
@@ -147,13 +169,19 @@ async function leftByFailure(bench: Bench): Promise<string[]> {
 
 const isTemporary = (line: string) => /left (\/)?temporary\/denomount-/.test(line);
 
+/** Without statx(2), glibc does without what no older call can do, and says EINVAL. */
+const said = ({ call }: Point, fault: Fault) => call === "statx" && fault === "ENOSYS" ? "EINVAL" : fault;
+
 /** What is wrong with an error: it has the code and the call, or names the kernel that is needed. */
-function untyped({ name, message, code }: NonNullable<Report["error"]>, fault: Fault): string[] {
+function untyped(
+  { name, message, code }: NonNullable<Report["error"]>,
+  point: Point,
+  fault: Fault,
+): string[] {
   if (fault === "ENOSYS" && /Linux \d/.test(message)) return [];
   const typed = name === "MountError" || name === "SyscallError";
-  const [, call, told] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ?? /^(\w+)\b.*\((E[A-Z0-9]+)\)$/.exec(message) ?? [];
-  if (typed && call !== undefined && told === code && code === fault) return [];
+  const [, call, told] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
+    /^(\w+)\b.*\((E[A-Z0-9]+)\)$/.exec(message) ?? [];
+  if (typed && call !== undefined && told === code && code === said(point, fault)) return [];
   return [`the error is ${name} ${code ?? "without a code"}: ${message}`];
 }
-
-export { differences };

@@ -16,7 +16,7 @@ export interface Look {
   descriptors: string[];
   /** Processes that have to do with the directory, but for the child; its own children among them. */
   processes: string[];
-  /** The temporary places, and the files that are somebody's. */
+  /** The temporary places, the files that are somebody's, and whose the mounted ones look. */
   files: string[];
 }
 
@@ -41,7 +41,11 @@ function mountsBelow(dir: string): string[] {
   });
 }
 
-const withoutNumbers = (text: string) => text.replace(/\bloop\d+/g, "loopN").replace(/(master|shared):\d+/g, "$1");
+/** What differs from one time to the next, and how an overlay's layers were named to the kernel. */
+function withoutNumbers(text: string): string {
+  return text.replace(/\bloop\d+/g, "loopN").replace(/(master|shared):\d+/g, "$1")
+    .replace(/lowerdir\+?=[^, ]*,?/g, "");
+}
 
 function descriptorsOf(child: number): string[] {
   return names(`/proc/${child}/fd`).flatMap((fd) => {
@@ -66,7 +70,19 @@ function filesOf(dir: string): string[] {
   const theirs = ["source", "upper", "lower/one", "lower/two"].flatMap((name) =>
     names(`${dir}/${name}`).map((file) => `${name}/${file}`)
   );
-  return [...temporary, ...theirs];
+  return [...temporary, ...theirs, ...ownersSeen(dir)];
+}
+
+/** Whose a file looks, through an id map too. */
+function ownersSeen(dir: string): string[] {
+  return ["target/data", "target/inner/data"].flatMap((name) => {
+    try {
+      return [`${name} of ${Deno.lstatSync(`${dir}/${name}`).uid}`];
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+  });
 }
 
 /** What differs between two looks, a line each; none where they are alike. */
@@ -88,7 +104,11 @@ export function without(lines: readonly string[], others: readonly string[]): st
 }
 
 /** Looks until it is as expected, for what ends a moment later: a FUSE server, a loop device that clears itself. */
-export async function lookUntil(look: () => Look, isExpected: (look: Look) => boolean, ms: number): Promise<Look> {
+export async function lookUntil(
+  look: () => Look,
+  isExpected: (look: Look) => boolean,
+  ms: number,
+): Promise<Look> {
   const deadline = performance.now() + ms;
   for (;;) {
     const found = look();

@@ -49,7 +49,11 @@ async function lane(): Promise<void> {
           if (options.verbose) console.log(`  ${nameOf(point)} ${point.undoing} ${fault}: ${key}`);
         }
       }
-      console.log(`${name}: ${bench.points.length} points, ${JSON.stringify(Object.fromEntries(counts))} ${((performance.now() - started) / 1000).toFixed(1)}s`);
+      console.log(
+        `${name}: ${bench.points.length} points, ${JSON.stringify(Object.fromEntries(counts))} ${
+          ((performance.now() - started) / 1000).toFixed(1)
+        }s`,
+      );
     } catch (e) {
       console.log(`${name}: ${e}`);
     }

@@ -41,13 +41,17 @@ export interface Operation {
   undo?(): Promise<void>;
   /** The clean-up of its own that it leaves to its user, beside those of mounts and temporary places. */
   cleanUp?(): Promise<void>;
+  /** It changes what is there, and may be half done when it fails: then making it again does the whole. */
+  changes?: boolean;
   /** It finds out what the kernel lacks, and remembers a call that is missing or forbidden. */
   learns?: boolean;
 }
 
 /** The files that every operation finds in its directory. */
 export async function makeFiles(dir: string): Promise<void> {
-  for (const name of ["source", "upper", "work", "target/inner", "temporary", "lower/one/inner", ...lowers(dir)]) {
+  for (
+    const name of ["source", "upper", "work", "target/inner", "temporary", "lower/one/inner", ...lowers(dir)]
+  ) {
     await Deno.mkdir(name.startsWith("/") ? name : `${dir}/${name}`, { recursive: true });
   }
   for (const name of [`${dir}/source`, `${dir}/upper`, ...lowers(dir)]) {
@@ -85,13 +89,18 @@ export function operations(dir: string): Operation[] {
   };
   const mapped: Mount = { ...overlay, options: [...overlay.options ?? [], ...maps] };
   const image: Mount = { type: "ext4", source: `${dir}/image`, options: ["loop"] };
-  const fuse: Mount = { type: "fuse3.bindfs", source: `${dir}/source` };
+  const fuse: Mount = { type: "fuse3.bindfs", source: `${dir}/source`, target: "/inner" }; // it wants it empty
   const list: Mount[] = [tmpfs, readonly, overlay];
   const ext4 = ["mkfs.ext4"];
   const bindfs = ["mount.fuse3", "bindfs"];
 
   /** A list that goes up, and comes down again. */
-  const mounting = (name: string, mounts: Mount[], missing: Feature[] = [], tools: string[] = []): Operation => {
+  const mounting = (
+    name: string,
+    mounts: Mount[],
+    missing: Feature[] = [],
+    tools: string[] = [],
+  ): Operation => {
     let stack: MountStack | undefined;
     return {
       name,
@@ -170,7 +179,7 @@ export function operations(dir: string): Operation[] {
     unmounting("unmount, overlay", [overlay], () => unmount(target)),
     unmounting("unmount, overlay, the older way", [overlay], () => unmount(target), beforeMountApi),
     unmounting("unmount, ext4 of a loop device", [image], () => unmount(target), [], ext4),
-    unmounting("unmount, FUSE", [fuse], () => unmount(target), [], [...bindfs, "fusermount3"]),
+    unmounting("unmount, FUSE", [fuse], () => unmount(`${target}/inner`), [], [...bindfs, "fusermount3"]),
     unmounting("unmountAll of two", [tmpfs, overlay], () => unmountAll(target)),
     unmounting("unmountRecursive of three", list, () => unmountRecursive(target)),
     unmounting(
@@ -214,7 +223,7 @@ function remounting(name: string, dir: string, missing: Feature[]): Operation {
   const target = `${dir}/target`;
   return {
     name,
-    takes: true, // it changes what is there, and may have changed a part of it
+    changes: true,
     async prepare() {
       await mountAll([{ type: "tmpfs", source: "t", options: ["size=1m"] }], target);
     },

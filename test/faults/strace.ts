@@ -4,6 +4,8 @@
  * @module
  */
 
+import { names } from "../kernel.ts";
+
 /** Which threads are looked at. */
 export type Threads = "main" | "pool" | "all";
 
@@ -54,7 +56,7 @@ export class Strace {
 }
 
 function others(pid: number): string[] {
-  return [...Deno.readDirSync(`/proc/${pid}/task`)].map(({ name }) => name).filter((name) => name !== `${pid}`);
+  return names(`/proc/${pid}/task`).filter((name) => name !== `${pid}`);
 }
 
 async function attached(stderr: ReadableStream<Uint8Array>, count: number): Promise<void> {

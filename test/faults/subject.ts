@@ -17,7 +17,15 @@ export class Subject {
 
   private constructor(operation: string, dir: string) {
     this.#child = new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--no-config", new URL("child.ts", import.meta.url).pathname, operation, dir],
+      args: [
+        "run",
+        "-A",
+        "--quiet",
+        "--no-config",
+        new URL("child.ts", import.meta.url).pathname,
+        operation,
+        dir,
+      ],
       stdin: "piped",
       stdout: "piped",
       stderr: "inherit",

@@ -1,0 +1,25 @@
+import { assertEquals } from "./assert.ts";
+import { Bench } from "./faults/bench.ts";
+import { type Fault, harm } from "./faults/harm.ts";
+import { operations } from "./faults/operations.ts";
+import type { Point } from "./faults/points.ts";
+import { kernelTest, type Needs } from "./harness.ts";
+
+const needs: Needs = { root: true, tools: ["strace"], permissions: { run: true, env: true } };
+
+/** Harms one call of an operation in each way, and expects no rule to be broken. */
+function faultTest(name: string, operation: string, call: string, nths: number[], faults: Fault[]): void {
+  kernelTest(name, needs, async (t) => {
+    const found = operations(`${t.dir}/bench`).find(({ name }) => name === operation);
+    if (found === undefined) throw new Error(`there is no operation "${operation}"`);
+    await using bench = await Bench.open(found, `${t.dir}/bench`);
+    const isMeant = (point: Point) => point.call === call && nths.includes(point.nth);
+    const points = bench.points.filter((point) => isMeant(point) && point.threads === "main");
+    assertEquals(points.length, nths.length);
+    for (const point of points) {
+      for (const fault of faults) assertEquals((await harm(bench, point, fault)).violations, []);
+    }
+  });
+}
+
+faultTest("a mount whose path can't be read is not left", "bind", "readlink", [1], ["EINTR"]);
