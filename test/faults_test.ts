@@ -23,3 +23,8 @@ function faultTest(name: string, operation: string, call: string, nths: number[]
 }
 
 faultTest("a mount whose path can't be read is not left", "bind", "readlink", [1], ["EINTR"]);
+
+const older = "bind, read-only, the older way";
+faultTest("a bind that can't be made read-only is taken off again", older, "mount", [2], ["EPERM", "EBUSY"]);
+faultTest("a bind whose flags can't be read is taken off again", older, "statfs", [1], ["ENOMEM"]);
+faultTest("a bind that can't be opened again is taken off again", older, "openat", [2], ["EINTR"]);
