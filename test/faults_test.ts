@@ -28,3 +28,7 @@ const older = "bind, read-only, the older way";
 faultTest("a bind that can't be made read-only is taken off again", older, "mount", [2], ["EPERM", "EBUSY"]);
 faultTest("a bind whose flags can't be read is taken off again", older, "statfs", [1], ["ENOMEM"]);
 faultTest("a bind that can't be opened again is taken off again", older, "openat", [2], ["EINTR"]);
+
+const namespace = "createUserNamespace";
+faultTest("a child that can't be killed is waited for", namespace, "pidfd_send_signal", [2], ["EPERM"]);
+faultTest("a wait that is interrupted goes on", namespace, "waitid", [1], ["EINTR", "ENOSYS"]);

@@ -108,22 +108,22 @@ async function afterError(
   { error, warnings }: Report,
 ): Promise<Verdict> {
   const violations = error === undefined ? [] : untyped(error, point, fault);
-  if (bench.operation.changes && !isStatmount(point)) return await afterHalf(bench, fault, violations);
+  if (bench.operation.changes && !isStatmount(point)) return await afterHalf(bench, point, fault, violations);
   const left = await leftByFailure(bench);
   let outcome: Outcome = "typed error";
   if (left.length + warnings.length > 0) {
-    if (point.undoing && left.every(isTemporary)) outcome = "told";
+    if (left.every((line) => mayStay(point, line))) outcome = "told";
     else violations.push(...left.map((line) => `after the error "${error?.message}", ${line}`), ...warnings);
   }
-  return await undone(bench, fault, outcome, violations);
+  return await undone(bench, point, fault, outcome, violations);
 }
 
 /** A change that may be half done is done when it is made again. */
-async function afterHalf(bench: Bench, fault: Fault, violations: string[]): Promise<Verdict> {
+async function afterHalf(bench: Bench, point: Point, fault: Fault, violations: string[]): Promise<Verdict> {
   await bench.must("run");
   const wrong = await bench.differencesTo(bench.looks.made);
   violations.push(...wrong.map((line) => `made again, ${line}`));
-  return await undone(bench, fault, "typed error", violations);
+  return await undone(bench, point, fault, "typed error", violations);
 }
 
 async function afterSuccess(
@@ -136,17 +136,24 @@ async function afterSuccess(
   const left = await bench.differencesTo(bench.looks.made);
   let outcome: Outcome = "worked";
   if (left.length + warnings.length > 0) {
-    if (point.undoing && warnings.length > 0 && left.every(isTemporary)) outcome = "told";
+    if (warnings.length > 0 && left.every((line) => mayStay(point, line))) outcome = "told";
     else violations.push(...left.map((line) => `it said that it worked, but ${line}`), ...warnings);
   }
-  return await undone(bench, fault, outcome, violations);
+  return await undone(bench, point, fault, outcome, violations);
 }
 
 /** Back to the beginning: by the operation's own reverse, then by the library's clean-ups where that is the rule. */
-async function undone(bench: Bench, fault: Fault, outcome: Outcome, violations: string[]): Promise<Verdict> {
+async function undone(
+  bench: Bench,
+  point: Point,
+  fault: Fault,
+  outcome: Outcome,
+  violations: string[],
+): Promise<Verdict> {
   const remembered = bench.operation.learns && (fault === "ENOSYS" || fault === "EPERM");
   if (!remembered) await bench.must("undo");
   if (outcome === "told" || bench.operation.takes) violations.push(...await bench.cleanUp());
+  if (point.call === "waitid") await bench.dismiss(); // the exit status goes with the one that it is for
   const left = await bench.differencesTo(bench.looks.clean);
   violations.push(...left.map((line) => `at the end, ${line}`));
   if (violations.length === 0) return { outcome, violations };
@@ -167,7 +174,14 @@ async function leftByFailure(bench: Bench): Promise<string[]> {
   });
 }
 
-const isTemporary = (line: string) => /left (\/)?temporary\/denomount-/.test(line);
+/**
+ * What a failure of the very call that takes something away may leave: a temporary place, to the next clean-up, and
+ * where the call is waitid(2) itself, an ended child of which nothing is there but its exit status.
+ */
+function mayStay(point: Point, line: string): boolean {
+  if (point.call === "waitid") return line === "processes: left a child ";
+  return point.undoing && /left (\/)?temporary\/denomount-/.test(line);
+}
 
 /** Without statx(2), glibc does without what no older call can do, and says EINVAL. */
 const said = ({ call }: Point, fault: Fault) => call === "statx" && fault === "ENOSYS" ? "EINVAL" : fault;
