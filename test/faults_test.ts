@@ -32,3 +32,8 @@ faultTest("a bind that can't be opened again is taken off again", older, "openat
 const namespace = "createUserNamespace";
 faultTest("a child that can't be killed is waited for", namespace, "pidfd_send_signal", [2], ["EPERM"]);
 faultTest("a wait that is interrupted goes on", namespace, "waitid", [1], ["EINTR", "ENOSYS"]);
+
+const place = "overlay, id-mapped, at a temporary place";
+faultTest("a temporary place that can't be locked is not left", place, "flock", [1], ["EINTR", "ENOMEM"]);
+faultTest("a temporary place that can't be opened is not left", "withTempMount", "openat", [1], ["EPERM"]);
+faultTest("a temporary place without its mountpoint is not left", "withTempMount", "mkdir", [2], ["ENOMEM"]);
