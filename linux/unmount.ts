@@ -138,7 +138,7 @@ function makesMount({ type, options: given = [] }: Mount): boolean {
  *
  * @param target a path; symbolic links are followed. It need not be a mountpoint itself.
  * @param options how; the timeout is for all of it together.
- * @throws {SyscallError} if the target's own mount does not come off.
+ * @throws {SyscallError} if the target's own mount does not come off, or another one stays.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
@@ -163,6 +163,7 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     b.mountpoint.length - a.mountpoint.length
   );
   const users = usersOfDevices(table);
+  const failures: SyscallError[] = [];
   for (const { mountpoint, major, minor } of mounts) {
     const device = `${major}:${minor}`;
     const left = (users.get(device) ?? 1) - 1;
@@ -173,9 +174,13 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
       await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
+      failures.push(error);
     }
   }
   await takeAllOff(top, effort);
+  // What would not come off by itself may have gone with what it was mounted in.
+  const [first] = failures;
+  if (first && (await listMounts({ filter: within })).length > 0) throw first;
 }
 
 /** How often each device is in the table. */
@@ -298,7 +303,7 @@ async function takeOff(target: string, effort: Effort, top = mountRoot(target)):
     try {
       return await umountOnce(target, effort.flags, top);
     } catch (error) {
-      if (isErrno(error, "EINVAL")) return refuseLocked(target);
+      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
     }
     await pause(AGAIN, effort.signal);

@@ -37,3 +37,24 @@ const place = "overlay, id-mapped, at a temporary place";
 faultTest("a temporary place that can't be locked is not left", place, "flock", [1], ["EINTR", "ENOMEM"]);
 faultTest("a temporary place that can't be opened is not left", "withTempMount", "openat", [1], ["EPERM"]);
 faultTest("a temporary place without its mountpoint is not left", "withTempMount", "mkdir", [2], ["ENOMEM"]);
+faultTest(
+  "a temporary mount that stays says why, and is left to a clean-up",
+  "withTempMount",
+  "umount2",
+  [1],
+  [
+    "EPERM",
+  ],
+);
+
+const above = "unmountRecursive above the mounts";
+faultTest("unmountRecursive() says so where it leaves something", above, "statx", [1, 2], ["EINTR", "EPERM"]);
+faultTest("a mountpoint that can't be looked at is not taken for none", "unmount, tmpfs", "statx", [2], [
+  "ENOSYS",
+]);
+
+const asked = "hasFeature, for the first time";
+faultTest("no passing failure is taken for a feature that is missing", asked, "fsconfig", [1, 2, 3], [
+  "EINTR",
+  "EBUSY",
+]);
