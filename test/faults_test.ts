@@ -53,6 +53,9 @@ faultTest("a mountpoint that can't be looked at is not taken for none", "unmount
   "ENOSYS",
 ]);
 
+const three = "unmountMounts of three";
+faultTest("unmountMounts() says so where it leaves something", three, "statx", [4, 6], ["EPERM"]);
+
 const asked = "hasFeature, for the first time";
 faultTest("no passing failure is taken for a feature that is missing", asked, "fsconfig", [1, 2, 3], [
   "EINTR",
