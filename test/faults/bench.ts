@@ -53,7 +53,8 @@ export class Bench implements AsyncDisposable {
     const prepared = await this.#steadyLook();
     const strace = await Strace.attach(subject.pid, "all", [], `${this.dir}/strace`);
     await this.must("run");
-    this.points = pointsOf(await strace.detach(), subject.pid);
+    const helpers = this.operation.tools?.includes("mount.fuse3") ?? false;
+    this.points = pointsOf(await strace.detach(), subject.pid, helpers);
     const made = await this.#steadyLook();
     await this.must("undo");
     this.looks = { clean, prepared, made };
@@ -65,7 +66,7 @@ export class Bench implements AsyncDisposable {
   /** A look that two looks agree on. */
   async #steadyLook(): Promise<Look> {
     for (let before = this.look();; before = this.look()) {
-      await new Promise((resolve) => setTimeout(resolve, 100));
+      await new Promise((resolve) => setTimeout(resolve, 50));
       if (differences(this.look(), before).length === 0) return before;
     }
   }

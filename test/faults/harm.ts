@@ -195,7 +195,7 @@ function untyped(
   if (fault === "ENOSYS" && /Linux \d/.test(message)) return [];
   const typed = name === "MountError" || name === "SyscallError";
   const [, call, told] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
-    /^(\w+)\b.*\((E[A-Z0-9]+)\)$/.exec(message) ?? [];
+    /(?:^|: )(\w+)(?: '.*')?: [^:']* \((E[A-Z0-9]+)\)$/.exec(message) ?? [];
   if (typed && call !== undefined && told === code && code === said(point, fault)) {
     // An errno that is not the injected one must at least be that call's own.
     if (code === fault || call === point.call) return [];

@@ -24,7 +24,7 @@ export interface Look {
 export function look(dir: string, child?: number): Look {
   return {
     mounts: mountsBelow(dir),
-    loops: loopDevices().filter((line) => line.includes(dir)).map(withoutNumbers),
+    loops: loopDevices(dir).map(withoutNumbers),
     descriptors: child === undefined ? [] : descriptorsOf(child),
     processes: processesOf(dir, child),
     files: filesOf(dir),

@@ -284,7 +284,7 @@ function detaching(dir: string): Operation {
 
 /** A device that was attached to stay is its user's to detach, also where nobody lived to hear its name. */
 async function detachAll(dir: string): Promise<void> {
-  for (const device of loopDevices().filter((line) => line.includes(dir))) {
+  for (const device of loopDevices(dir)) {
     await detachLoop(`/dev/${device.split(" ")[0]}`);
   }
 }

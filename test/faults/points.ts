@@ -52,7 +52,7 @@ const ours: Record<string, RegExp> = {
   write: /[ug]id_map/,
   ioctl: /^\d+<(\/dev\/loop|anon_inode:\[pidfd|.*pidfd|user:)/,
   clone: /CLONE_NEWUSER/,
-  pidfd_open: /./,
+  pidfd_open: /^\d+, 0\b/, // the runtime asks with PIDFD_NONBLOCK
   pidfd_send_signal: /./,
   waitid: /P_PIDFD/,
   unshare: /./,
@@ -74,8 +74,8 @@ export function hit(calls: readonly Call[]): "ours" | "another" | undefined {
   return struck.every(isOurs) ? "ours" : "another";
 }
 
-/** The points of an operation, in the order that they come. */
-export function pointsOf(calls: readonly Call[], main: number): Point[] {
+/** The points of an operation, in the order that they come. What its helpers call is not ours to harm. */
+export function pointsOf(calls: readonly Call[], main: number, helpers: boolean): Point[] {
   const last = calls.findLastIndex((call) => isOurs(call) && isMaking(call));
   const counts = new Map<string, number>();
   return calls.flatMap((call, index): Point[] => {
@@ -85,7 +85,7 @@ export function pointsOf(calls: readonly Call[], main: number): Point[] {
     if (!isOurs(call)) return [];
     const point = { call: call.name, nth, undoing: index > last };
     if (call.thread === main) return [{ ...point, threads: "main" }];
-    if (!offThread.has(call.name)) return [];
+    if (helpers || !offThread.has(call.name)) return [];
     return [{ ...point, threads: "pool" }, { ...point, threads: "all" }];
   });
 }
