@@ -3,9 +3,14 @@ import { Bench } from "./faults/bench.ts";
 import { type Fault, harm } from "./faults/harm.ts";
 import { operations } from "./faults/operations.ts";
 import type { Point } from "./faults/points.ts";
+import { runFaults } from "./faults/run.ts";
 import { kernelTest, type Needs } from "./harness.ts";
 
-const needs: Needs = { root: true, tools: ["strace"], permissions: { run: true, env: true } };
+const needs: Needs = {
+  root: true,
+  tools: ["strace", "mkfs.ext4", "mount.fuse3", "bindfs"],
+  permissions: { run: true, env: true },
+};
 
 /** Harms one call of an operation in each way, and expects no rule to be broken. */
 function faultTest(name: string, operation: string, call: string, nths: number[], faults: Fault[]): void {
@@ -46,6 +51,10 @@ faultTest(
     "EPERM",
   ],
 );
+faultTest("a FUSE mount that can't be looked at is taken off again", "FUSE", "statx", [2, 3], [
+  "EINTR",
+  "EPERM",
+]);
 
 const above = "unmountRecursive above the mounts";
 faultTest("unmountRecursive() says so where it leaves something", above, "statx", [1, 2], ["EINTR", "EPERM"]);
@@ -61,3 +70,18 @@ faultTest("no passing failure is taken for a feature that is missing", asked, "f
   "EINTR",
   "EBUSY",
 ]);
+
+kernelTest(
+  "a sample of all calls, harmed in every way: it works, or fails with a typed error and leaves nothing",
+  {
+    ...needs,
+  },
+  async (t) => {
+    const seed = Math.floor(Math.random() * 2 ** 31);
+    const rows = await runFaults({ base: t.dir, sample: 2, seed, jobs: 2 });
+    const broken = rows.flatMap(({ operation, violations }) =>
+      violations.map((text) => `${operation}: ${text}`)
+    );
+    assertEquals(broken, [], `again with: deno task test:faults --sample=2 --seed=${seed}`);
+  },
+);

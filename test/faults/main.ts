@@ -23,7 +23,16 @@ const { values: options } = parseArgs({
   },
 });
 
-const columns = ["points", "faults", "worked", "typed error", "told", "killed", "not reached", "left behind"];
+const columns = [
+  "points",
+  "faults",
+  "worked",
+  "typed error",
+  "told",
+  "killed",
+  "not reached",
+  "rules broken",
+];
 
 function line(name: string, cells: (string | number)[]): string {
   return name.padEnd(52) +
