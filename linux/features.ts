@@ -92,6 +92,8 @@ const probes: Record<Feature, () => boolean> = {
     }),
 };
 
+/** Failures of the moment, which may be gone at the next question. */
+const passing = ["EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN", "EBUSY"];
 const known = new Map<Feature, boolean>();
 
 /**
@@ -118,7 +120,7 @@ export function hasFeature(feature: Feature): boolean {
     known.set(feature, found);
     return found;
   } catch (error) {
-    if (isErrno(error, "EPERM", "EACCES", "ENODEV", "EMFILE", "ENFILE", "ENOMEM")) return false; // ask again later
+    if (isErrno(error, "EPERM", "EACCES", "ENODEV", ...passing)) return false; // ask again later
     throw error;
   }
 }
@@ -161,7 +163,7 @@ function works(attempt: () => void, ...missing: string[]): boolean {
     attempt();
     return true;
   } catch (error) {
-    if (isErrno(error, "EMFILE", "ENFILE", "ENOMEM")) throw error; // says nothing about the kernel
+    if (isErrno(error, ...passing)) throw error; // says nothing about the kernel
     if (missing.length > 0) return !isErrno(error, ...missing);
     return false;
   }

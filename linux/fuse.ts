@@ -54,15 +54,22 @@ export async function mountFuse({ helper, type, source, options }: FusePlan, pla
   const target = pathOf(place);
   const before = mountIdAt(place);
   const args = [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
-  const result = await runHelper(program, args);
-  if (result.code === 0 || result.code === undefined) {
-    const deadline = Date.now() + (result.code === 0 ? APPEARS : APPEARS / 4);
+  try {
+    const result = await runHelper(program, args);
+    if (await appears(target, before, result) && (result.code ?? 0) === 0) return;
+    throw new Error(failure(helper, result));
+  } catch (error) {
+    if (mountId(target) !== before) umount2(target, MNT_DETACH); // it failed, or the look at it, after it had mounted
+    throw error;
+  }
+}
+
+async function appears(target: string, before: bigint, { code }: HelperResult): Promise<boolean> {
+  if (code === 0 || code === undefined) {
+    const deadline = Date.now() + (code === 0 ? APPEARS : APPEARS / 4);
     while (mountId(target) === before && Date.now() < deadline) await pause(10);
   }
-  const appeared = mountId(target) !== before;
-  if (appeared && (result.code ?? 0) === 0) return;
-  if (appeared) umount2(target, MNT_DETACH); // it failed after it had mounted
-  throw new Error(failure(helper, result));
+  return mountId(target) !== before;
 }
 
 function failure(helper: string, { code, said }: HelperResult): string {

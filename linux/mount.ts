@@ -129,8 +129,8 @@ async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces):
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
     using place = openTarget(target, plan.inside);
     const reopen = () => openTarget(target, plan.inside);
+    const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
     await make(plan, place, reopen, userns);
-    const made = madeBy(plan, place);
     try {
       changePropagation(plan.propagation, reopen);
     } catch (error) {

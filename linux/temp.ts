@@ -4,7 +4,7 @@
  * @module
  */
 
-import { mountAll } from "./mount.ts";
+import { mountAll, type MountStack } from "./mount.ts";
 import { type Mount, readonlyMounts } from "./mount_list.ts";
 import { TempPlace } from "./temp_place.ts";
 
@@ -15,6 +15,7 @@ import { TempPlace } from "./temp_place.ts";
  * @param fn gets the directory.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
+ * @throws {SyscallError} where a mount does not come off: it is left to `cleanupTempMounts`.
  *
  * Needs the permissions `ffi`, `read` and `write` (of the temporary directory), and CAP_SYS_ADMIN.
  *
@@ -31,8 +32,18 @@ export async function withTempMount<T>(
   fn: (root: string) => T | Promise<T>,
 ): Promise<T> {
   using place = new TempPlace();
-  await using _mounted = await mountAll(mounts, place.root);
+  const mounted = await mountAll(mounts, place.root);
+  await using _ = { [Symbol.asyncDispose]: () => takeOff(mounted, place) };
   return await fn(place.root);
+}
+
+async function takeOff(mounted: MountStack, place: TempPlace): Promise<void> {
+  try {
+    await mounted.unmount();
+  } catch (error) {
+    place.abandon(); // its directory can't go either, and why it can't is known already
+    throw error;
+  }
 }
 
 /**

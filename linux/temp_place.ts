@@ -24,26 +24,50 @@ export class TempPlace implements Disposable {
   /** The mountpoint. */
   readonly root: string;
   readonly #directory: string;
-  readonly #lock: OwnedFd | undefined;
+  readonly #lock: OwnedFd;
+  #abandoned = false;
 
   /** Makes it at the temporary location. */
   constructor() {
-    this.#directory = mkdtemp(join(tempLocation(), PREFIX));
-    this.#lock = lockAlone(this.#directory);
-    this.root = join(this.#directory, ROOT);
-    mkdir(this.root, 0o700);
+    const { directory, lock } = lockedDirectory();
+    this.#directory = directory;
+    this.#lock = lock;
+    this.root = join(directory, ROOT);
+    try {
+      mkdir(this.root, 0o700);
+    } catch (error) {
+      lock.close();
+      rmdir(directory);
+      throw error;
+    }
   }
 
   /** Leaves it, with what is mounted there, to the next {@linkcode cleanupTempMounts}. */
   abandon(): void {
-    this.#lock?.close();
+    this.#abandoned = true;
+    this.#lock.close();
   }
 
-  /** Removes it. */
+  /** Removes it, unless it was abandoned. */
   [Symbol.dispose](): void {
+    if (this.#abandoned) return;
     using _lock = this.#lock;
     rmdir(this.root);
     rmdir(this.#directory);
+  }
+}
+
+/** A clean-up that comes between making a directory and locking it takes it for a left one: then another is made. */
+function lockedDirectory(): { directory: string; lock: OwnedFd } {
+  for (;;) {
+    const directory = mkdtemp(join(tempLocation(), PREFIX));
+    try {
+      const lock = lockAlone(directory);
+      if (lock !== undefined) return { directory, lock };
+    } catch (error) {
+      rmdir(directory);
+      throw error;
+    }
   }
 }
 

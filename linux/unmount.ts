@@ -9,7 +9,7 @@ import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW 
 import { mountRoot } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
-import { canonicalizePath, rootPath } from "./path.ts";
+import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
@@ -89,7 +89,8 @@ export async function unmountAll(target: string, options: UnmountOptions = {}): 
  * @param mounts the list as it was mounted.
  * @param target the directory that it is under.
  * @param options how.
- * @throws {SyscallError} only if the last mount of the list does not come off; the failures of others do not count.
+ * @throws {SyscallError} if the last mount of the list does not come off; the failure of another one counts where
+ * something is still mounted there at the end.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
@@ -113,14 +114,18 @@ export async function unmountMounts(
   const made = parentsFirst(
     mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount), isTree: isTree(mount) })),
   ).reverse();
+  const failures: { mountpoint: string; error: SyscallError }[] = [];
   for (const [index, { inside, isTree }] of made.entries()) {
+    let mountpoint = join(target, inside);
     try {
-      const mountpoint = await rootPath(target, inside);
+      mountpoint = await rootPath(target, inside);
       await (isTree ? takeTreeOff(mountpoint, effort) : takeOff(mountpoint, effort));
     } catch (error) {
       if (index === 0 || !(error instanceof SyscallError)) throw error;
+      failures.push({ mountpoint, error });
     }
   }
+  for (const { mountpoint, error } of failures) if (mountRoot(mountpoint) !== undefined) throw error;
 }
 
 function isTree({ options = [] }: Mount): boolean {
@@ -138,7 +143,7 @@ function makesMount({ type, options: given = [] }: Mount): boolean {
  *
  * @param target a path; symbolic links are followed. It need not be a mountpoint itself.
  * @param options how; the timeout is for all of it together.
- * @throws {SyscallError} if the target's own mount does not come off.
+ * @throws {SyscallError} if the target's own mount does not come off, or another one stays.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
@@ -163,6 +168,7 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     b.mountpoint.length - a.mountpoint.length
   );
   const users = usersOfDevices(table);
+  const failures: SyscallError[] = [];
   for (const { mountpoint, major, minor } of mounts) {
     const device = `${major}:${minor}`;
     const left = (users.get(device) ?? 1) - 1;
@@ -173,9 +179,13 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
       await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
+      failures.push(error);
     }
   }
   await takeAllOff(top, effort);
+  // What would not come off by itself may have gone with what it was mounted in.
+  const [first] = failures;
+  if (first && (await listMounts({ filter: within })).length > 0) throw first;
 }
 
 /** How often each device is in the table. */
@@ -304,7 +314,7 @@ async function takeOff(target: string, effort: Effort, top = mountRoot(target)):
     try {
       return await umountOnce(target, effort.flags, top);
     } catch (error) {
-      if (isErrno(error, "EINVAL")) return refuseLocked(target);
+      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
     }
     await pause(AGAIN, effort.signal);

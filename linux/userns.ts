@@ -58,8 +58,14 @@ export async function createUserNamespace(
 }
 
 function makeUserNamespace({ uid, gid }: IdMaps): OwnedFd {
-  using child = new SleepingChild();
-  return child.userNamespace(uid, gid);
+  using opened = new DisposableStack();
+  let namespace: OwnedFd;
+  {
+    using child = new SleepingChild();
+    namespace = opened.use(child.userNamespace(uid, gid));
+  } // where the child can't be ended, the namespace is closed
+  opened.move();
+  return namespace;
 }
 
 /** The user namespaces of one call. The same maps share one: they never change once written. */
@@ -153,11 +159,21 @@ class SleepingChild implements Disposable {
 
   [Symbol.dispose](): void {
     using pidfd = this.#pidfd;
-    pidfdSendSignal(pidfd.fd, SIGKILL);
     try {
-      waitidPidfd(pidfd.fd);
+      pidfdSendSignal(pidfd.fd, SIGKILL);
+    } finally {
+      waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
+    }
+  }
+}
+
+function waitFor(pidfd: OwnedFd): void {
+  for (;;) {
+    try {
+      return waitidPidfd(pidfd.fd);
     } catch (error) {
-      if (!isErrno(error, "ECHILD")) throw error; // a reaper with __WALL was faster: the child is gone all the same
+      if (isErrno(error, "ECHILD")) return; // a reaper with __WALL was faster: the child is gone all the same
+      if (!isErrno(error, "EINTR")) throw error;
     }
   }
 }
