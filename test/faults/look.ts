@@ -47,10 +47,12 @@ function withoutNumbers(text: string): string {
     .replace(/lowerdir\+?=[^, ]*,?/g, "");
 }
 
+/** But for the runtime's own: it duplicates its standard input while it waits there. */
 function descriptorsOf(child: number): string[] {
+  const input = linkText(`/proc/${child}/fd/0`);
   return names(`/proc/${child}/fd`).flatMap((fd) => {
     const target = linkText(`/proc/${child}/fd/${fd}`);
-    if (target === undefined || /^(anon_inode:\[event|socket:)/.test(target)) return []; // the runtime's
+    if (target === undefined || target === input || /^(anon_inode:\[event|socket:)/.test(target)) return [];
     return [withoutNumbers(target.replace(/:\[\d+\]/, ""))];
   }).sort();
 }

@@ -54,6 +54,7 @@ export async function makeFiles(dir: string): Promise<void> {
   ) {
     await Deno.mkdir(name.startsWith("/") ? name : `${dir}/${name}`, { recursive: true });
   }
+  await Deno.symlink("target", `${dir}/link`);
   for (const name of [`${dir}/source`, `${dir}/upper`, ...lowers(dir)]) {
     await Deno.writeTextFile(`${name}/data`, "somebody's");
   }
@@ -100,6 +101,7 @@ export function operations(dir: string): Operation[] {
     mounts: Mount[],
     missing: Feature[] = [],
     tools: string[] = [],
+    at = target,
   ): Operation => {
     let stack: MountStack | undefined;
     return {
@@ -107,7 +109,7 @@ export function operations(dir: string): Operation[] {
       tools,
       async run() {
         using _ = pretendMissing(...missing);
-        stack = await mountAll(mounts, target);
+        stack = await mountAll(mounts, at);
       },
       async undo() {
         await stack?.unmount();
@@ -140,6 +142,7 @@ export function operations(dir: string): Operation[] {
 
   return [
     mounting("bind", [bind]),
+    mounting("bind, through a symbolic link", [bind], [], [], `${dir}/link`),
     mounting("bind, read-only", [readonly]),
     mounting("bind, read-only, the older way", [readonly], beforeMountApi),
     mounting("bind, recursive, as a slave", [{ ...bind, options: ["rbind", "rslave"] }]),
