@@ -86,13 +86,14 @@ function ratioText(name: string, { low, median, high }: Spread): string {
 
 function printTable(results: readonly Result[]): void {
   const table = new Table({
-    head: ["work", "takes", "beside the others (quartiles)", "to reach"],
+    head: ["work", "takes", "of that", "beside the others (quartiles)", "to reach"],
     style: { head: [] },
   });
-  for (const { name, unit, times, ratios, verdicts } of results) {
+  for (const { name, unit, times, shares, ratios, verdicts } of results) {
     table.push([
       name,
       `${text(times[OURS]?.median ?? NaN)} ${unit}`,
+      Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`).join("\n"),
       Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)).join("\n"),
       verdicts.map((verdict) => limitText(verdict, unit)).join("\n"),
     ]);

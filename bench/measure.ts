@@ -5,6 +5,8 @@
  * @module
  */
 
+import process from "node:process";
+
 /** Someone who does the work. */
 export interface Contender {
   /** "denomount", or a peer's name. */
@@ -29,6 +31,18 @@ export interface Measured {
   times: Record<string, Spread>;
   /** Ours to each peer's, round by round. */
   ratios: Record<string, Spread>;
+  /** Where our own time goes, as shares of it. */
+  shares: Shares;
+}
+
+/** Where time goes. */
+export interface Shares {
+  /** In system calls. */
+  kernel: number;
+  /** In JavaScript and in crossing to C and back. */
+  program: number;
+  /** Waiting: for the kernel's RCU, another thread, a disk, a child. */
+  waiting: number;
 }
 
 /** The library's own name among the contenders. */
@@ -44,11 +58,19 @@ export function spread(values: readonly number[]): Spread {
 /** Lets the contenders take turns; the first round is not counted, for it warms caches up. */
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
   const values = new Map<string, number[]>();
+  const spent = { kernel: 0, program: 0, wall: 0 };
   for (let round = -1; round < rounds; round++) {
     // Another one begins each time: what comes right after a slow or a quick one inherits warm or cold processors.
     const first = (round + 1) % contenders.length;
     for (const { name, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
+      const [cpu, start] = [process.cpuUsage(), performance.now()];
       const value = await run();
+      if (name === OURS && round >= 0) {
+        const { system, user } = process.cpuUsage(cpu);
+        spent.kernel += system / 1000;
+        spent.program += user / 1000;
+        spent.wall += performance.now() - start;
+      }
       if (round >= 0 && value !== undefined) values.set(name, [...values.get(name) ?? [], value]);
     }
   }
@@ -59,7 +81,8 @@ export async function measure(contenders: readonly Contender[], rounds: number):
     times[name] = spread(theirs);
     if (name !== OURS) ratios[name] = spread(ours.map((value, round) => value / (theirs[round] ?? NaN)));
   }
-  return { times, ratios };
+  const [kernel, program] = [spent.kernel / spent.wall, spent.program / spent.wall];
+  return { times, ratios, shares: { kernel, program, waiting: Math.max(0, 1 - kernel - program) } };
 }
 
 /** Milliseconds for one of `count` runs. */
