@@ -20,6 +20,7 @@ import {
 import { readMounts } from "./mounts_file.ts";
 import { dim } from "./deps.ts";
 import { mountLines, print, visible } from "./print.ts";
+import { withProgress } from "./progress.ts";
 
 /** The exit status of a command that Ctrl-C ended. */
 export const INTERRUPTED = 130;
@@ -40,7 +41,7 @@ export async function up(file: string, target: string): Promise<number> {
   const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
   for (const signal of signals) Deno.addSignalListener(signal, interrupt);
   try {
-    const stack = await mountAll(mounts, target);
+    const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target));
     await new Promise((resolve) => setTimeout(resolve)); // a signal that came meanwhile is delivered here
     if (interrupted) {
       await stack.unmount();
@@ -62,7 +63,8 @@ export async function up(file: string, target: string): Promise<number> {
  * @returns the exit status.
  */
 export async function down(file: string, target: string, options: UnmountOptions): Promise<number> {
-  await unmountMounts(await readMounts(file), target, options);
+  const mounts = await readMounts(file);
+  await withProgress(`unmounting ${visible(target)}`, unmountMounts(mounts, target, options));
   return 0;
 }
 
@@ -87,7 +89,7 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
   const { all, recursive, lazy, ...rest } = flags;
   const options: UnmountOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
   const take = recursive ? unmountRecursive : all ? unmountAll : unmount;
-  for (const target of targets) await take(target, options);
+  for (const target of targets) await withProgress(`unmounting ${visible(target)}`, take(target, options));
   return 0;
 }
 

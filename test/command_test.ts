@@ -225,3 +225,22 @@ kernelTest(
     }
   },
 );
+
+kernelTest("what takes over a second says so on a terminal, and only there", {
+  ...needs,
+  tools: ["script", "unshare"],
+}, async (t) => {
+  t.make("busy");
+  const list = JSON.stringify([{ type: "tmpfs", source: "t", target: "busy" }]);
+  assertEquals((await denomount(["up", "-", t.dir], { input: list })).code, 0);
+  {
+    using _held = await Deno.open(`${t.dir}/busy`);
+    const args = ["umount", "--timeout", "1500", `${t.dir}/busy`];
+    const plain = await denomount(args);
+    assertEquals([plain.code, plain.err.split("\n").length], [1, 2]);
+    const command = [Deno.execPath(), "run", "--quiet", "-A", cli, ...args].join(" ");
+    const { stdout } = await new Deno.Command("script", { args: ["-qec", command, "/dev/null"] }).output();
+    assertStringIncludes(new TextDecoder().decode(stdout), `unmounting ${t.dir}/busy, 1 s`);
+  }
+  assertEquals((await denomount(["umount", `${t.dir}/busy`])).code, 0);
+});

@@ -43,6 +43,7 @@ const packages: Record<string, string> = {
   nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",
+  script: "bsdutils",
 };
 
 const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") && Deno.uid() === 0;
