@@ -125,13 +125,23 @@ function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
     return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
   }
   using opened = new DisposableStack();
-  const namespace = opened.use(open(`/proc/${pid}/ns/user`, O_RDONLY));
+  const namespace = opened.use(open(`/proc/${numberInProc(process)}/ns/user`, O_RDONLY));
   pidfdSendSignal(process.fd, 0);
   opened.move();
   return namespace;
 }
 
+const fdinfo = new Uint8Array(512); // "pos:", "flags:", "mnt_id:", "ino:", "Pid:" and "NSpid:", a number each
+
+/** A process's number where /proc was mounted: another than here, if that was in another PID namespace. */
+function numberInProc(process: OwnedFd): number {
+  using info = open(`/proc/self/fdinfo/${process.fd}`, O_RDONLY);
+  const length = check(libc().read(info.fd, fdinfo, BigInt(fdinfo.length)), "read", "fdinfo");
+  return Number(/^Pid:\t(-?\d+)$/m.exec(decoder.decode(fdinfo.subarray(0, length)))?.[1]);
+}
+
 const encoder = new TextEncoder();
+const decoder = new TextDecoder();
 
 /** A child in a user namespace of its own, ended and waited for at the end of its scope. */
 class SleepingChild implements Disposable {
@@ -146,8 +156,9 @@ class SleepingChild implements Disposable {
 
   /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
   userNamespace(uids: string, gids: string): OwnedFd {
-    using uidFile = open(`/proc/${this.#pid}/uid_map`, O_WRONLY);
-    using gidFile = open(`/proc/${this.#pid}/gid_map`, O_WRONLY);
+    const pid = numberInProc(this.#pidfd);
+    using uidFile = open(`/proc/${pid}/uid_map`, O_WRONLY);
+    using gidFile = open(`/proc/${pid}/gid_map`, O_WRONLY);
     using opened = new DisposableStack();
     const namespace = opened.use(namespaceOf(this.#pidfd, this.#pid));
     pidfdSendSignal(this.#pidfd.fd, 0);
