@@ -57,3 +57,5 @@ export {
   unmountRecursive,
 } from "./linux/unmount.ts";
 export { createUserNamespace, userNamespaceOf } from "./linux/userns.ts";
+export type { MountEvent } from "./linux/mount_changes.ts";
+export { type MountWatch, watchMounts, type WatchOptions } from "./linux/watch.ts";

@@ -24,6 +24,10 @@ const symbols = {
     parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
     result: "isize",
   },
+  lseek: {
+    parameters: ["i32", /* int fd */ "i64", /* off_t offset */ "i32" /* int whence */],
+    result: "i64",
+  },
   ioctl: {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "u64" /* unsigned long argument */],
     result: "i32",
@@ -217,6 +221,38 @@ const symbols = {
     ],
     result: "i64",
   },
+  listmount: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "buffer", /* const struct mnt_id_req *req */
+      "buffer", /* u64 *mnt_ids */
+      "usize", /* size_t nr_mnt_ids */
+      "u32", /* unsigned int flags */
+    ],
+    result: "i64",
+  },
+
+  fanotify_init: {
+    parameters: ["u32", /* unsigned int flags */ "u32" /* unsigned int event_f_flags */],
+    result: "i32",
+  },
+  fanotify_mark: {
+    parameters: [
+      "i32", /* int fanotify_fd */
+      "u32", /* unsigned int flags */
+      "u64", /* uint64_t mask */
+      "i32", /* int dirfd */
+      "buffer", /* const char *pathname */
+    ],
+    result: "i32",
+  },
+  eventfd: { parameters: ["u32", /* unsigned int initval */ "i32" /* int flags */], result: "i32" },
+  poll: {
+    parameters: ["buffer", /* struct pollfd *fds */ "u64", /* nfds_t nfds */ "i32" /* int timeout, in ms */],
+    result: "i32",
+  },
+  poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The table of symbols that are bound, as `Deno.dlopen` takes it. */

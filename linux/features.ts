@@ -9,6 +9,8 @@ import { isErrno } from "../ffi/errno.ts";
 import { OwnedFd } from "../ffi/fd.ts";
 import {
   AT_FDCWD,
+  FAN_CLOEXEC,
+  FAN_REPORT_MNT,
   O_PATH,
   PIDFD_GET_USER_NAMESPACE,
   STATMOUNT_FS_SUBTYPE,
@@ -17,6 +19,7 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
 import {
+  fanotifyInit,
   fsconfigCreate,
   fsconfigSetFd,
   fsconfigSetFlag,
@@ -51,7 +54,9 @@ export type Feature =
   /** statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
   /** The namespaces of a pidfd's process, Linux 6.11. */
-  | "pidfdNamespaces";
+  | "pidfdNamespaces"
+  /** fanotify events of a mount namespace, Linux 6.15. */
+  | "mountEvents";
 
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
@@ -90,6 +95,7 @@ const probes: Record<Feature, () => boolean> = {
       using self = pidfdOpen(Deno.pid);
       new OwnedFd(ioctl(self.fd, PIDFD_GET_USER_NAMESPACE, 0)).close();
     }),
+  mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
 };
 
 /** Failures of the moment, which may be gone at the next question. */

@@ -91,6 +91,28 @@ const decoder = new TextDecoder();
 const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**
+ * read(2): what there is to read now.
+ *
+ * @param fd an open descriptor.
+ * @param bytes where it goes.
+ * @returns how many bytes; 0 at the end of the file.
+ * @throws {SyscallError} EAGAIN where the descriptor does not wait and there is nothing.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { O_RDONLY, open, read } from "@denomount/mount/linux";
+ *
+ * using zeros = open("/dev/zero", O_RDONLY);
+ * console.log(read(zeros.fd, new Uint8Array(16))); // 16
+ * ```
+ */
+export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
+  return check(libc().read(fd, bytes, BigInt(bytes.length)), "read");
+}
+
+/**
  * read(2) until the end of the file.
  *
  * @param fd an open descriptor.
@@ -117,6 +139,28 @@ export function readAll(fd: number): Uint8Array<ArrayBuffer> {
     if (read === 0) return bytes.subarray(0, length);
     length += read;
   }
+}
+
+/**
+ * lseek(2) to the beginning, to read a file again.
+ *
+ * @param fd an open descriptor.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { lseekStart, O_RDONLY, open, readAll } from "@denomount/mount/linux";
+ *
+ * using file = open("/proc/self/mountinfo", O_RDONLY);
+ * const before = readAll(file.fd);
+ * lseekStart(file.fd);
+ * const after = readAll(file.fd);
+ * ```
+ */
+export function lseekStart(fd: number): void {
+  check(libc().lseek(fd, 0n, 0), "lseek"); // SEEK_SET
 }
 
 /**
