@@ -22,6 +22,7 @@ import { manual } from "./cli/manual.ts";
 import { print, visible } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
 import { tryIsolated, tryOut } from "./cli/try.ts";
+import { watch } from "./cli/watch.ts";
 
 const FAILED = 1;
 const WRONG_USE = 2;
@@ -204,6 +205,24 @@ Example:
     .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
 
+  top.command("watch").description(
+    "print mounts and unmounts as they happen, at and below PATH or everywhere",
+  )
+    .argument("[PATH]")
+    .option("-t, --type <TYPE...>", "only file systems of these types")
+    .option("--changes", "changed options too")
+    .option("--namespace <PID>", "in the mount namespace of this process, for as long as it lives", pid)
+    .option("--json", "as JSON, a line each")
+    .addHelpText(
+      "after",
+      `
++ mounted, - unmounted, > moved, ~ changed, ± came and went before it could be looked at. Ends with Ctrl-C, and when
+nobody reads it any more.
+Example:
+  denomount watch /run --type overlay`,
+    )
+    .action(async (path, flags) => done(await watch(path, flags)));
+
   top.command("lookup").description("print the mount that PATH is on")
     .argument("<PATH>")
     .option("--json", "as JSON")
@@ -232,6 +251,11 @@ function bytes(text: string): number {
 
 function milliseconds(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of milliseconds.");
+  return Number(text);
+}
+
+function pid(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("It is a process's number.");
   return Number(text);
 }
 

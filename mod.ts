@@ -23,6 +23,7 @@
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
 export { explain, type Step } from "./linux/explain.ts";
+export { type Feature, featureVersions, kernelFeatures } from "./linux/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/bind.ts";
 export { isMountpoint, lookupMount } from "./linux/lookup.ts";

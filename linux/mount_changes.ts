@@ -5,6 +5,15 @@
  */
 
 import type { MountInfo } from "./mountinfo.ts";
+import type { PollFd } from "./syscalls.ts";
+
+/** One way to learn what happens. */
+export interface MountSource extends Disposable {
+  /** What to wait for. */
+  readonly fds: readonly PollFd[];
+  /** What has happened, after the wait has told this of each descriptor. */
+  read(happened: readonly number[]): MountEvent[];
+}
 
 /** Something that happened to a mount. */
 export type MountEvent =

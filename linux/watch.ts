@@ -7,8 +7,8 @@
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN } from "./constants.ts";
-import type { MountEvent } from "./mount_changes.ts";
-import { eventfd, pidfdOpen, type PollFd, pollOffThread, write } from "./syscalls.ts";
+import type { MountEvent, MountSource } from "./mount_changes.ts";
+import { eventfd, pidfdOpen, pollOffThread, write } from "./syscalls.ts";
 import { hasMountEvents, MountEvents } from "./watch_events.ts";
 import { TableChanges } from "./watch_table.ts";
 
@@ -24,14 +24,6 @@ export interface WatchOptions {
 
 /** Mounts and unmounts as they happen; its end closes what it has open. */
 export type MountWatch = AsyncIterableIterator<MountEvent, undefined> & AsyncDisposable;
-
-/** One way to learn what happens. */
-export interface MountSource extends Disposable {
-  /** What to wait for. */
-  readonly fds: readonly PollFd[];
-  /** What has happened, after the wait has told this of each descriptor. */
-  read(happened: readonly number[]): MountEvent[];
-}
 
 /**
  * Watches a mount namespace. It begins with this call, and not with the first step of the iteration.

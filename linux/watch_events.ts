@@ -27,11 +27,10 @@ import {
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { mountOfId } from "./lookup.ts";
-import { compareTables, type MountEvent } from "./mount_changes.ts";
+import { compareTables, type MountEvent, type MountSource } from "./mount_changes.ts";
 import type { MountInfo } from "./mountinfo.ts";
 import { fanotifyInit, fanotifyMark, ioctlStruct, listmount, open, type PollFd, read } from "./syscalls.ts";
 import { openTable } from "./watch_table.ts";
-import type { MountSource } from "./watch.ts";
 
 /** Whether this kernel has what this needs; the right to it shows when it is tried. */
 export function hasMountEvents(): boolean {

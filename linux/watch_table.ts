@@ -7,10 +7,9 @@
 
 import type { OwnedFd } from "../ffi/fd.ts";
 import { O_RDONLY, POLLERR, POLLPRI } from "./constants.ts";
-import { compareTables, type MountEvent } from "./mount_changes.ts";
+import { compareTables, type MountEvent, type MountSource } from "./mount_changes.ts";
 import { type MountInfo, parseMountInfo } from "./mountinfo.ts";
 import { lseekStart, open, type PollFd, readAll } from "./syscalls.ts";
-import type { MountSource } from "./watch.ts";
 
 /**
  * Opens a mount table, which holds its namespace from here on, whatever becomes of the process.

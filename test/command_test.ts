@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
-import { names, readText } from "./kernel.ts";
+import { names, pollingThreads, readText } from "./kernel.ts";
+import { MountNamespace, run } from "./namespaces.ts";
 
 const cli = new URL("../cli.ts", import.meta.url).pathname;
 
@@ -243,4 +244,81 @@ kernelTest("what takes over a second says so on a terminal, and only there", {
     assertStringIncludes(new TextDecoder().decode(stdout), `unmounting ${t.dir}/busy, 1 s`);
   }
   assertEquals((await denomount(["umount", `${t.dir}/busy`])).code, 0);
+});
+
+/** A watch that runs, and the lines that it prints. */
+async function startWatch(args: string[], dir: string) {
+  const child = start(["watch", ...args], dir);
+  await child.stdin.close();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  const lines = async (count: number) => {
+    while (text.split("\n").length <= count) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      text += value;
+    }
+    return text.trim().split("\n");
+  };
+  while (pollingThreads(child.pid) === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  return { child, lines, close: () => Promise.all([reader.cancel(), child.stderr.cancel()]) };
+}
+
+const watching = { ...needs, tools: ["unshare", "nsenter", "mount", "umount"] };
+
+kernelTest(
+  "watch prints what is mounted, moved and unmounted, for people, and Ctrl-C ends it",
+  watching,
+  async (t) => {
+    t.make("a", "b");
+    const { child, lines, close } = await startWatch([t.dir], t.dir);
+    await run("mount", "-t", "tmpfs", "new", `${t.dir}/a`);
+    await lines(1);
+    await run("mount", "--move", `${t.dir}/a`, `${t.dir}/b`);
+    await lines(2);
+    await run("umount", `${t.dir}/b`);
+    const printed = (await lines(3)).map((line) => line.replaceAll(t.dir, "").replace(/^[\d:]{8} /, ""));
+    assertEquals(printed, [
+      "+ /a  tmpfs  new  rw,relatime",
+      "> /a -> /b  tmpfs  new  rw,relatime",
+      "- /b  tmpfs  new  rw,relatime",
+    ]);
+    child.kill("SIGINT");
+    assertEquals((await child.status).code, 130);
+    await close();
+  },
+);
+
+kernelTest("watch --json prints a line for each event, of the wanted types alone", watching, async (t) => {
+  t.make("a");
+  const { child, lines, close } = await startWatch(["--json", "--changes", "--type", "tmpfs", t.dir], t.dir);
+  await run("mount", "-t", "ramfs", "other", `${t.dir}/a`);
+  await run("umount", `${t.dir}/a`);
+  await run("mount", "-t", "tmpfs", "new", `${t.dir}/a`);
+  await lines(1); // seen before it is changed
+  await run("mount", "-o", "remount,ro", `${t.dir}/a`);
+  const events = (await lines(2)).map((line) => JSON.parse(line));
+  assertEquals(
+    events.map(({ kind, mount, before }) => [kind, mount.mountpoint, mount.source, before?.options]),
+    [["mounted", `${t.dir}/a`, "new", undefined], ["changed", `${t.dir}/a`, "new", "rw,relatime"]],
+  );
+  assert(Math.abs(Date.parse(events[0].time) - Date.now()) < 60_000);
+  await run("umount", `${t.dir}/a`);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).code, 130);
+  await close();
+});
+
+kernelTest("watch ends when nobody reads it any more, and when its process ends", watching, async (t) => {
+  const { child, close } = await startWatch([], t.dir);
+  await close();
+  assertEquals((await child.status).code, 0);
+
+  const namespace = await MountNamespace.start();
+  const other = await startWatch(["--namespace", `${namespace.pid}`], t.dir);
+  await namespace.run("mount", "-t", "tmpfs", "theirs", t.dir);
+  assertStringIncludes((await other.lines(1)).join(), `+ ${t.dir}  tmpfs  theirs`);
+  await namespace[Symbol.asyncDispose]();
+  assertEquals((await other.child.status).code, 0);
+  await other.close();
 });

@@ -107,3 +107,10 @@ export function openFiles(): string[] {
       : [`${fd} ${target}`];
   });
 }
+
+/** How many threads of a process wait in poll(2). */
+export function pollingThreads(pid: number): number {
+  const POLL = Deno.build.arch === "x86_64" ? "7 " : "73 "; // asm/unistd.h: poll, and ppoll where there is no poll
+  const calls = names(`/proc/${pid}/task`).map((id) => readText(`/proc/${pid}/task/${id}/syscall`) ?? "");
+  return calls.filter((call) => call.startsWith(POLL)).length;
+}

@@ -1,8 +1,8 @@
-import { type MountEvent, watchMounts, type WatchOptions } from "../mod.ts";
+import { featureVersions, kernelFeatures, type MountEvent, watchMounts, type WatchOptions } from "../mod.ts";
 import { MNT_DETACH, mount, MS_MOVE, pretendMissing, umount2 } from "../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
-import { linkText, names, readText } from "./kernel.ts";
+import { linkText, names, pollingThreads, readText } from "./kernel.ts";
 import { MountNamespace, run } from "./namespaces.ts";
 
 /** What this process has open for a watch, and how many of its threads wait for one. */
@@ -10,9 +10,7 @@ function traces(): { open: string[]; waiting: number } {
   const open = names("/proc/self/fd").map((fd) => linkText(`/proc/self/fd/${fd}`) ?? "").filter((target) =>
     /fanotify|eventfd|pidfd|mountinfo|mnt:/.test(target)
   ).sort();
-  const POLL = Deno.build.arch === "x86_64" ? "7 " : "73 "; // asm/unistd.h
-  const calls = names("/proc/self/task").map((id) => readText(`/proc/self/task/${id}/syscall`) ?? "");
-  return { open, waiting: calls.filter((call) => call.startsWith(POLL)).length };
+  return { open, waiting: pollingThreads(Deno.pid) };
 }
 
 /** Waits for as many events as are asked for, below the test's directory alone, and ends the watch. */
@@ -265,4 +263,10 @@ kernelTest("without the right to the kernel's events, tables are compared", {
   await reader.cancel();
   assertEquals((await running.status).code, 0);
   off(`${t.dir}/a`);
+});
+
+kernelTest("kernelFeatures() says of every feature whether it works here", {}, () => {
+  assertEquals(Object.keys(kernelFeatures()).sort(), Object.keys(featureVersions).sort());
+  using _older = pretendMissing("statmount");
+  assertEquals(kernelFeatures().statmount, false);
 });
