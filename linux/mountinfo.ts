@@ -64,8 +64,13 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
     throw new TypeError(`a pid is a positive whole number, not ${pid}`);
   }
   using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
-  return parseMountInfo(new TextDecoder().decode(readAll(table.fd)), filter);
+  const bytes = readAll(table.fd, tableMemory);
+  tableMemory = new Uint8Array(bytes.buffer);
+  return parseMountInfo(new TextDecoder().decode(bytes), filter);
 }
+
+// Kept, as large as the largest table so far: fresh memory costs as much as reading into it.
+let tableMemory = new Uint8Array(64 * 1024);
 
 /**
  * Reads the text of a mountinfo file.

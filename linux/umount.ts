@@ -5,9 +5,15 @@
  * @module
  */
 
-import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE, STATMOUNT_SB_BASIC } from "./constants.ts";
+import {
+  MNT_DETACH,
+  MNT_EXPIRE,
+  STATMOUNT_FS_TYPE,
+  STATMOUNT_SB_BASIC,
+  STATX_MNT_ID_UNIQUE,
+} from "./constants.ts";
 import { unmountFuse } from "./fuse.ts";
-import { lookupMount, statmountOf, statxMount } from "./lookup.ts";
+import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
 import { dirname } from "./path.ts";
 import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
 
@@ -16,14 +22,14 @@ import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
  *
  * @param target the mountpoint.
  * @param flags those of umount2(2).
- * @param found what statx(2) tells of the mountpoint; undefined where it is none.
+ * @param found what {@linkcode statxUnique} tells of the mountpoint; undefined where it is none.
  * @throws {SyscallError} as umount2(2) says.
  */
 export async function umountOnce(target: string, flags: number, found: Statx | undefined): Promise<void> {
   if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
     return umount2(target, flags);
   }
-  const filesystem = await filesystemAt(target);
+  const filesystem = await filesystemAt(target, found);
   const lazy = (flags & MNT_DETACH) !== 0;
   if (filesystem.type.startsWith("fuse") && await unmountFuse(target, lazy)) return;
   if (endsAtOnce(target, filesystem)) umount2(target, flags);
@@ -35,7 +41,9 @@ export async function umountOnce(target: string, flags: number, found: Statx | u
  * flushes nothing.
  */
 function isInUseElsewhere(target: string, found: Statx): boolean {
-  const parent = statxMount(dirname(target));
+  const parent = found.mask & STATX_MNT_ID_UNIQUE
+    ? statxUnique(dirname(target))
+    : statxMount(dirname(target));
   return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
     parent.devMinor === found.devMinor;
 }
@@ -45,8 +53,8 @@ interface Filesystem {
   readonly: boolean;
 }
 
-async function filesystemAt(target: string): Promise<Filesystem> {
-  const quick = statmountOf(target, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
+async function filesystemAt(target: string, found: Statx): Promise<Filesystem> {
+  const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
   if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
   const { fsType, vfsOptions } = await lookupMount(target);
   return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };

@@ -6,7 +6,7 @@
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
-import { mountRoot } from "./lookup.ts";
+import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
@@ -255,7 +255,7 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
   if (top === undefined) return await takeOff(target, effort);
   makePrivate(target);
   if (!(effort.flags & MNT_DETACH)) {
-    if (await comesOffAlone(target, effort, top)) return;
+    if (await comesOffAlone(target, effort)) return;
     try {
       for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
     } catch (error) {
@@ -268,10 +268,10 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
 }
 
 /** Most trees are of one mount: then the mount table need not be read. */
-async function comesOffAlone(target: string, effort: Effort, top: Statx): Promise<boolean> {
+async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, top);
+    await umountOnce(target, effort.flags, topOf(target));
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -302,14 +302,18 @@ async function mountedWithin(top: Statx): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  for (let top = mountRoot(target); top !== undefined; top = mountRoot(target)) {
+  for (let top = topOf(target); top !== undefined; top = topOf(target)) {
     await takeOff(target, effort, top);
   }
 }
 
+function topOf(target: string): Statx | undefined {
+  return mountRoot(target, statxUnique);
+}
+
 /** Takes one mount off, if there is one. */
-async function takeOff(target: string, effort: Effort, top = mountRoot(target)): Promise<void> {
-  for (;; top = mountRoot(target)) {
+async function takeOff(target: string, effort: Effort, top = topOf(target)): Promise<void> {
+  for (;; top = topOf(target)) {
     effort.signal?.throwIfAborted();
     try {
       return await umountOnce(target, effort.flags, top);
