@@ -14,6 +14,7 @@ import {
 } from "./constants.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
+import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
 import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
 
@@ -48,16 +49,28 @@ function isInUseElsewhere(target: string, found: Statx): boolean {
     parent.devMinor === found.devMinor;
 }
 
-interface Filesystem {
+/** What is asked about a file system before it is unmounted. */
+export interface Filesystem {
+  /** Its type. */
   type: string;
+  /** Whether it can't be written to through any mount. */
   readonly: boolean;
+}
+
+/**
+ * A file system as the mount table tells of it.
+ *
+ * @param info a mount of it.
+ * @returns what is to be known.
+ */
+export function filesystemOf({ fsType, vfsOptions }: MountInfo): Filesystem {
+  return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
 }
 
 async function filesystemAt(target: string, found: Statx): Promise<Filesystem> {
   const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
   if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
-  const { fsType, vfsOptions } = await lookupMount(target);
-  return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
+  return filesystemOf(await lookupMount(target));
 }
 
 // Their content is the kernel's own: there is nothing to be written anywhere.
@@ -76,7 +89,14 @@ const views = new Set([
 ]);
 const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
 
-function endsAtOnce(target: string, { type, readonly }: Filesystem): boolean {
+/**
+ * Whether a file system is gone at once with its last mount, with nothing to be written and little to be freed.
+ *
+ * @param target its mountpoint.
+ * @param filesystem what it is.
+ * @returns false where nothing is known.
+ */
+export function endsAtOnce(target: string, { type, readonly }: Filesystem): boolean {
   if (views.has(type)) return true;
   if (type === "overlay") return readonly; // without an upper directory, it has nothing to flush
   if (type !== "tmpfs") return false;

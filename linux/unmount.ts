@@ -13,7 +13,7 @@ import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
-import { umountOnce } from "./umount.ts";
+import { endsAtOnce, filesystemOf, umountOnce } from "./umount.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -169,13 +169,10 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   );
   const users = usersOfDevices(table);
   const failures: SyscallError[] = [];
-  for (const { mountpoint, major, minor } of mounts) {
-    const device = `${major}:${minor}`;
-    const left = (users.get(device) ?? 1) - 1;
-    users.set(device, left);
+  for (const info of mounts) {
+    const { mountpoint } = info;
     try {
-      // A file system that is mounted elsewhere too has nothing to flush.
-      if (left > 0 && takesOffAtOnce(mountpoint, effort)) continue;
+      if (needNotWait(info, users) && takesOffAtOnce(mountpoint, effort)) continue;
       await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
@@ -188,11 +185,22 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   if (first && (await listMounts({ filter: within })).length > 0) throw first;
 }
 
+/** A file system that is mounted elsewhere too has nothing to flush; nor have some others. */
+function needNotWait(info: MountInfo, users: Map<string, number>): boolean {
+  const device = deviceOf(info);
+  const left = (users.get(device) ?? 1) - 1;
+  users.set(device, left);
+  return left > 0 || endsAtOnce(info.mountpoint, filesystemOf(info));
+}
+
+function deviceOf({ major, minor }: MountInfo): string {
+  return `${major}:${minor}`;
+}
+
 /** How often each device is in the table. */
 function usersOfDevices(table: readonly MountInfo[]): Map<string, number> {
   const users = new Map<string, number>();
-  for (const { major, minor } of table) {
-    const device = `${major}:${minor}`;
+  for (const device of table.map(deviceOf)) {
     users.set(device, (users.get(device) ?? 0) + 1);
   }
   return users;
