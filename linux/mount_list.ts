@@ -132,7 +132,7 @@ function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
  * @returns a normalized path that begins with a slash.
  */
 export function insideOf(mount: Mount): string {
-  return join("/", mount.target ?? "");
+  return mount.target === undefined ? "/" : join("/", mount.target);
 }
 
 /**
@@ -142,6 +142,7 @@ export function insideOf(mount: Mount): string {
  * @returns the same in their order.
  */
 export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
+  if (items.length < 2) return [...items];
   const ordered: T[] = [];
   for (const item of items) {
     const below = item.inside === "/" ? "/" : item.inside + "/";
