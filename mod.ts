@@ -28,7 +28,7 @@ export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/bind.ts";
 export { isMountpoint, lookupMount } from "./linux/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
-export { mount, mountAll, type MountStack } from "./linux/mount.ts";
+export { mount, mountAll, type MountOptions, type MountStack } from "./linux/mount.ts";
 export { MountError } from "./linux/mount_error.ts";
 export {
   isReadonly,
@@ -47,6 +47,7 @@ export {
   prefixFilter,
   singleEntryFilter,
 } from "./linux/mountinfo.ts";
+export type { MountNamespace } from "./linux/namespace.ts";
 export { canonicalizePath, rootPath } from "./linux/path.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";

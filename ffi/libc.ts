@@ -65,6 +65,7 @@ const symbols = {
   },
   chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
   unshare: { parameters: ["i32" /* int flags */], result: "i32" },
+  gettid: { parameters: [], result: "i32" },
   setns: { parameters: ["i32", /* int fd */ "i32" /* int nstype */], result: "i32" },
 
   dlsym: {
@@ -284,7 +285,41 @@ let errnoView: Deno.UnsafePointerView;
  * ```
  */
 export function libc(): Libc {
+  return elsewhere?.()?.libc ?? here();
+}
+
+function here(): Libc {
   return bound ??= bind();
+}
+
+/** A thread that makes calls in this one's place. */
+export interface Elsewhere {
+  /** Its functions. */
+  readonly libc: Libc;
+  /** Its errno, where it made the last call; undefined where that was made on this thread all the same. */
+  readonly errno: number | undefined;
+}
+
+/**
+ * Whether calls are made on another thread now.
+ *
+ * @returns true within `NamespaceThread.run`.
+ */
+export function isElsewhere(): boolean {
+  return elsewhere?.() !== undefined;
+}
+
+let elsewhere: (() => Elsewhere | undefined) | undefined;
+
+/**
+ * Says where calls are made.
+ *
+ * @param find asked at each call; undefined, or its undefined, is for this thread.
+ * @returns the C library of this thread.
+ */
+export function callElsewhere(find: (() => Elsewhere | undefined) | undefined): Libc {
+  elsewhere = find;
+  return here();
 }
 
 function bind(): Libc {
@@ -312,8 +347,8 @@ function bind(): Libc {
  * ```
  */
 export function lastErrno(): number {
-  libc();
-  return errnoView.getInt32();
+  here();
+  return elsewhere?.()?.errno ?? errnoView.getInt32();
 }
 
 /**
