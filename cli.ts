@@ -82,8 +82,13 @@ function program(done: (status: number) => void): Command {
 
   top.command("up").description("mount a list under TARGET: all of it, or nothing")
     .argument("<FILE>").argument("<TARGET>")
+    .option(
+      "--namespace <PID>",
+      "TARGET is in the mount namespace of this process, the sources are here",
+      pid,
+    )
     .addHelpText("after", `${JSON_FILE}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`)
-    .action(async (file, target) => done(await up(file, target)));
+    .action(async (file, target, flags) => done(await up(file, target, flags)));
 
   withUnmountOptions(top.command("down")).description("take a list off TARGET again")
     .argument("<FILE>").argument("<TARGET>")
@@ -202,6 +207,7 @@ Example:
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
     .option("-t, --type <TYPE...>", "only file systems of these types")
+    .option("--namespace <PID>", "of the mount namespace of this process", pid)
     .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
 
@@ -236,6 +242,7 @@ function withUnmountOptions(command: Command): Command {
   return command
     .option("-l, --lazy", "out of the tree now, cleaned up when it is no longer used")
     .option("-f, --force", "break off requests to a server that is gone")
+    .option("--namespace <PID>", "in the mount namespace of this process", pid)
     .option("--timeout <MS>", "how long to try again while it is busy (default: 2500)", milliseconds);
 }
 

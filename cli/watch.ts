@@ -4,18 +4,12 @@
  * @module
  */
 
-import {
-  canonicalizePath,
-  fsTypeFilter,
-  type MountEvent,
-  type MountFilter,
-  prefixFilter,
-  watchMounts,
-} from "../mod.ts";
+import { fsTypeFilter, type MountEvent, type MountFilter, prefixFilter, watchMounts } from "../mod.ts";
 import { EFD_CLOEXEC, eventfd, POLLIN, pollOffThread, write } from "../linux/mod.ts";
-import { join } from "../linux/path.ts";
 import { INTERRUPTED } from "./commands.ts";
+import { placeIn } from "./list.ts";
 import { bold, cyan, dim, green, red, yellow } from "./deps.ts";
+import { ofProcess } from "./namespace.ts";
 import { print, visible } from "./print.ts";
 
 /** What to watch, and how to print it. */
@@ -50,7 +44,8 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
   for (const signal of signals) Deno.addSignalListener(signal, interrupt);
   try {
     const { signal } = abort;
-    const events = watchMounts({ signal, changes, ...namespace === undefined ? {} : { pid: namespace } });
+    const pid = namespace === undefined ? {} : { pid: namespace };
+    const events = await ofProcess(namespace, () => watchMounts({ signal, changes, ...pid }));
     await using _reader = whenNobodyReads(() => abort.abort());
     for await (const event of events) {
       if (isWanted(event, filters)) print(json ? jsonLine(event) : line(event));
@@ -63,10 +58,9 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
   return status;
 }
 
-/** A path in another mount namespace can't be looked up from here, and is taken as it is written. */
 async function filtersOf(path: string | undefined, { type, namespace }: WatchFlags): Promise<MountFilter[]> {
-  const at = path && (namespace === undefined ? await canonicalizePath(path) : join("/", path));
-  return [...at ? [prefixFilter(at)] : [], ...type ? [fsTypeFilter(...type)] : []];
+  const below = path === undefined ? [] : [prefixFilter(await placeIn(namespace, path))];
+  return [...below, ...type ? [fsTypeFilter(...type)] : []];
 }
 
 /** What is known by its number alone passes no filter. */

@@ -235,6 +235,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
   #now(): number {
     const state = Atomics.load(this.#state, 0);
     if (state === BROKEN) throw new Error("the thread in the other mount namespace has failed");
+    if (state === QUIT) throw new Error("the thread in the other mount namespace has ended");
     return state;
   }
 

@@ -210,7 +210,9 @@ kernelTest(
     const { stdout } = await new Deno.Command("bash", { args: ["-c", asked] }).output();
     assertStringIncludes(new TextDecoder().decode(stdout), "attach");
     assertMatch((await denomount(["completions", "zsh"])).out, /^#compdef denomount/);
-    assertMatch((await denomount(["completions", "fish"])).out, /^complete -c denomount .* -a try /m);
+    const fish = (await denomount(["completions", "fish"])).out;
+    assertMatch(fish, /^complete -c denomount .* -a try /m);
+    assertMatch(fish, /^complete -c denomount .* watch' -l namespace /m);
     assertEquals((await denomount(["completions", "tcsh"])).code, 2);
     const manual = (await denomount(["manual"])).out;
     for (
@@ -219,6 +221,8 @@ kernelTest(
         ".SH COMMANDS",
         '.SS "denomount try',
         ".B \\-\\-apply",
+        '.SS "denomount watch',
+        ".B \\-\\-namespace <PID>",
         "130  ended by Ctrl\\-C",
       ]
     ) {
@@ -322,3 +326,42 @@ kernelTest("watch ends when nobody reads it any more, and when its process ends"
   assertEquals((await other.child.status).code, 0);
   await other.close();
 });
+
+kernelTest(
+  "up, ls and down work in another process's mount namespace with --namespace",
+  watching,
+  async (t) => {
+    t.make("source", "target");
+    Deno.writeTextFileSync(`${t.dir}/source/file`, "from here");
+    await using namespace = await MountNamespace.start();
+    const input = JSON.stringify([
+      { type: "tmpfs", source: "scratch", options: ["size=1m"] },
+      { type: "bind", source: `${t.dir}/source`, options: ["bind", "ro"] },
+    ]);
+    const target = `${t.dir}/target`;
+    const there = ["--namespace", `${namespace.pid}`];
+    assertEquals(await denomount(["up", ...there, "-", target], { input }), {
+      code: 0,
+      out: `${target}\n${target}\n`,
+      err: "",
+    });
+    assertEquals(await namespace.run("cat", `${target}/file`), "from here");
+    assertEquals(t.mounts(), []);
+    const { out } = await denomount(["ls", "--tree", ...there, target]);
+    const [, below = "", top = ""] = out.trimEnd().split("\n");
+    assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // it is covered, and how full it is can't be told
+    assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro$/);
+    assertEquals(JSON.parse((await denomount(["ls", "--json", target])).out), []);
+    assertEquals(await denomount(["down", ...there, "-", target], { input }), { code: 0, out: "", err: "" });
+    assertEquals(JSON.parse((await denomount(["ls", "--json", ...there, target])).out), []);
+    assertEquals((await denomount(["up", ...there, "-", target], { input })).code, 0);
+    assertEquals((await denomount(["umount", "--recursive", ...there, t.dir])).code, 0);
+
+    for (const args of [["up", "-", target], ["down", "-", target], ["ls"], ["watch"], ["umount", target]]) {
+      const none = await denomount([...args, "--namespace", "1073741824"], { input });
+      assertEquals([none.code, none.err.trimEnd().split("\n").length], [1, 1], none.err);
+      assertStringIncludes(none.err, "there is no process 1073741824");
+      assertEquals((await denomount([...args, "--namespace", "x"], { input })).code, 2);
+    }
+  },
+);
