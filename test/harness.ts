@@ -45,6 +45,7 @@ const packages: Record<string, string> = {
   busybox: "busybox-static",
   script: "bsdutils",
   strace: "strace",
+  tar: "tar",
 };
 
 /** Whether these are root's rights on the whole machine, not those of a user namespace. */
