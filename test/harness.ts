@@ -46,6 +46,7 @@ const packages: Record<string, string> = {
   script: "bsdutils",
   strace: "strace",
   tar: "tar",
+  ctr: "containerd",
 };
 
 /** Whether these are root's rights on the whole machine, not those of a user namespace. */
