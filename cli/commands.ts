@@ -40,7 +40,7 @@ export async function up(file: string, target: string, flags: { namespace?: numb
   const interrupt = () => {
     interrupted = true;
   };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
+  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, interrupt);
   try {
     const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target, flags));

@@ -47,7 +47,9 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
 }
 
 /**
- * Runs a command in the foreground: the terminal's Ctrl-C is for it, and SIGTERM is passed on to it.
+ * Runs a command in the foreground, and waits for it whatever signal comes: what is to be done afterwards is done. SIGTERM
+ * and SIGHUP are passed on to it. Ctrl-C and Ctrl-\ the terminal sends to it as well; without a terminal, they are passed
+ * on too.
  *
  * @param command the program and its arguments.
  * @param options its directory and environment.
@@ -58,16 +60,20 @@ export async function runCommand(
   options: { cwd?: string; env?: Record<string, string> } = {},
 ): Promise<number> {
   const [program = "", ...args] = command;
-  const wait = () => {};
   const child = start(program, args, options);
-  const pass = () => child.kill("SIGTERM");
-  Deno.addSignalListener("SIGINT", wait);
-  Deno.addSignalListener("SIGTERM", pass);
+  const fromTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+  const pass = (signal: Deno.Signal) => () => child.kill(signal);
+  const handlers: [Deno.Signal, () => void][] = [
+    ["SIGTERM", pass("SIGTERM")],
+    ["SIGHUP", pass("SIGHUP")],
+    ["SIGINT", fromTerminal ? () => {} : pass("SIGINT")],
+    ["SIGQUIT", fromTerminal ? () => {} : pass("SIGQUIT")],
+  ];
+  for (const [signal, handler] of handlers) Deno.addSignalListener(signal, handler);
   try {
     return (await child.status).code;
   } finally {
-    Deno.removeSignalListener("SIGINT", wait);
-    Deno.removeSignalListener("SIGTERM", pass);
+    for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
   }
 }
 

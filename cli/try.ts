@@ -18,9 +18,10 @@ import {
   STATX_BASIC_STATS,
   STATX_TYPE,
 } from "../linux/mod.ts";
-import { applyChanges, type Change, changeLines, type Cover, findChanges } from "./changes.ts";
+import { applyChanges } from "./apply.ts";
+import { type Change, changeLines, type Cover, findChanges } from "./changes.ts";
 import { setColorEnabled } from "./deps.ts";
-import { print, visible } from "./print.ts";
+import { visible } from "./print.ts";
 import { isRoot, runCommand, runIsolated } from "./self.ts";
 
 /** What becomes of the changes. */
@@ -217,6 +218,6 @@ async function settle(changes: readonly Change[], host: string, { apply, keep }:
   }
   if (apply) {
     await applyChanges(changes, host);
-    print("applied");
+    console.error("applied");
   }
 }

@@ -40,7 +40,7 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
     status = INTERRUPTED;
     abort.abort();
   };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
+  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
   for (const signal of signals) Deno.addSignalListener(signal, interrupt);
   try {
     const { signal } = abort;

@@ -46,6 +46,14 @@ const symbols = {
     parameters: ["buffer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
   },
+  llistxattr: {
+    parameters: ["buffer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
+    result: "isize",
+  },
+  lremovexattr: {
+    parameters: ["buffer", /* const char *path */ "buffer" /* const char *name */],
+    result: "i32",
+  },
   mkdir: { parameters: ["buffer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
   rmdir: { parameters: ["buffer" /* const char *path */], result: "i32" },

@@ -240,6 +240,47 @@ export function realpath(path: string): string {
   return textAt(pathMemory, 0);
 }
 
+const XATTR_LIST_MAX = 65536; // linux/limits.h
+
+/**
+ * llistxattr(2): the names of a file's extended attributes, as far as this user may know them.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @returns the names, such as "security.capability".
+ * @throws {SyscallError} EOPNOTSUPP where the file system has none.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { llistxattr } from "@denomount/mount/linux";
+ *
+ * console.log(llistxattr("/usr"));
+ * ```
+ */
+export function llistxattr(path: string): string[] {
+  const list = new Uint8Array(XATTR_LIST_MAX);
+  const length = check(
+    libc().llistxattr(borrowedString(path), list, BigInt(list.length)),
+    "llistxattr",
+    path,
+  );
+  return decoder.decode(list.subarray(0, length)).split("\0").slice(0, -1);
+}
+
+/**
+ * lremovexattr(2): takes an extended attribute off a file.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @param name the attribute's name.
+ * @throws {SyscallError} ENODATA where it has none of that name.
+ *
+ * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN. See {@linkcode llistxattr} for the names.
+ */
+export function lremovexattr(path: string, name: string): void {
+  check(libc().lremovexattr(borrowedString(path), borrowedString(name)), "lremovexattr", path);
+}
+
 /**
  * mkdir(2): makes a directory.
  *
