@@ -7,7 +7,7 @@
  * ```
  *
  * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
- * nothing left mounted. `run` and `try` end with the status of their command.
+ * nothing left mounted, 143 by SIGTERM, 129 by SIGHUP. `run` and `try` end with the status of their command.
  *
  * The command is one function, so that a program of its own can have it as a part.
  *
@@ -29,7 +29,8 @@ import { doctor } from "./cli/doctor.ts";
 import { ls } from "./cli/list.ts";
 import { loopAttach, loopDetach, loopList } from "./cli/loop.ts";
 import { manual } from "./cli/manual.ts";
-import { print, visible } from "./cli/print.ts";
+import { sentenceOf } from "./cli/errors.ts";
+import { note, print, visible } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
 import { tryIsolated, tryOut } from "./cli/try.ts";
 import { watch } from "./cli/watch.ts";
@@ -60,7 +61,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
-    console.error(`denomount: ${visible(error instanceof Error ? error.message : String(error))}`);
+    note(`denomount: ${visible(sentenceOf(error))}`);
     return FAILED;
   }
 }
@@ -75,7 +76,7 @@ Exit status:
   0    done
   1    a call failed; its sentence is on standard error
   2    wrong use
-  130  ended by Ctrl-C, with nothing left mounted
+  130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
 "run" and "try" end with the status of their command.`;
 
 function program(done: (status: number) => void): Command {
@@ -216,7 +217,7 @@ Example:
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
-    .option("-t, --type <TYPE...>", "only file systems of these types")
+    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
     .option("--namespace <PID>", "of the mount namespace of this process", pid)
     .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
@@ -225,17 +226,17 @@ Example:
     "print mounts and unmounts as they happen, at and below PATH or everywhere",
   )
     .argument("[PATH]")
-    .option("-t, --type <TYPE...>", "only file systems of these types")
+    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
     .option("--changes", "changed options too")
     .option("--namespace <PID>", "in the mount namespace of this process, for as long as it lives", pid)
     .option("--json", "as JSON, a line each")
     .addHelpText(
       "after",
       `
-+ mounted, - unmounted, > moved, ~ changed, ± came and went before it could be looked at. Ends with Ctrl-C, and when
-nobody reads it any more.
+Prints + for what was mounted, - unmounted, > moved, ~ changed, ± for what came and went before it could be looked at.
+Ends with Ctrl-C, when nobody reads it any more, and with the process of --namespace.
 Example:
-  denomount watch /run --type overlay`,
+  denomount watch --type overlay /run`,
     )
     .action(async (path, flags) => done(await watch(path, flags)));
 
@@ -269,6 +270,10 @@ function bytes(text: string): number {
 function milliseconds(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of milliseconds.");
   return Number(text);
+}
+
+function types(text: string, before: string[] = []): string[] {
+  return [...before, ...text.split(",")];
 }
 
 function pid(text: string): number {

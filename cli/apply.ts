@@ -21,6 +21,9 @@ export async function applyChanges(changes: readonly Change[], root: string): Pr
   }
   const present = changes.filter(({ kind }) => kind !== "deleted");
   const copied = [...topmostCopies(present)];
+  for (const { path } of present.filter(isChangedDirectory)) {
+    Deno.mkdirSync(`${root}${path}`, { recursive: true });
+  }
   for (const [directory, group] of Map.groupBy(copied, ({ path }) => dirname(path))) {
     Deno.mkdirSync(`${root}${directory}`, { recursive: true });
     await copy(group.map(({ content }) => content), `${root}${directory}`);

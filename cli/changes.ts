@@ -36,14 +36,26 @@ export interface Cover {
   merged: string;
 }
 
+const TURN = 50; // ms, after which something else gets its turn: the line that says what is waited for
+
 /**
- * Compares what is below an overlay with what it shows now. Only the directories that its upper one has are looked at.
+ * Compares what is below overlays with what they show now. Only the directories that their upper ones have are looked at.
  *
- * @param cover the overlay, still mounted.
+ * @param covers the overlays, still mounted.
  * @returns the changes, a directory before what is in it.
  */
-export function findChanges(cover: Cover): Change[] {
-  return [...changesIn(cover, "")];
+export async function findChanges(covers: readonly Cover[]): Promise<Change[]> {
+  const changes: Change[] = [];
+  let since = performance.now();
+  for (const cover of covers) {
+    for (const change of changesIn(cover, "")) {
+      changes.push(change);
+      if (performance.now() - since < TURN) continue;
+      await new Promise((resolve) => setTimeout(resolve));
+      since = performance.now();
+    }
+  }
+  return changes;
 }
 
 function* changesIn(cover: Cover, inside: string): Generator<Change> {

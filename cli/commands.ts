@@ -22,9 +22,7 @@ import { ofProcess } from "./namespace.ts";
 import { dim } from "./deps.ts";
 import { mountLines, print, visible } from "./print.ts";
 import { withProgress } from "./progress.ts";
-
-/** The exit status of a command that Ctrl-C ended. */
-export const INTERRUPTED = 130;
+import { HeldSignals } from "./signals.ts";
 
 /**
  * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
@@ -36,24 +34,15 @@ export const INTERRUPTED = 130;
  */
 export async function up(file: string, target: string, flags: { namespace?: number }): Promise<number> {
   const mounts = await readMounts(file);
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
-  try {
-    const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target, flags));
-    await new Promise((resolve) => setTimeout(resolve)); // a signal that came meanwhile is delivered here
-    if (interrupted) {
-      await stack.unmount();
-      return INTERRUPTED;
-    }
-    for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
-    return 0;
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+  using signals = new HeldSignals();
+  const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target, flags));
+  const status = await signals.status();
+  if (status !== undefined) {
+    await stack.unmount();
+    return status;
   }
+  for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
+  return 0;
 }
 
 /**

@@ -87,9 +87,14 @@ function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
     cyan(visible(value.fsType)),
     visible(sourceText(value)),
     sizeOf(value, namespace),
-    yellow(marks(value)),
+    coloured(yellow, marks(value)),
   ]);
   return columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
+}
+
+/** An empty cell gets no colour, for that would not be empty. */
+function coloured(colour: (text: string) => string, text: string): string {
+  return text === "" ? "" : colour(text);
 }
 
 /** A loop device is shown with its file, and a bind with the directory that it shows. */

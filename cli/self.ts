@@ -4,6 +4,8 @@
  * @module
  */
 
+import { HeldSignals } from "./signals.ts";
+
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
 
 /** The command line that starts this program again, with the permissions that it has itself. */
@@ -61,20 +63,12 @@ export async function runCommand(
 ): Promise<number> {
   const [program = "", ...args] = command;
   const child = start(program, args, options);
-  const fromTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
-  const pass = (signal: Deno.Signal) => () => child.kill(signal);
-  const handlers: [Deno.Signal, () => void][] = [
-    ["SIGTERM", pass("SIGTERM")],
-    ["SIGHUP", pass("SIGHUP")],
-    ["SIGINT", fromTerminal ? () => {} : pass("SIGINT")],
-    ["SIGQUIT", fromTerminal ? () => {} : pass("SIGQUIT")],
-  ];
-  for (const [signal, handler] of handlers) Deno.addSignalListener(signal, handler);
-  try {
-    return (await child.status).code;
-  } finally {
-    for (const [signal, handler] of handlers) Deno.removeSignalListener(signal, handler);
-  }
+  const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+  using _signals = new HeldSignals((signal) => {
+    const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
+    if (!isTerminals) child.kill(signal);
+  });
+  return (await child.status).code;
 }
 
 function start(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {

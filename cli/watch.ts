@@ -6,11 +6,11 @@
 
 import { fsTypeFilter, type MountEvent, type MountFilter, prefixFilter, watchMounts } from "../mod.ts";
 import { EFD_CLOEXEC, eventfd, POLLIN, pollOffThread, write } from "../linux/mod.ts";
-import { INTERRUPTED } from "./commands.ts";
 import { placeIn } from "./list.ts";
 import { bold, cyan, dim, green, red, yellow } from "./deps.ts";
 import { ofProcess } from "./namespace.ts";
 import { print, visible } from "./print.ts";
+import { HeldSignals } from "./signals.ts";
 
 /** What to watch, and how to print it. */
 export interface WatchFlags {
@@ -35,13 +35,7 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
   const { namespace, changes = false, json } = flags;
   const filters = await filtersOf(path, flags);
   const abort = new AbortController();
-  let status = 0;
-  const interrupt = () => {
-    status = INTERRUPTED;
-    abort.abort();
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM", "SIGHUP"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
+  using signals = new HeldSignals(() => abort.abort());
   try {
     const { signal } = abort;
     const pid = namespace === undefined ? {} : { pid: namespace };
@@ -52,10 +46,8 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
     }
   } catch (error) {
     if (error !== abort.signal.reason) throw error;
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
   }
-  return status;
+  return await signals.status() ?? 0;
 }
 
 async function filtersOf(path: string | undefined, { type, namespace }: WatchFlags): Promise<MountFilter[]> {

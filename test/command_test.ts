@@ -1,34 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
-import { names, pollingThreads, readText } from "./kernel.ts";
+import { cli, denomount, start, startWatch } from "./command.ts";
+import { names, readText } from "./kernel.ts";
 import { MountNamespace, run } from "./namespaces.ts";
-
-const cli = new URL("../cli.ts", import.meta.url).pathname;
-
-interface Output {
-  code: number;
-  out: string;
-  err: string;
-}
-
-function start(args: string[], cwd: string): Deno.ChildProcess {
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "-A", cli, ...args],
-    cwd,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-}
-
-async function denomount(args: string[], { cwd = "/", input = "" } = {}): Promise<Output> {
-  const child = start(args, cwd);
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // not everything reads it
-  await writer.close().catch(() => {});
-  const { code, stdout, stderr } = await child.output();
-  return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
-}
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 const text = (path: string) => Deno.readTextFileSync(path);
@@ -133,7 +107,7 @@ kernelTest("try --apply makes the changes for real, --keep copies them", needs, 
   assertEquals((Deno.statSync(`${t.dir}/deleted`).mode ?? 0) & 0o777, 0o711);
 });
 
-kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a pipe", {
+kernelTest("ls --tree shows loop files, id maps, propagation and sizes, without colours in a pipe", {
   ...needs,
   root: true,
   tools: ["mkfs.ext4"],
@@ -146,7 +120,7 @@ kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a 
       type: "bind",
       source: `${t.dir}/source`,
       target: "b",
-      options: ["bind", "uidmap=0:7:1", "gidmap=0:7:1"],
+      options: ["bind", "shared", "uidmap=0:7:1", "gidmap=0:7:1"],
     },
   ]);
   assertEquals((await denomount(["up", "-", t.dir], { input: list })).code, 0);
@@ -155,7 +129,7 @@ kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a 
   const [head = "", a = "", b = ""] = out.trim().split("\n");
   assertMatch(head, /^MOUNTPOINT +TYPE +SOURCE +USED +OPTIONS$/);
   assertMatch(a, new RegExp(`├─ ${t.dir}/a +ext4 +/dev/loop\\d+ \\(${t.dir}/image\\) +.* of .* +ro`));
-  assertMatch(b, new RegExp(`└─ ${t.dir}/b .*\\[${t.dir}/source\\].* idmapped`));
+  assertMatch(b, new RegExp(`└─ ${t.dir}/b .*\\[${t.dir}/source\\].* idmapped shared:\\d+$`));
   assertEquals((await denomount(["down", "-", t.dir], { input: list })).code, 0);
 });
 
@@ -250,24 +224,6 @@ kernelTest("what takes over a second says so on a terminal, and only there", {
   assertEquals((await denomount(["umount", `${t.dir}/busy`])).code, 0);
 });
 
-/** A watch that runs, and the lines that it prints. */
-async function startWatch(args: string[], dir: string) {
-  const child = start(["watch", ...args], dir);
-  await child.stdin.close();
-  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  const lines = async (count: number) => {
-    while (text.split("\n").length <= count) {
-      const { value, done } = await reader.read();
-      if (done) break;
-      text += value;
-    }
-    return text.trim().split("\n");
-  };
-  while (pollingThreads(child.pid) === 0) await new Promise((resolve) => setTimeout(resolve, 10));
-  return { child, lines, close: () => Promise.all([reader.cancel(), child.stderr.cancel()]) };
-}
-
 const watching = { ...needs, tools: ["unshare", "nsenter", "mount", "umount"] };
 
 kernelTest(
@@ -309,7 +265,7 @@ kernelTest("watch --json prints a line for each event, of the wanted types alone
   assert(Math.abs(Date.parse(events[0].time) - Date.now()) < 60_000);
   await run("umount", `${t.dir}/a`);
   child.kill("SIGTERM");
-  assertEquals((await child.status).code, 130);
+  assertEquals((await child.status).code, 143);
   await close();
 });
 
