@@ -275,7 +275,20 @@ export function llistxattr(path: string): string[] {
  * @param name the attribute's name.
  * @throws {SyscallError} ENODATA where it has none of that name.
  *
- * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN. See {@linkcode llistxattr} for the names.
+ * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
+ *
+ * @example
+ * ```ts
+ * import { isErrno, lremovexattr } from "@denomount/mount/linux";
+ *
+ * const file = await Deno.makeTempFile();
+ * try {
+ *   lremovexattr(file, "user.note");
+ * } catch (error) {
+ *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error; // there is none
+ * }
+ * await Deno.remove(file);
+ * ```
  */
 export function lremovexattr(path: string, name: string): void {
   check(libc().lremovexattr(borrowedString(path), borrowedString(name)), "lremovexattr", path);
