@@ -21,9 +21,7 @@ import { readMounts } from "./mounts_file.ts";
 import { dim } from "./deps.ts";
 import { mountLines, print, visible } from "./print.ts";
 import { withProgress } from "./progress.ts";
-
-/** The exit status of a command that Ctrl-C ended. */
-export const INTERRUPTED = 130;
+import { INTERRUPTED, Interruption } from "./self.ts";
 
 /**
  * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
@@ -34,24 +32,14 @@ export const INTERRUPTED = 130;
  */
 export async function up(file: string, target: string): Promise<number> {
   const mounts = await readMounts(file);
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
-  try {
-    const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target));
-    await new Promise((resolve) => setTimeout(resolve)); // a signal that came meanwhile is delivered here
-    if (interrupted) {
-      await stack.unmount();
-      return INTERRUPTED;
-    }
-    for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
-    return 0;
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+  using interruption = new Interruption();
+  const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target));
+  if (await interruption.came()) {
+    await stack.unmount();
+    return INTERRUPTED;
   }
+  for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
+  return 0;
 }
 
 /**

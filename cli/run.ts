@@ -6,7 +6,7 @@
 
 import { withTempMount } from "../mod.ts";
 import { readMounts } from "./mounts_file.ts";
-import { isRoot, runCommand, runIsolated } from "./self.ts";
+import { INTERRUPTED, Interruption, isRoot, runCommand, runIsolated } from "./self.ts";
 
 /** How to run it. */
 export interface RunFlags {
@@ -35,8 +35,10 @@ export async function run(
     return await runIsolated(["run-isolated", ...flags.chroot ? ["--chroot"] : [], file, ...command]);
   }
   const mounts = await readMounts(file);
-  return await withTempMount(mounts, (root) => {
+  using interruption = new Interruption();
+  return await withTempMount(mounts, async (root) => {
+    if (await interruption.came()) return INTERRUPTED;
     const inside = flags.chroot ? ["chroot", root, ...command] : command;
-    return runCommand(inside, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
+    return await runCommand(inside, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
   });
 }

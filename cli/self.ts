@@ -46,6 +46,33 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
   return await runCommand(["unshare", ...namespaces, "--", ...self(), ...args]);
 }
 
+/** The exit status of a command that Ctrl-C ended. */
+export const INTERRUPTED = 130;
+
+/** Ctrl-C and SIGTERM, which don't end this process until disposed of: what is mounted has to come off again first. */
+export class Interruption implements Disposable {
+  #came = false;
+  readonly #signals = ["SIGINT", "SIGTERM"] as const;
+  readonly #note = () => {
+    this.#came = true;
+  };
+
+  constructor() {
+    for (const signal of this.#signals) Deno.addSignalListener(signal, this.#note);
+  }
+
+  /** Whether one came until now. */
+  async came(): Promise<boolean> {
+    await new Promise((resolve) => setTimeout(resolve)); // what came meanwhile is delivered here
+    return this.#came;
+  }
+
+  /** The next one ends this process. */
+  [Symbol.dispose](): void {
+    for (const signal of this.#signals) Deno.removeSignalListener(signal, this.#note);
+  }
+}
+
 /**
  * Runs a command in the foreground: the terminal's Ctrl-C is for it, and SIGTERM is passed on to it.
  *
@@ -58,15 +85,13 @@ export async function runCommand(
   options: { cwd?: string; env?: Record<string, string> } = {},
 ): Promise<number> {
   const [program = "", ...args] = command;
-  const wait = () => {};
+  using _held = new Interruption(); // before it starts: what it says can make somebody end this process
   const child = start(program, args, options);
   const pass = () => child.kill("SIGTERM");
-  Deno.addSignalListener("SIGINT", wait);
   Deno.addSignalListener("SIGTERM", pass);
   try {
     return (await child.status).code;
   } finally {
-    Deno.removeSignalListener("SIGINT", wait);
     Deno.removeSignalListener("SIGTERM", pass);
   }
 }

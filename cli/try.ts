@@ -21,7 +21,7 @@ import {
 import { applyChanges, type Change, changeLines, type Cover, findChanges } from "./changes.ts";
 import { setColorEnabled } from "./deps.ts";
 import { print, visible } from "./print.ts";
-import { isRoot, runCommand, runIsolated } from "./self.ts";
+import { INTERRUPTED, Interruption, isRoot, runCommand, runIsolated } from "./self.ts";
 
 /** What becomes of the changes. */
 export interface TryFlags {
@@ -60,6 +60,7 @@ export async function tryOut(command: readonly string[], flags: TryFlags): Promi
 export async function tryIsolated(command: readonly string[], flags: TryFlags): Promise<number> {
   const table = (await listMounts()).filter(isOnTop);
   const locked = areMountsLocked();
+  using interruption = new Interruption();
   return await withTempMount(
     [{ type: "tmpfs", source: "denomount-try", options: ["mode=0755"] }],
     async (scratch) => {
@@ -74,6 +75,7 @@ export async function tryIsolated(command: readonly string[], flags: TryFlags): 
       // Under another path, for Deno lets nobody but who may do everything look below /dev.
       await using _host = await mount({ type: "bind", source: "/", options: ["rbind"] }, `${scratch}/host`);
       await using _system = await mountAll(systemMounts(table, covers, locked), `${scratch}/root`);
+      if (await interruption.came()) return INTERRUPTED;
       const status = await runCommand(inside(`${scratch}/root`, command, flags));
       const changes = covers.flatMap(findChanges).filter(({ path }) => !path.startsWith(scratch));
       setColorEnabled(Deno.stderr.isTerminal() && !Deno.noColor);

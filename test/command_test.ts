@@ -85,6 +85,20 @@ kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (
   await child.stderr.cancel();
 });
 
+kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
+  const input = new TextEncoder().encode(rootfs(t));
+  for (let after = 20; after < 200; after += 10) {
+    const child = start(["run", "-", "sleep", "0.3"], t.dir);
+    const writer = child.stdin.getWriter();
+    await writer.write(input);
+    await writer.close();
+    await new Promise((resolve) => setTimeout(resolve, after));
+    child.kill("SIGINT");
+    await child.output();
+    assertEquals(names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), [], `after ${after} ms`);
+  }
+});
+
 kernelTest("try shows what a command changes, and changes nothing", needs, async (t) => {
   t.make("deleted/in");
   Deno.writeTextFileSync(`${t.dir}/changed`, "old");
