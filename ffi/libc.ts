@@ -33,6 +33,7 @@ const symbols = {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
     result: "i32",
   },
+  geteuid: { parameters: [], result: "u32" /* uid_t */ },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
     parameters: ["buffer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],

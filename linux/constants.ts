@@ -166,6 +166,8 @@ export const RESOLVE_IN_ROOT: number = 0x10;
 
 /** Ask for the file's type. */
 export const STATX_TYPE: number = 1;
+/** Ask for the file's owner. */
+export const STATX_UID: number = 8;
 /** Ask for what stat(2) tells. */
 export const STATX_BASIC_STATS: number = 0x7ff;
 /** Ask for the inode's number. */
