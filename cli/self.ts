@@ -4,6 +4,8 @@
  * @module
  */
 
+import { HeldSignals } from "./signals.ts";
+
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
 
 /** The command line that starts this program again, with the permissions that it has itself. */
@@ -46,35 +48,10 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
   return await runCommand(["unshare", ...namespaces, "--", ...self(), ...args]);
 }
 
-/** The exit status of a command that Ctrl-C ended. */
-export const INTERRUPTED = 130;
-
-/** Ctrl-C and SIGTERM, which don't end this process until disposed of: what is mounted has to come off again first. */
-export class Interruption implements Disposable {
-  #came = false;
-  readonly #signals = ["SIGINT", "SIGTERM"] as const;
-  readonly #note = () => {
-    this.#came = true;
-  };
-
-  constructor() {
-    for (const signal of this.#signals) Deno.addSignalListener(signal, this.#note);
-  }
-
-  /** Whether one came until now. */
-  async came(): Promise<boolean> {
-    await new Promise((resolve) => setTimeout(resolve)); // what came meanwhile is delivered here
-    return this.#came;
-  }
-
-  /** The next one ends this process. */
-  [Symbol.dispose](): void {
-    for (const signal of this.#signals) Deno.removeSignalListener(signal, this.#note);
-  }
-}
-
 /**
- * Runs a command in the foreground: the terminal's Ctrl-C is for it, and SIGTERM is passed on to it.
+ * Runs a command in the foreground, and waits for it whatever signal comes: what is to be done afterwards is done. SIGTERM
+ * and SIGHUP are passed on to it. Ctrl-C and Ctrl-\ the terminal sends to it as well; without a terminal, they are passed
+ * on too.
  *
  * @param command the program and its arguments.
  * @param options its directory and environment.
@@ -85,15 +62,14 @@ export async function runCommand(
   options: { cwd?: string; env?: Record<string, string> } = {},
 ): Promise<number> {
   const [program = "", ...args] = command;
-  using _held = new Interruption(); // before it starts: what it says can make somebody end this process
+  const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+  // Before it starts, for what it says can make somebody send one.
+  using _signals = new HeldSignals((signal) => {
+    const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
+    if (!isTerminals) child.kill(signal);
+  });
   const child = start(program, args, options);
-  const pass = () => child.kill("SIGTERM");
-  Deno.addSignalListener("SIGTERM", pass);
-  try {
-    return (await child.status).code;
-  } finally {
-    Deno.removeSignalListener("SIGTERM", pass);
-  }
+  return (await child.status).code;
 }
 
 function start(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {

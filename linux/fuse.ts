@@ -5,6 +5,7 @@
  */
 
 import type { OwnedFd } from "../ffi/fd.ts";
+import { isElsewhere } from "../ffi/libc.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
 import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
 import { pause } from "./pause.ts";
@@ -97,6 +98,7 @@ function mountId(path: string): bigint {
  * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
  */
 export async function unmountFuse(target: string, lazy: boolean): Promise<boolean> {
+  if (isElsewhere()) return false; // they would look for the path in this process's mount namespace
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;

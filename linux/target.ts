@@ -6,6 +6,7 @@
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import { OwnedFd } from "../ffi/fd.ts";
+import { currentThread } from "../ffi/namespace_thread.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -26,6 +27,7 @@ import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
 /** A place to mount on, held open. */
 export class Place extends OwnedFd {
   readonly #path: string | undefined;
+  readonly #thread = currentThread(); // that of its mount namespace, where it is another
 
   /**
    * Takes a descriptor over.
@@ -41,6 +43,11 @@ export class Place extends OwnedFd {
   /** Where it is, without symbolic links. */
   get path(): string {
     return this.#path ?? pathOf(this);
+  }
+
+  /** Makes calls in its mount namespace. */
+  run<T>(calls: () => T): T {
+    return this.#thread === undefined ? calls() : this.#thread.run(calls);
   }
 }
 
@@ -128,8 +135,10 @@ export function throughProc(place: OwnedFd): string {
  * @param place where to.
  */
 export function attach(mount: OwnedFd, place: OwnedFd): void {
+  const move = () => moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
   try {
-    moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    if (place instanceof Place) place.run(move);
+    else move();
   } catch (error) {
     // move_mount(2) says EINVAL for a great many things; mount(2) has a word of its own for this one.
     if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(place)) throw error;

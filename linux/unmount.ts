@@ -9,6 +9,7 @@ import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW 
 import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
+import { inNamespace, type MountNamespace } from "./namespace.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
@@ -29,6 +30,8 @@ export interface UnmountOptions {
   timeout?: number;
   /** Ends the trying. */
   signal?: AbortSignal;
+  /** The mount namespace that the target is in; this process's own if left out. */
+  namespace?: MountNamespace;
 }
 
 const AGAIN = 50; // ms between two tries of a busy mount
@@ -55,6 +58,7 @@ const TIMEOUT = 2500; // ms
  * ```
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
   await takeOff(target, new Effort(options));
 }
 
@@ -80,6 +84,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  * ```
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
   await takeAllOff(target, new Effort(options));
 }
 
@@ -110,6 +115,9 @@ export async function unmountMounts(
   target: string,
   options: UnmountOptions = {},
 ): Promise<void> {
+  if (options.namespace !== undefined) {
+    return await there(options, (rest) => unmountMounts(mounts, target, rest));
+  }
   const effort = new Effort(options);
   const made = parentsFirst(
     mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount), isTree: isTree(mount) })),
@@ -159,6 +167,7 @@ function makesMount({ type, options: given = [] }: Mount): boolean {
  */
 export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
   if (target === "") return;
+  if (options.namespace !== undefined) return await there(options, (rest) => unmountRecursive(target, rest));
   const effort = new Effort(options);
   const top = await canonicalizePath(target);
   const table = await listMounts();
@@ -195,6 +204,14 @@ function needNotWait(info: MountInfo, users: Map<string, number>): boolean {
 
 function deviceOf({ major, minor }: MountInfo): string {
   return `${major}:${minor}`;
+}
+
+/** The same call in another mount namespace. */
+async function there(
+  { namespace, ...rest }: UnmountOptions,
+  call: (rest: UnmountOptions) => Promise<void>,
+): Promise<void> {
+  if (namespace !== undefined) await inNamespace(namespace, () => call(rest));
 }
 
 /** How often each device is in the table. */
