@@ -72,7 +72,7 @@ async function run(bench: Bench, point: Point, fault: Fault): Promise<{ report?:
     `${bench.dir}/strace`,
   );
   const report = await subject.tell("run");
-  const calls = await strace.detach();
+  const calls = await strace.detach(report === undefined);
   const struck = report === undefined || hit(calls) === "ours";
   return { ...reported(report), struck };
 }
