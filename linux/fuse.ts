@@ -52,6 +52,7 @@ export async function mountFuse({ helper, type, source, options }: FusePlan, pla
     throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
   }
   const target = pathOf(place);
+  if (!target.isWellFormed()) throw new Error(`${helper} can't be told a mountpoint whose name is no UTF-8`);
   const before = mountIdAt(place);
   const args = [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
   try {
@@ -97,6 +98,7 @@ function mountId(path: string): bigint {
  * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
  */
 export async function unmountFuse(target: string, lazy: boolean): Promise<boolean> {
+  if (!target.isWellFormed()) return false; // Deno would tell a program another name
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;

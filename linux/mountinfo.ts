@@ -4,10 +4,17 @@
  * @module
  */
 
+import { decodeName, shown, unescapeOctal } from "../ffi/text.ts";
 import { O_RDONLY } from "./constants.ts";
 import { open, readAll } from "./syscalls.ts";
 
-/** One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5). */
+/**
+ * One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
+ *
+ * A name that is no UTF-8 has a lone surrogate, U+DC80 to U+DCFF, for each byte that is none, as in Python (PEP 383):
+ * `isWellFormed()` tells, no two names look alike, and every function here takes them back as they are. Deno's own
+ * functions do not.
+ */
 export interface MountInfo {
   /** The mount's id. */
   id: number;
@@ -64,13 +71,13 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
     throw new TypeError(`a pid is a positive whole number, not ${pid}`);
   }
   using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
-  return parseMountInfo(new TextDecoder().decode(readAll(table.fd)), filter);
+  return parseMountInfo(readAll(table.fd), filter);
 }
 
 /**
  * Reads the text of a mountinfo file.
  *
- * @param text lines as in /proc/self/mountinfo.
+ * @param table lines as in /proc/self/mountinfo; as bytes, where a name in them may be no UTF-8.
  * @param filter leaves mounts out, or ends the reading.
  * @returns the mounts in the text's order.
  * @throws {TypeError} for a line that is none of mountinfo's, with its number.
@@ -83,7 +90,8 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
  * console.log(mount?.source); // "/dev/sda1"
  * ```
  */
-export function parseMountInfo(text: string, filter?: MountFilter): MountInfo[] {
+export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
+  const text = typeof table === "string" ? table : decodeName(table);
   const mounts: MountInfo[] = [];
   const line = new Line(text);
   for (let at = 0, number = 1; at < text.length; number++) {
@@ -191,7 +199,7 @@ class Line {
 
   #name(field: number): string {
     const text = this.#slice(field, field);
-    return this.#escapes ? unescape(text) : text;
+    return this.#escapes ? unescapeOctal(text) : text;
   }
 
   /** A whole number; -1 where there is none. */
@@ -208,23 +216,12 @@ class Line {
 
   #refuse(number: number): TypeError {
     const line = this.#text.slice(this.#start(0), this.#end(this.#fields - 1));
-    return new TypeError(`line ${number} is none of mountinfo's: ${JSON.stringify(line.slice(0, 200))}`);
+    return new TypeError(`line ${number} is none of mountinfo's: ${shown(line)}`);
   }
 }
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;
-}
-
-const decoder = new TextDecoder();
-
-/** The kernel writes space, tab, newline, backslash and "#" as `\040` and so on, byte by byte. */
-function unescape(text: string): string {
-  if (!text.includes("\\")) return text;
-  return text.replace(/(?:\\[0-3][0-7]{2})+/g, (octal) => {
-    const bytes = octal.slice(1).split("\\").map((digits) => parseInt(digits, 8));
-    return decoder.decode(Uint8Array.from(bytes));
-  });
 }
 
 /**

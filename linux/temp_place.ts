@@ -89,6 +89,7 @@ function lockedDirectory(): { directory: string; lock: OwnedFd } {
  * ```
  */
 export async function setTempMountLocation(directory: string): Promise<void> {
+  if (!directory.isWellFormed()) throw new TypeError("the temporary location has a name that is no UTF-8");
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
   location = await canonicalizePath(directory);
 }
