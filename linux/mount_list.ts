@@ -6,7 +6,7 @@
  */
 
 import { isIdMap, splitOptions } from "./options.ts";
-import { escapeLayer } from "./overlay_options.ts";
+import { escapeLayer, unescapeLayer } from "./overlay_options.ts";
 import { join } from "./path.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
@@ -73,14 +73,15 @@ function readonlyOverlay(options: readonly string[]): string[] {
     option !== "volatile" && !writable.some((key) => option.startsWith(key))
   );
   if (upper === undefined) return rest;
-  // In upperdir a colon is a colon, among the lower directories it parts two of them.
-  const layer = escapeLayer(upper.replace(/\\(.)/g, "$1"));
+  const layer = unescapeLayer(upper);
   const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
   return rest.map((option, index) => {
     if (index !== first) return option;
-    return option.startsWith("lowerdir=") ? `lowerdir=${layer}:${option.slice("lowerdir=".length)}` : option;
+    if (!option.startsWith("lowerdir=")) return option;
+    // In upperdir a colon is a colon, among the lower directories it parts two of them.
+    return `lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`;
   }).flatMap((option, index) =>
-    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${upper}`, option] : [option]
+    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${layer}`, option] : [option]
   );
 }
 
@@ -132,7 +133,21 @@ function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
  * @returns a normalized path that begins with a slash.
  */
 export function insideOf(mount: Mount): string {
-  return join("/", mount.target ?? "");
+  const inside = join("/", mount.target ?? "");
+  return inside.length > 1 && inside.endsWith("/") ? inside.slice(0, -1) : inside;
+}
+
+/** An item among the others, with its neighbours: from either side, the list goes round. */
+interface Link<T> {
+  item?: T;
+  before: Link<T>;
+  after: Link<T>;
+}
+
+/** A directory that something is in: the first item below it, and the directories in it. */
+interface Directory<T> {
+  first?: Link<T>;
+  inner?: Map<string, Directory<T>>;
 }
 
 /**
@@ -142,11 +157,32 @@ export function insideOf(mount: Mount): string {
  * @returns the same in their order.
  */
 export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
-  const ordered: T[] = [];
+  const root: Directory<T> = {};
+  const end = {} as Link<T>;
+  end.before = end.after = end;
   for (const item of items) {
-    const below = item.inside === "/" ? "/" : item.inside + "/";
-    const child = ordered.findIndex(({ inside }) => inside !== item.inside && inside.startsWith(below));
-    ordered.splice(child < 0 ? ordered.length : child, 0, item);
+    const above = directoriesTo(root, item.inside);
+    const child = above.pop()?.first;
+    const after = child ?? end;
+    const link: Link<T> = { item, before: after.before, after };
+    link.before.after = link.after.before = link;
+    for (const directory of above) if (directory.first === child) directory.first = link;
   }
+  const ordered: T[] = [];
+  for (let { item, after } = end.after; item !== undefined; { item, after } = after) ordered.push(item);
   return ordered;
+}
+
+/** The directories from the root to a path, itself the last. */
+function directoriesTo<T>(root: Directory<T>, path: string): Directory<T>[] {
+  const found = [root];
+  let directory = root;
+  for (const name of path.split("/")) {
+    if (name === "") continue;
+    const inner = directory.inner ??= new Map<string, Directory<T>>();
+    const next = inner.get(name) ?? {};
+    if (!inner.has(name)) inner.set(name, next);
+    found.push(directory = next);
+  }
+  return found;
 }
