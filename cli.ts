@@ -9,6 +9,16 @@
  * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
  * nothing left mounted. `run` and `try` end with the status of their command.
  *
+ * The command is one function, so that a program of its own can have it as a part.
+ *
+ * @example
+ * ```ts
+ * import { main } from "@denomount/mount/cli";
+ *
+ * const status = await main(["ls", "--tree", "/proc"]);
+ * if (status !== 0) throw new Error(`denomount ls ended with ${status}`);
+ * ```
+ *
  * @module
  */
 

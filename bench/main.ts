@@ -6,10 +6,11 @@
  * @module
  */
 
-import { Command, Table } from "../cli/deps.ts";
-import { OURS, type Spread } from "./measure.ts";
+import { Command } from "../cli/deps.ts";
+import { format, replacePart } from "../scripts/markdown.ts";
 import { buildPeers, type Program } from "./peers.ts";
-import type { Result, Row, Verdict } from "./row.ts";
+import { judge, printTable, tables } from "./report.ts";
+import type { Result, Row } from "./row.ts";
 import { rows } from "./rows.ts";
 import { draw } from "./svg.ts";
 
@@ -29,7 +30,7 @@ const options = new Command("deno task bench")
   .option("--rounds <number>", "how often the contenders take turns", "30")
   .option("--json", "print the results as JSON")
   .option("--check", "exit with 1 where a row falls short, and name it")
-  .option("--save", "write bench/results.json and bench/results.svg")
+  .option("--save", "write bench/results.json, bench/results.svg and the tables in bench/README.md")
   .parse(Deno.args, { from: "user" })
   .opts<Options>();
 
@@ -54,51 +55,6 @@ async function runRow(row: Row, programs: readonly Program[]): Promise<Result> {
   if (!success) throw new Error(`the row "${row.name}" failed`);
   const measured = JSON.parse(new TextDecoder().decode(stdout));
   return { name: row.name, unit: row.unit ?? "ms", ...measured, verdicts: [] };
-}
-
-/** Compares with the limits; a limit whose peer or row was not measured says nothing. */
-function judge(results: readonly Result[]): void {
-  for (const result of results) {
-    const limits = rows.find(({ name }) => name === result.name)?.limits ?? [];
-    result.verdicts = limits.flatMap((limit): Verdict[] => {
-      const ours = result.times[OURS]?.median ?? NaN;
-      const other = results.find(({ name }) => name === limit.row)?.times[OURS]?.median;
-      const value = limit.peer ? result.ratios[limit.peer]?.median : limit.row ? ours / (other ?? NaN) : ours;
-      return value === undefined || Number.isNaN(value)
-        ? []
-        : [{ ...limit, value, reached: value <= limit.most }];
-    });
-  }
-}
-
-function text(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
-}
-
-function limitText({ peer, row, most, value, reached }: Verdict, unit: string): string {
-  const against = peer ? `× ${peer}` : row ? `× ${row}` : unit;
-  return `${reached ? "yes" : "NO "} ${text(value)} ≤ ${text(most)} ${against}`;
-}
-
-function ratioText(name: string, { low, median, high }: Spread): string {
-  return `${text(median)} × ${name} (${text(low)}–${text(high)})`;
-}
-
-function printTable(results: readonly Result[]): void {
-  const table = new Table({
-    head: ["work", "takes", "of that", "beside the others (quartiles)", "to reach"],
-    style: { head: [] },
-  });
-  for (const { name, unit, times, shares, ratios, verdicts } of results) {
-    table.push([
-      name,
-      `${text(times[OURS]?.median ?? NaN)} ${unit}`,
-      Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`).join("\n"),
-      Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)).join("\n"),
-      verdicts.map((verdict) => limitText(verdict, unit)).join("\n"),
-    ]);
-  }
-  console.log(table.toString());
 }
 
 /**
@@ -136,6 +92,9 @@ else printTable(results);
 if (options.save) {
   await Deno.writeTextFile(new URL("results.json", import.meta.url), JSON.stringify(results, null, 2) + "\n");
   await Deno.writeTextFile(new URL("results.svg", import.meta.url), draw(results));
+  const page = new URL("README.md", import.meta.url);
+  await Deno.writeTextFile(page, replacePart(await Deno.readTextFile(page), "results", tables(results)));
+  await format(page);
 }
 if (short.length > 0) console.error(`falls short: ${short.map(({ name }) => name).join("; ")}`);
 Deno.exit(options.check && short.length > 0 ? 1 : 0);

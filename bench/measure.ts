@@ -55,23 +55,31 @@ export function spread(values: readonly number[]): Spread {
   return { low: at(0.25), median: at(0.5), high: at(0.75) };
 }
 
-/** Lets the contenders take turns; the first round is not counted, for it warms caches up. */
+const WARM_UP = 1500; // ms: by then V8 has compiled what it will; Go and C come compiled
+const MOST_WARM_UP_ROUNDS = 30;
+
+/** Lets the contenders take turns; the first rounds are not counted, for they warm caches and compilers up. */
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
+  const begun = performance.now();
+  for (let round = 0; round < MOST_WARM_UP_ROUNDS; round++) {
+    for (const { run } of contenders) await run();
+    if (performance.now() - begun > WARM_UP) break;
+  }
   const values = new Map<string, number[]>();
   const spent = { kernel: 0, program: 0, wall: 0 };
-  for (let round = -1; round < rounds; round++) {
+  for (let round = 0; round < rounds; round++) {
     // Another one begins each time: what comes right after a slow or a quick one inherits warm or cold processors.
-    const first = (round + 1) % contenders.length;
+    const first = round % contenders.length;
     for (const { name, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
       const [cpu, start] = [process.cpuUsage(), performance.now()];
       const value = await run();
-      if (name === OURS && round >= 0) {
+      if (name === OURS) {
         const { system, user } = process.cpuUsage(cpu);
         spent.kernel += system / 1000;
         spent.program += user / 1000;
         spent.wall += performance.now() - start;
       }
-      if (round >= 0 && value !== undefined) values.set(name, [...values.get(name) ?? [], value]);
+      if (value !== undefined) values.set(name, [...values.get(name) ?? [], value]);
     }
   }
   const ours = values.get(OURS) ?? [];

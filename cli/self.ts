@@ -16,8 +16,13 @@ function self(): string[] {
     "--quiet",
     "--no-prompt",
     ...granted.map((name) => `--allow-${name}`),
-    new URL("../cli.ts", import.meta.url).href,
+    commandUrl(import.meta.url),
   ];
+}
+
+/** Where the command is: beside this module, or in the one file that `deno bundle` has made of all of them. */
+function commandUrl(here: string): string {
+  return here.endsWith("/cli/self.ts") ? new URL("../cli.ts", here).href : here;
 }
 
 /** Whether this user can mount, or needs a user namespace for it. */

@@ -52,13 +52,17 @@ export function refuseBadText(text: string): void {
   if (!text.isWellFormed()) encodeName(text);
 }
 
-// As many as a call has texts, twice over; each holds a path of PATH_MAX and a page of options.
-const borrowed = Array.from({ length: 8 }, () => new Uint8Array(4097));
-let next = 0;
+// Each holds a path of PATH_MAX and a page of options. A call has four texts at the most, so a slot that is among the
+// last eight written still holds its text when the call is made.
+const SLOTS = 16;
+const REMEMBERED = 8;
+const LONGEST = 4097;
+const slots = Array.from({ length: SLOTS }, () => ({ text: "", bytes: new Uint8Array(LONGEST) }));
+let last = 0;
 
 /**
  * A C string for a call on this thread, which is done with it when it returns: allocating memory takes longer than
- * most system calls.
+ * most system calls, and encoding the same path again for the next call as long as some.
  *
  * @param text what to encode, as UTF-8.
  * @returns its bytes with the NUL, in memory that the calls after it use again.
@@ -73,14 +77,38 @@ let next = 0;
  * ```
  */
 export function borrowedString(text: string): Uint8Array<ArrayBuffer> {
+  for (let back = 0; back < REMEMBERED; back++) {
+    const slot = slots[(last - back + SLOTS) % SLOTS];
+    if (slot?.text === text) return slot.bytes;
+  }
+  const slot = slots[(last + 1) % SLOTS];
+  if (slot === undefined || text.length >= LONGEST) return cString(text);
+  if (!writeAscii(text, slot.bytes) && !writeUtf8(text, slot.bytes)) return cString(text);
+  slot.text = text;
+  last = (last + 1) % SLOTS;
+  return slot.bytes;
+}
+
+const SHORT = 256; // from here on, a call of the runtime's encoder is quicker than a loop
+
+function writeAscii(text: string, bytes: Uint8Array): boolean {
+  if (text.length > SHORT) return false;
+  for (let index = 0; index < text.length; index++) {
+    const unit = text.charCodeAt(index);
+    if (unit === 0 || unit > 127) return false;
+    bytes[index] = unit;
+  }
+  bytes[text.length] = 0;
+  return true;
+}
+
+function writeUtf8(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
   refuseBadText(text);
-  if (!text.isWellFormed()) return cString(text);
-  const bytes = borrowed[next = (next + 1) % borrowed.length];
-  if (bytes === undefined) return cString(text);
+  if (!text.isWellFormed()) return false;
   const { read, written } = encoder.encodeInto(text, bytes);
-  if (read < text.length || written === bytes.length) return cString(text);
+  if (read < text.length || written === bytes.length) return false;
   bytes[written] = 0;
-  return bytes;
+  return true;
 }
 
 /**

@@ -34,15 +34,8 @@ export function fitsString(text: string): boolean {
 
 const encoder = new TextEncoder();
 
-/**
- * Does something with a context; a call that fails throws with what the kernel said about it.
- *
- * @param context the context.
- * @param step what to do.
- * @returns what the step returns.
- * @throws {ExplainedError} a call's error with the kernel's sentences.
- */
-export function withMessages<T>(context: OwnedFd, step: () => T): T {
+/** Does something with a context; a call that fails throws with what the kernel said about it. */
+function withMessages<T>(context: OwnedFd, step: () => T): T {
   try {
     return step();
   } catch (error) {
@@ -61,8 +54,8 @@ export function setOptions(context: OwnedFd, options: readonly string[]): void {
   for (const option of options) {
     const { key, value } = keyAndValue(option);
     // Quotes are for the comma-separated form; a context takes the value as it is.
-    if (value === undefined) withMessages(context, () => fsconfigSetFlag(context.fd, key));
-    else withMessages(context, () => fsconfigSetString(context.fd, key, value.replace(/^"(.*)"$/s, "$1")));
+    if (value === undefined) fsconfigSetFlag(context.fd, key);
+    else fsconfigSetString(context.fd, key, value.replace(/^"(.*)"$/s, "$1"));
   }
 }
 
@@ -100,15 +93,16 @@ export async function execute(
 }
 
 /**
- * Opens a context and configures it; if that fails, the context is closed.
+ * Configures a context; if that fails, it is closed.
  *
  * @param opened the context.
  * @param configure sets its options.
  * @returns the context.
+ * @throws {ExplainedError} a call's error with what the kernel said about it.
  */
 export function configured(opened: OwnedFd, configure: (context: OwnedFd) => void): OwnedFd {
   try {
-    configure(opened);
+    withMessages(opened, () => configure(opened));
     return opened;
   } catch (error) {
     opened.close();

@@ -15,7 +15,6 @@ import { type LoopDevice, setupLoop } from "./loop.ts";
 import type { ParsedOptions } from "./options.ts";
 import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "./syscalls.ts";
 import { attach, throughProc } from "./target.ts";
-import { withMessages } from "./context.ts";
 
 /** What mounts a file system. */
 export interface FilesystemPlan {
@@ -65,7 +64,7 @@ async function mountByContext(
   const { type, source, options } = plan;
   const prepare = () =>
     configured(fsopen(type), (context) => {
-      if (source !== "") withMessages(context, () => fsconfigSetString(context.fd, "source", source));
+      if (source !== "") fsconfigSetString(context.fd, "source", source);
       setOptions(context, options.superFlags);
       setOptions(context, options.data);
     });

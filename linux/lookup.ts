@@ -97,11 +97,12 @@ export async function isMountpoint(path: string): Promise<boolean> {
  * What statx(2) tells of a path that something is mounted on.
  *
  * @param path the path.
+ * @param ask what it is asked: as {@linkcode statxMount} if left out.
  * @returns undefined where it is no mountpoint or does not exist.
  */
-export function mountRoot(path: string): Statx | undefined {
+export function mountRoot(path: string, ask = statxMount): Statx | undefined {
   try {
-    const found = statxMount(path);
+    const found = ask(path);
     return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
@@ -122,6 +123,22 @@ export function statxMount(path: string): Statx {
 }
 
 /**
+ * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
+ *
+ * @param path the path.
+ * @returns what statx(2) tells; its mask says which id it is.
+ */
+export function statxUnique(path: string): Statx {
+  if (!hasFeature("statmount")) return statxMount(path);
+  try {
+    return statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE);
+  } catch (error) {
+    if (isErrno(error, "EACCES")) return statxMount(path); // of a FUSE server that lets nobody but its owner ask
+    throw error;
+  }
+}
+
+/**
  * What statmount(2) tells of the mount that a path is on.
  *
  * @param path the path.
@@ -130,18 +147,18 @@ export function statxMount(path: string): Statx {
  * mount table has to be read.
  */
 export function statmountOf(path: string, mask: number): Statmount | undefined {
-  if (!hasFeature("statmount")) return undefined;
-  try {
-    return statmount(statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE).mountId, mask);
-  } catch (error) {
-    if (isErrno(error, "EACCES") && isReachable(path)) return undefined;
-    throw error;
-  }
+  return hasFeature("statmount") ? statmountBy(statxUnique(path), mask) : undefined;
 }
 
-function isReachable(path: string): boolean {
-  statxMount(path); // throws where the path itself is forbidden
-  return true;
+/**
+ * What statmount(2) tells of a mount.
+ *
+ * @param found what {@linkcode statxUnique} has told.
+ * @param mask `STATMOUNT_…`: what is asked for.
+ * @returns undefined where it has told no unique id.
+ */
+export function statmountBy(found: Statx, mask: number): Statmount | undefined {
+  return found.mask & STATX_MNT_ID_UNIQUE ? statmount(found.mountId, mask) : undefined;
 }
 
 const EVERYTHING = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |

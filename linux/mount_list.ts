@@ -133,7 +133,8 @@ function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
  * @returns a normalized path that begins with a slash.
  */
 export function insideOf(mount: Mount): string {
-  const inside = join("/", mount.target ?? "");
+  if (mount.target === undefined) return "/";
+  const inside = join("/", mount.target);
   return inside.length > 1 && inside.endsWith("/") ? inside.slice(0, -1) : inside;
 }
 
@@ -157,6 +158,7 @@ interface Directory<T> {
  * @returns the same in their order.
  */
 export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
+  if (items.length < 2) return [...items];
   const root: Directory<T> = {};
   const end = {} as Link<T>;
   end.before = end.after = end;

@@ -161,7 +161,7 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
   };
   const all = options.flatMap(splitOptions);
   for (const option of all) readOption(option, parsed);
-  takeIdMaps(all, parsed);
+  if (all.some(isIdMap)) takeIdMaps(all, parsed);
   if (all.includes("loop")) takeLoopOptions(parsed);
   else if (all.includes("direct-io")) {
     throw new TypeError('"direct-io" says how a loop device works: add "loop"');
@@ -233,7 +233,6 @@ function parseSize(name: string, text: string): number {
 function takeIdMaps(options: readonly string[], parsed: ParsedOptions): void {
   const value = (key: string) => options.findLast((option) => option.startsWith(key))?.slice(key.length);
   const [uid, gid] = [value("uidmap="), value("gidmap=")];
-  if (uid === undefined && gid === undefined) return;
   if (gid === undefined) throw new TypeError('"uidmap=" needs a "gidmap=" beside it');
   if (uid === undefined) throw new TypeError('"gidmap=" needs a "uidmap=" beside it');
   parsed.idMaps = { uid: mapFileText(uid), gid: mapFileText(gid) };

@@ -9,7 +9,7 @@ import type { OwnedFd } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
 import { O_PATH } from "./constants.ts";
-import { configured, execute, fitsString, setOptions, withMessages } from "./context.ts";
+import { configured, execute, fitsString, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
@@ -88,10 +88,10 @@ async function mountLayerByLayer(
     configured(fsopen("overlay"), (context) => {
       const set = (key: string, path: string) => {
         const directory = key.endsWith("+") ? mapped.get(path) : undefined;
-        if (directory) withMessages(context, () => fsconfigSetFd(context.fd, key, directory.fd));
+        if (directory) fsconfigSetFd(context.fd, key, directory.fd);
         else setLayer(context, key, path, descriptors);
       };
-      withMessages(context, () => fsconfigSetString(context.fd, "source", source || "overlay"));
+      fsconfigSetString(context.fd, "source", source || "overlay");
       for (const layer of layers.lower) set("lowerdir+", layer);
       for (const layer of layers.dataOnly) set("datadir+", layer);
       if (layers.upper !== undefined) set("upperdir", layers.upper);
@@ -108,14 +108,10 @@ async function mountLayerByLayer(
 function setLayer(context: OwnedFd, key: string, path: string, descriptors: DisposableStack): void {
   // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
   const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
-  if (fitsString(text)) {
-    return withMessages(context, () => fsconfigSetString(context.fd, key, text));
-  }
+  if (fitsString(text)) return fsconfigSetString(context.fd, key, text);
   const directory = descriptors.use(open(path, O_PATH));
-  withMessages(context, () => {
-    if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
-    else fsconfigSetString(context.fd, key, throughProc(directory)); // 6.5 to 6.12
-  });
+  if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
+  else fsconfigSetString(context.fd, key, throughProc(directory)); // 6.5 to 6.12
 }
 
 /**

@@ -52,7 +52,7 @@ export class Place extends OwnedFd {
  * @returns an O_PATH descriptor of what is on top there now.
  */
 export function openTarget(target: string, inside = ""): Place {
-  const plain = openWithoutLinks(join(target, inside), target);
+  const plain = openWithoutLinks(target, inside);
   if (plain) return plain;
   if (inside === "" || inside === "/") return new Place(open(target, O_PATH).release());
   using root = open(target, O_PATH);
@@ -61,15 +61,24 @@ export function openTarget(target: string, inside = ""): Place {
 }
 
 /** A path with no symbolic link on it is where it says, and leads nowhere else. Most are like that. */
-function openWithoutLinks(path: string, target: string): Place | undefined {
+function openWithoutLinks(target: string, inside: string): Place | undefined {
   if (!target.startsWith("/") || target.includes("..") || !hasFeature("openat2")) return undefined;
   try {
-    const trimmed = path.length > 1 && path.endsWith("/") ? path.slice(0, -1) : path;
-    return new Place(openat2(AT_FDCWD, trimmed, O_PATH, RESOLVE_NO_SYMLINKS).release(), trimmed);
+    const path = joinPlain(target, inside);
+    return new Place(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS).release(), path);
   } catch (error) {
     if (error instanceof SyscallError) return undefined; // the longer way says what is wrong
     throw error;
   }
+}
+
+const ODD = /\/\.?(\/|$)/; // a doubled slash, a "." or a slash at the end
+
+function joinPlain(target: string, inside: string): string {
+  const path = inside === "/" || inside === "" ? target : target + inside;
+  if (!ODD.test(path)) return path;
+  const joined = join(target, inside);
+  return joined.length > 1 && joined.endsWith("/") ? joined.slice(0, -1) : joined;
 }
 
 function openInRoot(root: OwnedFd, inside: string): OwnedFd {

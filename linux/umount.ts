@@ -5,9 +5,16 @@
  * @module
  */
 
-import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE, STATMOUNT_SB_BASIC } from "./constants.ts";
+import {
+  MNT_DETACH,
+  MNT_EXPIRE,
+  STATMOUNT_FS_TYPE,
+  STATMOUNT_SB_BASIC,
+  STATX_MNT_ID_UNIQUE,
+} from "./constants.ts";
 import { unmountFuse } from "./fuse.ts";
-import { lookupMount, statmountOf, statxMount } from "./lookup.ts";
+import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
+import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
 import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
 
@@ -16,14 +23,14 @@ import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
  *
  * @param target the mountpoint.
  * @param flags those of umount2(2).
- * @param found what statx(2) tells of the mountpoint; undefined where it is none.
+ * @param found what {@linkcode statxUnique} tells of the mountpoint; undefined where it is none.
  * @throws {SyscallError} as umount2(2) says.
  */
 export async function umountOnce(target: string, flags: number, found: Statx | undefined): Promise<void> {
   if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
     return umount2(target, flags);
   }
-  const filesystem = await filesystemAt(target);
+  const filesystem = await filesystemAt(target, found);
   const lazy = (flags & MNT_DETACH) !== 0;
   if (filesystem.type.startsWith("fuse") && await unmountFuse(target, lazy)) return;
   if (endsAtOnce(target, filesystem)) umount2(target, flags);
@@ -35,21 +42,35 @@ export async function umountOnce(target: string, flags: number, found: Statx | u
  * flushes nothing.
  */
 function isInUseElsewhere(target: string, found: Statx): boolean {
-  const parent = statxMount(dirname(target));
+  const parent = found.mask & STATX_MNT_ID_UNIQUE
+    ? statxUnique(dirname(target))
+    : statxMount(dirname(target));
   return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
     parent.devMinor === found.devMinor;
 }
 
-interface Filesystem {
+/** What is asked about a file system before it is unmounted. */
+export interface Filesystem {
+  /** Its type. */
   type: string;
+  /** Whether it can't be written to through any mount. */
   readonly: boolean;
 }
 
-async function filesystemAt(target: string): Promise<Filesystem> {
-  const quick = statmountOf(target, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
-  if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
-  const { fsType, vfsOptions } = await lookupMount(target);
+/**
+ * A file system as the mount table tells of it.
+ *
+ * @param info a mount of it.
+ * @returns what is to be known.
+ */
+export function filesystemOf({ fsType, vfsOptions }: MountInfo): Filesystem {
   return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
+}
+
+async function filesystemAt(target: string, found: Statx): Promise<Filesystem> {
+  const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
+  if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
+  return filesystemOf(await lookupMount(target));
 }
 
 // Their content is the kernel's own: there is nothing to be written anywhere.
@@ -68,7 +89,14 @@ const views = new Set([
 ]);
 const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
 
-function endsAtOnce(target: string, { type, readonly }: Filesystem): boolean {
+/**
+ * Whether a file system is gone at once with its last mount, with nothing to be written and little to be freed.
+ *
+ * @param target its mountpoint.
+ * @param filesystem what it is.
+ * @returns false where nothing is known.
+ */
+export function endsAtOnce(target: string, { type, readonly }: Filesystem): boolean {
   if (views.has(type)) return true;
   if (type === "overlay") return readonly; // without an upper directory, it has nothing to flush
   if (type !== "tmpfs") return false;

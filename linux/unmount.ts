@@ -6,14 +6,14 @@
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
-import { mountRoot } from "./lookup.ts";
+import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
-import { umountOnce } from "./umount.ts";
+import { endsAtOnce, filesystemOf, umountOnce } from "./umount.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -169,13 +169,10 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   );
   const users = usersOfDevices(table);
   const failures: SyscallError[] = [];
-  for (const { mountpoint, major, minor } of mounts) {
-    const device = `${major}:${minor}`;
-    const left = (users.get(device) ?? 1) - 1;
-    users.set(device, left);
+  for (const info of mounts) {
+    const { mountpoint } = info;
     try {
-      // A file system that is mounted elsewhere too has nothing to flush.
-      if (left > 0 && takesOffAtOnce(mountpoint, effort)) continue;
+      if (needNotWait(info, users) && takesOffAtOnce(mountpoint, effort)) continue;
       await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
@@ -188,11 +185,22 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   if (first && (await listMounts({ filter: within })).length > 0) throw first;
 }
 
+/** A file system that is mounted elsewhere too has nothing to flush; nor have some others. */
+function needNotWait(info: MountInfo, users: Map<string, number>): boolean {
+  const device = deviceOf(info);
+  const left = (users.get(device) ?? 1) - 1;
+  users.set(device, left);
+  return left > 0 || endsAtOnce(info.mountpoint, filesystemOf(info));
+}
+
+function deviceOf({ major, minor }: MountInfo): string {
+  return `${major}:${minor}`;
+}
+
 /** How often each device is in the table. */
 function usersOfDevices(table: readonly MountInfo[]): Map<string, number> {
   const users = new Map<string, number>();
-  for (const { major, minor } of table) {
-    const device = `${major}:${minor}`;
+  for (const device of table.map(deviceOf)) {
     users.set(device, (users.get(device) ?? 0) + 1);
   }
   return users;
@@ -255,7 +263,7 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
   if (top === undefined) return await takeOff(target, effort);
   makePrivate(target);
   if (!(effort.flags & MNT_DETACH)) {
-    if (await comesOffAlone(target, effort, top)) return;
+    if (await comesOffAlone(target, effort)) return;
     try {
       for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
     } catch (error) {
@@ -268,10 +276,10 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
 }
 
 /** Most trees are of one mount: then the mount table need not be read. */
-async function comesOffAlone(target: string, effort: Effort, top: Statx): Promise<boolean> {
+async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, top);
+    await umountOnce(target, effort.flags, topOf(target));
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -302,14 +310,18 @@ async function mountedWithin(top: Statx): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  for (let top = mountRoot(target); top !== undefined; top = mountRoot(target)) {
+  for (let top = topOf(target); top !== undefined; top = topOf(target)) {
     await takeOff(target, effort, top);
   }
 }
 
+function topOf(target: string): Statx | undefined {
+  return mountRoot(target, statxUnique);
+}
+
 /** Takes one mount off, if there is one. */
-async function takeOff(target: string, effort: Effort, top = mountRoot(target)): Promise<void> {
-  for (;; top = mountRoot(target)) {
+async function takeOff(target: string, effort: Effort, top = topOf(target)): Promise<void> {
+  for (;; top = topOf(target)) {
     effort.signal?.throwIfAborted();
     try {
       return await umountOnce(target, effort.flags, top);

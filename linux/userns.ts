@@ -57,20 +57,24 @@ export async function createUserNamespace(
   return makeUserNamespace({ uid: mapFileText(uidMap), gid: mapFileText(gidMap) });
 }
 
-function makeUserNamespace({ uid, gid }: IdMaps): OwnedFd {
+function makeUserNamespace(maps: IdMaps): OwnedFd {
   using opened = new DisposableStack();
   let namespace: OwnedFd;
   {
     using child = new SleepingChild();
-    namespace = opened.use(child.userNamespace(uid, gid));
+    namespace = opened.use(child.userNamespace(maps));
   } // where the child can't be ended, the namespace is closed
   opened.move();
   return namespace;
 }
 
-/** The user namespaces of one call. The same maps share one: they never change once written. */
+/**
+ * The user namespaces of one call. The same maps share one: they never change once written. The children that made them
+ * end while the call goes on, and are waited for at its end.
+ */
 export class UserNamespaces implements Disposable {
-  readonly #made = new Map<string, OwnedFd>();
+  #made: Map<string, OwnedFd> | undefined; // most calls need none
+  readonly #children: SleepingChild[] = [];
 
   /**
    * The namespace with these maps, made at the first question.
@@ -82,18 +86,24 @@ export class UserNamespaces implements Disposable {
   of(maps: IdMaps): OwnedFd {
     requireIdMapping();
     const key = `${maps.uid}/${maps.gid}`;
+    this.#made ??= new Map();
     const known = this.#made.get(key);
     if (known) return known;
-    const made = makeUserNamespace(maps);
+    const child = new SleepingChild();
+    this.#children.push(child);
+    const made = child.userNamespace(maps);
     this.#made.set(key, made);
+    child.kill();
     return made;
   }
 
   /** Closes all of them. */
   [Symbol.dispose](): void {
+    if (this.#made === undefined) return;
     using all = new DisposableStack();
+    for (const child of this.#children) all.use(child);
     for (const userns of this.#made.values()) all.use(userns);
-    this.#made.clear();
+    this.#made = undefined;
   }
 }
 
@@ -145,35 +155,50 @@ const decoder = new TextDecoder();
 
 /** A child in a user namespace of its own, ended and waited for at the end of its scope. */
 class SleepingChild implements Disposable {
+  /** The one whose stack is in {@linkcode memory}, which can be used again when it is gone. */
+  static #last: SleepingChild | undefined;
+
   readonly #pid: number;
   readonly #pidfd: OwnedFd;
+  #state: "sleeps" | "killed" | "gone" = "sleeps";
 
   constructor() {
+    SleepingChild.#last?.[Symbol.dispose]();
     const pidfd = new Int32Array(1);
     this.#pid = withSignalsBlocked(() => cloneSleeper(new Uint8Array(pidfd.buffer)));
     this.#pidfd = new OwnedFd(pidfd[0] ?? -1);
+    SleepingChild.#last = this;
   }
 
   /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
-  userNamespace(uids: string, gids: string): OwnedFd {
+  userNamespace({ uid, gid }: IdMaps): OwnedFd {
     const pid = numberInProc(this.#pidfd);
     using uidFile = open(`/proc/${pid}/uid_map`, O_WRONLY);
     using gidFile = open(`/proc/${pid}/gid_map`, O_WRONLY);
     using opened = new DisposableStack();
     const namespace = opened.use(namespaceOf(this.#pidfd, this.#pid));
     pidfdSendSignal(this.#pidfd.fd, 0);
-    write(uidFile.fd, encoder.encode(uids), "uid_map");
-    write(gidFile.fd, encoder.encode(gids), "gid_map");
+    write(uidFile.fd, encoder.encode(uid), "uid_map");
+    write(gidFile.fd, encoder.encode(gid), "gid_map");
     opened.move();
     return namespace;
   }
 
+  /** Ends it, without waiting. */
+  kill(): void {
+    pidfdSendSignal(this.#pidfd.fd, SIGKILL);
+    this.#state = "killed";
+  }
+
   [Symbol.dispose](): void {
+    if (this.#state === "gone") return;
     using pidfd = this.#pidfd;
     try {
-      pidfdSendSignal(pidfd.fd, SIGKILL);
+      if (this.#state === "sleeps") this.kill();
     } finally {
       waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
+      this.#state = "gone";
+      SleepingChild.#last = undefined;
     }
   }
 }

@@ -44,9 +44,14 @@ const packages: Record<string, string> = {
   setpriv: "util-linux",
   busybox: "busybox-static",
   script: "bsdutils",
+  strace: "strace",
+  tar: "tar",
+  ctr: "containerd",
 };
 
-const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") && Deno.uid() === 0;
+/** Whether these are root's rights on the whole machine, not those of a user namespace. */
+export const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") &&
+  Deno.uid() === 0;
 
 function findTool(name: string): string | undefined {
   return ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].find((directory) => names(directory).includes(name));

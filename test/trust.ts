@@ -4,6 +4,10 @@
  * @module
  */
 
+import { format, replacePart } from "../scripts/markdown.ts";
+
+export { markdownTable } from "../scripts/markdown.ts";
+
 const page = new URL("../docs/trust.md", import.meta.url);
 
 const head = `# Evidence
@@ -26,54 +30,20 @@ export type Part = typeof parts[number];
  * @param markdown what the run found: tables and sentences, with the command that finds it again.
  */
 export async function record(part: Part, title: string, markdown: string): Promise<void> {
-  const written = readParts(await readPage());
   const when = new Date().toISOString().slice(0, 10);
   const kernel = (await Deno.readTextFile("/proc/sys/kernel/osrelease")).trim();
   const run = `Run on ${when}, with Deno ${Deno.version.deno} on Linux ${kernel} (${Deno.build.arch}).`;
-  written.set(part, `## ${title}\n\n${run}\n\n${markdown.trim()}\n`);
-  const texts = parts.flatMap((name) => {
-    const text = written.get(name);
-    return text === undefined ? [] : [`${begin(name)}\n\n${text}\n${end(name)}\n`];
-  });
-  await Deno.writeTextFile(page, [head, ...texts].join("\n"));
-  await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", page.pathname] }).output();
+  const written = await readPage();
+  await Deno.writeTextFile(page, replacePart(written, part, `## ${title}\n\n${run}\n\n${markdown.trim()}`));
+  await format(page);
 }
 
-/**
- * A table in Markdown.
- *
- * @param head the columns' names; the first column is text, the others are numbers.
- * @param rows the cells.
- * @returns its lines.
- */
-export function markdownTable(
-  head: readonly string[],
-  rows: readonly (readonly (string | number)[])[],
-): string {
-  const line = (cells: readonly (string | number)[]) => `| ${cells.join(" | ")} |`;
-  return [line(head), line(head.map((_, index) => index === 0 ? "---" : "---:")), ...rows.map(line)].join(
-    "\n",
-  );
-}
-
-const begin = (part: string) => `<!-- ${part} -->`;
-const end = (part: string) => `<!-- end of ${part} -->`;
-
+/** With a place for every part, so that they stand in their order whichever run is first. */
 async function readPage(): Promise<string> {
   try {
     return await Deno.readTextFile(page);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return "";
-    throw error;
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    return parts.reduce((text, part) => replacePart(text, part, ""), head);
   }
-}
-
-function readParts(text: string): Map<Part, string> {
-  const found = new Map<Part, string>();
-  for (const part of parts) {
-    const [, rest] = text.split(begin(part) + "\n");
-    const [body] = rest?.split(end(part)) ?? [];
-    if (body !== undefined) found.set(part, body.trim() + "\n");
-  }
-  return found;
 }

@@ -79,8 +79,8 @@ export function openat(dirfd: number, path: string, flags: number): OwnedFd {
  * ```
  */
 export function openat2(dirfd: number, path: string, flags: number, resolve: number): OwnedFd {
-  how.setBigUint64(0, BigInt(flags | O_CLOEXEC), true); // flags
-  how.setBigUint64(16, BigInt(resolve), true); // resolve; mode, at 8, stays 0
+  how.setUint32(0, flags | O_CLOEXEC, true); // flags, whose upper half stays 0
+  how.setUint32(16, resolve, true); // resolve; mode, at 8, stays 0
   const result = libc().openat2(SYS_openat2, dirfd, borrowedString(path), howMemory, 24n);
   return new OwnedFd(check(result, "openat2", path));
 }
@@ -94,7 +94,8 @@ const pathMemory = new Uint8Array(PATH_MAX + 1);
  * read(2) until the end of the file.
  *
  * @param fd an open descriptor.
- * @returns all its bytes.
+ * @param room memory to read into; 64 KiB of its own if left out.
+ * @returns all its bytes, in that memory if they fit there.
  * @throws {SyscallError} with the call's errno.
  *
  * Needs the permission `ffi`: Deno's own file functions refuse /proc and /sys unless everything is allowed.
@@ -107,8 +108,11 @@ const pathMemory = new Uint8Array(PATH_MAX + 1);
  * const table = new TextDecoder().decode(readAll(file.fd));
  * ```
  */
-export function readAll(fd: number): Uint8Array<ArrayBuffer> {
-  let bytes = new Uint8Array(64 * 1024);
+export function readAll(
+  fd: number,
+  room: Uint8Array<ArrayBuffer> = new Uint8Array(64 * 1024),
+): Uint8Array<ArrayBuffer> {
+  let bytes = room;
   let length = 0;
   for (;;) {
     if (length === bytes.length) bytes = grown(bytes);

@@ -523,11 +523,11 @@ export function mountSetattr(dirfd: number, path: string, flags: number, attr: M
 function mountAttrBytes(
   { set = 0, clear = 0, propagation = 0, usernsFd = 0 }: MountAttr,
 ): Uint8Array<ArrayBuffer> {
-  const attr = mountAttr;
-  attr.setBigUint64(0, BigInt(set), true); // attr_set
-  attr.setBigUint64(8, BigInt(clear), true); // attr_clr
-  attr.setBigUint64(16, BigInt(propagation), true); // propagation
-  attr.setBigUint64(24, BigInt(usernsFd), true); // userns_fd
+  const attr = mountAttr; // the upper halves stay 0
+  attr.setUint32(0, set, true); // attr_set
+  attr.setUint32(8, clear, true); // attr_clr
+  attr.setUint32(16, propagation, true); // propagation
+  attr.setUint32(24, usernsFd, true); // userns_fd
   return mountAttrMemory;
 }
 

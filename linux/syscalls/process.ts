@@ -62,6 +62,18 @@ const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of n
  * @throws {SyscallError} ECHILD where it is none, or was waited for.
  *
  * Needs the permission `ffi` and Linux 5.4. It blocks.
+ *
+ * @example
+ * ```ts
+ * import { isErrno, pidfdOpen, waitidPidfd } from "@denomount/mount/linux";
+ *
+ * using self = pidfdOpen(Deno.pid);
+ * try {
+ *   waitidPidfd(self.fd);
+ * } catch (error) {
+ *   if (!isErrno(error, "ECHILD")) throw error; // nobody is a child of its own
+ * }
+ * ```
  */
 export function waitidPidfd(pidfd: number): void {
   check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), "waitid");

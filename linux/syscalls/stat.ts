@@ -63,12 +63,12 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
   check(libc().statx(dirfd, borrowedString(path), flags, mask, statxMemory), "statx", path || undefined);
   return {
     mask: view.getUint32(0, true), // stx_mask
-    attributes: Number(view.getBigUint64(8, true)), // stx_attributes
+    attributes: view.getUint32(8, true), // stx_attributes, whose upper half is unused
     uid: view.getUint32(20, true), // stx_uid
     gid: view.getUint32(24, true), // stx_gid
     mode: view.getUint16(28, true), // stx_mode
     inode: view.getBigUint64(32, true), // stx_ino
-    attributesMask: Number(view.getBigUint64(56, true)), // stx_attributes_mask
+    attributesMask: view.getUint32(56, true), // stx_attributes_mask
     rdevMajor: view.getUint32(128, true), // stx_rdev_major
     rdevMinor: view.getUint32(132, true), // stx_rdev_minor
     devMajor: view.getUint32(136, true), // stx_dev_major

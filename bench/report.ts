@@ -1,0 +1,84 @@
+/**
+ * What came out, judged and written down.
+ *
+ * @module
+ */
+
+import { Table } from "../cli/deps.ts";
+import { markdownTable } from "../scripts/markdown.ts";
+import { OURS, type Spread } from "./measure.ts";
+import type { Result, Verdict } from "./row.ts";
+import { rows } from "./rows.ts";
+
+/** Compares with the limits; a limit whose peer or row was not measured says nothing. */
+export function judge(results: readonly Result[]): void {
+  for (const result of results) {
+    const limits = rows.find(({ name }) => name === result.name)?.limits ?? [];
+    result.verdicts = limits.flatMap((limit): Verdict[] => {
+      const ours = result.times[OURS]?.median ?? NaN;
+      const other = results.find(({ name }) => name === limit.row)?.times[OURS]?.median;
+      const value = limit.peer ? result.ratios[limit.peer]?.median : limit.row ? ours / (other ?? NaN) : ours;
+      return value === undefined || Number.isNaN(value)
+        ? []
+        : [{ ...limit, value, reached: value <= limit.most }];
+    });
+  }
+}
+
+function text(value: number): string {
+  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+}
+
+function limitText({ peer, row, most, value, reached }: Verdict, unit: string): string {
+  const against = peer ? `× ${peer}` : row ? `× ${row}` : unit;
+  return `${reached ? "yes" : "NO "} ${text(value)} ≤ ${text(most)} ${against}`;
+}
+
+function ratioText(name: string, { low, median, high }: Spread): string {
+  return `${text(median)} × ${name} (${text(low)}–${text(high)})`;
+}
+
+/** For people at a terminal. */
+export function printTable(results: readonly Result[]): void {
+  const table = new Table({
+    head: ["work", "takes", "of that", "beside the others (quartiles)", "to reach"],
+    style: { head: [] },
+  });
+  for (const { name, unit, times, shares, ratios, verdicts } of results) {
+    table.push([
+      name,
+      `${text(times[OURS]?.median ?? NaN)} ${unit}`,
+      Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`).join("\n"),
+      Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)).join("\n"),
+      verdicts.map((verdict) => limitText(verdict, unit)).join("\n"),
+    ]);
+  }
+  console.log(table.toString());
+}
+
+/** For the page: how long each row takes beside the others, where the time goes, and what falls short. */
+export function tables(results: readonly Result[]): string {
+  const ratio = ({ ratios }: Result, peer: string) => {
+    const found = ratios[peer];
+    return found === undefined ? "" : `${text(found.median)} (${text(found.low)}–${text(found.high)})`;
+  };
+  const percent = (share: number) => `${Math.round(share * 100)} %`;
+  const head = ["work", "takes", "× C floor", "× containerd", "× commands", "kernel", "program", "waiting"];
+  const lines = results.map((result) => [
+    result.name,
+    `${text(result.times[OURS]?.median ?? NaN)} ${result.unit}`,
+    ...["C floor", "containerd", "commands"].map((peer) => ratio(result, peer)),
+    ...[result.shares.kernel, result.shares.program, result.shares.waiting].map(percent),
+  ]);
+  const asked = results.flatMap(({ name, unit, verdicts }) =>
+    verdicts.map((verdict) => [name, limitText(verdict, unit)])
+  );
+  return [
+    `Deno ${Deno.version.deno}, ${Deno.osRelease()}, ${navigator.hardwareConcurrency} processors, ${
+      new Date().toISOString().slice(0, 10)
+    }. Ratios are medians of rounds, with quartiles.`,
+    markdownTable(head, lines),
+    "What each row is to reach, and whether it does:",
+    markdownTable(["work", "reached"], asked),
+  ].join("\n\n");
+}

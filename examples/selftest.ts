@@ -1,0 +1,87 @@
+/**
+ * The main jobs, each with a look at what the kernel made of it: whether the library works in this place, in this form.
+ * It is one program for the three ways in which the library is used: a folder or a URL, one bundled file, one binary.
+ *
+ *     deno run --allow-ffi --allow-read --allow-write examples/selftest.ts
+ *     deno bundle -o selftest.js examples/selftest.ts
+ *     deno compile --allow-ffi --allow-read --allow-write -o selftest examples/selftest.ts
+ *
+ * Its argument is the id map, container:host:size, for a place where only some ids may be mapped.
+ *
+ * @module
+ */
+
+import { createUserNamespace, idMapMount, lookupMount, mountAll, unmount, withTempMount } from "../mod.ts";
+import { pretendMissing } from "../linux/mod.ts";
+
+const LAYERS = 400;
+const [map = "0:100000:65536"] = Deno.args;
+const owner = (path: string) => {
+  const { uid, gid } = Deno.statSync(path);
+  return `${uid}:${gid}`;
+};
+
+/** Layers with a file each; their paths are far more than a page of text. */
+function makeLayers(directory: string): string[] {
+  return Array.from({ length: LAYERS }, (_, index) => {
+    const layer = `${directory}/${"layer".repeat(12)}/${index}`;
+    Deno.mkdirSync(layer, { recursive: true });
+    Deno.writeTextFileSync(`${layer}/${index}`, "");
+    return layer;
+  });
+}
+
+async function readonlyBind(scratch: string): Promise<string> {
+  Deno.mkdirSync(`${scratch}/empty`);
+  const bind = { type: "bind", source: `${scratch}/empty`, target: "/bind", options: ["bind", "ro"] };
+  Deno.mkdirSync(`${scratch}/target/bind`);
+  await using _stack = await mountAll([bind], `${scratch}/target`);
+  try {
+    Deno.writeTextFileSync(`${scratch}/target/bind/file`, "");
+    return "writable";
+  } catch (error) {
+    return error instanceof Error && error.message.includes("Read-only file system")
+      ? "read-only"
+      : `${error}`;
+  }
+}
+
+async function overlay(layers: string[], target: string, options: string[] = []): Promise<string> {
+  const list = [{
+    type: "overlay",
+    source: "overlay",
+    options: [`lowerdir=${layers.join(":")}`, ...options],
+  }];
+  await using _stack = await mountAll(list, target);
+  const { vfsOptions } = await lookupMount(target);
+  const way = vfsOptions.includes("lowerdir+=") ? "layer by layer" : "in one page";
+  return `${[...Deno.readDirSync(target)].length} layers ${way}, ${owner(`${target}/0`)}`;
+}
+
+async function mappedBind(source: string, target: string): Promise<string> {
+  using userns = await createUserNamespace(map, map);
+  await idMapMount(source, target, userns, { readonly: true });
+  try {
+    return owner(`${target}/0`);
+  } finally {
+    await unmount(target);
+  }
+}
+
+await withTempMount([{ type: "tmpfs", source: "selftest" }], async (scratch) => {
+  const target = `${scratch}/target`;
+  Deno.mkdirSync(target);
+  console.log(`bind: ${await readonlyBind(scratch)}`);
+  Deno.removeSync(`${target}/bind`);
+
+  const layers = makeLayers(scratch);
+  const maps = [`uidmap=${map}`, `gidmap=${map}`];
+  console.log(`overlay: ${await overlay(layers, target)}`);
+  console.log(`id-mapped overlay: ${await overlay(layers, target, maps)}`);
+  console.log(`id-mapped bind: ${await mappedBind(layers[0] ?? "", target)}`);
+  {
+    using _older = pretendMissing("overlayLayers", "detachedLayers"); // as before Linux 6.5
+    console.log(`overlay, the older way: ${await overlay(layers, target)}`);
+    console.log(`id-mapped overlay, the older way: ${await overlay(layers, target, maps)}`);
+  }
+});
