@@ -14,7 +14,8 @@ import { nameBytes } from "./input.ts";
 
 interface Mounted {
   target: raw.Bytes;
-  source: raw.Bytes;
+  /** What its source or its root is to end with: a root begins below its file system's own mountpoint. */
+  shown: raw.Bytes;
   isBind: boolean;
 }
 
@@ -44,12 +45,12 @@ function mountAt(dir: string, name: raw.Bytes, other: raw.Bytes, isBind: boolean
   raw.mkdir(target);
   if (!isBind) {
     raw.mountTmpfs(other, target);
-    return { target, source: other, isBind };
+    return { target, shown: other, isBind };
   }
   const source = raw.path(dir, "sources", other);
   raw.mkdir(source);
   raw.bind(source, target);
-  return { target, source, isBind };
+  return { target, shown: raw.path("sources", other), isBind };
 }
 
 async function compare(mounted: readonly Mounted[]): Promise<void> {
@@ -58,13 +59,13 @@ async function compare(mounted: readonly Mounted[]): Promise<void> {
     const key = encodeName(info.mountpoint).join();
     table.set(key, [...table.get(key) ?? [], info]);
   }
-  for (const { target, source, isBind } of mounted) {
+  for (const { target, shown, isBind } of mounted) {
     const [info, ...others] = table.get(target.join()) ?? [];
     assert(info !== undefined, `${target} is not in the table`);
     assertEquals(others, []);
     assertEquals(encodeName(info.mountpoint), target);
     const said = encodeName(isBind ? info.root : info.source);
-    assertEquals(said.slice(-source.length), source); // a bind's root begins below its file system's mountpoint
+    assertEquals(said.slice(-shown.length), shown);
     await compareLookups(info, decodeName(target));
     await unmount(info.mountpoint);
     assertEquals(await isMountpoint(info.mountpoint), false);

@@ -156,14 +156,14 @@ export interface Timed {
  *
  * @param prepare makes it.
  * @param megabytes its size.
- * @returns linear, where a tenth of it takes a tenth of the time or so.
+ * @returns linear, where a hundredth of it takes over a thousandth of the time: quadratic would be a ten-thousandth.
  */
 export function timed(prepare: (size: number) => () => unknown, megabytes: number): Timed {
   const limit = 300 * megabytes; // three times what it is on a machine that does nothing else
   const first = time(prepare, megabytes * 1e6, 1);
   if (first < limit) return { ms: first, isLinear: true };
   const ms = time(prepare, megabytes * 1e6, 3);
-  return { ms, isLinear: ms < limit || ms < 60 * time(prepare, megabytes * 1e5, 3) };
+  return { ms, isLinear: ms < limit || ms < 1000 * time(prepare, megabytes * 1e4, 5) };
 }
 
 function bind<T>(value: T, call: (value: T) => unknown): () => unknown {
