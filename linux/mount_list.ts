@@ -145,12 +145,6 @@ interface Link<T> {
   after: Link<T>;
 }
 
-/** A directory that something is in: the first item below it, and the directories in it. */
-interface Directory<T> {
-  first?: Link<T>;
-  inner?: Map<string, Directory<T>>;
-}
-
 /**
  * Puts parents before children and leaves the order as it is otherwise.
  *
@@ -159,32 +153,26 @@ interface Directory<T> {
  */
 export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
   if (items.length < 2) return [...items];
-  const root: Directory<T> = {};
+  const firstBelow = new Map<string, Link<T>>();
   const end = {} as Link<T>;
   end.before = end.after = end;
   for (const item of items) {
-    const above = directoriesTo(root, item.inside);
-    const child = above.pop()?.first;
+    const child = firstBelow.get(item.inside);
     const after = child ?? end;
     const link: Link<T> = { item, before: after.before, after };
     link.before.after = link.after.before = link;
-    for (const directory of above) if (directory.first === child) directory.first = link;
+    // Above a directory that has an earlier item below it, all have.
+    let directory = parentOf(item.inside);
+    while (directory !== undefined && firstBelow.get(directory) === child) {
+      firstBelow.set(directory, link);
+      directory = parentOf(directory);
+    }
   }
   const ordered: T[] = [];
   for (let { item, after } = end.after; item !== undefined; { item, after } = after) ordered.push(item);
   return ordered;
 }
 
-/** The directories from the root to a path, itself the last. */
-function directoriesTo<T>(root: Directory<T>, path: string): Directory<T>[] {
-  const found = [root];
-  let directory = root;
-  for (const name of path.split("/")) {
-    if (name === "") continue;
-    const inner = directory.inner ??= new Map<string, Directory<T>>();
-    const next = inner.get(name) ?? {};
-    if (!inner.has(name)) inner.set(name, next);
-    found.push(directory = next);
-  }
-  return found;
+function parentOf(path: string): string | undefined {
+  return path === "/" ? undefined : path.slice(0, path.lastIndexOf("/")) || "/";
 }

@@ -56,6 +56,7 @@ function inKernel(root: string, path: string): string | undefined {
     return readlink(`/proc/self/fd/${found.fd}`);
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
+    if (isErrno(error, "EAGAIN")) return inKernel(root, path); // a rename or mount elsewhere, while it went over ".."
     throw error;
   }
 }
