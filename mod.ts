@@ -47,6 +47,7 @@ export {
   singleEntryFilter,
 } from "./linux/mountinfo.ts";
 export { canonicalizePath, rootPath } from "./linux/path.ts";
+export type { Patience } from "./linux/reach.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";
 export {

@@ -55,6 +55,12 @@ const symbols = {
     ],
     result: "i32",
   },
+  statx_nonblocking: {
+    name: "statx",
+    parameters: ["i32", "buffer", "i32", "u32", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   statfs: {
     parameters: ["buffer", /* const char *path */ "buffer" /* struct statfs *buf */],
     result: "i32",

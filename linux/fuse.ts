@@ -4,10 +4,12 @@
  * @module
  */
 
+import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
 import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
 import { pause } from "./pause.ts";
+import type { Patience } from "./reach.ts";
 import { statx, umount2 } from "./syscalls.ts";
 import { pathOf } from "./target.ts";
 
@@ -95,15 +97,21 @@ function mountId(path: string): bigint {
  *
  * @param target the mountpoint.
  * @param lazy with `-z`, as MNT_DETACH.
+ * @param patience how long they may take together.
  * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
  */
-export async function unmountFuse(target: string, lazy: boolean): Promise<boolean> {
+export async function unmountFuse(target: string, lazy: boolean, patience: Patience): Promise<boolean> {
   if (!target.isWellFormed()) return false; // Deno would tell a program another name
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;
-    const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target]);
-    if (code === 0) return true;
+    try {
+      const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], patience);
+      if (code === 0) return true;
+    } catch (error) {
+      if (isErrno(error, "ETIMEDOUT")) return false; // umount2(2) takes off what a helper hangs on
+      throw error;
+    }
   }
   return false;
 }

@@ -7,6 +7,7 @@
 import { isErrno } from "../ffi/errno.ts";
 import { join } from "./path.ts";
 import { pause } from "./pause.ts";
+import { type Patience, within } from "./reach.ts";
 import { realpath } from "./syscalls.ts";
 
 const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -69,10 +70,16 @@ export function mayRun(program: string): boolean {
  *
  * @param program its absolute path.
  * @param args its arguments.
+ * @param patience how long it may take; as long as it likes if left out.
  * @returns how it ended.
  * @throws {Deno.errors.NotCapable} without the permission `run` for it.
+ * @throws {SyscallError} ETIMEDOUT where it takes longer; it is killed then.
  */
-export async function runHelper(program: string, args: readonly string[]): Promise<HelperResult> {
+export async function runHelper(
+  program: string,
+  args: readonly string[],
+  patience: Patience = { timeout: Infinity },
+): Promise<HelperResult> {
   const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts others by name
   const child = new Deno.Command(program, {
     args: [...args],
@@ -83,7 +90,13 @@ export async function runHelper(program: string, args: readonly string[]): Promi
   })
     .spawn();
   const streams = [read(child.stderr), read(child.stdout)];
-  const code = await child.status.then(({ code }) => code, unknownStatus);
+  const status = child.status.then(({ code }) => code, unknownStatus);
+  const code = await within(status, patience, program).catch(async (error) => {
+    child.kill("SIGKILL");
+    child.unref(); // one that waits for a dead server can't even be killed
+    await Promise.all(streams.map((stream) => stream.end()));
+    throw error;
+  });
   // A server that the helper left running may hold the pipes for as long as it lives.
   await Promise.race([Promise.all(streams.map((stream) => stream.done)), pause(50)]);
   await Promise.all(streams.map((stream) => stream.end()));

@@ -40,6 +40,7 @@ import {
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { listMounts, type MountInfo } from "./mountinfo.ts";
+import { type Patience, reach } from "./reach.ts";
 import { type Statmount, statmount, type Statx, statx } from "./syscalls.ts";
 
 // A dead server is never waited for, and an automount point is looked at as it is.
@@ -49,8 +50,9 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * The mount that a path is on.
  *
  * @param path a path that exists; symbolic links are followed.
+ * @param patience how long a server on the way may take.
  * @returns the mount, as mountinfo would show it.
- * @throws {SyscallError} ENOENT where the path does not exist.
+ * @throws {SyscallError} ENOENT where the path does not exist, ETIMEDOUT where a server on the way does not answer.
  *
  * Needs the permission `ffi`. From Linux 6.13 it takes a few microseconds however many mounts there are; before, the
  * mount table is read.
@@ -62,7 +64,8 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * console.log((await lookupMount("/proc/self/status")).fsType); // "proc"
  * ```
  */
-export async function lookupMount(path: string): Promise<MountInfo> {
+export async function lookupMount(path: string, patience: Patience = {}): Promise<MountInfo> {
+  await reach(path, patience);
   const quick = statmountOf(path, EVERYTHING);
   if (quick) return mountInfo(quick);
   const id = Number(statxMount(path).mountId);
@@ -76,8 +79,10 @@ export async function lookupMount(path: string): Promise<MountInfo> {
  * Whether something is mounted on a path.
  *
  * @param path the path; symbolic links are followed.
+ * @param patience how long a server on the way may take.
  * @returns true for the root of a mount, of a bind too; false for anything else, also where nothing exists.
- * @throws {SyscallError} where the path can't be looked at, such as EACCES.
+ * @throws {SyscallError} where the path can't be looked at, such as EACCES; ETIMEDOUT where a server on the way does not
+ * answer.
  *
  * Needs the permission `ffi` and Linux 5.8. Takes a few microseconds however many mounts there are.
  *
@@ -88,8 +93,8 @@ export async function lookupMount(path: string): Promise<MountInfo> {
  * if (!(await isMountpoint("/proc"))) throw new Error("no /proc");
  * ```
  */
-// deno-lint-ignore require-await
-export async function isMountpoint(path: string): Promise<boolean> {
+export async function isMountpoint(path: string, patience: Patience = {}): Promise<boolean> {
+  await reach(path, patience);
   return mountRoot(path) !== undefined;
 }
 

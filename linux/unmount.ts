@@ -12,8 +12,9 @@ import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
+import { type Patience, reach, TIMEOUT } from "./reach.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
-import { endsAtOnce, filesystemOf, umountOnce } from "./umount.ts";
+import { endsAtOnce, filesystemOf, hasServer, umountOnce } from "./umount.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -25,21 +26,24 @@ export interface UnmountOptions {
   expire?: boolean;
   /** Does not follow a symbolic link at the end of the path (UMOUNT_NOFOLLOW). */
   noFollow?: boolean;
-  /** How long a busy mount is tried again, in milliseconds; 2500 if left out. */
+  /**
+   * How long a busy mount is tried again, and a FUSE or network server waited for, in milliseconds; 2500 if left out. A
+   * server is given half a second at the least. After it, an unmount that hangs may still come to its end.
+   */
   timeout?: number;
   /** Ends the trying. */
   signal?: AbortSignal;
 }
 
+const SHORTEST = 500; // ms; a disk may have to be asked for a name
 const AGAIN = 50; // ms between two tries of a busy mount
-const TIMEOUT = 2500; // ms
 
 /**
  * Takes the topmost mount off a target. A path that is no mountpoint is fine; a busy one is tried again every 50 ms.
  *
  * @param target the mountpoint.
  * @param options how.
- * @throws {SyscallError} EBUSY after the timeout, ENOENT where the path does not exist, EPERM without the right, and
+ * @throws {SyscallError} EBUSY or, of a server, ETIMEDOUT after the timeout, ENOENT where the path does not exist, EPERM without the right, and
  * EINVAL for a mount that a user namespace holds fast.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN; for FUSE with `run`, the FUSE helpers' rights count instead.
@@ -55,7 +59,9 @@ const TIMEOUT = 2500; // ms
  * ```
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
-  await takeOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeOff(target, effort);
 }
 
 /**
@@ -80,7 +86,9 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  * ```
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
-  await takeAllOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeAllOff(target, effort);
 }
 
 /**
@@ -118,6 +126,7 @@ export async function unmountMounts(
   for (const [index, { inside, isTree }] of made.entries()) {
     let mountpoint = join(target, inside);
     try {
+      await reach(mountpoint, effort.patience);
       mountpoint = await rootPath(target, inside);
       await (isTree ? takeTreeOff(mountpoint, effort) : takeOff(mountpoint, effort));
     } catch (error) {
@@ -160,6 +169,7 @@ function makesMount({ type, options: given = [] }: Mount): boolean {
 export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
   if (target === "") return;
   const effort = new Effort(options);
+  await reach(target, effort.patience);
   const top = await canonicalizePath(target);
   const table = await listMounts();
   const within = prefixFilter(top);
@@ -168,10 +178,12 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     b.mountpoint.length - a.mountpoint.length
   );
   const users = usersOfDevices(table);
+  const isServed = mounts.some(({ fsType }) => hasServer(fsType)); // what is mounted in it, may be out of reach
   const failures: SyscallError[] = [];
   for (const info of mounts) {
     const { mountpoint } = info;
     try {
+      if (isServed) await reach(mountpoint, effort.patience);
       if (needNotWait(info, users) && takesOffAtOnce(mountpoint, effort)) continue;
       await takeOff(mountpoint, effort);
     } catch (error) {
@@ -222,6 +234,7 @@ class Effort {
   readonly flags: number;
   readonly signal: AbortSignal | undefined;
   readonly #deadline: number;
+  readonly #patientUntil: number;
 
   constructor({ detach, force, expire, noFollow, timeout = TIMEOUT, signal }: UnmountOptions) {
     if (expire && (detach || force)) throw new TypeError("expire goes with neither detach nor force");
@@ -230,6 +243,12 @@ class Effort {
       (noFollow ? UMOUNT_NOFOLLOW : 0);
     this.signal = signal;
     this.#deadline = performance.now() + timeout;
+    this.#patientUntil = performance.now() + Math.max(timeout, SHORTEST);
+  }
+
+  /** How long a server may take now. */
+  get patience(): Patience {
+    return { timeout: Math.max(0, this.#patientUntil - performance.now()), signal: this.signal };
   }
 
   get isOver(): boolean {
@@ -245,7 +264,9 @@ class Effort {
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
 export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
-  await takeTreeOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeTreeOff(target, effort);
 }
 
 /**
@@ -279,7 +300,7 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
 async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, topOf(target));
+    await umountOnce(target, effort.flags, topOf(target), effort.patience);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -324,7 +345,7 @@ async function takeOff(target: string, effort: Effort, top = topOf(target)): Pro
   for (;; top = topOf(target)) {
     effort.signal?.throwIfAborted();
     try {
-      return await umountOnce(target, effort.flags, top);
+      return await umountOnce(target, effort.flags, top, effort.patience);
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
