@@ -4,7 +4,7 @@
  * @module
  */
 
-import { isErrno } from "../ffi/errno.ts";
+import { isErrno, SyscallError } from "../ffi/errno.ts";
 import { join } from "./path.ts";
 import { pause } from "./pause.ts";
 import { type Patience, within } from "./reach.ts";
@@ -81,14 +81,13 @@ export async function runHelper(
   patience: Patience = { timeout: Infinity },
 ): Promise<HelperResult> {
   const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts others by name
-  const child = new Deno.Command(program, {
+  const child = started(program, {
     args: [...args],
     env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-  })
-    .spawn();
+  });
   const streams = [read(child.stderr), read(child.stdout)];
   const status = child.status.then(({ code }) => code, unknownStatus);
   const code = await within(status, patience, program).catch(async (error) => {
@@ -102,6 +101,16 @@ export async function runHelper(
   await Promise.all(streams.map((stream) => stream.end()));
   const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
   return { ...(code === undefined ? {} : { code }), said: error || output };
+}
+
+/** As with any other call, the error has a code. */
+function started(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
+  try {
+    return new Deno.Command(program, options).spawn();
+  } catch (error) {
+    const errno = error instanceof Error ? /\(os error (\d+)\)$/.exec(error.message)?.[1] : undefined;
+    throw errno ? new SyscallError({ syscall: "execve", errno: Number(errno), path: program }) : error;
+  }
 }
 
 /** Deno has no class and no code for ECHILD, only its sentence. */

@@ -105,7 +105,7 @@ export async function isMountpoint(path: string, patience: Patience = {}): Promi
  * @param ask what it is asked: as {@linkcode statxMount} if left out.
  * @returns undefined where it is no mountpoint or does not exist.
  */
-export function mountRoot(path: string, ask = statxMount): Statx | undefined {
+export function mountRoot(path: string, ask: (path: string) => Statx = statxMount): Statx | undefined {
   try {
     const found = ask(path);
     return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
@@ -121,24 +121,26 @@ export function mountRoot(path: string, ask = statxMount): Statx | undefined {
  * The kernel tells these even when it is asked for nothing, and of nothing else a FUSE server has a say.
  *
  * @param path the path.
+ * @param flags more `AT_…` flags.
  * @returns what it tells.
  */
-export function statxMount(path: string): Statx {
-  return statx(AT_FDCWD, path, QUIETLY, 0);
+export function statxMount(path: string, flags = 0): Statx {
+  return statx(AT_FDCWD, path, QUIETLY | flags, 0);
 }
 
 /**
  * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
  *
  * @param path the path.
+ * @param flags more `AT_…` flags.
  * @returns what statx(2) tells; its mask says which id it is.
  */
-export function statxUnique(path: string): Statx {
-  if (!hasFeature("statmount")) return statxMount(path);
+export function statxUnique(path: string, flags = 0): Statx {
+  if (!hasFeature("statmount")) return statxMount(path, flags);
   try {
-    return statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE);
+    return statx(AT_FDCWD, path, QUIETLY | flags, STATX_MNT_ID_UNIQUE);
   } catch (error) {
-    if (isErrno(error, "EACCES")) return statxMount(path); // of a FUSE server that lets nobody but its owner ask
+    if (isErrno(error, "EACCES")) return statxMount(path, flags); // of a FUSE server that lets nobody but its owner ask
     throw error;
   }
 }

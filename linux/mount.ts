@@ -18,8 +18,8 @@ import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
-import { openTarget, type Place, throughProc } from "./target.ts";
-import { detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
+import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
+import { detachOnTop, detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
 import { UserNamespaces } from "./userns.ts";
 
 /**
@@ -128,13 +128,13 @@ async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces):
   try {
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
     using place = openTarget(target, plan.inside);
-    const reopen = () => openTarget(target, plan.inside);
+    const reopen = () => openOnTop(place);
     const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
     await make(plan, place, reopen, userns);
     try {
       changePropagation(plan.propagation, reopen);
     } catch (error) {
-      for (const { mountpoint } of made) detachTree(mountpoint);
+      if (made.length > 0) detachOnTop(place);
       throw error;
     }
     return made;
@@ -183,6 +183,7 @@ function changePropagation(steps: readonly PropagationStep[], reopen: () => Owne
 class Stack implements MountStack {
   readonly mountpoints: readonly string[];
   readonly #left: Made[];
+  #unmounting = Promise.resolve();
 
   constructor(readonly target: string, made: readonly Made[]) {
     this.mountpoints = Object.freeze(made.map(({ mountpoint }) => mountpoint));
@@ -190,6 +191,18 @@ class Stack implements MountStack {
   }
 
   async unmount(options: UnmountOptions = {}): Promise<void> {
+    const before = this.#unmounting;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#unmounting = promise;
+    await before; // two calls at a time would both take the topmost off, and then what is below it
+    try {
+      await this.#takeOff(options);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #takeOff(options: UnmountOptions): Promise<void> {
     for (let top = this.#left.at(-1); top !== undefined; top = this.#left.at(-1)) {
       await (top.isTree ? unmountTree(top.mountpoint, options) : unmount(top.mountpoint, options));
       this.#left.pop();

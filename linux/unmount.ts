@@ -5,7 +5,16 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
-import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import {
+  AT_SYMLINK_NOFOLLOW,
+  MNT_DETACH,
+  MNT_EXPIRE,
+  MNT_FORCE,
+  MS_PRIVATE,
+  MS_REC,
+  UMOUNT_NOFOLLOW,
+} from "./constants.ts";
 import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
@@ -14,6 +23,7 @@ import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
 import { type Patience, reach, TIMEOUT } from "./reach.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
+import { openOnTop, throughProc } from "./target.ts";
 import { endsAtOnce, filesystemOf, hasServer, umountOnce } from "./umount.ts";
 
 /** How to unmount. */
@@ -279,6 +289,16 @@ export function detachTree(target: string): void {
   umount2(target, MNT_DETACH);
 }
 
+/**
+ * The same for what is mounted on a place that is still held, wherever it has been renamed to.
+ *
+ * @param place the place.
+ */
+export function detachOnTop(place: OwnedFd): void {
+  using top = openOnTop(place);
+  detachTree(throughProc(top));
+}
+
 async function takeTreeOff(target: string, effort: Effort): Promise<void> {
   const top = mountRoot(target);
   if (top === undefined) return await takeOff(target, effort);
@@ -300,7 +320,7 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
 async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, topOf(target), effort.patience);
+    await umountOnce(target, effort.flags, topOf(target, effort), effort.patience);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -331,23 +351,23 @@ async function mountedWithin(top: Statx): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  for (let top = topOf(target); top !== undefined; top = topOf(target)) {
+  for (let top = topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
     await takeOff(target, effort, top);
   }
 }
 
-function topOf(target: string): Statx | undefined {
-  return mountRoot(target, statxUnique);
+function topOf(target: string, { flags }: Effort): Statx | undefined {
+  return mountRoot(target, (path) => statxUnique(path, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0));
 }
 
 /** Takes one mount off, if there is one. */
-async function takeOff(target: string, effort: Effort, top = topOf(target)): Promise<void> {
-  for (;; top = topOf(target)) {
+async function takeOff(target: string, effort: Effort, top = topOf(target, effort)): Promise<void> {
+  for (;; top = topOf(target, effort)) {
     effort.signal?.throwIfAborted();
     try {
       return await umountOnce(target, effort.flags, top, effort.patience);
     } catch (error) {
-      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target);
+      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, effort);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
     }
     await pause(AGAIN, effort.signal);
@@ -355,7 +375,7 @@ async function takeOff(target: string, effort: Effort, top = topOf(target)): Pro
 }
 
 /** EINVAL says "no mountpoint", but also "a mount that came from a more privileged mount namespace". */
-function refuseLocked(target: string): void {
-  if (mountRoot(target) === undefined) return;
+function refuseLocked(target: string, effort: Effort): void {
+  if (topOf(target, effort) === undefined) return;
   throw new SyscallError({ syscall: "umount2", errno: errnoNumber("EINVAL"), path: target });
 }

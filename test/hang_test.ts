@@ -57,7 +57,8 @@ async function mute(t: KernelContext): Promise<Dead> {
 async function halted(t: KernelContext, signal: "SIGSTOP" | "SIGKILL", inner = false): Promise<Dead> {
   const target = t.make(signal, `${signal}-source/inner`, `${signal}-source/unseen`);
   const source = `${target}-source`;
-  const server = new Deno.Command("bindfs", { args: ["-f", "-o", "entry_timeout=0", source, target] }).spawn();
+  const server = new Deno.Command("bindfs", { args: ["-f", "-o", "entry_timeout=0", source, target] })
+    .spawn();
   while (!(await isMountpoint(target))) await new Promise((resolve) => setTimeout(resolve, 5));
   Deno.statSync(`${target}/inner`); // its server answers
   if (inner) await mount({ type: "tmpfs", source: "t" }, `${target}/inner`);
