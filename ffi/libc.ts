@@ -7,6 +7,8 @@
  * @module
  */
 
+import { requirePermission } from "./permission.ts";
+
 const symbols = {
   __errno_location: { parameters: [], result: "pointer" /* int * */ },
   strerror: { parameters: ["i32" /* int errnum */], result: "pointer" /* char * */ },
@@ -258,6 +260,7 @@ export function libc(): Libc {
 }
 
 function bind(): Libc {
+  requirePermission({ name: "ffi" });
   const library = Deno.dlopen("libc.so.6", symbols).symbols;
   const location = library.__errno_location();
   if (location === null) throw new Error("__errno_location() gave no address");

@@ -5,6 +5,7 @@
  */
 
 import { isErrno, SyscallError } from "../ffi/errno.ts";
+import { requirePermission } from "../ffi/permission.ts";
 import { join } from "./path.ts";
 import { pause } from "./pause.ts";
 import { type Patience, within } from "./reach.ts";
@@ -105,6 +106,7 @@ export async function runHelper(
 
 /** As with any other call, the error has a code. */
 function started(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
+  requirePermission({ name: "run", command: program });
   try {
     return new Deno.Command(program, options).spawn();
   } catch (error) {
