@@ -49,6 +49,7 @@ export {
 } from "./linux/mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace.ts";
 export { canonicalizePath, rootPath } from "./linux/path.ts";
+export type { Patience } from "./linux/reach.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";
 export {

@@ -163,6 +163,8 @@ export const RESOLVE_NO_SYMLINKS: number = 4;
 export const RESOLVE_BENEATH: number = 8;
 /** The directory is the root: no symbolic link and no `..` leads out of it. */
 export const RESOLVE_IN_ROOT: number = 0x10;
+/** Fail with EAGAIN instead of asking a disk or a server (Linux 5.12). */
+export const RESOLVE_CACHED: number = 0x20;
 
 // linux/stat.h
 

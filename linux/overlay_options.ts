@@ -87,24 +87,41 @@ export function escapeDirectory(path: string): string {
   return path.replace(/[\\,]/g, "\\$&");
 }
 
-function unescapeLayer(text: string): string {
+/**
+ * A path as it stands in `lowerdir=`, `upperdir=` and `workdir=`, without its escapes.
+ *
+ * @param text the escaped path.
+ * @returns the plain path.
+ */
+export function unescapeLayer(text: string): string {
   if (!text.includes("\\")) return text;
   return text.replace(/\\(.)/gs, "$1");
 }
 
 /** `a:b` are two layers, and everything after `::` is data-only. A new `lowerdir=` replaces what was before. */
 function readLowerdir(value: string, into: OverlayOptions): void {
-  const layers = value.match(/(?:[^:\\]|\\[\s\S]?)+|:+/g) ?? [];
   into.lower = [];
   into.dataOnly = [];
   let list = into.lower;
-  let expected = true; // a layer stands here
-  for (const part of layers) {
-    if (part.startsWith(":")) {
-      if (expected || part.length > 2) throw new TypeError("an overlay's layer has no name");
-      if (part === "::") list = into.dataOnly;
-    } else list.push(unescapeLayer(part));
-    expected = part.startsWith(":");
+  for (let start = 0; start <= value.length;) {
+    const end = plainColon(value, start);
+    if (end === start) throw new TypeError("an overlay's layer has no name");
+    list.push(unescapeLayer(value.slice(start, end)));
+    const isData = value.charCodeAt(end + 1) === COLON;
+    if (isData) list = into.dataOnly;
+    start = end + (isData ? 2 : 1);
   }
-  if (expected) throw new TypeError("an overlay's layer has no name");
+}
+
+const COLON = 58; // ASCII
+const BACKSLASH = 92;
+
+/** The next colon that no backslash makes a part of a name; where there is none, the end. */
+function plainColon(text: string, from: number): number {
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === COLON) return at;
+    if (code === BACKSLASH) at++;
+  }
+  return text.length;
 }

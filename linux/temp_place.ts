@@ -9,6 +9,7 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
+import { requirePermission } from "../ffi/permission.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import {
   AT_EMPTY_PATH,
@@ -98,6 +99,8 @@ function lockedDirectory(): { directory: string; lock: OwnedFd } {
  * ```
  */
 export async function setTempMountLocation(directory: string): Promise<void> {
+  if (!directory.isWellFormed()) throw new TypeError("the temporary location has a name that is no UTF-8");
+  requirePermission({ name: "write", path: directory });
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
   location = await canonicalizePath(directory);
 }
@@ -120,6 +123,7 @@ export async function setTempMountLocation(directory: string): Promise<void> {
  */
 export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<Error[]> {
   const errors: Error[] = [];
+  requirePermission({ name: "read", path: tempLocation() });
   for await (const entry of Deno.readDir(tempLocation())) {
     if (!entry.isDirectory || !NAME.test(entry.name)) continue;
     try {

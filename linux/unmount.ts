@@ -5,7 +5,16 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
-import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_PRIVATE, MS_REC, UMOUNT_NOFOLLOW } from "./constants.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import {
+  AT_SYMLINK_NOFOLLOW,
+  MNT_DETACH,
+  MNT_EXPIRE,
+  MNT_FORCE,
+  MS_PRIVATE,
+  MS_REC,
+  UMOUNT_NOFOLLOW,
+} from "./constants.ts";
 import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
@@ -13,8 +22,10 @@ import { inNamespace, type MountNamespace } from "./namespace.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
+import { type Patience, reach, TIMEOUT } from "./reach.ts";
 import { mount, type Statx, umount2 } from "./syscalls.ts";
-import { endsAtOnce, filesystemOf, umountOnce } from "./umount.ts";
+import { openOnTop, throughProc } from "./target.ts";
+import { endsAtOnce, filesystemOf, hasServer, umountOnce } from "./umount.ts";
 
 /** How to unmount. */
 export interface UnmountOptions {
@@ -26,7 +37,10 @@ export interface UnmountOptions {
   expire?: boolean;
   /** Does not follow a symbolic link at the end of the path (UMOUNT_NOFOLLOW). */
   noFollow?: boolean;
-  /** How long a busy mount is tried again, in milliseconds; 2500 if left out. */
+  /**
+   * How long a busy mount is tried again, and a FUSE or network server waited for, in milliseconds; 2500 if left out. A
+   * server is given half a second at the least. After it, an unmount that hangs may still come to its end.
+   */
   timeout?: number;
   /** Ends the trying. */
   signal?: AbortSignal;
@@ -34,15 +48,15 @@ export interface UnmountOptions {
   namespace?: MountNamespace;
 }
 
+const SHORTEST = 500; // ms; a disk may have to be asked for a name
 const AGAIN = 50; // ms between two tries of a busy mount
-const TIMEOUT = 2500; // ms
 
 /**
  * Takes the topmost mount off a target. A path that is no mountpoint is fine; a busy one is tried again every 50 ms.
  *
  * @param target the mountpoint.
  * @param options how.
- * @throws {SyscallError} EBUSY after the timeout, ENOENT where the path does not exist, EPERM without the right, and
+ * @throws {SyscallError} EBUSY or, of a server, ETIMEDOUT after the timeout, ENOENT where the path does not exist, EPERM without the right, and
  * EINVAL for a mount that a user namespace holds fast.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN; for FUSE with `run`, the FUSE helpers' rights count instead.
@@ -59,7 +73,9 @@ const TIMEOUT = 2500; // ms
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
-  await takeOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeOff(target, effort);
 }
 
 /**
@@ -85,7 +101,9 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
-  await takeAllOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeAllOff(target, effort);
 }
 
 /**
@@ -126,6 +144,7 @@ export async function unmountMounts(
   for (const [index, { inside, isTree }] of made.entries()) {
     let mountpoint = join(target, inside);
     try {
+      await reach(mountpoint, effort.patience);
       mountpoint = await rootPath(target, inside);
       await (isTree ? takeTreeOff(mountpoint, effort) : takeOff(mountpoint, effort));
     } catch (error) {
@@ -169,6 +188,7 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   if (target === "") return;
   if (options.namespace !== undefined) return await there(options, (rest) => unmountRecursive(target, rest));
   const effort = new Effort(options);
+  await reach(target, effort.patience);
   const top = await canonicalizePath(target);
   const table = await listMounts();
   const within = prefixFilter(top);
@@ -177,10 +197,12 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     b.mountpoint.length - a.mountpoint.length
   );
   const users = usersOfDevices(table);
+  const isServed = mounts.some(({ fsType }) => hasServer(fsType)); // what is mounted in it, may be out of reach
   const failures: SyscallError[] = [];
   for (const info of mounts) {
     const { mountpoint } = info;
     try {
+      if (isServed) await reach(mountpoint, effort.patience);
       if (needNotWait(info, users) && takesOffAtOnce(mountpoint, effort)) continue;
       await takeOff(mountpoint, effort);
     } catch (error) {
@@ -239,6 +261,7 @@ class Effort {
   readonly flags: number;
   readonly signal: AbortSignal | undefined;
   readonly #deadline: number;
+  readonly #patientUntil: number;
 
   constructor({ detach, force, expire, noFollow, timeout = TIMEOUT, signal }: UnmountOptions) {
     if (expire && (detach || force)) throw new TypeError("expire goes with neither detach nor force");
@@ -247,6 +270,12 @@ class Effort {
       (noFollow ? UMOUNT_NOFOLLOW : 0);
     this.signal = signal;
     this.#deadline = performance.now() + timeout;
+    this.#patientUntil = performance.now() + Math.max(timeout, SHORTEST);
+  }
+
+  /** How long a server may take now. */
+  get patience(): Patience {
+    return { timeout: Math.max(0, this.#patientUntil - performance.now()), signal: this.signal };
   }
 
   get isOver(): boolean {
@@ -262,7 +291,9 @@ class Effort {
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
 export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
-  await takeTreeOff(target, new Effort(options));
+  const effort = new Effort(options);
+  await reach(target, effort.patience);
+  await takeTreeOff(target, effort);
 }
 
 /**
@@ -273,6 +304,16 @@ export async function unmountTree(target: string, options: UnmountOptions = {}):
 export function detachTree(target: string): void {
   makePrivate(target);
   umount2(target, MNT_DETACH);
+}
+
+/**
+ * The same for what is mounted on a place that is still held, wherever it has been renamed to.
+ *
+ * @param place the place.
+ */
+export function detachOnTop(place: OwnedFd): void {
+  using top = openOnTop(place);
+  detachTree(throughProc(top));
 }
 
 async function takeTreeOff(target: string, effort: Effort): Promise<void> {
@@ -296,7 +337,7 @@ async function takeTreeOff(target: string, effort: Effort): Promise<void> {
 async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
   try {
     effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, topOf(target));
+    await umountOnce(target, effort.flags, topOf(target, effort), effort.patience);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -327,23 +368,23 @@ async function mountedWithin(top: Statx): Promise<string[]> {
 
 async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
-  for (let top = topOf(target); top !== undefined; top = topOf(target)) {
+  for (let top = topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
     await takeOff(target, effort, top);
   }
 }
 
-function topOf(target: string): Statx | undefined {
-  return mountRoot(target, statxUnique);
+function topOf(target: string, { flags }: Effort): Statx | undefined {
+  return mountRoot(target, (path) => statxUnique(path, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0));
 }
 
 /** Takes one mount off, if there is one. */
-async function takeOff(target: string, effort: Effort, top = topOf(target)): Promise<void> {
-  for (;; top = topOf(target)) {
+async function takeOff(target: string, effort: Effort, top = topOf(target, effort)): Promise<void> {
+  for (;; top = topOf(target, effort)) {
     effort.signal?.throwIfAborted();
     try {
-      return await umountOnce(target, effort.flags, top);
+      return await umountOnce(target, effort.flags, top, effort.patience);
     } catch (error) {
-      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target);
+      if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, effort);
       if (!isErrno(error, "EBUSY") || effort.isOver) throw error;
     }
     await pause(AGAIN, effort.signal);
@@ -351,7 +392,7 @@ async function takeOff(target: string, effort: Effort, top = topOf(target)): Pro
 }
 
 /** EINVAL says "no mountpoint", but also "a mount that came from a more privileged mount namespace". */
-function refuseLocked(target: string): void {
-  if (mountRoot(target) === undefined) return;
+function refuseLocked(target: string, effort: Effort): void {
+  if (topOf(target, effort) === undefined) return;
   throw new SyscallError({ syscall: "umount2", errno: errnoNumber("EINVAL"), path: target });
 }
