@@ -153,9 +153,9 @@ async function carryOutAll(
   target: string,
   thread?: NamespaceThread,
 ): Promise<Made[]> {
-  using namespaces = new UserNamespaces();
   const made: Made[] = [];
   try {
+    using namespaces = new UserNamespaces(); // in here, for its end can fail as well
     for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
     return made;
   } catch (error) {

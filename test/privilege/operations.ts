@@ -75,8 +75,8 @@ export const operations: Record<string, Operation> = {
   "`setTempMountLocation`": { run: (dir) => library.setTempMountLocation(`${dir}/temporary`) },
   "`cleanupTempMounts`": {
     async prepare() {
-      await Deno.mkdir("/tmp/denomount-crashed/root", { recursive: true });
-      await library.mount(tmpfs, "/tmp/denomount-crashed/root");
+      await Deno.mkdir("/tmp/denomount-broken/root", { recursive: true });
+      await library.mount(tmpfs, "/tmp/denomount-broken/root");
     },
     async run() {
       const [error] = await library.cleanupTempMounts();
