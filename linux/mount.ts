@@ -28,7 +28,9 @@ import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
 import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
-import { detachOnTop, detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
+import type { UnmountOptions } from "./effort.ts";
+import { unmount } from "./unmount.ts";
+import { detachOnTop, detachTree, unmountTree } from "./unmount_tree.ts";
 import { UserNamespaces } from "./userns.ts";
 
 /**
