@@ -62,12 +62,13 @@ export async function runCommand(
   options: { cwd?: string; env?: Record<string, string> } = {},
 ): Promise<number> {
   const [program = "", ...args] = command;
-  const child = start(program, args, options);
   const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+  // Before it starts, for what it says can make somebody send one.
   using _signals = new HeldSignals((signal) => {
     const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
     if (!isTerminals) child.kill(signal);
   });
+  const child = start(program, args, options);
   return (await child.status).code;
 }
 

@@ -106,14 +106,26 @@ export class SyscallError extends Error {
   constructor(failure: SyscallFailure) {
     const { syscall, errno, path, dest } = failure;
     const paths = [path, dest].filter((p) => p !== undefined).map(quote).join(" -> ");
-    super(`${syscall}${paths && ` ${paths}`}: ${errnoText(errno)} (${errnoName(errno)})`);
-    this.code = errnoName(errno);
+    const code = errnoName(errno);
+    const right = code === "EPERM" ? rights.get(syscall) ?? rights.get(`${syscall} ${path}`) : undefined;
+    const wants = right === undefined ? "" : `, it needs ${right}`;
+    super(`${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${wants} (${code})`);
+    this.code = code;
     this.errno = errno;
     this.syscall = syscall;
     if (path !== undefined) this.path = path;
     if (dest !== undefined) this.dest = dest;
   }
 }
+
+/** What the man pages ask of those who make a call. */
+const rights: ReadonlyMap<string, string> = new Map([
+  ...["mount", "umount2", "open_tree", "move_mount", "fsopen", "fsmount", "fspick", "mount_setattr"].map(
+    (call): [string, string] => [call, "CAP_SYS_ADMIN"],
+  ),
+  ["write uid_map", "CAP_SETUID"],
+  ["write gid_map", "CAP_SETGID"],
+]);
 
 function quote(path: string): string {
   return `'${path}'`;

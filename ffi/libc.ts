@@ -7,6 +7,8 @@
  * @module
  */
 
+import { requirePermission } from "./permission.ts";
+
 const symbols = {
   __errno_location: { parameters: [], result: "pointer" /* int * */ },
   strerror: { parameters: ["i32" /* int errnum */], result: "pointer" /* char * */ },
@@ -37,6 +39,7 @@ const symbols = {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
     result: "i32",
   },
+  geteuid: { parameters: [], result: "u32" /* uid_t */ },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
     parameters: ["buffer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
@@ -66,6 +69,12 @@ const symbols = {
       "buffer", /* struct statx *statxbuf */
     ],
     result: "i32",
+  },
+  statx_nonblocking: {
+    name: "statx",
+    parameters: ["i32", "buffer", "i32", "u32", "buffer"],
+    result: "i32",
+    nonblocking: true,
   },
   statfs: {
     parameters: ["buffer", /* const char *path */ "buffer" /* struct statfs *buf */],
@@ -335,6 +344,7 @@ export function callElsewhere(find: (() => Elsewhere | undefined) | undefined): 
 }
 
 function bind(): Libc {
+  requirePermission({ name: "ffi" });
   const library = Deno.dlopen("libc.so.6", symbols).symbols;
   const location = library.__errno_location();
   if (location === null) throw new Error("__errno_location() gave no address");

@@ -5,9 +5,9 @@
  */
 
 import { libc } from "./libc.ts";
+import { decodeName, encodeName, shown } from "./text.ts";
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** Bytes that the garbage collector cannot take away from under a call that runs on another thread. */
 const inFlight = new Set<readonly unknown[]>();
@@ -15,10 +15,10 @@ const inFlight = new Set<readonly unknown[]>();
 /**
  * A NUL-terminated C string.
  *
- * @param text what to encode, as UTF-8.
+ * @param text what to encode, as UTF-8; names that are none as {@linkcode decodeName} writes them.
  * @returns its bytes with the NUL.
- * @throws {TypeError} if the text holds a NUL character, which would cut it short, or half of a surrogate pair,
- * which UTF-8 cannot say and which would silently become another name.
+ * @throws {TypeError} if the text holds a NUL character, which would cut it short, or any other half of a surrogate
+ * pair, which UTF-8 cannot say and which would silently become another name.
  *
  * @example
  * ```ts ignore
@@ -29,7 +29,7 @@ const inFlight = new Set<readonly unknown[]>();
  */
 export function cString(text: string): Uint8Array<ArrayBuffer> {
   refuseBadText(text);
-  return encoder.encode(text + "\0");
+  return text.isWellFormed() ? encoder.encode(text + "\0") : encodeName(text + "\0");
 }
 
 /**
@@ -47,11 +47,9 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
  */
 export function refuseBadText(text: string): void {
   if (text.includes("\0")) {
-    throw new TypeError(`${JSON.stringify(text)} holds a NUL byte, which no path and no option can`);
+    throw new TypeError(`${shown(text)} holds a NUL byte, which no path and no option can`);
   }
-  if (!text.isWellFormed()) {
-    throw new TypeError(`${JSON.stringify(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
-  }
+  if (!text.isWellFormed()) encodeName(text);
 }
 
 // Each holds a path of PATH_MAX and a page of options. A call has four texts at the most, so a slot that is among the
@@ -106,6 +104,7 @@ function writeAscii(text: string, bytes: Uint8Array): boolean {
 
 function writeUtf8(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
   refuseBadText(text);
+  if (!text.isWellFormed()) return false;
   const { read, written } = encoder.encodeInto(text, bytes);
   if (read < text.length || written === bytes.length) return false;
   bytes[written] = 0;
@@ -128,7 +127,7 @@ function writeUtf8(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
  */
 export function textAt(bytes: Uint8Array, offset: number): string {
   const end = bytes.indexOf(0, offset);
-  return decoder.decode(bytes.subarray(offset, end < 0 ? bytes.length : end));
+  return decodeName(bytes.subarray(offset, end < 0 ? bytes.length : end));
 }
 
 /**

@@ -32,6 +32,7 @@ const there = [
   "mkdtemp",
   "rmdir",
   "statx",
+  "statx_nonblocking",
   "statfs",
   "mount",
   "mount_nonblocking",

@@ -14,8 +14,8 @@ import { hasFeature } from "./features.ts";
 import { MountError } from "./mount_error.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
 import { mount, openTree } from "./syscalls.ts";
-import { attach, openTarget, pathOf, throughProc } from "./target.ts";
-import { detachTree } from "./unmount.ts";
+import { attach, openTarget, throughProc } from "./target.ts";
+import { detachOnTop } from "./unmount_tree.ts";
 
 /** What makes a bind mount. */
 export interface BindPlan {
@@ -56,14 +56,13 @@ async function bindDetached({ source, options }: BindPlan, place: OwnedFd, usern
 /** Before 5.12: mount(2) binds without attributes, and a remount gives them. */
 function bindThenRemount({ source, options }: BindPlan, place: OwnedFd, reopen: () => OwnedFd): void {
   refuseRecursive(options);
-  const mountpoint = pathOf(place);
   mount(source, throughProc(place), null, MS_BIND | (options.recursive ? MS_REC : 0), null);
   if (!changes(options.attributes)) return;
   try {
     using bound = reopen();
     remountBind(bound, options);
   } catch (error) {
-    detachTree(mountpoint); // what was to be read-only must not stay writable
+    detachOnTop(place); // what was to be read-only must not stay writable
     throw error;
   }
 }

@@ -163,11 +163,15 @@ export const RESOLVE_NO_SYMLINKS: number = 4;
 export const RESOLVE_BENEATH: number = 8;
 /** The directory is the root: no symbolic link and no `..` leads out of it. */
 export const RESOLVE_IN_ROOT: number = 0x10;
+/** Fail with EAGAIN instead of asking a disk or a server (Linux 5.12). */
+export const RESOLVE_CACHED: number = 0x20;
 
 // linux/stat.h
 
 /** Ask for the file's type. */
 export const STATX_TYPE: number = 1;
+/** Ask for the file's owner. */
+export const STATX_UID: number = 8;
 /** Ask for what stat(2) tells. */
 export const STATX_BASIC_STATS: number = 0x7ff;
 /** Ask for the inode's number. */

@@ -81,11 +81,15 @@ export const featureVersions: Readonly<Record<Feature, string>> = {
   mountEvents: "6.15",
 };
 
+const UNKNOWN_FLAG = 0x40000000;
+
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
   // No descriptor is -1, so a kernel that has the call says EINVAL or EBADF whatever the user may do.
   mountApi: () => exists(() => fsconfigSetFlag(-1, "ro")),
-  mountSetattr: () => exists(() => mountSetattr(AT_FDCWD, "/", 0, {})), // nothing to change: nothing is done
+  // So does it with an unknown flag. Asked for nothing, it would say EPERM where the right is missing: that this counts
+  // as a missing call would be remembered when the right is there.
+  mountSetattr: () => exists(() => mountSetattr(AT_FDCWD, "/", UNKNOWN_FLAG, {})),
   overlayLayers: () =>
     overlayTakes((context) => fsconfigSetString(context, "lowerdir+", "/")) &&
     // Before 6.5 overlay took every string unseen until the file system was made.

@@ -4,11 +4,13 @@
  * @module
  */
 
+import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { isElsewhere } from "../ffi/libc.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
 import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
 import { pause } from "./pause.ts";
+import type { Patience } from "./reach.ts";
 import { statx, umount2 } from "./syscalls.ts";
 import { pathOf } from "./target.ts";
 
@@ -53,6 +55,7 @@ export async function mountFuse({ helper, type, source, options }: FusePlan, pla
     throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
   }
   const target = pathOf(place);
+  if (!target.isWellFormed()) throw new Error(`${helper} can't be told a mountpoint whose name is no UTF-8`);
   const before = mountIdAt(place);
   const args = [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
   try {
@@ -95,15 +98,22 @@ function mountId(path: string): bigint {
  *
  * @param target the mountpoint.
  * @param lazy with `-z`, as MNT_DETACH.
+ * @param patience how long they may take together.
  * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
  */
-export async function unmountFuse(target: string, lazy: boolean): Promise<boolean> {
+export async function unmountFuse(target: string, lazy: boolean, patience: Patience): Promise<boolean> {
   if (isElsewhere()) return false; // they would look for the path in this process's mount namespace
+  if (!target.isWellFormed()) return false; // Deno would tell a program another name
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;
-    const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target]);
-    if (code === 0) return true;
+    try {
+      const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], patience);
+      if (code === 0) return true;
+    } catch (error) {
+      if (isErrno(error, "ETIMEDOUT")) return false; // umount2(2) takes off what a helper hangs on
+      throw error;
+    }
   }
   return false;
 }

@@ -4,9 +4,11 @@
  * @module
  */
 
-import { isErrno } from "../ffi/errno.ts";
+import { isErrno, SyscallError } from "../ffi/errno.ts";
+import { requirePermission } from "../ffi/permission.ts";
 import { join } from "./path.ts";
 import { pause } from "./pause.ts";
+import { type Patience, within } from "./reach.ts";
 import { realpath } from "./syscalls.ts";
 
 const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
@@ -69,26 +71,56 @@ export function mayRun(program: string): boolean {
  *
  * @param program its absolute path.
  * @param args its arguments.
+ * @param patience how long it may take; as long as it likes if left out.
  * @returns how it ended.
  * @throws {Deno.errors.NotCapable} without the permission `run` for it.
+ * @throws {SyscallError} ETIMEDOUT where it takes longer; it is killed then.
  */
-export async function runHelper(program: string, args: readonly string[]): Promise<HelperResult> {
+export async function runHelper(
+  program: string,
+  args: readonly string[],
+  patience: Patience = { timeout: Infinity },
+): Promise<HelperResult> {
   const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts others by name
-  const child = new Deno.Command(program, {
+  const child = started(program, {
     args: [...args],
     env,
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
-  })
-    .spawn();
+  });
   const streams = [read(child.stderr), read(child.stdout)];
-  const code = await child.status.then(({ code }) => code, unknownStatus);
+  const status = child.status.then(({ code }) => code, unknownStatus);
+  const code = await within(status, patience, program).catch(async (error) => {
+    kill(child);
+    child.unref(); // one that waits for a dead server can't even be killed
+    await Promise.all(streams.map((stream) => stream.end()));
+    throw error;
+  });
   // A server that the helper left running may hold the pipes for as long as it lives.
   await Promise.race([Promise.all(streams.map((stream) => stream.done)), pause(50)]);
   await Promise.all(streams.map((stream) => stream.end()));
   const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
   return { ...(code === undefined ? {} : { code }), said: error || output };
+}
+
+function kill(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // Deno's word for a child that has ended just now
+  }
+}
+
+/** As with any other call, the error has a code. */
+function started(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
+  requirePermission({ name: "run", command: program });
+  try {
+    return new Deno.Command(program, options).spawn();
+  } catch (error) {
+    const errno = error instanceof Error ? /\(os error (\d+)\)$/.exec(error.message)?.[1] : undefined;
+    throw errno ? new SyscallError({ syscall: "execve", errno: Number(errno), path: program }) : error;
+  }
 }
 
 /** Deno has no class and no code for ECHILD, only its sentence. */

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { shown } from "../ffi/text.ts";
+
 /** A range of ids inside that stands for one outside. */
 export interface IdMapping {
   /** The first id inside. */
@@ -34,11 +36,13 @@ const LONGEST_MAP = 4095; // the kernel takes a map in one write of less than a 
  * ```
  */
 export function parseIdMappings(text: string): IdMapping[] {
-  const mappings = text.split(",").map((part) => {
+  const parts = text.split(",");
+  refuseBadCount(parts.length);
+  const mappings = parts.map((part) => {
     const match = /^(\d+):(\d+):(\d+)$/.exec(part);
     if (!match) {
       throw new TypeError(
-        `"${part}" is no id map: it is written container:host:size, such as 0:100000:65536`,
+        `${shown(part)} is no id map: it is written container:host:size, such as 0:100000:65536`,
       );
     }
     return { containerId: Number(match[1]), hostId: Number(match[2]), size: Number(match[3]) };
@@ -68,12 +72,16 @@ export function mapFileText(map: string | readonly IdMapping[]): string {
 
 function refuseBadMappings(mappings: readonly IdMapping[]): void {
   if (mappings.length === 0) throw new TypeError("an id map needs at least one range");
-  if (mappings.length > UID_GID_MAP_MAX_EXTENTS) {
-    throw new TypeError(`an id map has ${UID_GID_MAP_MAX_EXTENTS} ranges at most, not ${mappings.length}`);
-  }
+  refuseBadCount(mappings.length);
   for (const mapping of mappings) refuseBadMapping(mapping);
   refuseOverlap(mappings, "containerId");
   refuseOverlap(mappings, "hostId");
+}
+
+function refuseBadCount(count: number): void {
+  if (count > UID_GID_MAP_MAX_EXTENTS) {
+    throw new TypeError(`an id map has ${UID_GID_MAP_MAX_EXTENTS} ranges at most, not ${count}`);
+  }
 }
 
 function refuseBadMapping(mapping: IdMapping): void {

@@ -40,6 +40,7 @@ import {
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { listMounts, type MountInfo } from "./mountinfo.ts";
+import { type Patience, reach } from "./reach.ts";
 import { type Statmount, statmount, type Statx, statx } from "./syscalls.ts";
 
 // A dead server is never waited for, and an automount point is looked at as it is.
@@ -49,8 +50,9 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * The mount that a path is on.
  *
  * @param path a path that exists; symbolic links are followed.
+ * @param patience how long a server on the way may take.
  * @returns the mount, as mountinfo would show it.
- * @throws {SyscallError} ENOENT where the path does not exist.
+ * @throws {SyscallError} ENOENT where the path does not exist, ETIMEDOUT where a server on the way does not answer.
  *
  * Needs the permission `ffi`. From Linux 6.13 it takes a few microseconds however many mounts there are; before, the
  * mount table is read.
@@ -62,7 +64,8 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * console.log((await lookupMount("/proc/self/status")).fsType); // "proc"
  * ```
  */
-export async function lookupMount(path: string): Promise<MountInfo> {
+export async function lookupMount(path: string, patience: Patience = {}): Promise<MountInfo> {
+  await reach(path, patience);
   const quick = statmountOf(path, EVERYTHING);
   if (quick) return mountInfo(quick);
   const id = Number(statxMount(path).mountId);
@@ -76,8 +79,10 @@ export async function lookupMount(path: string): Promise<MountInfo> {
  * Whether something is mounted on a path.
  *
  * @param path the path; symbolic links are followed.
+ * @param patience how long a server on the way may take.
  * @returns true for the root of a mount, of a bind too; false for anything else, also where nothing exists.
- * @throws {SyscallError} where the path can't be looked at, such as EACCES.
+ * @throws {SyscallError} where the path can't be looked at, such as EACCES; ETIMEDOUT where a server on the way does not
+ * answer.
  *
  * Needs the permission `ffi` and Linux 5.8. Takes a few microseconds however many mounts there are.
  *
@@ -88,8 +93,8 @@ export async function lookupMount(path: string): Promise<MountInfo> {
  * if (!(await isMountpoint("/proc"))) throw new Error("no /proc");
  * ```
  */
-// deno-lint-ignore require-await
-export async function isMountpoint(path: string): Promise<boolean> {
+export async function isMountpoint(path: string, patience: Patience = {}): Promise<boolean> {
+  await reach(path, patience);
   return mountRoot(path) !== undefined;
 }
 
@@ -100,7 +105,7 @@ export async function isMountpoint(path: string): Promise<boolean> {
  * @param ask what it is asked: as {@linkcode statxMount} if left out.
  * @returns undefined where it is no mountpoint or does not exist.
  */
-export function mountRoot(path: string, ask = statxMount): Statx | undefined {
+export function mountRoot(path: string, ask: (path: string) => Statx = statxMount): Statx | undefined {
   try {
     const found = ask(path);
     return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
@@ -116,24 +121,26 @@ export function mountRoot(path: string, ask = statxMount): Statx | undefined {
  * The kernel tells these even when it is asked for nothing, and of nothing else a FUSE server has a say.
  *
  * @param path the path.
+ * @param flags more `AT_…` flags.
  * @returns what it tells.
  */
-export function statxMount(path: string): Statx {
-  return statx(AT_FDCWD, path, QUIETLY, 0);
+export function statxMount(path: string, flags = 0): Statx {
+  return statx(AT_FDCWD, path, QUIETLY | flags, 0);
 }
 
 /**
  * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
  *
  * @param path the path.
+ * @param flags more `AT_…` flags.
  * @returns what statx(2) tells; its mask says which id it is.
  */
-export function statxUnique(path: string): Statx {
-  if (!hasFeature("statmount")) return statxMount(path);
+export function statxUnique(path: string, flags = 0): Statx {
+  if (!hasFeature("statmount")) return statxMount(path, flags);
   try {
-    return statx(AT_FDCWD, path, QUIETLY, STATX_MNT_ID_UNIQUE);
+    return statx(AT_FDCWD, path, QUIETLY | flags, STATX_MNT_ID_UNIQUE);
   } catch (error) {
-    if (isErrno(error, "EACCES")) return statxMount(path); // of a FUSE server that lets nobody but its owner ask
+    if (isErrno(error, "EACCES")) return statxMount(path, flags); // of a FUSE server that lets nobody but its owner ask
     throw error;
   }
 }

@@ -27,8 +27,10 @@ import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
-import { openTarget, type Place, throughProc } from "./target.ts";
-import { detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
+import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
+import type { UnmountOptions } from "./effort.ts";
+import { unmount } from "./unmount.ts";
+import { detachOnTop, detachTree, unmountTree } from "./unmount_tree.ts";
 import { UserNamespaces } from "./userns.ts";
 
 /**
@@ -153,9 +155,9 @@ async function carryOutAll(
   target: string,
   thread?: NamespaceThread,
 ): Promise<Made[]> {
-  using namespaces = new UserNamespaces();
   const made: Made[] = [];
   try {
+    using namespaces = new UserNamespaces(); // in here, for its end can fail as well
     for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
     return made;
   } catch (error) {
@@ -184,15 +186,15 @@ async function carryOut(
 ): Promise<Made[]> {
   try {
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
-    const reopen = () => inside(thread, () => openTarget(target, plan.inside));
-    using place = reopen();
+    using place = inside(thread, () => openTarget(target, plan.inside));
+    const reopen = () => inside(thread, () => openOnTop(place));
     const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
     if (thread === undefined) await make(plan, place, reopen, userns);
     else await makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
     try {
       inside(thread, () => changePropagation(plan.propagation, reopen));
     } catch (error) {
-      for (const { mountpoint } of made) inside(thread, () => detachTree(mountpoint));
+      if (made.length > 0) inside(thread, () => detachOnTop(place));
       throw error;
     }
     return made;
@@ -245,6 +247,7 @@ class Stack implements MountStack {
   readonly mountpoints: readonly string[];
   readonly #left: Made[];
   readonly #namespace: OwnedFd | undefined;
+  #unmounting = Promise.resolve();
 
   constructor(readonly target: string, made: readonly Made[], namespace?: OwnedFd) {
     this.mountpoints = Object.freeze(made.map(({ mountpoint }) => mountpoint));
@@ -254,9 +257,21 @@ class Stack implements MountStack {
   }
 
   async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
-    if (this.#namespace === undefined) return await this.#takeOff(options);
-    if (this.#left.length > 0) await inNamespace(this.#namespace, () => this.#takeOff(options));
-    this.#namespace.close();
+    const before = this.#unmounting;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#unmounting = promise;
+    await before; // two calls at a time would both take the topmost off, and then what is below it
+    try {
+      if (this.#namespace === undefined) await this.#takeOff(options);
+      else await this.#takeOffThere(this.#namespace, options);
+    } finally {
+      resolve();
+    }
+  }
+
+  async #takeOffThere(namespace: OwnedFd, options: UnmountOptions): Promise<void> {
+    if (this.#left.length > 0) await inNamespace(namespace, () => this.#takeOff(options));
+    namespace.close();
   }
 
   async #takeOff(options: UnmountOptions): Promise<void> {

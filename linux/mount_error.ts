@@ -95,6 +95,10 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     syscall === "write"
       ? "these ids may not be mapped here: it needs CAP_SETUID and CAP_SETGID where they belong"
       : "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
+  EACCES: ({ type }, { syscall }) =>
+    type === "overlay" && (syscall === "mount" || syscall === "fsconfig")
+      ? "its upper or work directory may not be written to: it needs CAP_DAC_OVERRIDE"
+      : undefined,
   EINVAL: ({ options = [] }, { syscall }) =>
     options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")
       ? "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on"

@@ -6,7 +6,7 @@
  */
 
 import { isIdMap, splitOptions } from "./options.ts";
-import { escapeLayer } from "./overlay_options.ts";
+import { escapeLayer, unescapeLayer } from "./overlay_options.ts";
 import { join } from "./path.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
@@ -73,14 +73,15 @@ function readonlyOverlay(options: readonly string[]): string[] {
     option !== "volatile" && !writable.some((key) => option.startsWith(key))
   );
   if (upper === undefined) return rest;
-  // In upperdir a colon is a colon, among the lower directories it parts two of them.
-  const layer = escapeLayer(upper.replace(/\\(.)/g, "$1"));
+  const layer = unescapeLayer(upper);
   const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
   return rest.map((option, index) => {
     if (index !== first) return option;
-    return option.startsWith("lowerdir=") ? `lowerdir=${layer}:${option.slice("lowerdir=".length)}` : option;
+    if (!option.startsWith("lowerdir=")) return option;
+    // In upperdir a colon is a colon, among the lower directories it parts two of them.
+    return `lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`;
   }).flatMap((option, index) =>
-    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${upper}`, option] : [option]
+    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${layer}`, option] : [option]
   );
 }
 
@@ -132,7 +133,16 @@ function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
  * @returns a normalized path that begins with a slash.
  */
 export function insideOf(mount: Mount): string {
-  return mount.target === undefined ? "/" : join("/", mount.target);
+  if (mount.target === undefined) return "/";
+  const inside = join("/", mount.target);
+  return inside.length > 1 && inside.endsWith("/") ? inside.slice(0, -1) : inside;
+}
+
+/** An item among the others, with its neighbours: from either side, the list goes round. */
+interface Link<T> {
+  item?: T;
+  before: Link<T>;
+  after: Link<T>;
 }
 
 /**
@@ -143,11 +153,26 @@ export function insideOf(mount: Mount): string {
  */
 export function parentsFirst<T extends { inside: string }>(items: readonly T[]): T[] {
   if (items.length < 2) return [...items];
-  const ordered: T[] = [];
+  const firstBelow = new Map<string, Link<T>>();
+  const end = {} as Link<T>;
+  end.before = end.after = end;
   for (const item of items) {
-    const below = item.inside === "/" ? "/" : item.inside + "/";
-    const child = ordered.findIndex(({ inside }) => inside !== item.inside && inside.startsWith(below));
-    ordered.splice(child < 0 ? ordered.length : child, 0, item);
+    const child = firstBelow.get(item.inside);
+    const after = child ?? end;
+    const link: Link<T> = { item, before: after.before, after };
+    link.before.after = link.after.before = link;
+    // Above a directory that has an earlier item below it, all have.
+    let directory = parentOf(item.inside);
+    while (directory !== undefined && firstBelow.get(directory) === child) {
+      firstBelow.set(directory, link);
+      directory = parentOf(directory);
+    }
   }
+  const ordered: T[] = [];
+  for (let { item, after } = end.after; item !== undefined; { item, after } = after) ordered.push(item);
   return ordered;
+}
+
+function parentOf(path: string): string | undefined {
+  return path === "/" ? undefined : path.slice(0, path.lastIndexOf("/")) || "/";
 }

@@ -4,10 +4,17 @@
  * @module
  */
 
+import { decodeName, shown, unescapeOctal } from "../ffi/text.ts";
 import { O_RDONLY } from "./constants.ts";
 import { open, readAll } from "./syscalls.ts";
 
-/** One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5). */
+/**
+ * One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
+ *
+ * A name that is no UTF-8 has a lone surrogate, U+DC80 to U+DCFF, for each byte that is none, as in Python (PEP 383):
+ * `isWellFormed()` tells, no two names look alike, and every function here takes them back as they are. Deno's own
+ * functions do not.
+ */
 export interface MountInfo {
   /** The mount's id. */
   id: number;
@@ -66,7 +73,7 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
   using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
   const bytes = readAll(table.fd, tableMemory);
   tableMemory = new Uint8Array(bytes.buffer);
-  return parseMountInfo(new TextDecoder().decode(bytes), filter);
+  return parseMountInfo(bytes, filter);
 }
 
 // Kept, as large as the largest table so far: fresh memory costs as much as reading into it.
@@ -75,7 +82,7 @@ let tableMemory = new Uint8Array(64 * 1024);
 /**
  * Reads the text of a mountinfo file.
  *
- * @param text lines as in /proc/self/mountinfo.
+ * @param table lines as in /proc/self/mountinfo; as bytes, where a name in them may be no UTF-8.
  * @param filter leaves mounts out, or ends the reading.
  * @returns the mounts in the text's order.
  * @throws {TypeError} for a line that is none of mountinfo's, with its number.
@@ -88,7 +95,8 @@ let tableMemory = new Uint8Array(64 * 1024);
  * console.log(mount?.source); // "/dev/sda1"
  * ```
  */
-export function parseMountInfo(text: string, filter?: MountFilter): MountInfo[] {
+export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
+  const text = typeof table === "string" ? table : decodeName(table);
   const mounts: MountInfo[] = [];
   const line = new Line(text);
   for (let at = 0, number = 1; at < text.length; number++) {
@@ -140,7 +148,7 @@ class Line {
     this.#dash = -1;
     starts[0] = at;
     // The super options are the last field, whatever is in them.
-    while (this.#dash < 0 || fields < this.#dash + 3) {
+    while (end > at && (this.#dash < 0 || fields < this.#dash + 3)) {
       const space = text.indexOf(" ", starts[fields]);
       if (space < 0 || space >= end) break;
       if (this.#dash < 0 && fields > 5 && isDash(text, starts[fields] ?? 0, space)) this.#dash = fields;
@@ -193,7 +201,7 @@ class Line {
 
   #name(field: number): string {
     const text = this.#slice(field, field);
-    return this.#escapes ? unescape(text) : text;
+    return this.#escapes ? unescapeOctal(text) : text;
   }
 
   /** A whole number; -1 where there is none. */
@@ -210,23 +218,12 @@ class Line {
 
   #refuse(number: number): TypeError {
     const line = this.#text.slice(this.#start(0), this.#end(this.#fields - 1));
-    return new TypeError(`line ${number} is none of mountinfo's: ${JSON.stringify(line.slice(0, 200))}`);
+    return new TypeError(`line ${number} is none of mountinfo's: ${shown(line)}`);
   }
 }
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;
-}
-
-const decoder = new TextDecoder();
-
-/** The kernel writes space, tab, newline, backslash and "#" as `\040` and so on, byte by byte. */
-function unescape(text: string): string {
-  if (!text.includes("\\")) return text;
-  return text.replace(/(?:\\[0-3][0-7]{2})+/g, (octal) => {
-    const bytes = octal.slice(1).split("\\").map((digits) => parseInt(digits, 8));
-    return decoder.decode(Uint8Array.from(bytes));
-  });
 }
 
 /**

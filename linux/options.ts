@@ -20,6 +20,7 @@ import {
   MS_SLAVE,
   MS_UNBINDABLE,
 } from "./constants.ts";
+import { shown } from "../ffi/text.ts";
 import { mapFileText } from "./idmap.ts";
 
 /** Attributes to set and to clear on a mount (`MOUNT_ATTR_…`). */
@@ -194,11 +195,11 @@ function saysNothing(option: string): boolean {
   if (option === "" || option === "loop" || forOthers.has(option) || isIdMap(option)) return true;
   if (option.startsWith("X-containerd.")) {
     throw new TypeError(
-      `"${option}" is for a mount manager and says nothing to the kernel: activate the mount first`,
+      `${shown(option)} is for a mount manager and says nothing to the kernel: activate the mount first`,
     );
   }
   if (option.startsWith("loop=")) {
-    throw new TypeError(`"${option}" names a loop device: say "loop", and a free one is taken`);
+    throw new TypeError(`${shown(option)} names a loop device: say "loop", and a free one is taken`);
   }
   return option.startsWith("x-") || option.startsWith("X-") || option.startsWith("comment=");
 }
@@ -210,11 +211,10 @@ function apply(change: AttributeChange, [set, clear]: AttributeOption): void {
 }
 
 function takeLoopOptions(parsed: ParsedOptions): void {
-  const value = (key: string) =>
-    parsed.data.findLast((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
+  const value = (key: string) => parsed.data.findLast((option) => option.startsWith(key))?.slice(key.length);
   parsed.loop = { direct: parsed.data.includes("direct-io") };
-  const offset = value("offset");
-  const sizeLimit = value("sizelimit");
+  const offset = value("offset=");
+  const sizeLimit = value("sizelimit=");
   if (offset !== undefined) parsed.loop.offset = parseSize("offset", offset);
   if (sizeLimit !== undefined) parsed.loop.sizeLimit = parseSize("sizelimit", sizeLimit);
   parsed.data = parsed.data.filter((option) => !/^(offset=|sizelimit=|direct-io$)/.test(option));
@@ -225,15 +225,14 @@ function parseSize(name: string, text: string): number {
   const match = /^(\d+)(?:([KMGT])(?:iB)?)?$/.exec(text);
   const size = Number(match?.[1]) * 1024 ** ("KMGT".indexOf(match?.[2] ?? "") + 1);
   if (!match || !Number.isSafeInteger(size)) {
-    throw new TypeError(`"${name}=${text}" is not a number of bytes`);
+    throw new TypeError(`${shown(`${name}=${text}`)} is not a number of bytes`);
   }
   return match[2] === undefined ? Number(match[1]) : size;
 }
 
 function takeIdMaps(options: readonly string[], parsed: ParsedOptions): void {
-  const value = (key: string) =>
-    options.findLast((option) => option.startsWith(`${key}=`))?.slice(key.length + 1);
-  const [uid, gid] = [value("uidmap"), value("gidmap")];
+  const value = (key: string) => options.findLast((option) => option.startsWith(key))?.slice(key.length);
+  const [uid, gid] = [value("uidmap="), value("gidmap=")];
   if (gid === undefined) throw new TypeError('"uidmap=" needs a "gidmap=" beside it');
   if (uid === undefined) throw new TypeError('"gidmap=" needs a "uidmap=" beside it');
   parsed.idMaps = { uid: mapFileText(uid), gid: mapFileText(gid) };
@@ -258,12 +257,29 @@ export function isIdMap(option: string): boolean {
  */
 export function splitOptions(entry: string): string[] {
   if (!entry.includes(",") || paths.test(entry)) return [entry];
-  const split: string[] = [];
-  for (const option of entry.match(/(?:[^,"]|"[^"]*"?)+/g) ?? []) {
+  const split: [option: string, ...ranges: string[]][] = [];
+  for (const option of commaParts(entry)) {
     const last = split.at(-1);
-    if (last !== undefined && isIdMap(last) && /^[^=]*:[^=]*$/.test(option)) {
-      split.splice(-1, 1, `${last},${option}`);
-    } else split.push(option);
+    if (last !== undefined && isIdMap(last[0]) && /^[^=]*:[^=]*$/.test(option)) last.push(option);
+    else split.push([option]);
   }
-  return split;
+  return split.map((parts) => parts.join(","));
 }
+
+/** A regular expression would do, but for a long text its engine runs out of stack. */
+function commaParts(entry: string): string[] {
+  const parts: string[] = [];
+  let start = 0;
+  let quoted = false;
+  for (let at = 0; at <= entry.length; at++) {
+    const code = entry.charCodeAt(at);
+    if (code === QUOTE) quoted = !quoted;
+    if (at < entry.length && (code !== COMMA || quoted)) continue;
+    if (at > start) parts.push(entry.slice(start, at));
+    start = at + 1;
+  }
+  return parts;
+}
+
+const QUOTE = 34; // ASCII
+const COMMA = 44;

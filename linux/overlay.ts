@@ -17,7 +17,7 @@ import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
 import { AttachedLayers, openMappedLayers } from "./mapped_layers.ts";
 import { commonDirectory, join } from "./path.ts";
-import { fsconfigSetFd, fsconfigSetString, fsmount, fsopen, mount, open } from "./syscalls.ts";
+import { fsconfigSetFd, fsconfigSetString, fsmount, fsopen, mount, open, realpath } from "./syscalls.ts";
 import { attach, throughProc } from "./target.ts";
 
 /** What makes an overlay. */
@@ -142,7 +142,7 @@ function shortened(
   layers: OverlayOptions,
   descriptors: DisposableStack,
 ): { directory: string; data: string } {
-  const absolute = mapLayers(layers, (path) => join(path.startsWith("/") ? "/" : Deno.cwd(), path));
+  const absolute = mapLayers(layers, (path) => join(path.startsWith("/") ? "/" : realpath("."), path));
   const directory = commonDirectory(allLayers(absolute));
   const below = overlayData(
     mapLayers(absolute, (path) => path.slice(directory.length).replace(/^\/+/, "") || "."),

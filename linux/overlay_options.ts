@@ -23,12 +23,13 @@ export interface OverlayOptions {
  *
  * @param options the options, one to an entry.
  * @returns the layers, with the kernel's escapes (`\:`, `\,`, `\\`) taken out.
- * @throws {TypeError} where a layer has no name.
+ * @throws {TypeError} where a layer has no name, or seems to hold an option after a comma.
  */
 export function parseOverlayOptions(options: readonly string[]): OverlayOptions {
   const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
   for (const option of options) {
     const { key, value } = keyAndValue(option);
+    if (value !== undefined && ESCAPED.has(key)) refuseJoined(key, value);
     if (key === "lowerdir" && value !== undefined) readLowerdir(value, parsed);
     else if (key === "lowerdir+" && value !== undefined) parsed.lower.push(value);
     else if (key === "datadir+" && value !== undefined) parsed.dataOnly.push(value);
@@ -39,6 +40,20 @@ export function parseOverlayOptions(options: readonly string[]): OverlayOptions 
   const layers = [...parsed.lower, ...parsed.dataOnly, parsed.upper ?? "/", parsed.work ?? "/"];
   if (layers.includes("")) throw new TypeError("an overlay's layer has no name");
   return parsed;
+}
+
+const ESCAPED = new Set(["lowerdir", "upperdir", "workdir"]); // where a comma can be written as "\\,"
+
+/** A comma in a path is a comma, but somebody may have pasted a line of fstab. */
+function refuseJoined(key: string, value: string): void {
+  const joined = /(?<!\\),((?:lowerdir|upperdir|workdir|datadir)\+?=)/.exec(value);
+  if (joined) {
+    throw new TypeError(
+      `"${
+        joined[1]
+      }" stands inside of "${key}=": make it an option of its own, or write "\\," for a comma of a path`,
+    );
+  }
 }
 
 /**
@@ -87,24 +102,41 @@ export function escapeDirectory(path: string): string {
   return path.replace(/[\\,]/g, "\\$&");
 }
 
-function unescapeLayer(text: string): string {
+/**
+ * A path as it stands in `lowerdir=`, `upperdir=` and `workdir=`, without its escapes.
+ *
+ * @param text the escaped path.
+ * @returns the plain path.
+ */
+export function unescapeLayer(text: string): string {
   if (!text.includes("\\")) return text;
   return text.replace(/\\(.)/gs, "$1");
 }
 
 /** `a:b` are two layers, and everything after `::` is data-only. A new `lowerdir=` replaces what was before. */
 function readLowerdir(value: string, into: OverlayOptions): void {
-  const layers = value.match(/(?:[^:\\]|\\[\s\S]?)+|:+/g) ?? [];
   into.lower = [];
   into.dataOnly = [];
   let list = into.lower;
-  let expected = true; // a layer stands here
-  for (const part of layers) {
-    if (part.startsWith(":")) {
-      if (expected || part.length > 2) throw new TypeError("an overlay's layer has no name");
-      if (part === "::") list = into.dataOnly;
-    } else list.push(unescapeLayer(part));
-    expected = part.startsWith(":");
+  for (let start = 0; start <= value.length;) {
+    const end = plainColon(value, start);
+    if (end === start) throw new TypeError("an overlay's layer has no name");
+    list.push(unescapeLayer(value.slice(start, end)));
+    const isData = value.charCodeAt(end + 1) === COLON;
+    if (isData) list = into.dataOnly;
+    start = end + (isData ? 2 : 1);
   }
-  if (expected) throw new TypeError("an overlay's layer has no name");
+}
+
+const COLON = 58; // ASCII
+const BACKSLASH = 92;
+
+/** The next colon that no backslash makes a part of a name; where there is none, the end. */
+function plainColon(text: string, from: number): number {
+  for (let at = from; at < text.length; at++) {
+    const code = text.charCodeAt(at);
+    if (code === COLON) return at;
+    if (code === BACKSLASH) at++;
+  }
+  return text.length;
 }

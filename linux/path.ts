@@ -18,9 +18,23 @@ import { readlink, realpath } from "./syscalls.ts";
 /** The directory that a path is in. */
 export const dirname: (path: string) => string = stdDirname;
 
-/** Joins paths and takes out `.`, `..` and doubled slashes, without looking at the file system. */
-export const join: (...paths: string[]) => string = stdJoin;
+/**
+ * Joins paths and takes out `.`, `..` and doubled slashes, without looking at the file system.
+ *
+ * @param paths the paths.
+ * @returns the one path.
+ * @throws {TypeError} for a path that is longer than the kernel takes: std needs quadratic time for some of these.
+ */
+export function join(...paths: string[]): string {
+  for (const { length } of paths) {
+    if (length >= PATH_MAX) {
+      throw new TypeError(`a path of ${length} characters: the kernel takes ${PATH_MAX - 1} bytes`);
+    }
+  }
+  return stdJoin(...paths);
+}
 
+const PATH_MAX = 4096; // linux/limits.h
 const MAXSYMLINKS = 40; // the kernel's own bound, linux/namei.h
 
 /**
@@ -74,7 +88,7 @@ export function rootPath(root: string, path: string): Promise<string> {
  * @returns the path from outside.
  */
 export function resolveInRoot(root: string, path: string): string {
-  const rest = path.split("/").reverse();
+  const rest = join(path).length > 0 ? path.split("/").reverse() : [];
   let inside: string[] = [];
   let links = 0;
   for (let part = rest.pop(); part !== undefined; part = rest.pop()) {

@@ -6,6 +6,7 @@
  */
 
 import { refuseBadText } from "../ffi/memory.ts";
+import { shown } from "../ffi/text.ts";
 import type { BindPlan } from "./bind.ts";
 import { type FilesystemPlan, refuseLongData } from "./filesystem.ts";
 import { type FusePlan, fusePlan } from "./fuse.ts";
@@ -130,5 +131,5 @@ function refuseIdMaps({ kind }: Action): void {
 /** mount(2) ignores them in silence; whoever wrote them expected something. */
 function refuseData(options: ParsedOptions): void {
   const [first] = options.data;
-  if (first !== undefined) throw new TypeError(`a bind mount knows no option "${first}"`);
+  if (first !== undefined) throw new TypeError(`a bind mount knows no option ${shown(first)}`);
 }

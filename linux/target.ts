@@ -13,6 +13,7 @@ import {
   AT_STATX_DONT_SYNC,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
+  O_NOFOLLOW,
   O_PATH,
   RESOLVE_IN_ROOT,
   RESOLVE_NO_SYMLINKS,
@@ -106,6 +107,32 @@ function openInRootByHand(root: OwnedFd, inside: string): OwnedFd {
   if (pathOf(found) === path) return found;
   found.close();
   throw new Error(`${path} was moved while it was opened: it may lead out of the target directory`);
+}
+
+const SWAPS = 10_000; // tries, which take some tenths of a second
+
+/**
+ * Opens what is mounted on a place now. The place may have been renamed meanwhile, and its old name be a symbolic link:
+ * the name is asked of the descriptor, and that what was found by it is there.
+ *
+ * @param place the place.
+ * @returns an O_PATH descriptor of what is on top there.
+ */
+export function openOnTop(place: OwnedFd): OwnedFd {
+  for (let tries = 0;; tries++) {
+    const path = pathOf(place);
+    using opened = new DisposableStack();
+    try {
+      const found = opened.use(open(path, O_PATH | O_NOFOLLOW));
+      if (pathOf(found) === path && pathOf(place) === path) {
+        opened.move();
+        return found;
+      }
+    } catch (error) {
+      if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP") || tries >= SWAPS) throw error;
+    }
+    if (tries >= SWAPS) throw new Error(`${path} is renamed again and again`);
+  }
 }
 
 /**

@@ -17,7 +17,7 @@ import { TempPlace } from "./temp_place.ts";
  * @throws {MountError} as `mountAll` does; else what the function throws.
  * @throws {SyscallError} where a mount does not come off: it is left to `cleanupTempMounts`.
  *
- * Needs the permissions `ffi`, `read` and `write` (of the temporary directory), and CAP_SYS_ADMIN.
+ * Needs the permission `ffi`, and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -54,7 +54,7 @@ async function takeOff(mounted: MountStack, place: TempPlace): Promise<void> {
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  *
- * Needs the permissions `ffi`, `read` and `write` (of the temporary directory), and CAP_SYS_ADMIN.
+ * Needs the permission `ffi`, and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts

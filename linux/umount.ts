@@ -16,6 +16,7 @@ import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
 import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
+import { type Patience, TIMEOUT, within } from "./reach.ts";
 import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
 
 /**
@@ -24,17 +25,31 @@ import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
  * @param target the mountpoint.
  * @param flags those of umount2(2).
  * @param found what {@linkcode statxUnique} tells of the mountpoint; undefined where it is none.
- * @throws {SyscallError} as umount2(2) says.
+ * @param patience how long a server or a helper may take.
+ * @throws {SyscallError} as umount2(2) says; ETIMEDOUT where a server does not answer.
  */
-export async function umountOnce(target: string, flags: number, found: Statx | undefined): Promise<void> {
+export async function umountOnce(
+  target: string,
+  flags: number,
+  found: Statx | undefined,
+  patience: Patience,
+): Promise<void> {
   if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
     return umount2(target, flags);
   }
   const filesystem = await filesystemAt(target, found);
   const lazy = (flags & MNT_DETACH) !== 0;
-  if (filesystem.type.startsWith("fuse") && await unmountFuse(target, lazy)) return;
-  if (endsAtOnce(target, filesystem)) umount2(target, flags);
-  else await umount2OffThread(target, flags);
+  const isFuse = filesystem.type.startsWith("fuse");
+  if (isFuse && await unmountFuse(target, lazy, halfOf(patience))) return;
+  if (endsAtOnce(target, filesystem)) return umount2(target, flags);
+  // A disk takes as long as it takes to write what it has been given.
+  const { timeout, signal } = patience;
+  const limit = { timeout: hasServer(filesystem.type) ? timeout : Infinity, signal };
+  await within(umount2OffThread(target, flags), limit, "umount2", target);
+}
+
+function halfOf({ timeout = TIMEOUT, signal }: Patience): Patience {
+  return { timeout: timeout / 2, signal };
 }
 
 /**
@@ -87,6 +102,18 @@ const views = new Set([
   "sysfs",
   "tracefs",
 ]);
+const servers = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
+
+/**
+ * Whether somebody must answer for a file system, and may never do so.
+ *
+ * @param type its type.
+ * @returns true for FUSE and network file systems.
+ */
+export function hasServer(type: string): boolean {
+  return servers.test(type);
+}
+
 const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
 
 /**

@@ -42,6 +42,14 @@ kernelTest("run has the command in the mount, ends with its status, and leaves n
   assertEquals((await denomount(["run", "-", "/no/such/program"], { input })).code, 1);
 });
 
+function killIfThere(pid: number, signal: Deno.Signal): void {
+  try {
+    Deno.kill(pid, signal);
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+}
+
 kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (t) => {
   const child = start(["run", "-", "sh", "-c", "echo up; exec sleep 60"], t.dir);
   const writer = child.stdin.getWriter();
@@ -53,11 +61,25 @@ kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (
   const children = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ").map(
     Number,
   );
-  child.kill("SIGINT");
-  for (const pid of children) Deno.kill(pid, "SIGINT");
+  child.kill("SIGINT"); // which may pass it on, as here is no terminal: then they are gone already
+  for (const pid of children) killIfThere(pid, "SIGINT");
   assertEquals((await child.status).code, 130);
   await reader.cancel();
   await child.stderr.cancel();
+});
+
+kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
+  const input = new TextEncoder().encode(rootfs(t));
+  for (let after = 20; after < 200; after += 10) {
+    const child = start(["run", "-", "sleep", "0.3"], t.dir);
+    const writer = child.stdin.getWriter();
+    await writer.write(input);
+    await writer.close();
+    await new Promise((resolve) => setTimeout(resolve, after));
+    child.kill("SIGINT");
+    await child.output();
+    assertEquals(names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), [], `after ${after} ms`);
+  }
 });
 
 kernelTest("try shows what a command changes, and changes nothing", needs, async (t) => {

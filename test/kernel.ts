@@ -16,8 +16,8 @@ const { symbols: libc } = Deno.dlopen("libc.so.6", {
 
 const c = (text: string) => new TextEncoder().encode(text + "\0");
 
-/** The text of a file; undefined where it does not open. */
-export function readText(path: string): string | undefined {
+/** The bytes of a file; undefined where it does not open. */
+export function readBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
   const fd = libc.open(c(path), 0o2000000, 0);
   if (fd < 0) return undefined;
   const chunks: number[] = [];
@@ -26,7 +26,13 @@ export function readText(path: string): string | undefined {
     for (const byte of buffer.subarray(0, Number(n))) chunks.push(byte);
   }
   libc.close(fd);
-  return new TextDecoder().decode(Uint8Array.from(chunks));
+  return Uint8Array.from(chunks);
+}
+
+/** The text of a file; undefined where it does not open. */
+export function readText(path: string): string | undefined {
+  const bytes = readBytes(path);
+  return bytes && new TextDecoder().decode(bytes);
 }
 
 /** Where a symbolic link leads; undefined where it is none. */

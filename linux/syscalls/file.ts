@@ -8,6 +8,7 @@ import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
 import { borrowedString, cString, struct, textAt } from "../../ffi/memory.ts";
+import { decodeName } from "../../ffi/text.ts";
 import { O_CLOEXEC } from "../constants.ts";
 
 const SYS_openat2 = 437n; // asm-generic/unistd.h
@@ -87,7 +88,6 @@ export function openat2(dirfd: number, path: string, flags: number, resolve: num
 // Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
 const how = struct(24); // struct open_how, linux/openat2.h
 const howMemory = new Uint8Array(how.buffer);
-const decoder = new TextDecoder();
 const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**
@@ -214,7 +214,7 @@ function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
 export function readlink(path: string): string {
   const result = libc().readlink(borrowedString(path), pathMemory, BigInt(PATH_MAX));
   const length = check(result, "readlink", path);
-  return decoder.decode(pathMemory.subarray(0, length));
+  return decodeName(pathMemory.subarray(0, length));
 }
 
 /**
@@ -265,7 +265,7 @@ export function llistxattr(path: string): string[] {
     "llistxattr",
     path,
   );
-  return decoder.decode(list.subarray(0, length)).split("\0").slice(0, -1);
+  return decodeName(list.subarray(0, length)).split("\0").slice(0, -1);
 }
 
 /**

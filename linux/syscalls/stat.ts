@@ -6,7 +6,8 @@
 
 import { check, isErrno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
-import { borrowedString, struct, textAt } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread, struct, textAt } from "../../ffi/memory.ts";
+import { AT_FDCWD } from "../constants.ts";
 
 const SYS_statmount = 457n; // asm-generic/unistd.h
 const SYS_listmount = 458n;
@@ -76,6 +77,28 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
     devMinor: view.getUint32(140, true), // stx_dev_minor
     mountId: view.getBigUint64(144, true), // stx_mnt_id
   };
+}
+
+/**
+ * statx(2) on another thread, for a path that leads over a server which may not answer. What it tells is not returned:
+ * when it is done, statx(2) on this thread need not wait.
+ *
+ * @param path the path.
+ * @param flags `AT_…` flags.
+ * @returns settles when the path has been walked, also where there is nothing.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { statxOffThread } from "@denomount/mount/linux";
+ *
+ * await statxOffThread("/proc/self/status", 0);
+ * ```
+ */
+export async function statxOffThread(path: string, flags: number): Promise<void> {
+  const [name, room] = [cString(path), new Uint8Array(statxStruct.byteLength)];
+  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, room), name, room);
 }
 
 // Kept, because allocating takes longer than the calls that use them, which are done with them when they return.

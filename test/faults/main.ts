@@ -4,12 +4,13 @@
  *     --only=TEXT     the operations whose names hold the text
  *     --sample=N      N faults of each operation, chosen by --seed=N
  *     --jobs=N        how many operations at a time
- *     --save          writes the numbers to docs/trust/faults.json
+ *     --save          puts the table into docs/trust.md; for a run of all of it
  *
  * @module
  */
 
 import { parseArgs } from "node:util";
+import { markdownTable, record } from "../trust.ts";
 import { faults } from "./harm.ts";
 import { type Row, runFaults } from "./run.ts";
 
@@ -22,6 +23,15 @@ const { values: options } = parseArgs({
     save: { type: "boolean", default: false },
   },
 });
+
+if (options.save && (options.only !== "" || options.sample !== undefined)) {
+  throw new TypeError("--save is for a run of all of it: without --only and --sample");
+}
+
+const legend =
+  `"worked": it did what it is for. "typed error": with its code and call, and nothing left. "told": its own clearing
+up failed, it said so, and the next clean-up took what was left. "killed": nothing left after the next clean-up. "not
+reached": the call did not come this time. "rules broken": anything else.`;
 
 const columns = [
   "points",
@@ -58,13 +68,20 @@ function totals(rows: Row[]): number[] {
 }
 
 async function save(rows: Row[], seconds: number): Promise<void> {
-  const directory = new URL("../../docs/trust/", import.meta.url);
-  await Deno.mkdir(directory, { recursive: true });
-  const kernel = (await Deno.readTextFile("/proc/sys/kernel/osrelease")).trim();
-  const sums = totals(rows);
-  const total = Object.fromEntries(columns.map((column, index) => [column, sums[index] ?? 0]));
-  const report = { kernel, deno: Deno.version.deno, seconds, faults, total, operations: rows };
-  await Deno.writeTextFile(new URL("faults.json", directory), JSON.stringify(report, null, 2) + "\n");
+  const table = markdownTable(["operation", ...columns], [
+    ...rows.map((row) => [row.operation, ...cells(row)]),
+    ["all", ...totals(rows)],
+  ]);
+  await record(
+    "faults",
+    "A fault at every system call",
+    `\`deno task test:faults --save\`: every system call that an operation makes was made to fail with
+${faults.slice(0, -1).join(", ")} in turn, and the process was killed at it. It took ${seconds} s.
+
+${table}
+
+${legend}`,
+  );
 }
 
 const base = await Deno.makeTempDir({ prefix: "denomount-test-faults-" });
@@ -87,8 +104,6 @@ if (!violated) await Deno.remove(base, { recursive: true }); // else what is lef
 console.log(line("operation", columns));
 for (const row of rows) console.log(line(row.operation, cells(row)));
 console.log(line(`all, in ${seconds} s`, totals(rows)));
-console.log(`
-worked: it did what it is for. typed error: with its code and call, and nothing left. told: its own clearing up
-failed, it said so, and the next clean-up took what was left. killed: nothing left after the next clean-up.`);
+console.log(`\n${legend}`);
 if (options.save) await save(rows, seconds);
 Deno.exit(violated || rows.length === 0 ? 1 : 0);

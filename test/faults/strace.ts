@@ -6,6 +6,8 @@
 
 import { names } from "../kernel.ts";
 
+const PATIENCE = 5000; // ms; it lets go of a process in some milliseconds
+
 /** Which threads are looked at. */
 export type Threads = "main" | "pool" | "all";
 
@@ -22,10 +24,12 @@ export interface Call {
 /** An attached strace. */
 export class Strace {
   readonly #child: Deno.ChildProcess;
+  readonly #said: ReadableStream<string>;
   readonly #log: string;
 
-  private constructor(child: Deno.ChildProcess, log: string) {
+  private constructor(child: Deno.ChildProcess, said: ReadableStream<string>, log: string) {
     this.#child = child;
+    this.#said = said;
     this.#log = log;
   }
 
@@ -39,19 +43,31 @@ export class Strace {
       stdout: "null",
       stderr: "piped",
     }).spawn();
-    await attached(child.stderr, targets.length);
-    return new Strace(child, log);
+    const said = child.stderr.pipeThrough(new TextDecoderStream());
+    await attached(said, targets.length);
+    return new Strace(child, said, log);
   }
 
-  /** Detaches; returns what was called. */
-  async detach(): Promise<Call[]> {
-    try {
-      this.#child.kill("SIGTERM");
-    } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // it has ended, with what it traced
-    }
+  /**
+   * Detaches; returns what was called.
+   *
+   * @param ended whether what was traced has ended: then strace ends too, and hangs if it is told to just then.
+   */
+  async detach(ended = false): Promise<Call[]> {
+    if (!ended) this.#kill("SIGTERM");
+    const late = setTimeout(() => this.#kill("SIGKILL"), PATIENCE);
     await this.#child.status;
+    clearTimeout(late);
+    await this.#said.cancel();
     return calls(await Deno.readTextFile(this.#log));
+  }
+
+  #kill(signal: Deno.Signal): void {
+    try {
+      this.#child.kill(signal);
+    } catch (error) {
+      if (!(error instanceof TypeError)) throw error; // it has ended already
+    }
   }
 }
 
@@ -59,9 +75,9 @@ function others(pid: number): string[] {
   return names(`/proc/${pid}/task`).filter((name) => name !== `${pid}`);
 }
 
-async function attached(stderr: ReadableStream<Uint8Array>, count: number): Promise<void> {
+async function attached(said: ReadableStream<string>, count: number): Promise<void> {
   let text = "";
-  for await (const piece of stderr.pipeThrough(new TextDecoderStream()).values({ preventCancel: true })) {
+  for await (const piece of said.values({ preventCancel: true })) {
     text += piece;
     if ((text.match(/ attached/g)?.length ?? 0) >= count) return;
   }

@@ -9,20 +9,21 @@
 import { Command } from "../../cli/deps.ts";
 import { setTempMountLocation } from "../../mod.ts";
 import { loopDevices, names, openFiles, readText } from "../kernel.ts";
+import { markdownTable, record } from "../trust.ts";
 import { World } from "./model.ts";
 import { Random } from "./random.ts";
 
 interface Options {
   seconds: string;
   seed: string;
-  save?: string;
+  save?: boolean;
 }
 
 const options = new Command("deno task test:soak")
   .description("Does random mounts and unmounts and compares the mount table with what should be there.")
   .option("--seconds <number>", "how long", "3600")
   .option("--seed <number>", "repeats a run", `${Date.now() % 1_000_000}`)
-  .option("--save <file>", "writes the result as JSON")
+  .option("--save", "puts the result into docs/trust.md")
   .parse(Deno.args, { from: "user" })
   .opts<Options>();
 
@@ -92,9 +93,23 @@ const result = {
   memory: grown,
 };
 console.log(JSON.stringify(result));
-if (options.save) await Deno.writeTextFile(options.save, JSON.stringify(result, null, 2) + "\n");
 const flat = result.threads <= 0 && result.descriptors <= 0 && grown < 4 * 2 ** 20;
 if (left.length > 0 || !flat) {
   console.error(`not as it was: ${left.join("; ")}`);
   Deno.exit(1);
+}
+if (options.save) await save();
+
+async function save(): Promise<void> {
+  const table = markdownTable(["", ""], [
+    ["hours", (seconds / 3600).toFixed(2)],
+    ["random operations, the mount table compared after each", steps],
+    ["differences", 0],
+    ["mounts, loop devices and directories left behind", left.length],
+    ["threads more than after 1000 operations", result.threads],
+    ["descriptors more", result.descriptors],
+    ["KiB of memory more", Math.round(grown / 1024)],
+  ]);
+  const command = `deno task test:soak --seconds ${seconds} --seed ${seed} --save`;
+  await record("soak", "Hours of random operations", `\`${command}\`\n\n${table}`);
 }

@@ -1,0 +1,80 @@
+/**
+ * Waiting for what may never answer: the server of a FUSE or network file system, or a helper that waits for one.
+ *
+ * A system call that walks a path over such a mount stands still, and the whole event loop with it. So before such a
+ * walk the kernel is asked whether it knows every name on the way. Where it does not, the walk is made on another
+ * thread first, and waited for only so long.
+ *
+ * @module
+ */
+
+import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
+import { AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, O_PATH, RESOLVE_CACHED } from "./constants.ts";
+import { openat2, statxOffThread } from "./syscalls.ts";
+
+/** How long to wait. */
+export interface Patience {
+  /** In milliseconds; 2500 if left out. */
+  readonly timeout?: number | undefined;
+  /** Ends the waiting. */
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** How long a server or a busy mount is waited for, in milliseconds. */
+export const TIMEOUT = 2500;
+
+/**
+ * Makes sure that a path can be walked without waiting for a server.
+ *
+ * @param path the path; whether there is anything does not matter.
+ * @param patience how long to wait.
+ * @throws {SyscallError} ETIMEDOUT where a server on the way does not answer.
+ */
+export async function reach(path: string, patience: Patience = {}): Promise<void> {
+  patience.signal?.throwIfAborted();
+  if (isKnown(path)) return;
+  await within(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), patience, "statx", path);
+}
+
+/** Whether the kernel has every name on the path in its memory, and nobody has to be asked whether it still holds. */
+function isKnown(path: string): boolean {
+  try {
+    openat2(AT_FDCWD, path, O_PATH, RESOLVE_CACHED).close();
+    return true;
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    // Anything else, such as EAGAIN, or EINVAL before Linux 5.12, says nothing about the path.
+    return isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG");
+  }
+}
+
+/**
+ * Waits for something, but not longer than said; it goes on by itself then.
+ *
+ * @param work what is waited for.
+ * @param patience how long.
+ * @param syscall what it does, for the error.
+ * @param path what it does that with.
+ * @returns what it settles with.
+ * @throws {SyscallError} ETIMEDOUT where it takes longer; the signal's reason where that ends it.
+ */
+export async function within<T>(
+  work: Promise<T>,
+  { timeout = TIMEOUT, signal }: Patience,
+  syscall: string,
+  path?: string,
+): Promise<T> {
+  const { promise: end, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal?.reason);
+  if (signal?.aborted) abort();
+  signal?.addEventListener("abort", abort, { once: true });
+  const late = () => reject(new SyscallError({ syscall, errno: errnoNumber("ETIMEDOUT"), path }));
+  const timer = Number.isFinite(timeout) ? setTimeout(late, timeout) : undefined;
+  try {
+    return await Promise.race([work, end]);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", abort);
+    work.catch(() => {}); // nobody waits for it any more
+  }
+}

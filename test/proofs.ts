@@ -1,0 +1,118 @@
+/**
+ * Fuzzing and races for as long as one likes, as root: `deno task test:proofs`.
+ *
+ *     --runs=N      inputs for each rule
+ *     --names=N     directories of random names that are mounted on
+ *     --tries=N     tries of each race
+ *     --save        puts the numbers into docs/trust.md
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { mountAtRandomNames } from "./fuzz/names.ts";
+import { comparePaths } from "./fuzz/paths.ts";
+import { rules } from "./fuzz/rules.ts";
+import { cases, timed } from "./fuzz/scale.ts";
+import { kernels, swapSource, swapTarget, type Tries } from "./race/races.ts";
+import { markdownTable, record } from "./trust.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    runs: { type: "string", default: "60000" },
+    names: { type: "string", default: "5000" },
+    tries: { type: "string", default: "10000" },
+    save: { type: "boolean", default: false },
+  },
+});
+const [runs, names, tries] = [options.runs, options.names, options.tries].map(Number);
+if (!runs || !names || !tries) throw new TypeError("runs, names and tries are numbers");
+const MOST_NAMES = 500; // mounted at a time
+const TREES = Math.ceil(names / 5);
+
+function say(what: string): void {
+  console.error(`${new Date().toISOString().slice(11, 19)} ${what}`);
+}
+
+/** Inputs and how many, a row each. */
+async function fuzz(dir: string): Promise<(string | number)[][]> {
+  const rows: (string | number)[][] = [];
+  for (const { name, run } of rules) {
+    say(name);
+    run(runs ?? 0);
+    rows.push([name, runs ?? 0, 0]);
+  }
+  say("mounts at random names");
+  for (let left = names ?? 0; left > 0; left -= MOST_NAMES) {
+    const place = await Deno.makeTempDir({ dir });
+    await mountAtRandomNames(place, Math.min(left, MOST_NAMES));
+    await Deno.remove(place, { recursive: true });
+  }
+  rows.push(["a mount at any name is told of by that name", names ?? 0, 0]);
+  say("paths in random trees");
+  await comparePaths(dir, TREES);
+  rows.push(["a path in a root leads where the kernel says (trees of links)", TREES, 0]);
+  return rows;
+}
+
+/** The longest times for ten megabytes. */
+function scale(): [name: string, ms: number][] {
+  say("ten megabytes of each kind");
+  return cases.map(([name, prepare]): [string, number] => {
+    const { ms, isLinear } = timed(prepare, 10);
+    if (!isLinear) throw new Error(`${name}: ${Math.round(ms)} ms`);
+    return [name, Math.round(ms)];
+  }).sort((a, b) => b[1] - a[1]);
+}
+
+async function race(dir: string): Promise<(string | number)[][]> {
+  const rows: (string | number)[][] = [];
+  const kinds: [string, typeof swapTarget][] = [
+    ["target swapped for a link", swapTarget],
+    ["source swapped for another", swapSource],
+  ];
+  for (const [what, run] of kinds) {
+    for (const [kernel, missing] of Object.entries(kernels)) {
+      say(`${what}, ${kernel}`);
+      const place = await Deno.makeTempDir({ dir });
+      const found: Tries = await run(place, tries ?? 0, missing);
+      for (const wrong of found.wrong) console.error(`    ${wrong}`);
+      await Deno.remove(place, { recursive: true });
+      rows.push([`${what}; kernel ${kernel}`, found.tries, found.mounted, found.refused, found.wrong.length]);
+    }
+  }
+  return rows;
+}
+
+function sum(rows: (string | number)[][], column: number): number {
+  return rows.reduce((all, row) => all + Number(row[column]), 0);
+}
+
+const dir = await Deno.makeTempDir({ prefix: "denomount-proofs-" });
+const fuzzed = await fuzz(dir);
+const times = scale();
+const raced = await race(dir);
+await Deno.remove(dir, { recursive: true });
+const wrong = sum(raced, 4);
+
+const command = `\`deno task test:proofs --runs=${runs} --names=${names} --tries=${tries} --save\``;
+const inputs = markdownTable(["rule", "inputs", "broken"], [...fuzzed, [
+  "all",
+  sum(fuzzed, 1),
+  sum(fuzzed, 2),
+]]);
+const slowest = markdownTable(
+  ["ten megabytes, the slowest of them", "ms of processor time"],
+  times.slice(0, 8),
+);
+const races = markdownTable(["race", "tries", "mounted", "refused", "outside, of the wrong thing, or left"], [
+  ...raced,
+  ["all", ...[1, 2, 3, 4].map((column) => sum(raced, column))],
+]);
+console.log([inputs, slowest, races].join("\n\n"));
+if (options.save && wrong === 0) {
+  const long = `Of ${times.length} kinds of long input, none takes more than linear time.`;
+  await record("fuzzing", "Random input", [command, inputs, long, slowest].join("\n\n"));
+  await record("races", "Somebody swaps names while it mounts", [command, races].join("\n\n"));
+}
+Deno.exit(wrong > 0 ? 1 : 0);
