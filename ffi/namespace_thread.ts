@@ -67,11 +67,13 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
     const symbols = Object.fromEntries(calls);
     const libc = Deno.dlopen("libc.so.6", symbols).symbols;
     const errno = new Deno.UnsafePointerView(libc.__errno_location());
-    for (const [syscall, result] of [
-      ["unshare", libc.unshare(${CLONE_FS})],
-      ["setns", libc.setns(namespace, ${CLONE_NEWNS})],
-    ]) {
-      if (result < 0) return self.postMessage({ syscall, errno: errno.getInt32() });
+    for (
+      const [syscall, call] of [
+        ["unshare", () => libc.unshare(${CLONE_FS})],
+        ["setns", () => libc.setns(namespace, ${CLONE_NEWNS})],
+      ]
+    ) {
+      if (call() < 0) return self.postMessage({ syscall, errno: errno.getInt32() });
     }
     self.postMessage({ thread: libc.gettid() });
     const read = (type, cell) =>

@@ -20,9 +20,11 @@ import {
   unmountAll,
   unmountMounts,
   unmountRecursive,
+  watchMounts,
   withTempMount,
 } from "../../mod.ts";
-import { type Feature, pretendMissing } from "../../linux/features.ts";
+import { MNT_DETACH, mount, umount2 } from "../../linux/mod.ts";
+import { type Feature, featureVersions, pretendMissing } from "../../linux/features.ts";
 import { loopDevices } from "../kernel.ts";
 
 /** One operation of the library. */
@@ -202,6 +204,8 @@ export function operations(dir: string): Operation[] {
     namespace("createUserNamespace, the older way", ["pidfdNamespaces"]),
     { name: "lookupMount", run: () => lookupMount(target).then(() => {}) },
     features(),
+    watching("watchMounts", target),
+    watching("watchMounts, the older way", target, ["mountEvents"]),
   ];
 }
 
@@ -331,16 +335,29 @@ function namespace(name: string, missing: Feature[]): Operation {
 }
 
 /** The features' names, each asked for the first time by a module of its own. */
-export const everyFeature: readonly Feature[] = [
-  "openat2",
-  "mountApi",
-  "mountSetattr",
-  "overlayLayers",
-  "overlayDescriptors",
-  "detachedLayers",
-  "statmount",
-  "pidfdNamespaces",
-];
+export const everyFeature = Object.keys(featureVersions) as readonly Feature[];
+
+/** The mount that it is to see is no operation's, and goes by one call or another. */
+function watching(name: string, target: string, missing: Feature[] = []): Operation {
+  return {
+    name,
+    async run() {
+      using _ = pretendMissing(...missing);
+      await using events = watchMounts({ signal: AbortSignal.timeout(5000), changes: true });
+      mount("watched", target, "tmpfs", 0, null);
+      try {
+        const { value } = await events.next();
+        if (value?.kind !== "mounted") throw new Error(`${value?.kind} was told of`);
+      } finally {
+        try {
+          umount2(target, MNT_DETACH);
+        } catch {
+          umount2(target, MNT_DETACH); // a harmed call, and the next is not
+        }
+      }
+    },
+  };
+}
 
 function features(): Operation {
   let count = 0;

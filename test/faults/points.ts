@@ -57,6 +57,8 @@ const ours: Record<string, RegExp> = {
   waitid: /P_PIDFD/,
   unshare: /./,
   chdir: /./,
+  fanotify_init: /./,
+  fanotify_mark: /./,
 };
 
 const makes = new Set(["move_mount", "mkdir", "clone", "mount_setattr"]);
