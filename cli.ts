@@ -7,7 +7,7 @@
  * ```
  *
  * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
- * nothing left mounted. `run` and `try` end with the status of their command.
+ * nothing left mounted, 143 by SIGTERM, 129 by SIGHUP. `run` and `try` end with the status of their command.
  *
  * The command is one function, so that a program of its own can have it as a part.
  *
@@ -29,9 +29,11 @@ import { doctor } from "./cli/doctor.ts";
 import { ls } from "./cli/list.ts";
 import { loopAttach, loopDetach, loopList } from "./cli/loop.ts";
 import { manual } from "./cli/manual.ts";
-import { print, visible } from "./cli/print.ts";
+import { sentenceOf } from "./cli/errors.ts";
+import { note, print, visible } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
 import { tryIsolated, tryOut } from "./cli/try.ts";
+import { watch } from "./cli/watch.ts";
 
 const FAILED = 1;
 const WRONG_USE = 2;
@@ -59,7 +61,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
-    console.error(`denomount: ${visible(error instanceof Error ? error.message : String(error))}`);
+    note(`denomount: ${visible(sentenceOf(error))}`);
     return FAILED;
   }
 }
@@ -74,7 +76,7 @@ Exit status:
   0    done
   1    a call failed; its sentence is on standard error
   2    wrong use
-  130  ended by Ctrl-C, with nothing left mounted
+  130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
 "run" and "try" end with the status of their command.`;
 
 function program(done: (status: number) => void): Command {
@@ -91,8 +93,13 @@ function program(done: (status: number) => void): Command {
 
   top.command("up").description("mount a list under TARGET: all of it, or nothing")
     .argument("<FILE>").argument("<TARGET>")
+    .option(
+      "--namespace <PID>",
+      "TARGET is in the mount namespace of this process, the sources are here",
+      pid,
+    )
     .addHelpText("after", `${JSON_FILE}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`)
-    .action(async (file, target) => done(await up(file, target)));
+    .action(async (file, target, flags) => done(await up(file, target, flags)));
 
   withUnmountOptions(top.command("down")).description("take a list off TARGET again")
     .argument("<FILE>").argument("<TARGET>")
@@ -210,9 +217,28 @@ Example:
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
-    .option("-t, --type <TYPE...>", "only file systems of these types")
+    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
+    .option("--namespace <PID>", "of the mount namespace of this process", pid)
     .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
+
+  top.command("watch").description(
+    "print mounts and unmounts as they happen, at and below PATH or everywhere",
+  )
+    .argument("[PATH]")
+    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
+    .option("--changes", "changed options too")
+    .option("--namespace <PID>", "in the mount namespace of this process, for as long as it lives", pid)
+    .option("--json", "as JSON, a line each")
+    .addHelpText(
+      "after",
+      `
+Prints + for what was mounted, - unmounted, > moved, ~ changed, ± for what came and went before it could be looked at.
+Ends with Ctrl-C, when nobody reads it any more, and with the process of --namespace.
+Example:
+  denomount watch --type overlay /run`,
+    )
+    .action(async (path, flags) => done(await watch(path, flags)));
 
   top.command("lookup").description("print the mount that PATH is on")
     .argument("<PATH>")
@@ -227,6 +253,7 @@ function withUnmountOptions(command: Command): Command {
   return command
     .option("-l, --lazy", "out of the tree now, cleaned up when it is no longer used")
     .option("-f, --force", "break off requests to a server that is gone")
+    .option("--namespace <PID>", "in the mount namespace of this process", pid)
     .option("--timeout <MS>", "how long to try again while it is busy (default: 2500)", milliseconds);
 }
 
@@ -242,6 +269,15 @@ function bytes(text: string): number {
 
 function milliseconds(text: string): number {
   if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of milliseconds.");
+  return Number(text);
+}
+
+function types(text: string, before: string[] = []): string[] {
+  return [...before, ...text.split(",")];
+}
+
+function pid(text: string): number {
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("It is a process's number.");
   return Number(text);
 }
 

@@ -23,11 +23,12 @@
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
 export { explain, type Step } from "./linux/explain.ts";
+export { type Feature, featureVersions, kernelFeatures } from "./linux/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/bind.ts";
 export { isMountpoint, lookupMount } from "./linux/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
-export { mount, mountAll, type MountStack } from "./linux/mount.ts";
+export { mount, mountAll, type MountOptions, type MountStack } from "./linux/mount.ts";
 export { MountError } from "./linux/mount_error.ts";
 export {
   isReadonly,
@@ -46,6 +47,7 @@ export {
   prefixFilter,
   singleEntryFilter,
 } from "./linux/mountinfo.ts";
+export type { MountNamespace } from "./linux/namespace.ts";
 export { canonicalizePath, rootPath } from "./linux/path.ts";
 export type { Patience } from "./linux/reach.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
@@ -58,3 +60,5 @@ export {
   unmountRecursive,
 } from "./linux/unmount.ts";
 export { createUserNamespace, userNamespaceOf } from "./linux/userns.ts";
+export type { MountEvent } from "./linux/mount_changes.ts";
+export { type MountWatch, watchMounts, type WatchOptions } from "./linux/watch.ts";

@@ -1,5 +1,5 @@
 /**
- * What a command changed in an overlay: found in its upper directory, shown as a tree, applied to the files below.
+ * What a command changed in an overlay: found in its upper directory, shown as a tree.
  *
  * @module
  */
@@ -7,7 +7,6 @@
 import { bold, dim, green, red, yellow } from "./deps.ts";
 import { sizeText, visible } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
-import { runCommand } from "./self.ts";
 
 /** A change. */
 export interface Change {
@@ -37,14 +36,26 @@ export interface Cover {
   merged: string;
 }
 
+const TURN = 50; // ms, after which something else gets its turn: the line that says what is waited for
+
 /**
- * Compares what is below an overlay with what it shows now. Only the directories that its upper one has are looked at.
+ * Compares what is below overlays with what they show now. Only the directories that their upper ones have are looked at.
  *
- * @param cover the overlay, still mounted.
+ * @param covers the overlays, still mounted.
  * @returns the changes, a directory before what is in it.
  */
-export function findChanges(cover: Cover): Change[] {
-  return [...changesIn(cover, "")];
+export async function findChanges(covers: readonly Cover[]): Promise<Change[]> {
+  const changes: Change[] = [];
+  let since = performance.now();
+  for (const cover of covers) {
+    for (const change of changesIn(cover, "")) {
+      changes.push(change);
+      if (performance.now() - since < TURN) continue;
+      await new Promise((resolve) => setTimeout(resolve));
+      since = performance.now();
+    }
+  }
+  return changes;
 }
 
 function* changesIn(cover: Cover, inside: string): Generator<Change> {
@@ -98,8 +109,7 @@ const signs = { added: () => green("+"), changed: () => yellow("~"), deleted: ()
  * @returns its lines, and one that counts them.
  */
 export function changeLines(changes: readonly Change[]): string[] {
-  const root: TreeNode<Change | string>[] = [];
-  for (const change of changes.toSorted((a, b) => a.path < b.path ? -1 : 1)) place(root, change);
+  const root = treeOf(changes.toSorted((a, b) => a.path < b.path ? -1 : 1));
   const lines = treeLines(root).map(({ strokes, value }) => {
     if (typeof value === "string") return `${dim(strokes)}${visible(value)}`;
     const name = visible(value.path.slice(value.path.lastIndexOf("/") + 1)) + (value.isDirectory ? "/" : "");
@@ -111,67 +121,19 @@ export function changeLines(changes: readonly Change[]): string[] {
   return [...lines.length > 0 ? ["/", ...lines] : [], bold(sum)];
 }
 
-/** Puts a change where its path says, below lines for the directories on the way. */
-function place(nodes: TreeNode<Change | string>[], change: Change): void {
-  const names = change.path.split("/").slice(1);
-  const last = names.pop() ?? "";
-  for (const name of names) {
-    let node = nodes.find(({ value }) => nameOf(value) === name);
-    if (node === undefined) nodes.push(node = { value: name, children: [] });
-    nodes = node.children;
-  }
-  const found = nodes.find(({ value }) => nameOf(value) === last);
-  if (found) found.value = change;
-  else nodes.push({ value: change, children: [] });
-}
-
-function nameOf(value: Change | string): string {
-  return typeof value === "string" ? value : value.path.slice(value.path.lastIndexOf("/") + 1);
-}
-
-/**
- * Makes the changes for real: below, where the overlay only showed them.
- *
- * @param changes the changes.
- * @param root where to make them.
- */
-export async function applyChanges(
-  changes: readonly Change[],
-  root: string,
-): Promise<void> {
-  for (const { path, kind, isDirectory, content, replaces } of changes) {
-    const to = `${root}${path}`;
-    if (kind === "deleted" || replaces) removeIfThere(to);
-    if (kind === "deleted") continue;
-    // cp keeps owners, modes, times, links, devices and extended attributes, each of them better than we would.
-    Deno.mkdirSync(isDirectory ? to : to.slice(0, to.lastIndexOf("/")) || "/", { recursive: true });
-    if (isDirectory) continue;
-    const copy = ["cp", "--archive", "--no-target-directory", "--remove-destination", "--", content, to];
-    const status = await runCommand(copy);
-    if (status !== 0) throw new Error(`${to} could not be written`);
-  }
-  for (const { path, kind, isDirectory, content } of changes.toReversed()) {
-    if (isDirectory && kind !== "deleted") await copyAttributes(content, `${root}${path}`);
-  }
-}
-
-/** After what is in it, or its time would change again. */
-async function copyAttributes(from: string, to: string): Promise<void> {
-  for (
-    const command of [["chown", `--reference=${from}`], ["chmod", `--reference=${from}`], [
-      "touch",
-      "-r",
-      from,
-    ]]
-  ) {
-    if (await runCommand([...command, "--", to]) !== 0) throw new Error(`${to} could not be written`);
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path, { recursive: true });
-  } catch (error) {
-    if (!(error instanceof Deno.errors.NotFound)) throw error;
-  }
+/** Each change where its path says, below lines for the directories on the way. */
+function treeOf(changes: readonly Change[]): TreeNode<Change | string>[] {
+  const root: TreeNode<Change | string> = { value: "", children: [] };
+  const nodes = new Map([["", root]]);
+  const nodeOf = (path: string): TreeNode<Change | string> => {
+    const known = nodes.get(path);
+    if (known !== undefined) return known;
+    const slash = path.lastIndexOf("/");
+    const node = { value: path.slice(slash + 1), children: [] };
+    nodeOf(path.slice(0, slash)).children.push(node);
+    nodes.set(path, node);
+    return node;
+  };
+  for (const change of changes) nodeOf(change.path).value = change;
+  return root.children;
 }

@@ -18,40 +18,31 @@ import {
   unmountRecursive,
 } from "../mod.ts";
 import { readMounts } from "./mounts_file.ts";
+import { ofProcess } from "./namespace.ts";
 import { dim } from "./deps.ts";
 import { mountLines, print, visible } from "./print.ts";
 import { withProgress } from "./progress.ts";
-
-/** The exit status of a command that Ctrl-C ended. */
-export const INTERRUPTED = 130;
+import { HeldSignals } from "./signals.ts";
 
 /**
  * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
+ * @param flags the process whose mount namespace that is in.
  * @returns the exit status.
  */
-export async function up(file: string, target: string): Promise<number> {
+export async function up(file: string, target: string, flags: { namespace?: number }): Promise<number> {
   const mounts = await readMounts(file);
-  let interrupted = false;
-  const interrupt = () => {
-    interrupted = true;
-  };
-  const signals: Deno.Signal[] = ["SIGINT", "SIGTERM"];
-  for (const signal of signals) Deno.addSignalListener(signal, interrupt);
-  try {
-    const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target));
-    await new Promise((resolve) => setTimeout(resolve)); // a signal that came meanwhile is delivered here
-    if (interrupted) {
-      await stack.unmount();
-      return INTERRUPTED;
-    }
-    for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
-    return 0;
-  } finally {
-    for (const signal of signals) Deno.removeSignalListener(signal, interrupt);
+  using signals = new HeldSignals();
+  const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target, flags));
+  const status = await signals.status();
+  if (status !== undefined) {
+    await stack.unmount();
+    return status;
   }
+  for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
+  return 0;
 }
 
 /**
@@ -62,14 +53,21 @@ export async function up(file: string, target: string): Promise<number> {
  * @param options how to unmount.
  * @returns the exit status.
  */
-export async function down(file: string, target: string, options: UnmountOptions): Promise<number> {
+export async function down(file: string, target: string, options: CommandOptions): Promise<number> {
   const mounts = await readMounts(file);
-  await withProgress(`unmounting ${visible(target)}`, unmountMounts(mounts, target, options));
+  const work = () => withProgress(`unmounting ${visible(target)}`, unmountMounts(mounts, target, options));
+  await ofProcess(options.namespace, work);
   return 0;
 }
 
+/** How the command unmounts. */
+export interface CommandOptions extends UnmountOptions {
+  /** The process whose mount namespace the target is in. */
+  namespace?: number;
+}
+
 /** What `umount` does with each target. */
-export interface UmountFlags extends UnmountOptions {
+export interface UmountFlags extends CommandOptions {
   /** Every mount that is stacked on it. */
   all?: boolean;
   /** Everything below it too. */
@@ -87,9 +85,12 @@ export interface UmountFlags extends UnmountOptions {
  */
 export async function umount(targets: readonly string[], flags: UmountFlags): Promise<number> {
   const { all, recursive, lazy, ...rest } = flags;
-  const options: UnmountOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
+  const options: CommandOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
   const take = recursive ? unmountRecursive : all ? unmountAll : unmount;
-  for (const target of targets) await withProgress(`unmounting ${visible(target)}`, take(target, options));
+  for (const target of targets) {
+    const work = () => withProgress(`unmounting ${visible(target)}`, take(target, options));
+    await ofProcess(options.namespace, work);
+  }
   return 0;
 }
 

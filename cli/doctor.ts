@@ -4,8 +4,8 @@
  * @module
  */
 
-import { createUserNamespace } from "../mod.ts";
-import { type Feature, hasFeature, isErrno, O_RDONLY, O_RDWR, open, readAll } from "../linux/mod.ts";
+import { createUserNamespace, type Feature, featureVersions, kernelFeatures } from "../mod.ts";
+import { isErrno, O_RDONLY, O_RDWR, open, readAll } from "../linux/mod.ts";
 import { green, red, yellow } from "./deps.ts";
 import { print } from "./print.ts";
 
@@ -15,18 +15,17 @@ interface Finding {
   note?: string;
 }
 
-const features: Record<string, [Feature, string]> = {
-  "detached binds, fsopen": ["mountApi", "Linux 5.2; mount(2) is used"],
-  "attributes in one step, id-mapped mounts": [
-    "mountSetattr",
-    "Linux 5.12; a remount is used, and no id maps",
-  ],
-  "safe paths (openat2)": ["openat2", "Linux 5.6; paths are walked by hand"],
-  "overlays without a page limit": ["overlayLayers", "Linux 6.5; layers are shortened"],
-  "overlay layers as descriptors": ["overlayDescriptors", "Linux 6.13; their paths are used"],
-  "id-mapped overlays without a temporary mount": ["detachedLayers", "Linux 6.15; a temporary mount is used"],
-  "constant-time lookup (statmount)": ["statmount", "Linux 6.13; the mount table is read"],
-  "namespaces of a pidfd": ["pidfdNamespaces", "Linux 6.11; /proc is used"],
+/** Each feature in words, and what is done without it. */
+const features: Record<Feature, [string, string]> = {
+  mountApi: ["detached binds, fsopen", "mount(2) is used"],
+  mountSetattr: ["attributes in one step, id-mapped mounts", "a remount is used, and no id maps"],
+  openat2: ["safe paths (openat2)", "paths are walked by hand"],
+  overlayLayers: ["overlays without a page limit", "layers are shortened"],
+  overlayDescriptors: ["overlay layers as descriptors", "their paths are used"],
+  detachedLayers: ["id-mapped overlays without a temporary mount", "a temporary mount is used"],
+  statmount: ["constant-time lookup (statmount)", "the mount table is read"],
+  pidfdNamespaces: ["namespaces of a pidfd", "/proc is used"],
+  mountEvents: ["mounts as they happen (fanotify)", "mount tables are compared"],
 };
 
 const programs: [string, string, string][] = [
@@ -53,9 +52,7 @@ export async function doctor(flags: { json?: true }): Promise<number> {
         note: "to see them, run it as root, or by unshare -Urm",
       },
     ],
-    ...Object.entries(mayProbe(rights) ? features : {}).map(([name, [feature, note]]): Finding =>
-      hasFeature(feature) ? { name, state: "yes" } : { name, state: "older", note: `needs ${note}` }
-    ),
+    ...mayProbe(rights) ? kernelFindings() : [],
     device("loop devices", "/dev/loop-control", "modprobe loop, as root"),
     device("FUSE", "/dev/fuse", "modprobe fuse"),
     ...programs.map(program),
@@ -66,6 +63,15 @@ export async function doctor(flags: { json?: true }): Promise<number> {
     for (const finding of findings) print(line(finding));
   }
   return rights.some(({ state }) => state === "yes") ? 0 : 1;
+}
+
+function kernelFindings(): Finding[] {
+  const here = kernelFeatures();
+  return Object.entries(features).map(([feature, [name, instead]]): Finding =>
+    here[feature as Feature]
+      ? { name, state: "yes" }
+      : { name, state: "older", note: `needs Linux ${featureVersions[feature as Feature]}; ${instead}` }
+  );
 }
 
 function mayProbe([mounting]: readonly Finding[]): boolean {

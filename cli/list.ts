@@ -4,9 +4,29 @@
  * @module
  */
 
-import { canonicalizePath, fsTypeFilter, listMounts, type MountInfo, prefixFilter } from "../mod.ts";
-import { isErrno, O_RDONLY, open, readAll, statfs } from "../linux/mod.ts";
+import {
+  canonicalizePath,
+  fsTypeFilter,
+  listMounts,
+  type MountFilter,
+  type MountInfo,
+  prefixFilter,
+} from "../mod.ts";
+import {
+  AT_FDCWD,
+  AT_NO_AUTOMOUNT,
+  AT_STATX_DONT_SYNC,
+  isErrno,
+  O_RDONLY,
+  open,
+  readAll,
+  statfs,
+  statx,
+  STATX_MNT_ID,
+} from "../linux/mod.ts";
+import { join } from "../linux/path.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
+import { ofProcess } from "./namespace.ts";
 import { columns, mountTable, print, sizeText, visible } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
 
@@ -18,6 +38,8 @@ export interface ListFlags {
   tree?: true;
   /** Only file systems of these types. */
   type?: string[];
+  /** The process whose mount namespace it is. */
+  namespace?: number;
 }
 
 /**
@@ -28,18 +50,30 @@ export interface ListFlags {
  * @returns the exit status.
  */
 export async function ls(path: string | undefined, flags: ListFlags): Promise<number> {
-  const below = path === undefined ? undefined : prefixFilter(await canonicalizePath(path));
-  const typed = flags.type === undefined ? undefined : fsTypeFilter(...flags.type);
-  const mounts = await listMounts({
-    filter: (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) }),
-  });
-  if (flags.json) print(JSON.stringify(mounts, null, 2));
-  else print(flags.tree ? mountTree(mounts) : mountTable(mounts));
+  const { json, tree, type, namespace } = flags;
+  const below = path === undefined ? undefined : prefixFilter(await placeIn(namespace, path));
+  const typed = type === undefined ? undefined : fsTypeFilter(...type);
+  const filter: MountFilter = (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) });
+  const list = () => listMounts({ filter, ...namespace === undefined ? {} : { pid: namespace } });
+  const mounts = await ofProcess(namespace, list);
+  if (json) print(JSON.stringify(mounts, null, 2));
+  else print(tree ? mountTree(mounts, namespace) : mountTable(mounts));
   return 0;
 }
 
+/**
+ * A path without symbolic links; in another mount namespace, where it can't be looked up, the path as it is written.
+ *
+ * @param namespace the process whose mount namespace it is in.
+ * @param path the path.
+ * @returns the path.
+ */
+export async function placeIn(namespace: number | undefined, path: string): Promise<string> {
+  return namespace === undefined ? await canonicalizePath(path) : join("/", path);
+}
+
 /** Each mount below the one that it is on, with what is worth knowing of it. */
-function mountTree(mounts: readonly MountInfo[]): string {
+function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
   const nodes = new Map(
     mounts.map((value): [number, TreeNode<MountInfo>] => [value.id, { value, children: [] }]),
   );
@@ -52,10 +86,15 @@ function mountTree(mounts: readonly MountInfo[]): string {
     dim(strokes) + bold(visible(value.mountpoint)),
     cyan(visible(value.fsType)),
     visible(sourceText(value)),
-    sizeOf(value),
-    yellow(marks(value)),
+    sizeOf(value, namespace),
+    coloured(yellow, marks(value)),
   ]);
   return columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
+}
+
+/** An empty cell gets no colour, for that would not be empty. */
+function coloured(colour: (text: string) => string, text: string): string {
+  return text === "" ? "" : colour(text);
 }
 
 /** A loop device is shown with its file, and a bind with the directory that it shows. */
@@ -79,15 +118,19 @@ function textOf(path: string): string | undefined {
 // A server that does not answer would hold the call for ever.
 const servers = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
 
-function sizeOf({ mountpoint, fsType }: MountInfo): string {
+function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): string {
   if (servers.test(fsType)) return "";
+  const path = namespace === undefined ? mountpoint : `/proc/${namespace}/root${mountpoint}`;
   try {
-    const { blocks, blocksFree, blockSize } = statfs(mountpoint);
+    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID).mountId !== BigInt(id)) {
+      return ""; // another is mounted over it
+    }
+    const { blocks, blocksFree, blockSize } = statfs(path);
     return blocks === 0
       ? ""
       : `${sizeText((blocks - blocksFree) * blockSize)} of ${sizeText(blocks * blockSize)}`;
   } catch (error) {
-    if (isErrno(error, "EACCES", "ENOENT", "EPERM", "ESTALE")) return "";
+    if (isErrno(error, "EACCES", "ENOENT", "ENOTDIR", "EPERM", "ESTALE")) return "";
     throw error;
   }
 }

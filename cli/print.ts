@@ -23,6 +23,20 @@ export function print(line: string): void {
 }
 
 /**
+ * Writes a line to standard error. Where that can't be written to, as on a terminal that was closed, nobody reads it.
+ *
+ * @param line the line.
+ */
+export function note(line: string): void {
+  try {
+    const bytes = new TextEncoder().encode(line + "\n");
+    for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
+  } catch {
+    // there is nowhere to say it
+  }
+}
+
+/**
  * Text that is safe on a terminal: control characters, and bytes that are no UTF-8, as octal, the way that mountinfo
  * writes them.
  *

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { HeldSignals } from "./signals.ts";
+
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
 
 /** The command line that starts this program again, with the permissions that it has itself. */
@@ -47,7 +49,9 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
 }
 
 /**
- * Runs a command in the foreground: the terminal's Ctrl-C is for it, and SIGTERM is passed on to it.
+ * Runs a command in the foreground, and waits for it whatever signal comes: what is to be done afterwards is done. SIGTERM
+ * and SIGHUP are passed on to it. Ctrl-C and Ctrl-\ the terminal sends to it as well; without a terminal, they are passed
+ * on too.
  *
  * @param command the program and its arguments.
  * @param options its directory and environment.
@@ -58,17 +62,14 @@ export async function runCommand(
   options: { cwd?: string; env?: Record<string, string> } = {},
 ): Promise<number> {
   const [program = "", ...args] = command;
-  const wait = () => {};
+  const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
+  // Before it starts, for what it says can make somebody send one.
+  using _signals = new HeldSignals((signal) => {
+    const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
+    if (!isTerminals) child.kill(signal);
+  });
   const child = start(program, args, options);
-  const pass = () => child.kill("SIGTERM");
-  Deno.addSignalListener("SIGINT", wait);
-  Deno.addSignalListener("SIGTERM", pass);
-  try {
-    return (await child.status).code;
-  } finally {
-    Deno.removeSignalListener("SIGINT", wait);
-    Deno.removeSignalListener("SIGTERM", pass);
-  }
+  return (await child.status).code;
 }
 
 function start(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { listMounts, type Mount, mount, mountAll, type MountInfo, withTempMount } from "../mod.ts";
+import { listMounts, type Mount, mount, mountAll, type MountInfo } from "../mod.ts";
 import {
   AT_FDCWD,
   AT_STATX_DONT_SYNC,
@@ -18,10 +18,13 @@ import {
   STATX_BASIC_STATS,
   STATX_TYPE,
 } from "../linux/mod.ts";
-import { applyChanges, type Change, changeLines, type Cover, findChanges } from "./changes.ts";
+import { applyChanges } from "./apply.ts";
+import { type Change, changeLines, type Cover, findChanges } from "./changes.ts";
 import { setColorEnabled } from "./deps.ts";
-import { print, visible } from "./print.ts";
+import { note, visible } from "./print.ts";
+import { withProgress } from "./progress.ts";
 import { isRoot, runCommand, runIsolated } from "./self.ts";
+import { comesOff, inTemporaryMount } from "./temporary.ts";
 
 /** What becomes of the changes. */
 export interface TryFlags {
@@ -60,8 +63,9 @@ export async function tryOut(command: readonly string[], flags: TryFlags): Promi
 export async function tryIsolated(command: readonly string[], flags: TryFlags): Promise<number> {
   const table = (await listMounts()).filter(isOnTop);
   const locked = areMountsLocked();
-  return await withTempMount(
+  return await inTemporaryMount(
     [{ type: "tmpfs", source: "denomount-try", options: ["mode=0755"] }],
+    LAZY,
     async (scratch) => {
       const covers = (locked ? coverableDirectories(table) : mountedDirectories(table))
         .map((path, index): Cover => ({
@@ -72,17 +76,22 @@ export async function tryIsolated(command: readonly string[], flags: TryFlags): 
         }));
       for (const name of ["host", "root"]) Deno.mkdirSync(`${scratch}/${name}`);
       // Under another path, for Deno lets nobody but who may do everything look below /dev.
-      await using _host = await mount({ type: "bind", source: "/", options: ["rbind"] }, `${scratch}/host`);
-      await using _system = await mountAll(systemMounts(table, covers, locked), `${scratch}/root`);
+      const everything = { type: "bind", source: "/", options: ["rbind"] };
+      await using _host = comesOff(await mount(everything, `${scratch}/host`), LAZY);
+      const system = await mountAll(systemMounts(table, covers, locked), `${scratch}/root`);
+      await using _system = comesOff(system, LAZY);
       const status = await runCommand(inside(`${scratch}/root`, command, flags));
-      const changes = covers.flatMap(findChanges).filter(({ path }) => !path.startsWith(scratch));
+      const found = await withProgress("looking for changes", findChanges(covers));
+      const changes = found.filter(({ path }) => !path.startsWith(scratch));
       setColorEnabled(Deno.stderr.isTerminal() && !Deno.noColor);
-      for (const line of changeLines(changes)) console.error(line);
+      for (const line of changeLines(changes)) note(line);
       await settle(changes, `${scratch}/host`, flags);
       return status;
     },
   );
 }
+
+const LAZY = true; // nobody waits for what is thrown away, nor for a process that the command has left running
 
 /** In a user namespace, what is mounted on the system's directories is locked there: they can't be had without it. */
 function areMountsLocked(): boolean {
@@ -210,13 +219,14 @@ function inside(root: string, command: readonly string[], { as }: TryFlags): str
 async function settle(changes: readonly Change[], host: string, { apply, keep }: TryFlags): Promise<void> {
   if (changes.length === 0) return;
   if (keep !== undefined) {
-    await applyChanges(changes.filter(({ kind }) => kind !== "deleted"), keep);
+    const present = changes.filter(({ kind }) => kind !== "deleted");
+    await withProgress(`copying to ${visible(keep)}`, applyChanges(present, keep));
     const deleted = changes.filter(({ kind }) => kind === "deleted").map(({ path }) => path);
     if (deleted.length > 0) Deno.writeTextFileSync(`${keep}/.deleted`, deleted.join("\n") + "\n");
-    console.error(`kept in ${visible(keep)}`);
+    note(`kept in ${visible(keep)}`);
   }
   if (apply) {
-    await applyChanges(changes, host);
-    print("applied");
+    await withProgress("making the changes", applyChanges(changes, host));
+    note("applied");
   }
 }

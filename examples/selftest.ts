@@ -11,7 +11,16 @@
  * @module
  */
 
-import { createUserNamespace, idMapMount, lookupMount, mountAll, unmount, withTempMount } from "../mod.ts";
+import {
+  createUserNamespace,
+  idMapMount,
+  lookupMount,
+  mount,
+  mountAll,
+  unmount,
+  watchMounts,
+  withTempMount,
+} from "../mod.ts";
 import { pretendMissing } from "../linux/mod.ts";
 
 const LAYERS = 400;
@@ -68,6 +77,21 @@ async function mappedBind(source: string, target: string): Promise<string> {
   }
 }
 
+/** By a thread that joins the namespace, though it is the one that everything here is in. */
+async function inNamespace(target: string): Promise<string> {
+  await using _stack = await mount({ type: "tmpfs", source: "t" }, target, { namespace: Deno.pid });
+  return (await lookupMount(target)).fsType;
+}
+
+async function watched(target: string): Promise<string> {
+  await using events = watchMounts({ signal: AbortSignal.timeout(10_000) });
+  await using _stack = await mount({ type: "tmpfs", source: "t" }, target);
+  for await (const event of events) {
+    if (event.kind !== "transient" && event.mount.mountpoint === target) return event.kind;
+  }
+  return "nothing";
+}
+
 await withTempMount([{ type: "tmpfs", source: "selftest" }], async (scratch) => {
   const target = `${scratch}/target`;
   Deno.mkdirSync(target);
@@ -79,6 +103,8 @@ await withTempMount([{ type: "tmpfs", source: "selftest" }], async (scratch) => 
   console.log(`overlay: ${await overlay(layers, target)}`);
   console.log(`id-mapped overlay: ${await overlay(layers, target, maps)}`);
   console.log(`id-mapped bind: ${await mappedBind(layers[0] ?? "", target)}`);
+  console.log(`in a mount namespace: ${await inNamespace(target)}`);
+  console.log(`watched: ${await watched(target)}`);
   {
     using _older = pretendMissing("overlayLayers", "detachedLayers"); // as before Linux 6.5
     console.log(`overlay, the older way: ${await overlay(layers, target)}`);

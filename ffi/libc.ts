@@ -26,6 +26,10 @@ const symbols = {
     parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
     result: "isize",
   },
+  lseek: {
+    parameters: ["i32", /* int fd */ "i64", /* off_t offset */ "i32" /* int whence */],
+    result: "i64",
+  },
   ioctl: {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "u64" /* unsigned long argument */],
     result: "i32",
@@ -35,6 +39,7 @@ const symbols = {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
     result: "i32",
   },
+  geteuid: { parameters: [], result: "u32" /* uid_t */ },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
     parameters: ["buffer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
@@ -43,6 +48,14 @@ const symbols = {
   realpath: {
     parameters: ["buffer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
+  },
+  llistxattr: {
+    parameters: ["buffer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
+    result: "isize",
+  },
+  lremovexattr: {
+    parameters: ["buffer", /* const char *path */ "buffer" /* const char *name */],
+    result: "i32",
   },
   mkdir: { parameters: ["buffer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
@@ -69,6 +82,7 @@ const symbols = {
   },
   chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
   unshare: { parameters: ["i32" /* int flags */], result: "i32" },
+  gettid: { parameters: [], result: "i32" },
   setns: { parameters: ["i32", /* int fd */ "i32" /* int nstype */], result: "i32" },
 
   dlsym: {
@@ -225,6 +239,38 @@ const symbols = {
     ],
     result: "i64",
   },
+  listmount: {
+    name: "syscall",
+    parameters: [
+      "i64",
+      "buffer", /* const struct mnt_id_req *req */
+      "buffer", /* u64 *mnt_ids */
+      "usize", /* size_t nr_mnt_ids */
+      "u32", /* unsigned int flags */
+    ],
+    result: "i64",
+  },
+
+  fanotify_init: {
+    parameters: ["u32", /* unsigned int flags */ "u32" /* unsigned int event_f_flags */],
+    result: "i32",
+  },
+  fanotify_mark: {
+    parameters: [
+      "i32", /* int fanotify_fd */
+      "u32", /* unsigned int flags */
+      "u64", /* uint64_t mask */
+      "i32", /* int dirfd */
+      "buffer", /* const char *pathname */
+    ],
+    result: "i32",
+  },
+  eventfd: { parameters: ["u32", /* unsigned int initval */ "i32" /* int flags */], result: "i32" },
+  poll: {
+    parameters: ["buffer", /* struct pollfd *fds */ "u64", /* nfds_t nfds */ "i32" /* int timeout, in ms */],
+    result: "i32",
+  },
+  poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The table of symbols that are bound, as `Deno.dlopen` takes it. */
@@ -256,7 +302,41 @@ let errnoView: Deno.UnsafePointerView;
  * ```
  */
 export function libc(): Libc {
+  return elsewhere?.()?.libc ?? here();
+}
+
+function here(): Libc {
   return bound ??= bind();
+}
+
+/** A thread that makes calls in this one's place. */
+export interface Elsewhere {
+  /** Its functions. */
+  readonly libc: Libc;
+  /** Its errno, where it made the last call; undefined where that was made on this thread all the same. */
+  readonly errno: number | undefined;
+}
+
+/**
+ * Whether calls are made on another thread now.
+ *
+ * @returns true within `NamespaceThread.run`.
+ */
+export function isElsewhere(): boolean {
+  return elsewhere?.() !== undefined;
+}
+
+let elsewhere: (() => Elsewhere | undefined) | undefined;
+
+/**
+ * Says where calls are made.
+ *
+ * @param find asked at each call; undefined, or its undefined, is for this thread.
+ * @returns the C library of this thread.
+ */
+export function callElsewhere(find: (() => Elsewhere | undefined) | undefined): Libc {
+  elsewhere = find;
+  return here();
 }
 
 function bind(): Libc {
@@ -285,8 +365,8 @@ function bind(): Libc {
  * ```
  */
 export function lastErrno(): number {
-  libc();
-  return errnoView.getInt32();
+  here();
+  return elsewhere?.()?.errno ?? errnoView.getInt32();
 }
 
 /**

@@ -65,6 +65,8 @@ export const MS_NOATIME: number = 1024;
 export const MS_NODIRATIME: number = 2048;
 /** A bind mount. */
 export const MS_BIND: number = 4096;
+/** Move a mount to another place. */
+export const MS_MOVE: number = 8192;
 /** The whole tree of mounts. */
 export const MS_REC: number = 0x4000;
 /** No messages in the kernel's log. */
@@ -168,6 +170,8 @@ export const RESOLVE_CACHED: number = 0x20;
 
 /** Ask for the file's type. */
 export const STATX_TYPE: number = 1;
+/** Ask for the file's owner. */
+export const STATX_UID: number = 8;
 /** Ask for what stat(2) tells. */
 export const STATX_BASIC_STATS: number = 0x7ff;
 /** Ask for the inode's number. */
@@ -207,6 +211,50 @@ export const STATMOUNT_MNT_OPTS: number = 0x80;
 export const STATMOUNT_FS_SUBTYPE: number = 0x100;
 /** Ask for the source. */
 export const STATMOUNT_SB_SOURCE: number = 0x200;
+
+// linux/mount.h: listmount(2)
+
+/** Every mount of the namespace, in the place of a mount's id. */
+export const LSMT_ROOT: bigint = 0xffffffffffffffffn;
+
+// linux/fanotify.h
+
+/** Close the descriptor on execve. */
+export const FAN_CLOEXEC: number = 1;
+/** Do not wait for events. */
+export const FAN_NONBLOCK: number = 2;
+/** Events about mounts carry the mount's unique id (Linux 6.15). */
+export const FAN_REPORT_MNT: number = 0x4000;
+/** Watch something. */
+export const FAN_MARK_ADD: number = 1;
+/** What is watched is a mount namespace (Linux 6.15). */
+export const FAN_MARK_MNTNS: number = 0x110;
+/** Events were lost: there were more than the queue holds. */
+export const FAN_Q_OVERFLOW: number = 0x4000;
+/** A mount was attached to the namespace (Linux 6.15). */
+export const FAN_MNT_ATTACH: number = 0x01000000;
+/** A mount was taken off; with `FAN_MNT_ATTACH`, it was moved (Linux 6.15). */
+export const FAN_MNT_DETACH: number = 0x02000000;
+/** A record that holds a mount's unique id (Linux 6.15). */
+export const FAN_EVENT_INFO_TYPE_MNT: number = 7;
+
+// linux/nsfs.h
+
+/** The id of a mount namespace, 64 bits: _IOR(0xb7, 5, __u64), Linux 6.11. */
+export const NS_GET_MNTNS_ID: number = 0x8008b705;
+
+// asm-generic/poll.h and linux/eventfd.h
+
+/** There is something to read. */
+export const POLLIN: number = 1;
+/** Something out of the ordinary: for mountinfo, the table has changed. */
+export const POLLPRI: number = 2;
+/** An error; for mountinfo together with `POLLPRI`. */
+export const POLLERR: number = 8;
+/** Close the descriptor on execve. */
+export const EFD_CLOEXEC: number = 0o2000000;
+/** Do not wait for the counter. */
+export const EFD_NONBLOCK: number = 0o4000;
 
 // linux/magic.h
 

@@ -9,6 +9,8 @@ import { isErrno } from "../ffi/errno.ts";
 import { OwnedFd } from "../ffi/fd.ts";
 import {
   AT_FDCWD,
+  FAN_CLOEXEC,
+  FAN_REPORT_MNT,
   O_PATH,
   PIDFD_GET_USER_NAMESPACE,
   STATMOUNT_FS_SUBTYPE,
@@ -17,6 +19,7 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
 import {
+  fanotifyInit,
   fsconfigCreate,
   fsconfigSetFd,
   fsconfigSetFlag,
@@ -51,7 +54,32 @@ export type Feature =
   /** statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
   /** The namespaces of a pidfd's process, Linux 6.11. */
-  | "pidfdNamespaces";
+  | "pidfdNamespaces"
+  /** fanotify events of a mount namespace, Linux 6.15. */
+  | "mountEvents";
+
+/**
+ * The Linux version that brought each feature; a distribution may have it in an older one, or forbid it in a newer.
+ *
+ * @example
+ * ```ts
+ * import { featureVersions, kernelFeatures } from "@denomount/mount";
+ *
+ * for (const [name, here] of Object.entries(kernelFeatures())) if (!here) console.log(`no ${name}`);
+ * console.log(featureVersions.statmount); // "6.13"
+ * ```
+ */
+export const featureVersions: Readonly<Record<Feature, string>> = {
+  openat2: "5.6",
+  mountApi: "5.2",
+  mountSetattr: "5.12",
+  overlayLayers: "6.5",
+  overlayDescriptors: "6.13",
+  detachedLayers: "6.15",
+  statmount: "6.13",
+  pidfdNamespaces: "6.11",
+  mountEvents: "6.15",
+};
 
 const UNKNOWN_FLAG = 0x40000000;
 
@@ -94,6 +122,7 @@ const probes: Record<Feature, () => boolean> = {
       using self = pidfdOpen(Deno.pid);
       new OwnedFd(ioctl(self.fd, PIDFD_GET_USER_NAMESPACE, 0)).close();
     }),
+  mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
 };
 
 /** Failures of the moment, which may be gone at the next question. */
@@ -127,6 +156,36 @@ export function hasFeature(feature: Feature): boolean {
     if (isErrno(error, "EPERM", "EACCES", "ENODEV", ...passing)) return false; // ask again later
     throw error;
   }
+}
+
+/**
+ * What this kernel can do, each feature tried at the first question. Whatever is missing is done in an older way, or its
+ * error says what it needs.
+ *
+ * @returns true for each feature that works here.
+ *
+ * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN: without it they count as missing.
+ *
+ * @example
+ * ```ts
+ * import { kernelFeatures } from "@denomount/mount";
+ *
+ * const { overlayLayers, mountSetattr } = kernelFeatures();
+ * console.log({ overlayLayers, mountSetattr });
+ * ```
+ */
+export function kernelFeatures(): Record<Feature, boolean> {
+  return {
+    openat2: hasFeature("openat2"),
+    mountApi: hasFeature("mountApi"),
+    mountSetattr: hasFeature("mountSetattr"),
+    overlayLayers: hasFeature("overlayLayers"),
+    overlayDescriptors: hasFeature("overlayDescriptors"),
+    detachedLayers: hasFeature("detachedLayers"),
+    statmount: hasFeature("statmount"),
+    pidfdNamespaces: hasFeature("pidfdNamespaces"),
+    mountEvents: hasFeature("mountEvents"),
+  };
 }
 
 /**

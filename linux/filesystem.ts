@@ -51,8 +51,18 @@ async function loopFor({ source, options }: FilesystemPlan): Promise<LoopDevice>
 
 async function mountSource(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
   const waits = isBlockDevice(plan.source);
-  if (hasFeature("mountApi") && fitsContext(plan)) await mountByContext(plan, place, waits, userns);
+  if (isMadeByContext(plan)) await mountByContext(plan, place, waits, userns);
   else await mountByData(plan, place, waits);
+}
+
+/**
+ * Whether it is made by fsopen(2), which attaches it nowhere.
+ *
+ * @param plan what to mount.
+ * @returns false where mount(2) makes it.
+ */
+export function isMadeByContext(plan: FilesystemPlan): boolean {
+  return hasFeature("mountApi") && fitsContext(plan);
 }
 
 async function mountByContext(

@@ -6,6 +6,7 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
+import { isElsewhere } from "../ffi/libc.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
 import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
 import { pause } from "./pause.ts";
@@ -102,6 +103,7 @@ function mountId(path: string): bigint {
  */
 export async function unmountFuse(target: string, lazy: boolean, patience: Patience): Promise<boolean> {
   if (!target.isWellFormed()) return false; // Deno would tell a program another name
+  if (isElsewhere()) return false; // they would look for the path in this process's mount namespace
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;

@@ -171,6 +171,18 @@ export function statmountBy(found: Statx, mask: number): Statmount | undefined {
 const EVERYTHING = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |
   STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE | STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
 
+/**
+ * A mount by its unique id.
+ *
+ * @param mountId the id.
+ * @param namespaceId the id of its mount namespace; this process's own for 0.
+ * @returns the mount, as mountinfo would show it; its mountpoint is "" where it is outside of this process's root.
+ * @throws {SyscallError} ENOENT where there is no such mount any more.
+ */
+export function mountOfId(mountId: bigint, namespaceId = 0n): MountInfo {
+  return mountInfo(statmount(mountId, EVERYTHING, namespaceId));
+}
+
 /** The fields in the words of mountinfo: the same order as in show_mountinfo() of the kernel's fs/proc_namespace.c. */
 function mountInfo(mount: Statmount): MountInfo {
   return {

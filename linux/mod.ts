@@ -16,5 +16,5 @@
 export { errnoName, errnoNumber, isErrno, SyscallError, type SyscallFailure } from "../ffi/errno.ts";
 export { OwnedFd } from "../ffi/fd.ts";
 export * from "./constants.ts";
-export { type Feature, hasFeature, pretendMissing } from "./features.ts";
+export { type Feature, featureVersions, hasFeature, kernelFeatures, pretendMissing } from "./features.ts";
 export * from "./syscalls.ts";

@@ -5,15 +5,24 @@
  */
 
 import type { OwnedFd } from "../ffi/fd.ts";
+import type { NamespaceThread } from "../ffi/namespace_thread.ts";
 import { bind } from "./bind.ts";
 import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { mountFilesystem } from "./filesystem.ts";
 import { mountFuse } from "./fuse.ts";
 import { MountError } from "./mount_error.ts";
+import { makeThere } from "./mount_there.ts";
 import type { Mount } from "./mount_list.ts";
 import type { PropagationStep } from "./options.ts";
 import { mountOverlay } from "./overlay.ts";
+import {
+  enterNamespace,
+  explainNamespace,
+  inNamespace,
+  type MountNamespace,
+  openNamespace,
+} from "./namespace.ts";
 import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
@@ -49,7 +58,17 @@ export interface MountStack extends AsyncDisposable {
    * @param options how.
    * @throws {SyscallError} as {@linkcode unmount} does.
    */
-  unmount(options?: UnmountOptions): Promise<void>;
+  unmount(options?: Omit<UnmountOptions, "namespace">): Promise<void>;
+}
+
+/** Where to mount. */
+export interface MountOptions {
+  /**
+   * The mount namespace that the target is in; this process's own if left out. The sources are looked up here all the
+   * same: so a container gets a directory or an image that it can't see. The target is a path from the namespace's root
+   * directory. The handle keeps a descriptor of the namespace open until everything is off again.
+   */
+  namespace?: MountNamespace;
 }
 
 /**
@@ -58,6 +77,7 @@ export interface MountStack extends AsyncDisposable {
  * @param m the mount; it is not changed.
  * @param target an existing directory, or a file to bind a file on. `m.target` is joined inside it: no symbolic link
  * and no `..` in it leads out.
+ * @param options where.
  * @returns the handle that takes it off again.
  * @throws {MountError} with the kernel's own sentence where it has one. Nothing is left then.
  *
@@ -74,8 +94,8 @@ export interface MountStack extends AsyncDisposable {
  * await Deno.remove(target);
  * ```
  */
-export function mount(m: Mount, target: string): Promise<MountStack> {
-  return mountAll([m], target);
+export function mount(m: Mount, target: string, options: MountOptions = {}): Promise<MountStack> {
+  return mountAll([m], target, options);
 }
 
 /**
@@ -83,6 +103,7 @@ export function mount(m: Mount, target: string): Promise<MountStack> {
  *
  * @param mounts the mounts, as containerd's snapshotters print them; they are not changed.
  * @param target the directory that they go under.
+ * @param options where.
  * @returns the handle that takes all of it off again.
  * @throws {MountError} for the one that failed. What was mounted before it is off again.
  *
@@ -103,18 +124,49 @@ export function mount(m: Mount, target: string): Promise<MountStack> {
  * await Deno.remove(target);
  * ```
  */
-export async function mountAll(mounts: readonly Mount[], target: string): Promise<MountStack> {
+export async function mountAll(
+  mounts: readonly Mount[],
+  target: string,
+  options: MountOptions = {},
+): Promise<MountStack> {
   const plans = planAll(mounts, target);
+  const [first] = plans;
+  if (options.namespace === undefined || first === undefined) {
+    return new Stack(target, await carryOutAll(plans, target));
+  }
+  using opened = new DisposableStack();
+  try {
+    refuseRelative(target);
+    const namespace = opened.use(openNamespace(options.namespace));
+    await using thread = await enterNamespace(namespace);
+    const stack = new Stack(target, await carryOutAll(plans, target, thread), namespace);
+    opened.move();
+    return stack;
+  } catch (error) {
+    if (error instanceof MountError) throw error;
+    throw new MountError(first.mount, target, explainNamespace(error, options.namespace));
+  }
+}
+
+async function carryOutAll(
+  plans: readonly Plan[],
+  target: string,
+  thread?: NamespaceThread,
+): Promise<Made[]> {
   using namespaces = new UserNamespaces();
   const made: Made[] = [];
   try {
-    for (const plan of plans) made.push(...await carryOut(plan, target, namespaces));
+    for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
+    return made;
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    for (const { mountpoint } of made.reverse()) detachTree(mountpoint);
+    for (const { mountpoint } of made.reverse()) inside(thread, () => detachTree(mountpoint));
     throw error;
   }
-  return new Stack(target, made);
+}
+
+function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
+  return thread === undefined ? calls() : thread.run(calls);
 }
 
 /** What was mounted. */
@@ -124,17 +176,25 @@ interface Made {
 }
 
 /** Makes one mount; returns it, or nothing for what only changes one. */
-async function carryOut(plan: Plan, target: string, namespaces: UserNamespaces): Promise<Made[]> {
+async function carryOut(
+  plan: Plan,
+  target: string,
+  namespaces: UserNamespaces,
+  thread: NamespaceThread | undefined,
+): Promise<Made[]> {
   try {
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
-    using place = openTarget(target, plan.inside);
-    const reopen = () => openOnTop(place);
+    const open = () => inside(thread, () => openTarget(target, plan.inside));
+    using place = open();
+    const reopen = () => thread === undefined ? openOnTop(place) : open();
     const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
-    await make(plan, place, reopen, userns);
+    if (thread === undefined) await make(plan, place, reopen, userns);
+    else await makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
     try {
-      changePropagation(plan.propagation, reopen);
+      inside(thread, () => changePropagation(plan.propagation, reopen));
     } catch (error) {
-      if (made.length > 0) detachOnTop(place);
+      if (thread === undefined && made.length > 0) detachOnTop(place);
+      else for (const { mountpoint } of made) inside(thread, () => detachTree(mountpoint));
       throw error;
     }
     return made;
@@ -180,26 +240,38 @@ function changePropagation(steps: readonly PropagationStep[], reopen: () => Owne
   }
 }
 
+/** A handle that nobody has any more, its mounts left to stay or taken off in another way, gives its namespace up. */
+const forgotten = new FinalizationRegistry<OwnedFd>((namespace) => namespace.close());
+
 class Stack implements MountStack {
   readonly mountpoints: readonly string[];
   readonly #left: Made[];
+  readonly #namespace: OwnedFd | undefined;
   #unmounting = Promise.resolve();
 
-  constructor(readonly target: string, made: readonly Made[]) {
+  constructor(readonly target: string, made: readonly Made[], namespace?: OwnedFd) {
     this.mountpoints = Object.freeze(made.map(({ mountpoint }) => mountpoint));
     this.#left = [...made];
+    this.#namespace = namespace;
+    if (namespace) forgotten.register(this, namespace);
   }
 
-  async unmount(options: UnmountOptions = {}): Promise<void> {
+  async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
     const before = this.#unmounting;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#unmounting = promise;
     await before; // two calls at a time would both take the topmost off, and then what is below it
     try {
-      await this.#takeOff(options);
+      await this.#unmount(options);
     } finally {
       resolve();
     }
+  }
+
+  async #unmount(options: UnmountOptions): Promise<void> {
+    if (this.#namespace === undefined) return await this.#takeOff(options);
+    if (this.#left.length > 0) await inNamespace(this.#namespace, () => this.#takeOff(options));
+    this.#namespace.close();
   }
 
   async #takeOff(options: UnmountOptions): Promise<void> {
@@ -211,5 +283,12 @@ class Stack implements MountStack {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unmount();
+  }
+}
+
+/** A thread that has joined a mount namespace stands at its root directory. */
+function refuseRelative(target: string): void {
+  if (!target.startsWith("/")) {
+    throw new TypeError("in another mount namespace, the target is an absolute path");
   }
 }

@@ -6,5 +6,6 @@
 
 export * from "./syscalls/file.ts";
 export * from "./syscalls/mount.ts";
+export * from "./syscalls/notify.ts";
 export * from "./syscalls/process.ts";
 export * from "./syscalls/stat.ts";

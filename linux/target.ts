@@ -6,6 +6,7 @@
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
 import { OwnedFd } from "../ffi/fd.ts";
+import { currentThread } from "../ffi/namespace_thread.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -27,6 +28,7 @@ import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
 /** A place to mount on, held open. */
 export class Place extends OwnedFd {
   readonly #path: string | undefined;
+  readonly #thread = currentThread(); // that of its mount namespace, where it is another
 
   /**
    * Takes a descriptor over.
@@ -42,6 +44,11 @@ export class Place extends OwnedFd {
   /** Where it is, without symbolic links. */
   get path(): string {
     return this.#path ?? pathOf(this);
+  }
+
+  /** Makes calls in its mount namespace. */
+  run<T>(calls: () => T): T {
+    return this.#thread === undefined ? calls() : this.#thread.run(calls);
   }
 }
 
@@ -111,7 +118,7 @@ const SWAPS = 10_000; // tries, which take some tenths of a second
  * @param place the place.
  * @returns an O_PATH descriptor of what is on top there.
  */
-export function openOnTop(place: OwnedFd): OwnedFd {
+export function openOnTop(place: OwnedFd): Place {
   for (let tries = 0;; tries++) {
     const path = pathOf(place);
     using opened = new DisposableStack();
@@ -119,7 +126,7 @@ export function openOnTop(place: OwnedFd): OwnedFd {
       const found = opened.use(open(path, O_PATH | O_NOFOLLOW));
       if (pathOf(found) === path && pathOf(place) === path) {
         opened.move();
-        return found;
+        return new Place(found.release(), path);
       }
     } catch (error) {
       if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP") || tries >= SWAPS) throw error;
@@ -155,8 +162,10 @@ export function throughProc(place: OwnedFd): string {
  * @param place where to.
  */
 export function attach(mount: OwnedFd, place: OwnedFd): void {
+  const move = () => moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
   try {
-    moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+    if (place instanceof Place) place.run(move);
+    else move();
   } catch (error) {
     // move_mount(2) says EINVAL for a great many things; mount(2) has a word of its own for this one.
     if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(place)) throw error;

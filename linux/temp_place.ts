@@ -11,12 +11,21 @@
 import { isErrno } from "../ffi/errno.ts";
 import { requirePermission } from "../ffi/permission.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_NOFOLLOW, O_RDONLY } from "./constants.ts";
+import {
+  AT_EMPTY_PATH,
+  LOCK_EX,
+  LOCK_NB,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_RDONLY,
+  STATX_UID,
+} from "./constants.ts";
 import { canonicalizePath, join } from "./path.ts";
-import { flock, mkdir, mkdtemp, open, rmdir } from "./syscalls.ts";
+import { flock, geteuid, mkdir, mkdtemp, open, rmdir, statx } from "./syscalls.ts";
 import { unmountAll, type UnmountOptions } from "./unmount.ts";
 
 const PREFIX = "denomount-";
+const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix, and what mkdtemp(3) puts after it
 const ROOT = "root"; // the mountpoint within
 let location: string | undefined;
 
@@ -97,7 +106,8 @@ export async function setTempMountLocation(directory: string): Promise<void> {
 }
 
 /**
- * Takes off what crashed processes have left at the temporary location. What a living process uses, this one too, stays.
+ * Takes off what crashed processes have left at the temporary location. What a living process uses, this one too, stays,
+ * and so does what another user has made.
  *
  * @param options how to unmount.
  * @returns an error for each directory that could not be cleaned; it is there for the next time.
@@ -115,7 +125,7 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
   const errors: Error[] = [];
   requirePermission({ name: "read", path: tempLocation() });
   for await (const entry of Deno.readDir(tempLocation())) {
-    if (!entry.isDirectory || !entry.name.startsWith(PREFIX)) continue;
+    if (!entry.isDirectory || !NAME.test(entry.name)) continue;
     try {
       await cleanUp(join(tempLocation(), entry.name), options);
     } catch (error) {
@@ -128,6 +138,8 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
 async function cleanUp(directory: string, options: UnmountOptions): Promise<void> {
   using lock = lockAlone(directory);
   if (lock === undefined) return;
+  // Another user's directory could be exchanged, from here on, for a link to where something else is mounted.
+  if (statx(lock.fd, "", AT_EMPTY_PATH, STATX_UID).uid !== geteuid()) return;
   await unmountAll(join(directory, ROOT), { noFollow: true, ...options });
   for (const path of [join(directory, ROOT), directory]) {
     try {

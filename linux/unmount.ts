@@ -18,6 +18,7 @@ import {
 import { mountRoot, statxUnique } from "./lookup.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
+import { inNamespace, type MountNamespace } from "./namespace.ts";
 import { canonicalizePath, join, rootPath } from "./path.ts";
 import { pause } from "./pause.ts";
 import { splitOptions } from "./options.ts";
@@ -43,6 +44,8 @@ export interface UnmountOptions {
   timeout?: number;
   /** Ends the trying. */
   signal?: AbortSignal;
+  /** The mount namespace that the target is in; this process's own if left out. */
+  namespace?: MountNamespace;
 }
 
 const SHORTEST = 500; // ms; a disk may have to be asked for a name
@@ -69,6 +72,7 @@ const AGAIN = 50; // ms between two tries of a busy mount
  * ```
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
   const effort = new Effort(options);
   await reach(target, effort.patience);
   await takeOff(target, effort);
@@ -96,6 +100,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  * ```
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
+  if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
   const effort = new Effort(options);
   await reach(target, effort.patience);
   await takeAllOff(target, effort);
@@ -128,6 +133,9 @@ export async function unmountMounts(
   target: string,
   options: UnmountOptions = {},
 ): Promise<void> {
+  if (options.namespace !== undefined) {
+    return await there(options, (rest) => unmountMounts(mounts, target, rest));
+  }
   const effort = new Effort(options);
   const made = parentsFirst(
     mounts.filter(makesMount).map((mount) => ({ inside: insideOf(mount), isTree: isTree(mount) })),
@@ -178,6 +186,7 @@ function makesMount({ type, options: given = [] }: Mount): boolean {
  */
 export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
   if (target === "") return;
+  if (options.namespace !== undefined) return await there(options, (rest) => unmountRecursive(target, rest));
   const effort = new Effort(options);
   await reach(target, effort.patience);
   const top = await canonicalizePath(target);
@@ -217,6 +226,14 @@ function needNotWait(info: MountInfo, users: Map<string, number>): boolean {
 
 function deviceOf({ major, minor }: MountInfo): string {
   return `${major}:${minor}`;
+}
+
+/** The same call in another mount namespace. */
+async function there(
+  { namespace, ...rest }: UnmountOptions,
+  call: (rest: UnmountOptions) => Promise<void>,
+): Promise<void> {
+  if (namespace !== undefined) await inNamespace(namespace, () => call(rest));
 }
 
 /** How often each device is in the table. */

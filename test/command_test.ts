@@ -1,33 +1,8 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
+import { cli, denomount, start, startWatch } from "./command.ts";
 import { names, readText } from "./kernel.ts";
-
-const cli = new URL("../cli.ts", import.meta.url).pathname;
-
-interface Output {
-  code: number;
-  out: string;
-  err: string;
-}
-
-function start(args: string[], cwd: string): Deno.ChildProcess {
-  return new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "-A", cli, ...args],
-    cwd,
-    stdin: "piped",
-    stdout: "piped",
-    stderr: "piped",
-  }).spawn();
-}
-
-async function denomount(args: string[], { cwd = "/", input = "" } = {}): Promise<Output> {
-  const child = start(args, cwd);
-  const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // not everything reads it
-  await writer.close().catch(() => {});
-  const { code, stdout, stderr } = await child.output();
-  return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
-}
+import { MountNamespace, run } from "./namespaces.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 const text = (path: string) => Deno.readTextFileSync(path);
@@ -85,6 +60,20 @@ kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (
   await child.stderr.cancel();
 });
 
+kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
+  const input = new TextEncoder().encode(rootfs(t));
+  for (let after = 20; after < 200; after += 10) {
+    const child = start(["run", "-", "sleep", "0.3"], t.dir);
+    const writer = child.stdin.getWriter();
+    await writer.write(input);
+    await writer.close();
+    await new Promise((resolve) => setTimeout(resolve, after));
+    child.kill("SIGINT");
+    await child.output();
+    assertEquals(names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), [], `after ${after} ms`);
+  }
+});
+
 kernelTest("try shows what a command changes, and changes nothing", needs, async (t) => {
   t.make("deleted/in");
   Deno.writeTextFileSync(`${t.dir}/changed`, "old");
@@ -132,7 +121,7 @@ kernelTest("try --apply makes the changes for real, --keep copies them", needs, 
   assertEquals((Deno.statSync(`${t.dir}/deleted`).mode ?? 0) & 0o777, 0o711);
 });
 
-kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a pipe", {
+kernelTest("ls --tree shows loop files, id maps, propagation and sizes, without colours in a pipe", {
   ...needs,
   root: true,
   tools: ["mkfs.ext4"],
@@ -145,7 +134,7 @@ kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a 
       type: "bind",
       source: `${t.dir}/source`,
       target: "b",
-      options: ["bind", "uidmap=0:7:1", "gidmap=0:7:1"],
+      options: ["bind", "shared", "uidmap=0:7:1", "gidmap=0:7:1"],
     },
   ]);
   assertEquals((await denomount(["up", "-", t.dir], { input: list })).code, 0);
@@ -154,7 +143,7 @@ kernelTest("ls --tree shows loop files, id maps and sizes, without colours in a 
   const [head = "", a = "", b = ""] = out.trim().split("\n");
   assertMatch(head, /^MOUNTPOINT +TYPE +SOURCE +USED +OPTIONS$/);
   assertMatch(a, new RegExp(`├─ ${t.dir}/a +ext4 +/dev/loop\\d+ \\(${t.dir}/image\\) +.* of .* +ro`));
-  assertMatch(b, new RegExp(`└─ ${t.dir}/b .*\\[${t.dir}/source\\].* idmapped`));
+  assertMatch(b, new RegExp(`└─ ${t.dir}/b .*\\[${t.dir}/source\\].* idmapped shared:\\d+$`));
   assertEquals((await denomount(["down", "-", t.dir], { input: list })).code, 0);
 });
 
@@ -209,7 +198,9 @@ kernelTest(
     const { stdout } = await new Deno.Command("bash", { args: ["-c", asked] }).output();
     assertStringIncludes(new TextDecoder().decode(stdout), "attach");
     assertMatch((await denomount(["completions", "zsh"])).out, /^#compdef denomount/);
-    assertMatch((await denomount(["completions", "fish"])).out, /^complete -c denomount .* -a try /m);
+    const fish = (await denomount(["completions", "fish"])).out;
+    assertMatch(fish, /^complete -c denomount .* -a try /m);
+    assertMatch(fish, /^complete -c denomount .* watch' -l namespace /m);
     assertEquals((await denomount(["completions", "tcsh"])).code, 2);
     const manual = (await denomount(["manual"])).out;
     for (
@@ -218,6 +209,8 @@ kernelTest(
         ".SH COMMANDS",
         '.SS "denomount try',
         ".B \\-\\-apply",
+        '.SS "denomount watch',
+        ".B \\-\\-namespace <PID>",
         "130  ended by Ctrl\\-C",
       ]
     ) {
@@ -244,3 +237,101 @@ kernelTest("what takes over a second says so on a terminal, and only there", {
   }
   assertEquals((await denomount(["umount", `${t.dir}/busy`])).code, 0);
 });
+
+const watching = { ...needs, tools: ["unshare", "nsenter", "mount", "umount"] };
+
+kernelTest(
+  "watch prints what is mounted, moved and unmounted, for people, and Ctrl-C ends it",
+  watching,
+  async (t) => {
+    t.make("a", "b");
+    const { child, lines, close } = await startWatch([t.dir], t.dir);
+    await run("mount", "-t", "tmpfs", "new", `${t.dir}/a`);
+    await lines(1);
+    await run("mount", "--move", `${t.dir}/a`, `${t.dir}/b`);
+    await lines(2);
+    await run("umount", `${t.dir}/b`);
+    const printed = (await lines(3)).map((line) => line.replaceAll(t.dir, "").replace(/^[\d:]{8} /, ""));
+    assertEquals(printed, [
+      "+ /a  tmpfs  new  rw,relatime",
+      "> /a -> /b  tmpfs  new  rw,relatime",
+      "- /b  tmpfs  new  rw,relatime",
+    ]);
+    child.kill("SIGINT");
+    assertEquals((await child.status).code, 130);
+    await close();
+  },
+);
+
+kernelTest("watch --json prints a line for each event, of the wanted types alone", watching, async (t) => {
+  t.make("a");
+  const { child, lines, close } = await startWatch(["--json", "--changes", "--type", "tmpfs", t.dir], t.dir);
+  await run("mount", "-t", "ramfs", "other", `${t.dir}/a`);
+  await run("umount", `${t.dir}/a`);
+  await run("mount", "-t", "tmpfs", "new", `${t.dir}/a`);
+  await lines(1); // seen before it is changed
+  await run("mount", "-o", "remount,ro", `${t.dir}/a`);
+  const events = (await lines(2)).map((line) => JSON.parse(line));
+  assertEquals(
+    events.map(({ kind, mount, before }) => [kind, mount.mountpoint, mount.source, before?.options]),
+    [["mounted", `${t.dir}/a`, "new", undefined], ["changed", `${t.dir}/a`, "new", "rw,relatime"]],
+  );
+  assert(Math.abs(Date.parse(events[0].time) - Date.now()) < 60_000);
+  await run("umount", `${t.dir}/a`);
+  child.kill("SIGTERM");
+  assertEquals((await child.status).code, 143);
+  await close();
+});
+
+kernelTest("watch ends when nobody reads it any more, and when its process ends", watching, async (t) => {
+  const { child, close } = await startWatch([], t.dir);
+  await close();
+  assertEquals((await child.status).code, 0);
+
+  const namespace = await MountNamespace.start();
+  const other = await startWatch(["--namespace", `${namespace.pid}`], t.dir);
+  await namespace.run("mount", "-t", "tmpfs", "theirs", t.dir);
+  assertStringIncludes((await other.lines(1)).join(), `+ ${t.dir}  tmpfs  theirs`);
+  await namespace[Symbol.asyncDispose]();
+  assertEquals((await other.child.status).code, 0);
+  await other.close();
+});
+
+kernelTest(
+  "up, ls and down work in another process's mount namespace with --namespace",
+  watching,
+  async (t) => {
+    t.make("source", "target");
+    Deno.writeTextFileSync(`${t.dir}/source/file`, "from here");
+    await using namespace = await MountNamespace.start();
+    const input = JSON.stringify([
+      { type: "tmpfs", source: "scratch", options: ["size=1m"] },
+      { type: "bind", source: `${t.dir}/source`, options: ["bind", "ro"] },
+    ]);
+    const target = `${t.dir}/target`;
+    const there = ["--namespace", `${namespace.pid}`];
+    assertEquals(await denomount(["up", ...there, "-", target], { input }), {
+      code: 0,
+      out: `${target}\n${target}\n`,
+      err: "",
+    });
+    assertEquals(await namespace.run("cat", `${target}/file`), "from here");
+    assertEquals(t.mounts(), []);
+    const { out } = await denomount(["ls", "--tree", ...there, target]);
+    const [, below = "", top = ""] = out.trimEnd().split("\n");
+    assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // it is covered, and how full it is can't be told
+    assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro$/);
+    assertEquals(JSON.parse((await denomount(["ls", "--json", target])).out), []);
+    assertEquals(await denomount(["down", ...there, "-", target], { input }), { code: 0, out: "", err: "" });
+    assertEquals(JSON.parse((await denomount(["ls", "--json", ...there, target])).out), []);
+    assertEquals((await denomount(["up", ...there, "-", target], { input })).code, 0);
+    assertEquals((await denomount(["umount", "--recursive", ...there, t.dir])).code, 0);
+
+    for (const args of [["up", "-", target], ["down", "-", target], ["ls"], ["watch"], ["umount", target]]) {
+      const none = await denomount([...args, "--namespace", "1073741824"], { input });
+      assertEquals([none.code, none.err.trimEnd().split("\n").length], [1, 1], none.err);
+      assertStringIncludes(none.err, "there is no process 1073741824");
+      assertEquals((await denomount([...args, "--namespace", "x"], { input })).code, 2);
+    }
+  },
+);

@@ -136,6 +136,33 @@ kernelTest(
   },
 );
 
+kernelTest(
+  "an image that umoci has made runs: its archives have no end marks, its whiteouts are the real ones",
+  {
+    ...needs,
+    tools: [...needs.tools, "umoci"],
+  },
+  async (t) => {
+    t.make("state");
+    busybox(t);
+    write(`${t.dir}/base`, { "etc/gone": "", "etc/kept": "", "opaque/below": "" });
+    write(t.dir, { "opaque/above": "" });
+    const umoci = async (...args: string[]) => {
+      const { code, err } = await say("umoci", args);
+      assertEquals(code, 0, err);
+    };
+    const image = `${t.dir}/layout:latest`;
+    await umoci("init", "--layout", `${t.dir}/layout`);
+    await umoci("new", "--image", image);
+    await umoci("insert", "--image", image, `${t.dir}/base`, "/");
+    await umoci("insert", "--image", image, "--whiteout", "/etc/gone");
+    await umoci("insert", "--image", image, "--opaque", `${t.dir}/opaque`, "/opaque");
+    const { code, out, err } = await container(t, "/bin/sh", "-c", "/bin/busybox ls /etc /opaque");
+    assertEquals([code, err], [0, ""]);
+    assertEquals(out, ["/etc:", "kept", "", "/opaque:", "above"]);
+  },
+);
+
 kernelTest("no name and no link of a layer leads out of its directory", needs, async (t) => {
   t.make("state");
   write(t.dir, { "outside/kept": "outside" });

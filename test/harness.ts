@@ -40,6 +40,8 @@ const packages: Record<string, string> = {
   "fuse-overlayfs": "fuse-overlayfs",
   bindfs: "bindfs",
   unshare: "util-linux",
+  mount: "mount",
+  umount: "mount",
   nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",

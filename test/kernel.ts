@@ -72,15 +72,20 @@ export interface Row {
   superOptions: string;
 }
 
-/** The mount table, with the kernel's octal escapes taken out. */
+/** The mount table. */
 export function mountTable(): Row[] {
+  return parseTable(readText("/proc/self/mountinfo") ?? "");
+}
+
+/** The text of a mount table, with the kernel's octal escapes taken out. */
+export function parseTable(table: string): Row[] {
   const plain = (text = "") =>
     decodeURIComponent(
       text.replaceAll("%", "%25").replace(/\\([0-7]{3})/g, (_, octal) => {
         return "%" + parseInt(octal, 8).toString(16).padStart(2, "0");
       }),
     );
-  return (readText("/proc/self/mountinfo") ?? "").trim().split("\n").map((line) => {
+  return table.trim().split("\n").map((line) => {
     const [left = "", right = ""] = line.split(" - ");
     const [, , , root, mountpoint, options = "", ...optional] = left.split(" ");
     const [fsType = "", source, ...superOptions] = right.split(" ");
@@ -112,4 +117,11 @@ export function openFiles(): string[] {
       ? []
       : [`${fd} ${target}`];
   });
+}
+
+/** How many threads of a process wait in poll(2). */
+export function pollingThreads(pid: number): number {
+  const POLL = Deno.build.arch === "x86_64" ? "7 " : "73 "; // asm/unistd.h: poll, and ppoll where there is no poll
+  const calls = names(`/proc/${pid}/task`).map((id) => readText(`/proc/${pid}/task/${id}/syscall`) ?? "");
+  return calls.filter((call) => call.startsWith(POLL)).length;
 }

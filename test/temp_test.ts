@@ -1,6 +1,7 @@
 import {
   cleanupTempMounts,
   isReadonly,
+  mount,
   readonlyMounts,
   removeVolatileOption,
   setTempMountLocation,
@@ -75,12 +76,35 @@ kernelTest("cleanupTempMounts() takes what a crash has left, and nothing that is
 });
 
 kernelTest("cleanupTempMounts() never deletes what is in a directory", {}, async (t) => {
-  t.make("where/denomount-x/root");
-  Deno.writeTextFileSync(`${t.dir}/where/denomount-x/root/data`, "mine");
+  t.make("where/denomount-abcdef/root");
+  Deno.writeTextFileSync(`${t.dir}/where/denomount-abcdef/root/data`, "mine");
   await setTempMountLocation(`${t.dir}/where`);
   const errors = await cleanupTempMounts();
   assertEquals(errors.length, 1);
-  assertEquals(Deno.readTextFileSync(`${t.dir}/where/denomount-x/root/data`), "mine");
+  assertEquals(Deno.readTextFileSync(`${t.dir}/where/denomount-abcdef/root/data`), "mine");
+  await setTempMountLocation("/tmp");
+});
+
+kernelTest("cleanupTempMounts() takes no directory that only begins like one of its own", {}, async (t) => {
+  const roots = ["denomount-mine/root", "denomount-/root", "denomount-abcdefg/root"];
+  t.make(...roots.map((root) => `where/${root}`));
+  await using _mine = await mount({ type: "tmpfs", source: "mine" }, `${t.dir}/where/denomount-mine/root`);
+  await setTempMountLocation(`${t.dir}/where`);
+  assertEquals(await cleanupTempMounts(), []);
+  assertEquals(t.mounts().map((row) => row.source), ["mine"]);
+  assertEquals(names(`${t.dir}/where`).length, roots.length);
+  await setTempMountLocation("/tmp");
+});
+
+kernelTest("cleanupTempMounts() takes nothing of another user's, who could lead it astray", {
+  root: true,
+}, async (t) => {
+  t.make("where/denomount-abcdef/root");
+  Deno.chownSync(`${t.dir}/where/denomount-abcdef`, 1000, 1000);
+  await using _theirs = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/where/denomount-abcdef/root`);
+  await setTempMountLocation(`${t.dir}/where`);
+  assertEquals(await cleanupTempMounts(), []);
+  assertEquals(t.mounts().map((row) => row.source), ["t"]);
   await setTempMountLocation("/tmp");
 });
 

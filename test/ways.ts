@@ -24,6 +24,8 @@ export const allWorks = [
   "overlay: 400 layers layer by layer, 0:0",
   `id-mapped overlay: 400 layers layer by layer, ${owner}`,
   `id-mapped bind: ${owner}`,
+  "in a mount namespace: tmpfs",
+  "watched: mounted",
   "overlay, the older way: 400 layers in one page, 0:0",
   `id-mapped overlay, the older way: 400 layers in one page, ${owner}`,
 ];

@@ -91,6 +91,28 @@ const howMemory = new Uint8Array(how.buffer);
 const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**
+ * read(2): what there is to read now.
+ *
+ * @param fd an open descriptor.
+ * @param bytes where it goes.
+ * @returns how many bytes; 0 at the end of the file.
+ * @throws {SyscallError} EAGAIN where the descriptor does not wait and there is nothing.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { O_RDONLY, open, read } from "@denomount/mount/linux";
+ *
+ * using zeros = open("/dev/zero", O_RDONLY);
+ * console.log(read(zeros.fd, new Uint8Array(16))); // 16
+ * ```
+ */
+export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
+  return check(libc().read(fd, bytes, BigInt(bytes.length)), "read");
+}
+
+/**
  * read(2) until the end of the file.
  *
  * @param fd an open descriptor.
@@ -121,6 +143,28 @@ export function readAll(
     if (read === 0) return bytes.subarray(0, length);
     length += read;
   }
+}
+
+/**
+ * lseek(2) to the beginning, to read a file again.
+ *
+ * @param fd an open descriptor.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { lseekStart, O_RDONLY, open, readAll } from "@denomount/mount/linux";
+ *
+ * using file = open("/proc/self/mountinfo", O_RDONLY);
+ * const before = readAll(file.fd);
+ * lseekStart(file.fd);
+ * const after = readAll(file.fd);
+ * ```
+ */
+export function lseekStart(fd: number): void {
+  check(libc().lseek(fd, 0n, 0), "lseek"); // SEEK_SET
 }
 
 /**
@@ -194,6 +238,60 @@ export function realpath(path: string): string {
     throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
   }
   return textAt(pathMemory, 0);
+}
+
+const XATTR_LIST_MAX = 65536; // linux/limits.h
+
+/**
+ * llistxattr(2): the names of a file's extended attributes, as far as this user may know them.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @returns the names, such as "security.capability".
+ * @throws {SyscallError} EOPNOTSUPP where the file system has none.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { llistxattr } from "@denomount/mount/linux";
+ *
+ * console.log(llistxattr("/usr"));
+ * ```
+ */
+export function llistxattr(path: string): string[] {
+  const list = new Uint8Array(XATTR_LIST_MAX);
+  const length = check(
+    libc().llistxattr(borrowedString(path), list, BigInt(list.length)),
+    "llistxattr",
+    path,
+  );
+  return decodeName(list.subarray(0, length)).split("\0").slice(0, -1);
+}
+
+/**
+ * lremovexattr(2): takes an extended attribute off a file.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @param name the attribute's name.
+ * @throws {SyscallError} ENODATA where it has none of that name.
+ *
+ * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
+ *
+ * @example
+ * ```ts
+ * import { isErrno, lremovexattr } from "@denomount/mount/linux";
+ *
+ * const file = await Deno.makeTempFile();
+ * try {
+ *   lremovexattr(file, "user.note");
+ * } catch (error) {
+ *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error; // there is none
+ * }
+ * await Deno.remove(file);
+ * ```
+ */
+export function lremovexattr(path: string, name: string): void {
+  check(libc().lremovexattr(borrowedString(path), borrowedString(name)), "lremovexattr", path);
 }
 
 /**

@@ -13,6 +13,24 @@ const SYS_pidfd_send_signal = 424n; // asm-generic/unistd.h
 const SYS_pidfd_open = 434n;
 
 /**
+ * geteuid(2): the user whose rights this process has.
+ *
+ * @returns the user's id, as this user namespace has it.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { geteuid } from "@denomount/mount/linux";
+ *
+ * console.log(geteuid() === 0 ? "root" : "an ordinary user");
+ * ```
+ */
+export function geteuid(): number {
+  return libc().geteuid();
+}
+
+/**
  * pidfd_open(2): a descriptor for a process, which can't become another's.
  *
  * @param pid the process.

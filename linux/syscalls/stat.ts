@@ -10,6 +10,7 @@ import { borrowedString, cString, offThread, struct, textAt } from "../../ffi/me
 import { AT_FDCWD } from "../constants.ts";
 
 const SYS_statmount = 457n; // asm-generic/unistd.h
+const SYS_listmount = 458n;
 
 /** What {@linkcode statx} tells, of struct statx in linux/stat.h. */
 export interface Statx {
@@ -105,7 +106,7 @@ const statxStruct = struct(256); // struct statx
 const statxMemory = new Uint8Array(statxStruct.buffer);
 const statfsStruct = struct(120); // struct statfs with 64-bit words
 const statfsMemory = new Uint8Array(statfsStruct.buffer);
-const request = struct(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
+const request = struct(32); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER1
 const requestMemory = new Uint8Array(request.buffer);
 
 /** What {@linkcode statfs} tells, of struct statfs in asm-generic/statfs.h. */
@@ -201,10 +202,11 @@ let buffer = struct(4096); // kept and grown: one call at a time uses it, and no
  *
  * @param mountId the unique id, from {@linkcode statx} with `STATX_MNT_ID_UNIQUE`.
  * @param mask `STATMOUNT_…`: what is asked for.
+ * @param namespaceId the id of the mount's namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
  * @returns the fields; those not in the returned mask are 0 or "".
- * @throws {SyscallError} ENOENT where there is no such mount in this mount namespace.
+ * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
  *
- * Needs the permission `ffi` and Linux 6.8 (the source from 6.13).
+ * Needs the permission `ffi` and Linux 6.8 (the source from 6.13, another namespace from 6.11).
  *
  * @example
  * ```ts
@@ -214,10 +216,8 @@ let buffer = struct(4096); // kept and grown: one call at a time uses it, and no
  * console.log(linux.statmount(mountId, linux.STATMOUNT_FS_TYPE).fsType); // "proc"
  * ```
  */
-export function statmount(mountId: bigint, mask: number): Statmount {
-  request.setUint32(0, 24, true); // size
-  request.setBigUint64(8, mountId, true); // mnt_id
-  request.setBigUint64(16, BigInt(mask), true); // param
+export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Statmount {
+  setRequest(mountId, BigInt(mask), namespaceId);
   for (;;) {
     try {
       const room = new Uint8Array(buffer.buffer);
@@ -229,6 +229,46 @@ export function statmount(mountId: bigint, mask: number): Statmount {
     }
   }
 }
+
+/** Kernels before 6.11 know the struct without its last field. */
+function setRequest(mountId: bigint, param: bigint, namespaceId: bigint): void {
+  request.setUint32(0, namespaceId === 0n ? 24 : 32, true); // size
+  request.setBigUint64(8, mountId, true); // mnt_id
+  request.setBigUint64(16, param, true); // param
+  request.setBigUint64(24, namespaceId, true); // mnt_ns_id
+}
+
+/**
+ * listmount(2): the unique ids of the mounts below a mount.
+ *
+ * @param mountId the unique id; `LSMT_ROOT` for all mounts of the namespace.
+ * @param namespaceId the id of the mount namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
+ * @returns the ids, in the order that the mounts were made.
+ * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
+ *
+ * Needs the permission `ffi` and Linux 6.8 (another namespace from 6.11).
+ *
+ * @example
+ * ```ts
+ * import { listmount, LSMT_ROOT } from "@denomount/mount/linux";
+ *
+ * console.log(listmount(LSMT_ROOT).length, "mounts");
+ * ```
+ */
+export function listmount(mountId: bigint, namespaceId = 0n): bigint[] {
+  const ids: bigint[] = [];
+  for (let last = 0n;;) {
+    setRequest(mountId, last, namespaceId);
+    const room = BigInt(idMemory.length);
+    const found = check(libc().listmount(SYS_listmount, requestMemory, idBytes, room, 0), "listmount");
+    for (const id of idMemory.subarray(0, found)) ids.push(id);
+    if (found < idMemory.length) return ids;
+    last = ids.at(-1) ?? 0n;
+  }
+}
+
+const idMemory = new BigUint64Array(1024);
+const idBytes = new Uint8Array(idMemory.buffer);
 
 function readStatmount(view: DataView<ArrayBuffer>): Statmount {
   const mask = Number(view.getBigUint64(8, true)); // mask

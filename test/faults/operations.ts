@@ -299,7 +299,7 @@ async function temporaryTheOlderWay(mounts: Mount[]): Promise<void> {
 
 /** What a crash has left, as far as another process can tell. */
 function cleaning(dir: string, left: Mount): Operation {
-  const place = `${dir}/temporary/denomount-crashed`;
+  const place = `${dir}/temporary/denomount-abcdef`;
   return {
     name: "cleanupTempMounts",
     takes: true,

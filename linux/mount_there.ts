@@ -1,0 +1,86 @@
+/**
+ * One mount made in another mount namespace. What is mounted comes from here, where it goes to is there: the mount is
+ * made while it is attached nowhere, for which namespaces are of no matter, and only attaching it is done there.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import type { NamespaceThread } from "../ffi/namespace_thread.ts";
+import { AT_FDCWD, AT_RECURSIVE, MS_PRIVATE, MS_REC, OPEN_TREE_CLONE } from "./constants.ts";
+import { hasFeature } from "./features.ts";
+import { isMadeByContext } from "./filesystem.ts";
+import type { Plan } from "./plan.ts";
+import { mount, openTree } from "./syscalls.ts";
+import { attach, openTarget, type Place } from "./target.ts";
+import { TempPlace } from "./temp_place.ts";
+import { detachTree } from "./unmount.ts";
+
+/** Makes a mount at a place; opens the place again to find the mount that is now on top. */
+type Make = (place: Place, reopen: () => Place) => Promise<void>;
+
+/**
+ * Makes one mount in another mount namespace.
+ *
+ * @param plan what to do.
+ * @param place the mountpoint there.
+ * @param reopen opens it again.
+ * @param thread the thread there.
+ * @param make makes the mount.
+ * @throws {TypeError} for a change of a mount, where this kernel can't change it by its descriptor.
+ */
+export async function makeThere(
+  plan: Plan,
+  place: Place,
+  reopen: () => Place,
+  thread: NamespaceThread,
+  make: Make,
+): Promise<void> {
+  const { kind } = plan.action;
+  const isChange = kind === "remount" || kind === "propagation";
+  if ((isChange || plan.propagation.length > 0) && !canChangeByDescriptor()) {
+    throw new TypeError(
+      "to change a mount in another mount namespace takes mount_setattr(2), which came with Linux 5.12",
+    );
+  }
+  if (isChange) await thread.run(() => make(place, reopen));
+  else if (isMadeDetached(plan)) await make(place, reopen);
+  else await makeAtTemporaryPlace(plan, place, make);
+}
+
+function canChangeByDescriptor(): boolean {
+  return hasFeature("mountApi") && hasFeature("mountSetattr");
+}
+
+function isMadeDetached({ action }: Plan): boolean {
+  switch (action.kind) {
+    case "bind":
+      return canChangeByDescriptor();
+    case "overlay":
+      return hasFeature("mountApi") && hasFeature("overlayLayers");
+    case "filesystem":
+      return isMadeByContext(action.plan);
+    default:
+      return false; // FUSE is mounted by its helper
+  }
+}
+
+/** What can't be made detached is made at a temporary place here, cloned, and taken off again. */
+async function makeAtTemporaryPlace({ action }: Plan, place: Place, make: Make): Promise<void> {
+  using temporary = new TempPlace();
+  const open = () => openTarget(temporary.root);
+  using spot = open();
+  await make(spot, open);
+  try {
+    mount(null, temporary.root, null, MS_REC | MS_PRIVATE, null); // else the clone would be its peer
+    const isTree = action.kind === "bind" && action.plan.options.recursive;
+    using tree: OwnedFd = openTree(
+      AT_FDCWD,
+      temporary.root,
+      OPEN_TREE_CLONE | (isTree ? AT_RECURSIVE : 0),
+    );
+    attach(tree, place);
+  } finally {
+    detachTree(temporary.root);
+  }
+}

@@ -1,0 +1,128 @@
+/**
+ * The system calls that wait for something to happen, one to one.
+ *
+ * @module
+ */
+
+import { check } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { libc } from "../../ffi/libc.ts";
+import { offThread, struct } from "../../ffi/memory.ts";
+
+/**
+ * fanotify_init(2): a queue of events.
+ *
+ * @param flags `FAN_…` flags; close-on-exec is to be one of them.
+ * @returns its descriptor, from which the events are read.
+ * @throws {SyscallError} EINVAL for flags that this kernel does not know, EMFILE where the user has too many.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * if (linux.hasFeature("mountEvents")) {
+ *   using queue = linux.fanotifyInit(linux.FAN_REPORT_MNT | linux.FAN_NONBLOCK | linux.FAN_CLOEXEC);
+ *   console.log(queue.fd);
+ * }
+ * ```
+ */
+export function fanotifyInit(flags: number): OwnedFd {
+  return new OwnedFd(check(libc().fanotify_init(flags, 0), "fanotify_init"));
+}
+
+/**
+ * fanotify_mark(2) on a descriptor: says what is watched.
+ *
+ * @param queue the descriptor of {@linkcode fanotifyInit}.
+ * @param flags `FAN_MARK_…` flags.
+ * @param mask the events, such as `FAN_MNT_ATTACH`.
+ * @param fd what is watched, such as an open /proc/PID/ns/mnt.
+ * @throws {SyscallError} EPERM without the right to watch it, ENOSPC where the user watches too much.
+ *
+ * Needs the permission `ffi`; for a mount namespace CAP_SYS_ADMIN in its user namespace, and Linux 6.15.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * if (linux.hasFeature("mountEvents")) {
+ *   using queue = linux.fanotifyInit(linux.FAN_REPORT_MNT | linux.FAN_NONBLOCK | linux.FAN_CLOEXEC);
+ *   using namespace = linux.open("/proc/self/ns/mnt", linux.O_RDONLY);
+ *   linux.fanotifyMark(
+ *     queue.fd,
+ *     linux.FAN_MARK_ADD | linux.FAN_MARK_MNTNS,
+ *     linux.FAN_MNT_ATTACH | linux.FAN_MNT_DETACH,
+ *     namespace.fd,
+ *   );
+ * }
+ * ```
+ */
+export function fanotifyMark(queue: number, flags: number, mask: number, fd: number): void {
+  check(libc().fanotify_mark(queue, flags, BigInt(mask), fd, null), "fanotify_mark");
+}
+
+/**
+ * eventfd(2): a descriptor to wake somebody by, who polls it.
+ *
+ * @param flags `EFD_…` flags.
+ * @returns the descriptor; eight bytes that are not zero, written to it, make it readable.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { EFD_CLOEXEC, eventfd, write } from "@denomount/mount/linux";
+ *
+ * using wake = eventfd(EFD_CLOEXEC);
+ * write(wake.fd, new Uint8Array(BigUint64Array.of(1n).buffer));
+ * ```
+ */
+export function eventfd(flags: number): OwnedFd {
+  return new OwnedFd(check(libc().eventfd(0, flags), "eventfd"));
+}
+
+/** A descriptor to wait for, and what for. */
+export interface PollFd {
+  /** The descriptor. */
+  fd: number;
+  /** `POLL…` flags. */
+  events: number;
+}
+
+/**
+ * poll(2) on another thread, without an end: waits until something happens to one of some descriptors. They must stay
+ * open until then.
+ *
+ * @param fds the descriptors.
+ * @returns what happened to each: `POLL…` flags.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @example
+ * ```ts
+ * import { EFD_CLOEXEC, eventfd, POLLIN, pollOffThread, write } from "@denomount/mount/linux";
+ *
+ * using wake = eventfd(EFD_CLOEXEC);
+ * setTimeout(() => write(wake.fd, new Uint8Array(BigUint64Array.of(1n).buffer)), 10);
+ * const [happened = 0] = await pollOffThread([{ fd: wake.fd, events: POLLIN }]);
+ * if (!(happened & POLLIN)) throw new Error("nobody woke it");
+ * ```
+ */
+export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
+  const table = struct(8 * fds.length); // struct pollfd: fd, events, revents
+  for (const [index, { fd, events }] of fds.entries()) {
+    table.setInt32(8 * index, fd, true);
+    table.setInt16(8 * index + 4, events, true);
+  }
+  const memory = new Uint8Array(table.buffer);
+  const count = BigInt(fds.length);
+  while (await offThread(() => libc().poll_nonblocking(memory, count, -1), memory) < 0) {
+    // A signal had a handler on that thread, and it goes on; what else there is fails here too, and tells its errno.
+    check(libc().poll(memory, count, 0), "poll");
+  }
+  return fds.map((_, index) => table.getInt16(8 * index + 6, true));
+}
