@@ -153,16 +153,16 @@ async function carryOutAll(
   target: string,
   thread?: NamespaceThread,
 ): Promise<Made[]> {
-  using namespaces = new UserNamespaces();
   const made: Made[] = [];
   try {
+    using namespaces = new UserNamespaces();
     for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
-    return made;
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
     for (const { mountpoint } of made.reverse()) inside(thread, () => detachTree(mountpoint));
     throw error;
   }
+  return made;
 }
 
 function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
