@@ -52,13 +52,10 @@ export { canonicalizePath, rootPath } from "./linux/path.ts";
 export type { Patience } from "./linux/reach.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";
-export {
-  unmount,
-  unmountAll,
-  unmountMounts,
-  type UnmountOptions,
-  unmountRecursive,
-} from "./linux/unmount.ts";
+export type { UnmountOptions } from "./linux/effort.ts";
+export { unmount, unmountAll } from "./linux/unmount.ts";
+export { unmountMounts } from "./linux/unmount_mounts.ts";
+export { unmountRecursive } from "./linux/unmount_recursive.ts";
 export { createUserNamespace, userNamespaceOf } from "./linux/userns.ts";
 export type { MountEvent } from "./linux/mount_changes.ts";
 export { type MountWatch, watchMounts, type WatchOptions } from "./linux/watch.ts";

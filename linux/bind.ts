@@ -15,7 +15,7 @@ import { MountError } from "./mount_error.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
 import { mount, openTree } from "./syscalls.ts";
 import { attach, openTarget, throughProc } from "./target.ts";
-import { detachOnTop } from "./unmount.ts";
+import { detachOnTop } from "./unmount_tree.ts";
 
 /** What makes a bind mount. */
 export interface BindPlan {

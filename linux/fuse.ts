@@ -102,8 +102,8 @@ function mountId(path: string): bigint {
  * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
  */
 export async function unmountFuse(target: string, lazy: boolean, patience: Patience): Promise<boolean> {
-  if (!target.isWellFormed()) return false; // Deno would tell a program another name
   if (isElsewhere()) return false; // they would look for the path in this process's mount namespace
+  if (!target.isWellFormed()) return false; // Deno would tell a program another name
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;

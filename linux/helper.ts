@@ -92,7 +92,7 @@ export async function runHelper(
   const streams = [read(child.stderr), read(child.stdout)];
   const status = child.status.then(({ code }) => code, unknownStatus);
   const code = await within(status, patience, program).catch(async (error) => {
-    child.kill("SIGKILL");
+    kill(child);
     child.unref(); // one that waits for a dead server can't even be killed
     await Promise.all(streams.map((stream) => stream.end()));
     throw error;
@@ -102,6 +102,14 @@ export async function runHelper(
   await Promise.all(streams.map((stream) => stream.end()));
   const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
   return { ...(code === undefined ? {} : { code }), said: error || output };
+}
+
+function kill(child: Deno.ChildProcess): void {
+  try {
+    child.kill("SIGKILL");
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error; // Deno's word for a child that has ended just now
+  }
 }
 
 /** As with any other call, the error has a code. */

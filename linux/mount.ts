@@ -28,7 +28,9 @@ import { type Plan, planAll } from "./plan.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
 import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
-import { detachOnTop, detachTree, unmount, type UnmountOptions, unmountTree } from "./unmount.ts";
+import type { UnmountOptions } from "./effort.ts";
+import { unmount } from "./unmount.ts";
+import { detachOnTop, detachTree, unmountTree } from "./unmount_tree.ts";
 import { UserNamespaces } from "./userns.ts";
 
 /**
@@ -155,14 +157,14 @@ async function carryOutAll(
 ): Promise<Made[]> {
   const made: Made[] = [];
   try {
-    using namespaces = new UserNamespaces();
+    using namespaces = new UserNamespaces(); // in here, for its end can fail as well
     for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
+    return made;
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
     for (const { mountpoint } of made.reverse()) inside(thread, () => detachTree(mountpoint));
     throw error;
   }
-  return made;
 }
 
 function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
@@ -184,17 +186,15 @@ async function carryOut(
 ): Promise<Made[]> {
   try {
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
-    const open = () => inside(thread, () => openTarget(target, plan.inside));
-    using place = open();
-    const reopen = () => thread === undefined ? openOnTop(place) : open();
+    using place = inside(thread, () => openTarget(target, plan.inside));
+    const reopen = () => inside(thread, () => openOnTop(place));
     const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
     if (thread === undefined) await make(plan, place, reopen, userns);
     else await makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
     try {
       inside(thread, () => changePropagation(plan.propagation, reopen));
     } catch (error) {
-      if (thread === undefined && made.length > 0) detachOnTop(place);
-      else for (const { mountpoint } of made) inside(thread, () => detachTree(mountpoint));
+      if (made.length > 0) inside(thread, () => detachOnTop(place));
       throw error;
     }
     return made;
@@ -262,16 +262,16 @@ class Stack implements MountStack {
     this.#unmounting = promise;
     await before; // two calls at a time would both take the topmost off, and then what is below it
     try {
-      await this.#unmount(options);
+      if (this.#namespace === undefined) await this.#takeOff(options);
+      else await this.#takeOffThere(this.#namespace, options);
     } finally {
       resolve();
     }
   }
 
-  async #unmount(options: UnmountOptions): Promise<void> {
-    if (this.#namespace === undefined) return await this.#takeOff(options);
-    if (this.#left.length > 0) await inNamespace(this.#namespace, () => this.#takeOff(options));
-    this.#namespace.close();
+  async #takeOffThere(namespace: OwnedFd, options: UnmountOptions): Promise<void> {
+    if (this.#left.length > 0) await inNamespace(namespace, () => this.#takeOff(options));
+    namespace.close();
   }
 
   async #takeOff(options: UnmountOptions): Promise<void> {

@@ -14,10 +14,10 @@ import type { Plan } from "./plan.ts";
 import { mount, openTree } from "./syscalls.ts";
 import { attach, openTarget, type Place } from "./target.ts";
 import { TempPlace } from "./temp_place.ts";
-import { detachTree } from "./unmount.ts";
+import { detachTree } from "./unmount_tree.ts";
 
 /** Makes a mount at a place; opens the place again to find the mount that is now on top. */
-type Make = (place: Place, reopen: () => Place) => Promise<void>;
+type Make = (place: Place, reopen: () => OwnedFd) => Promise<void>;
 
 /**
  * Makes one mount in another mount namespace.
@@ -32,7 +32,7 @@ type Make = (place: Place, reopen: () => Place) => Promise<void>;
 export async function makeThere(
   plan: Plan,
   place: Place,
-  reopen: () => Place,
+  reopen: () => OwnedFd,
   thread: NamespaceThread,
   make: Make,
 ): Promise<void> {

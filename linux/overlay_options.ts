@@ -23,12 +23,13 @@ export interface OverlayOptions {
  *
  * @param options the options, one to an entry.
  * @returns the layers, with the kernel's escapes (`\:`, `\,`, `\\`) taken out.
- * @throws {TypeError} where a layer has no name.
+ * @throws {TypeError} where a layer has no name, or seems to hold an option after a comma.
  */
 export function parseOverlayOptions(options: readonly string[]): OverlayOptions {
   const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
   for (const option of options) {
     const { key, value } = keyAndValue(option);
+    if (value !== undefined && ESCAPED.has(key)) refuseJoined(key, value);
     if (key === "lowerdir" && value !== undefined) readLowerdir(value, parsed);
     else if (key === "lowerdir+" && value !== undefined) parsed.lower.push(value);
     else if (key === "datadir+" && value !== undefined) parsed.dataOnly.push(value);
@@ -39,6 +40,20 @@ export function parseOverlayOptions(options: readonly string[]): OverlayOptions 
   const layers = [...parsed.lower, ...parsed.dataOnly, parsed.upper ?? "/", parsed.work ?? "/"];
   if (layers.includes("")) throw new TypeError("an overlay's layer has no name");
   return parsed;
+}
+
+const ESCAPED = new Set(["lowerdir", "upperdir", "workdir"]); // where a comma can be written as "\\,"
+
+/** A comma in a path is a comma, but somebody may have pasted a line of fstab. */
+function refuseJoined(key: string, value: string): void {
+  const joined = /(?<!\\),((?:lowerdir|upperdir|workdir|datadir)\+?=)/.exec(value);
+  if (joined) {
+    throw new TypeError(
+      `"${
+        joined[1]
+      }" stands inside of "${key}=": make it an option of its own, or write "\\," for a comma of a path`,
+    );
+  }
 }
 
 /**

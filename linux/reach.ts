@@ -15,9 +15,9 @@ import { openat2, statxOffThread } from "./syscalls.ts";
 /** How long to wait. */
 export interface Patience {
   /** In milliseconds; 2500 if left out. */
-  timeout?: number | undefined;
+  readonly timeout?: number | undefined;
   /** Ends the waiting. */
-  signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** How long a server or a busy mount is waited for, in milliseconds. */

@@ -22,7 +22,8 @@ import {
 } from "./constants.ts";
 import { canonicalizePath, join } from "./path.ts";
 import { flock, geteuid, mkdir, mkdtemp, open, rmdir, statx } from "./syscalls.ts";
-import { unmountAll, type UnmountOptions } from "./unmount.ts";
+import type { UnmountOptions } from "./effort.ts";
+import { unmountAll } from "./unmount.ts";
 
 const PREFIX = "denomount-";
 const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix, and what mkdtemp(3) puts after it

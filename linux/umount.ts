@@ -32,7 +32,7 @@ export async function umountOnce(
   target: string,
   flags: number,
   found: Statx | undefined,
-  { timeout = TIMEOUT, signal }: Patience,
+  patience: Patience,
 ): Promise<void> {
   if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
     return umount2(target, flags);
@@ -40,11 +40,16 @@ export async function umountOnce(
   const filesystem = await filesystemAt(target, found);
   const lazy = (flags & MNT_DETACH) !== 0;
   const isFuse = filesystem.type.startsWith("fuse");
-  if (isFuse && await unmountFuse(target, lazy, { timeout: timeout / 2, signal })) return;
+  if (isFuse && await unmountFuse(target, lazy, halfOf(patience))) return;
   if (endsAtOnce(target, filesystem)) return umount2(target, flags);
   // A disk takes as long as it takes to write what it has been given.
-  const patience = { timeout: hasServer(filesystem.type) ? timeout : Infinity, signal };
-  await within(umount2OffThread(target, flags), patience, "umount2", target);
+  const { timeout, signal } = patience;
+  const limit = { timeout: hasServer(filesystem.type) ? timeout : Infinity, signal };
+  await within(umount2OffThread(target, flags), limit, "umount2", target);
+}
+
+function halfOf({ timeout = TIMEOUT, signal }: Patience): Patience {
+  return { timeout: timeout / 2, signal };
 }
 
 /**

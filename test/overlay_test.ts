@@ -164,6 +164,7 @@ kernelTest("an overlay that can't be is refused in words, and leaves nothing", {
     [["upperdir=/a", "workdir=/b"], "at least one layer"],
     [["lowerdir=/usr:/etc", "upperdir=/a"], "workdir"],
     [["lowerdir=/usr::/etc:"], "layer has no name"],
+    [["lowerdir=/usr:/etc,upperdir=/a"], '"upperdir=" stands inside of "lowerdir="'],
     [[`lowerdir=${t.dir}/none:${t.dir}/lower`], "none"],
   ];
   for (const [options, sentence] of cases) {

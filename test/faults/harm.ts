@@ -150,8 +150,9 @@ async function undone(
   outcome: Outcome,
   violations: string[],
 ): Promise<Verdict> {
-  const lasting = fault === "ENOSYS" || fault === "EPERM" || isStatmount(point); // its filter can't be taken off
-  const remembered = bench.operation.learns && lasting;
+  // The filter that refuses statmount(2) still does.
+  const remembered = bench.operation.learns &&
+    (fault === "ENOSYS" || fault === "EPERM" || isStatmount(point));
   if (!remembered) await bench.must("undo");
   if (outcome === "told" || bench.operation.takes) violations.push(...await bench.cleanUp());
   if (point.call === "waitid") await bench.dismiss(); // the exit status goes with the one that it is for

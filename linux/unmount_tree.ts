@@ -1,0 +1,107 @@
+/**
+ * Taking off a mount with all that is mounted within it: a recursive bind, with what came with it.
+ *
+ * @module
+ */
+
+import { isErrno } from "../ffi/errno.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import { isElsewhere } from "../ffi/libc.ts";
+import { MNT_DETACH, MS_PRIVATE, MS_REC } from "./constants.ts";
+import { Effort, type UnmountOptions } from "./effort.ts";
+import { mountRoot } from "./lookup.ts";
+import { listMounts } from "./mountinfo.ts";
+import { reach } from "./reach.ts";
+import { mount, type Statx, umount2 } from "./syscalls.ts";
+import { takeOff, topOf } from "./take_off.ts";
+import { openOnTop, throughProc } from "./target.ts";
+import { umountOnce } from "./umount.ts";
+
+/**
+ * Takes the topmost mount off a target with all that is mounted within it: a recursive bind with what came with it.
+ *
+ * @param target the mountpoint.
+ * @param options how.
+ * @throws {SyscallError} as {@linkcode unmount} does.
+ */
+export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
+  const effort = new Effort(options);
+  await reach(target, effort);
+  await takeTreeOff(target, effort);
+}
+
+/**
+ * Takes a tree of mounts out of sight at once, however busy it is. For what nobody was told of yet.
+ *
+ * @param target the mountpoint.
+ */
+export function detachTree(target: string): void {
+  makePrivate(target);
+  umount2(target, MNT_DETACH);
+}
+
+/**
+ * The same for what is mounted on a place that is still held, wherever it has been renamed to.
+ *
+ * @param place the place.
+ */
+export function detachOnTop(place: OwnedFd): void {
+  using top = openOnTop(place);
+  detachTree(isElsewhere() ? top.path : throughProc(top)); // /proc is looked up on this side, whose mounts these are not
+}
+
+/**
+ * The same, for a call that takes more off than this.
+ *
+ * @param target the mountpoint.
+ * @param effort how hard to try.
+ */
+export async function takeTreeOff(target: string, effort: Effort): Promise<void> {
+  const top = mountRoot(target);
+  if (top === undefined) return await takeOff(target, effort);
+  makePrivate(target);
+  if (!(effort.flags & MNT_DETACH)) {
+    if (await comesOffAlone(target, effort)) return;
+    try {
+      for (const mountpoint of await mountedWithin(top)) await takeOff(mountpoint, effort);
+    } catch (error) {
+      // In a user namespace, what came with the tree is locked to it, and comes off with it and in no other way.
+      if (isErrno(error, "EINVAL")) return umount2(target, effort.flags | MNT_DETACH);
+      throw error;
+    }
+  }
+  await takeOff(target, effort);
+}
+
+/** Most trees are of one mount: then the mount table need not be read. */
+async function comesOffAlone(target: string, effort: Effort): Promise<boolean> {
+  try {
+    effort.signal?.throwIfAborted();
+    await umountOnce(target, effort.flags, topOf(target, effort), effort);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EBUSY")) return false;
+    throw error;
+  }
+}
+
+/** A bind of a shared tree is its peer: without this, an unmount in one would be one in the other. */
+function makePrivate(target: string): void {
+  mount(null, target, null, MS_REC | MS_PRIVATE, null);
+}
+
+/** The mountpoints within a mount, the deepest first; what is hidden under that mount is not. */
+async function mountedWithin(top: Statx): Promise<string[]> {
+  const tree = new Set([Number(top.mountId)]);
+  const within: string[] = [];
+  const mounts = await listMounts();
+  for (let found = -1; found !== tree.size;) { // again while there is news: a child may stand before its parent
+    found = tree.size;
+    for (const { id, parent, mountpoint } of mounts) {
+      if (!tree.has(parent) || tree.has(id)) continue;
+      tree.add(id);
+      within.unshift(mountpoint);
+    }
+  }
+  return within;
+}
