@@ -25,6 +25,7 @@ import {
 } from "./namespace.ts";
 import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
+import { reach } from "./reach.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
 import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
@@ -185,6 +186,8 @@ async function carryOut(
   thread: NamespaceThread | undefined,
 ): Promise<Made[]> {
   try {
+    if (thread === undefined) await reach(target);
+    if (plan.action.kind === "bind") await reach(plan.action.plan.source);
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
     using place = inside(thread, () => openTarget(target, plan.inside));
     const reopen = () => inside(thread, () => openOnTop(place));

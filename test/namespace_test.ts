@@ -419,11 +419,12 @@ namespaceTest(
   "what is given up again in another mount namespace is taken off there",
   {},
   async (t, other) => {
-    await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace: other.pid });
+    const stack = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace: other.pid });
     await inNamespace(other.pid, () => {
       using place = openTarget(`${t.dir}/root`);
       return Promise.resolve(detachOnTop(place));
     });
     assertEquals(seen(other, t), []);
+    await stack.unmount(); // closes its descriptor of the namespace
   },
 );
