@@ -4,13 +4,24 @@
  * @module
  */
 
+import { ignoreSignal, O_RDONLY, open, readAll } from "../linux/mod.ts";
+
 const numbers = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const; // asm-generic/signal.h
 
 /** A signal that ends a program. */
 export type EndingSignal = keyof typeof numbers;
 
-/** All of them. */
-export const endingSignals = Object.keys(numbers) as EndingSignal[];
+const endingSignals = Object.keys(numbers) as EndingSignal[];
+
+let before: readonly EndingSignal[] | undefined;
+
+/** What was ignored when the program started, as nohup(1) has it with SIGHUP. */
+function ignoredBefore(): readonly EndingSignal[] {
+  if (before !== undefined) return before;
+  using status = open("/proc/self/status", O_RDONLY);
+  const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(new TextDecoder().decode(readAll(status.fd))) ?? [];
+  return before = endingSignals.filter((signal) => BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n);
+}
 
 /** Holds the signals until the end of its scope. */
 export class HeldSignals implements Disposable {
@@ -23,11 +34,14 @@ export class HeldSignals implements Disposable {
    * @param onSignal called for each.
    */
   constructor(onSignal: (signal: EndingSignal) => void = () => {}) {
-    this.#handlers = endingSignals.map((signal) => [signal, () => {
+    const signals = endingSignals.filter((signal) => !ignoredBefore().includes(signal));
+    this.#handlers = signals.map((signal) => [signal, () => {
       this.#status ??= 128 + numbers[signal];
       onSignal(signal);
     }]);
     for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
+    // With its first listener the runtime takes them all; ignored ones stay so, for the commands that are started too.
+    for (const signal of ignoredBefore()) ignoreSignal(numbers[signal]);
   }
 
   /**

@@ -110,6 +110,10 @@ const symbols = {
     ],
     result: "i32",
   },
+  signal: {
+    parameters: ["i32", /* int signum */ "pointer" /* sighandler_t handler */],
+    result: "pointer",
+  },
   sigfillset: { parameters: ["buffer" /* sigset_t *set */], result: "i32" },
   pthread_sigmask: {
     parameters: ["i32", /* int how */ "buffer", /* const sigset_t *set */ "buffer" /* sigset_t *oldset */],

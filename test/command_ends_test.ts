@@ -41,6 +41,31 @@ for (const [signal, status] of Object.entries(signals) as [keyof typeof signals,
   );
 }
 
+kernelTest(
+  "a signal that is ignored, as nohup has it, is ignored by the command and by its own",
+  needs,
+  async (t) => {
+    const denomountRun = [Deno.execPath(), "run", "--quiet", "-A", cli, "run", listFile(t), "--"];
+    const child = new Deno.Command("sh", {
+      args: [
+        "-c",
+        `trap "" HUP; exec "$@"`,
+        "sh",
+        ...denomountRun,
+        "sh",
+        "-c",
+        "echo up; kill -HUP $$; exit 6",
+      ],
+      stdout: "piped",
+    }).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    child.kill("SIGHUP");
+    assertEquals((await child.status).code, 6);
+    await reader.cancel();
+  },
+);
+
 kernelTest("a signal that comes while everything is taken off does not stop that", needs, async (t) => {
   const pidFile = `${t.dir}/pid`;
   const daemon = ["sh", "-c", `sleep 60 > /dev/null 2>&1 & echo $! > ${pidFile}; echo up; exit 3`];

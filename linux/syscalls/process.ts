@@ -96,3 +96,21 @@ const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of n
 export function waitidPidfd(pidfd: number): void {
   check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), "waitid");
 }
+
+/**
+ * signal(2) with SIG_IGN: ignores a signal, here and in the programs that are started from now on.
+ *
+ * @param signal its number, such as 1 for SIGHUP.
+ *
+ * Needs the permission `ffi`. A listener that Deno has for the signal hears nothing more.
+ *
+ * @example
+ * ```ts
+ * import { ignoreSignal } from "@denomount/mount/linux";
+ *
+ * ignoreSignal(1); // as nohup(1) does
+ * ```
+ */
+export function ignoreSignal(signal: number): void {
+  libc().signal(signal, Deno.UnsafePointer.create(1n)); // SIG_IGN, asm-generic/signal-defs.h
+}
