@@ -4,6 +4,7 @@
  * @module
  */
 
+import { shown } from "../ffi/text.ts";
 import type { Mount } from "../mod.ts";
 
 /** Go prints fields without a JSON tag with a capital letter, and empty lists as null. */
@@ -31,15 +32,17 @@ function parseJson(text: string, name: string): unknown {
   }
 }
 
+const known = new Set(["type", "source", "target", "options"]);
+
 function readMount(entry: unknown, where: string): Mount {
   if (typeof entry !== "object" || entry === null || Array.isArray(entry)) {
     throw new TypeError(`${where}: must be an object, got ${kind(entry)}`);
   }
+  const unknown = Object.keys(entry).find((key) => !known.has(key.toLowerCase()));
+  if (unknown !== undefined) throw new TypeError(`${where}: ${shown(unknown)} is no field of a mount`);
   const fields: Fields = Object.fromEntries(
     Object.entries(entry).map(([key, value]) => [key.toLowerCase(), value]),
   );
-  const unknown = Object.keys(fields).find((key) => !["type", "source", "target", "options"].includes(key));
-  if (unknown !== undefined) throw new TypeError(`${where}: "${unknown}" is no field of a mount`);
   const target = text(fields, "target", where);
   const options = list(fields, where);
   return {

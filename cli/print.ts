@@ -4,6 +4,7 @@
  * @module
  */
 
+import { encodeName } from "../ffi/text.ts";
 import type { MountInfo } from "../mod.ts";
 import { Table } from "./deps.ts";
 
@@ -37,16 +38,15 @@ export function note(line: string): void {
 }
 
 /**
- * Text that is safe on a terminal: control characters, and bytes that are no UTF-8, as octal, the way that mountinfo
- * writes them.
+ * Text that is safe on a terminal: control characters, what turns the direction of writing, and bytes that are no
+ * UTF-8, as octal, the way that mountinfo writes them.
  *
  * @param text any text.
  * @returns the text without control characters.
  */
 export function visible(text: string): string {
-  // deno-lint-ignore no-control-regex
-  return text.replace(/[\x00-\x1f\x7f-\x9f]|[\udc80-\udcff]|\\(?=[0-7]{3})/gu, (character) => {
-    return "\\" + (character.charCodeAt(0) & 0xff).toString(8).padStart(3, "0");
+  return text.replace(/\p{Cc}|\p{Bidi_Control}|[\udc80-\udcff]|\\(?=[0-7]{3})/gu, (character) => {
+    return Array.from(encodeName(character), (byte) => "\\" + byte.toString(8).padStart(3, "0")).join("");
   });
 }
 

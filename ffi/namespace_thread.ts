@@ -185,8 +185,9 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
     return this.#errno;
   }
 
-  /** Ends the thread. */
+  /** Ends the thread. A call that nobody waits for any more, because a server does not answer, is left to itself. */
   async [Symbol.asyncDispose](): Promise<void> {
+    if (Atomics.load(this.#state, 0) === CALL) return end(this.#worker);
     await this.#turn;
     Atomics.store(this.#state, 0, QUIT);
     Atomics.notify(this.#state, 0);

@@ -92,8 +92,7 @@ export async function runHelper(
   const streams = [read(child.stderr), read(child.stdout)];
   const status = child.status.then(({ code }) => code, unknownStatus);
   const code = await within(status, patience, program).catch(async (error) => {
-    kill(child);
-    child.unref(); // one that waits for a dead server can't even be killed
+    giveUp(child);
     await Promise.all(streams.map((stream) => stream.end()));
     throw error;
   });
@@ -104,11 +103,14 @@ export async function runHelper(
   return { ...(code === undefined ? {} : { code }), said: error || output };
 }
 
-function kill(child: Deno.ChildProcess): void {
+/** One that waits for a dead server can't even be killed, but nobody has to wait for it. */
+function giveUp(child: Deno.ChildProcess): void {
   try {
     child.kill("SIGKILL");
+    child.unref();
   } catch (error) {
-    if (!(error instanceof TypeError)) throw error; // Deno's word for a child that has ended just now
+    // It has ended just now: Deno's words for that.
+    if (!(error instanceof TypeError || error instanceof Deno.errors.BadResource)) throw error;
   }
 }
 

@@ -25,9 +25,10 @@ import {
 } from "./namespace.ts";
 import { join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
+import { reach } from "./reach.ts";
 import { remount } from "./remount.ts";
 import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
-import { openOnTop, openTarget, type Place, throughProc } from "./target.ts";
+import { openOnTop, openTarget, type Place, reachTarget, throughProc } from "./target.ts";
 import type { UnmountOptions } from "./effort.ts";
 import { unmount } from "./unmount.ts";
 import { detachOnTop, detachTree, unmountTree } from "./unmount_tree.ts";
@@ -185,8 +186,11 @@ async function carryOut(
   thread: NamespaceThread | undefined,
 ): Promise<Made[]> {
   try {
+    if (plan.action.kind === "bind") await reach(plan.action.plan.source);
     const userns = plan.idMaps && namespaces.of(plan.idMaps);
-    using place = inside(thread, () => openTarget(target, plan.inside));
+    using place = thread === undefined
+      ? await reachTarget(target, plan.inside)
+      : thread.run(() => openTarget(target, plan.inside));
     const reopen = () => inside(thread, () => openOnTop(place));
     const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
     if (thread === undefined) await make(plan, place, reopen, userns);

@@ -257,13 +257,22 @@ export function isIdMap(option: string): boolean {
  */
 export function splitOptions(entry: string): string[] {
   if (!entry.includes(",") || paths.test(entry)) return [entry];
-  const split: [option: string, ...ranges: string[]][] = [];
+  const split: string[] = [];
+  let idMap: string[] = []; // the one that came last, by its ranges
+  const endIdMap = () => {
+    if (idMap.length > 0) split.push(idMap.join(","));
+    idMap = [];
+  };
   for (const option of commaParts(entry)) {
-    const last = split.at(-1);
-    if (last !== undefined && isIdMap(last[0]) && /^[^=]*:[^=]*$/.test(option)) last.push(option);
-    else split.push([option]);
+    if (idMap.length > 0 && /^[^=]*:[^=]*$/.test(option)) idMap.push(option);
+    else {
+      endIdMap();
+      if (isIdMap(option)) idMap.push(option);
+      else split.push(option);
+    }
   }
-  return split.map((parts) => parts.join(","));
+  endIdMap();
+  return split;
 }
 
 /** A regular expression would do, but for a long text its engine runs out of stack. */

@@ -15,6 +15,7 @@ import {
   MOVE_MOUNT_T_EMPTY_PATH,
   O_NOFOLLOW,
   O_PATH,
+  RESOLVE_CACHED,
   RESOLVE_IN_ROOT,
   RESOLVE_NO_SYMLINKS,
   S_IFDIR,
@@ -23,6 +24,7 @@ import {
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { join, resolveInRoot } from "./path.ts";
+import { reach } from "./reach.ts";
 import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
 
 /** A place to mount on, held open. */
@@ -68,12 +70,27 @@ export function openTarget(target: string, inside = ""): Place {
   return new Place(found.release());
 }
 
+/**
+ * The same, without standing still where a server on the way does not answer.
+ *
+ * @param target the directory that holds the tree of mounts.
+ * @param inside the path below it, normalized.
+ * @returns an O_PATH descriptor of what is on top there now.
+ * @throws {SyscallError} ETIMEDOUT where a server does not answer.
+ */
+export async function reachTarget(target: string, inside: string): Promise<Place> {
+  const known = openWithoutLinks(target, inside, RESOLVE_CACHED);
+  if (known) return known;
+  await reach(target);
+  return openTarget(target, inside);
+}
+
 /** A path with no symbolic link on it is where it says, and leads nowhere else. Most are like that. */
-function openWithoutLinks(target: string, inside: string): Place | undefined {
+function openWithoutLinks(target: string, inside: string, resolve = 0): Place | undefined {
   if (!target.startsWith("/") || target.includes("..") || !hasFeature("openat2")) return undefined;
   try {
     const path = joinPlain(target, inside);
-    return new Place(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS).release(), path);
+    return new Place(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS | resolve).release(), path);
   } catch (error) {
     if (error instanceof SyscallError) return undefined; // the longer way says what is wrong
     throw error;
@@ -118,7 +135,7 @@ const SWAPS = 10_000; // tries, which take some tenths of a second
  * @param place the place.
  * @returns an O_PATH descriptor of what is on top there.
  */
-export function openOnTop(place: OwnedFd): OwnedFd {
+export function openOnTop(place: OwnedFd): Place {
   for (let tries = 0;; tries++) {
     const path = pathOf(place);
     using opened = new DisposableStack();
@@ -126,7 +143,7 @@ export function openOnTop(place: OwnedFd): OwnedFd {
       const found = opened.use(open(path, O_PATH | O_NOFOLLOW));
       if (pathOf(found) === path && pathOf(place) === path) {
         opened.move();
-        return found;
+        return new Place(found.release(), path);
       }
     } catch (error) {
       if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP") || tries >= SWAPS) throw error;

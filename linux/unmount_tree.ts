@@ -6,6 +6,7 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
+import { isElsewhere } from "../ffi/libc.ts";
 import { MNT_DETACH, MS_PRIVATE, MS_REC } from "./constants.ts";
 import { Effort, type UnmountOptions } from "./effort.ts";
 import { mountRoot } from "./lookup.ts";
@@ -46,7 +47,7 @@ export function detachTree(target: string): void {
  */
 export function detachOnTop(place: OwnedFd): void {
   using top = openOnTop(place);
-  detachTree(throughProc(top));
+  detachTree(isElsewhere() ? top.path : throughProc(top)); // /proc is looked up on this side, whose mounts these are not
 }
 
 /**

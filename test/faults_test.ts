@@ -38,6 +38,15 @@ faultTest("a bind that can't be opened again is taken off again", older, "openat
 
 const namespace = "createUserNamespace";
 faultTest("a child that can't be killed is waited for", namespace, "pidfd_send_signal", [2], ["EPERM"]);
+faultTest(
+  "a mount whose namespace's child can't be waited for is not left",
+  "bind, id-mapped",
+  "waitid",
+  [1],
+  [
+    "EPERM",
+  ],
+);
 faultTest("a wait that is interrupted goes on", namespace, "waitid", [1], ["EINTR", "ENOSYS"]);
 
 const place = "overlay, id-mapped, at a temporary place";

@@ -4,6 +4,7 @@ import {
   listMounts,
   lookupMount,
   mount,
+  MountError,
   unmount,
   unmountAll,
   unmountRecursive,
@@ -120,6 +121,25 @@ for (const [name, make] of kinds) {
       assertInTime(watched, 600);
       assert(isErrno(error, dead.isGone ? "ENOTCONN" : "ETIMEDOUT"), `${call}: ${error}`);
     }
+  });
+
+  kernelTest(`${name}: nothing is mounted inside it, nor from there`, needs, async (t) => {
+    await using dead = await make(t);
+    t.make("source", "target");
+    const bind = { type: "bind", source: `${t.dir}/source`, options: ["bind"] };
+    const calls = [
+      () => mount(bind, `${dead.target}/unseen`),
+      () => mount({ ...bind, source: `${dead.target}/unseen` }, `${t.dir}/target`),
+    ];
+    const watched = await Promise.all(calls.map((call) => watch<unknown>(call)));
+    for (const { error, ...rest } of watched) {
+      assertInTime(rest, 2500);
+      assert(
+        error instanceof MountError && error.code === (dead.isGone ? "ENOTCONN" : "ETIMEDOUT"),
+        `${error}`,
+      );
+    }
+    assertEquals(t.mounts().length, 1);
   });
 
   kernelTest(`${name}: a signal ends the waiting`, needs, async (t) => {

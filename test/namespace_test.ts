@@ -11,6 +11,9 @@ import {
   unmountRecursive,
 } from "../mod.ts";
 import { MNT_DETACH, mount as mountSyscall, O_RDONLY, open, pretendMissing, umount2 } from "../linux/mod.ts";
+import { inNamespace } from "../linux/namespace.ts";
+import { openTarget } from "../linux/target.ts";
+import { detachOnTop } from "../linux/unmount_tree.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
 import { names, parseTable, readText } from "./kernel.ts";
@@ -411,3 +414,17 @@ for (const way of ["imported over http", "bundled into one file"]) {
     assertEquals(seen(other, t), []);
   });
 }
+
+namespaceTest(
+  "what is given up again in another mount namespace is taken off there",
+  {},
+  async (t, other) => {
+    const stack = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace: other.pid });
+    await inNamespace(other.pid, () => {
+      using place = openTarget(`${t.dir}/root`);
+      return Promise.resolve(detachOnTop(place));
+    });
+    assertEquals(seen(other, t), []);
+    await stack.unmount(); // closes its descriptor of the namespace
+  },
+);

@@ -7,7 +7,8 @@
 
 import fc from "fast-check";
 import { parseMounts } from "../../cli/mounts_file.ts";
-import { decodeName, encodeName } from "../../ffi/text.ts";
+import { visible } from "../../cli/print.ts";
+import { decodeName, encodeName, unescapeOctal } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/idmap.ts";
 import { insideOf, isReadonly, type Mount, parentsFirst, readonlyMounts } from "../../linux/mount_list.ts";
 import { MountError } from "../../linux/mount_error.ts";
@@ -55,6 +56,13 @@ export const rules: readonly Rule[] = [
   rule("a text is one name's or no name's", input.units, (text) => {
     const bytes = unlessRefused(() => encodeName(text));
     if (bytes) assertEquals(decodeName(bytes), text);
+  }),
+
+  rule("a name on a terminal has no control characters, and is no other name's", input.bytes, (bytes) => {
+    const name = decodeName(bytes);
+    const shown = visible(name);
+    assert(shown.isWellFormed() && !/\p{Cc}/u.test(shown), shown);
+    assertEquals(unescapeOctal(shown), name);
   }),
 
   rule("options are read, or refused in words", input.options, (options) => {
