@@ -1,0 +1,47 @@
+/**
+ * A kernel in an emulated machine, whose serial port is read.
+ *
+ * @module
+ */
+
+import { TextLineStream } from "./lines.ts";
+import type { Architecture } from "./target.ts";
+
+const MEMORY = "4096"; // MiB, of which the archive and the tests' disk take what they fill
+
+/** What is to run. */
+export interface Machine {
+  /** The architecture. */
+  architecture: Architecture;
+  /** The kernel's file. */
+  kernel: string;
+  /** The archive with everything else. */
+  archive: string;
+}
+
+/**
+ * Runs a machine until it turns itself off.
+ *
+ * @param machine what is to run.
+ * @param signal ends it earlier.
+ * @param onLine gets each line that it prints.
+ */
+export async function runMachine(
+  { architecture, kernel, archive }: Machine,
+  signal: AbortSignal,
+  onLine: (line: string) => void,
+): Promise<void> {
+  const [program = "", ...machine] = architecture.qemu;
+  const append = `console=${architecture.console} quiet panic=-1 mitigations=off`;
+  const args = [
+    ...machine,
+    ...["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY],
+    ...["-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio", "-no-reboot"],
+    ...["-kernel", kernel, "-initrd", archive, "-append", append],
+  ];
+  // Killed at the end of its scope if it still runs.
+  await using child = new Deno.Command(program, { args, stdin: "null", stdout: "piped", signal }).spawn();
+  const lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
+  for await (const line of lines) onLine(line);
+  await child.status;
+}

@@ -1,0 +1,33 @@
+/**
+ * Programs that are run for their output.
+ *
+ * @module
+ */
+
+/**
+ * Runs a program to its end.
+ *
+ * @param program its name.
+ * @param args its arguments.
+ * @param options as of `Deno.Command`.
+ * @returns what it printed.
+ * @throws {Error} where it fails, with what it said.
+ */
+export async function run(
+  program: string,
+  args: readonly string[],
+  options: Pick<Deno.CommandOptions, "cwd" | "env"> = {},
+): Promise<{ stdout: string }> {
+  const decoder = new TextDecoder();
+  const { success, code, stdout, stderr } = await new Deno.Command(program, {
+    ...options,
+    args: [...args],
+    stdin: "null",
+  }).output();
+  if (!success) {
+    throw new Error(
+      `${program} ended with status ${code}:\n${decoder.decode(stderr).trim() || decoder.decode(stdout)}`,
+    );
+  }
+  return { stdout: decoder.decode(stdout) };
+}
