@@ -6,6 +6,7 @@
  */
 
 import { assertEquals } from "./assert.ts";
+import { kernelHas, type TestFeature } from "./feature.ts";
 import { loopDevices, mountTable, names, openFiles, readText, type Row } from "./kernel.ts";
 
 /** What a test gets. */
@@ -24,6 +25,8 @@ export interface KernelContext {
 export interface Needs {
   /** Registered only with root's rights on the whole machine. */
   root?: boolean;
+  /** Registered only on a kernel that has all of them. */
+  features?: readonly TestFeature[];
   /** Programs, which the test may run. */
   tools?: string[];
   /** More than the library's own `ffi`, `read` and `write`. */
@@ -43,6 +46,8 @@ const packages: Record<string, string> = {
   nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",
+  stat: "coreutils",
+  mknod: "coreutils",
   script: "bsdutils",
 };
 
@@ -61,6 +66,8 @@ function findTool(name: string): string | undefined {
  */
 export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) => void | Promise<void>): void {
   if (needs.root && !hasRoot) return;
+  const lacking = (needs.features ?? []).filter((feature) => !kernelHas(feature));
+  if (lacking.length > 0) return console.log(`"${name}" needs ${lacking.join(", ")} of the kernel`);
   const missing = (needs.tools ?? []).filter((tool) => findTool(tool) === undefined);
   const strict = Deno.env.get("CI") === "true";
   for (const tool of missing) console.log(`"${name}" needs the package ${packages[tool] ?? tool}`);

@@ -156,11 +156,12 @@ function mountInChild(t: KernelContext, inject: string): Deno.ChildProcess {
 
 /** Waits until the layers are at their temporary place. */
 async function temporaryPlace(t: KernelContext): Promise<string> {
-  for (;;) {
+  for (const deadline = Date.now() + 60_000; Date.now() < deadline;) {
     const found = t.mounts().find(({ mountpoint }) => mountpoint.startsWith("/temporary"));
     if (found) return t.dir + found.mountpoint;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
+  throw new Error("nothing was mounted at a temporary place");
 }
 
 const tampered = { root: true, tools: ["strace"], permissions: { run: true } } as const;

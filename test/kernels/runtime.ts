@@ -37,12 +37,16 @@ export async function denoBinary(cache: string, architecture: Architecture): Pro
  */
 export async function denoPackages(cache: string, project: string): Promise<string> {
   const directory = `${cache}/deno-packages`;
+  const options = { cwd: project, env: { DENO_DIR: directory } };
+  // Programs that a test writes and runs see no lock file, so they ask for what a version is.
+  await run(
+    Deno.execPath(),
+    ["cache", "--quiet", "--no-check", "--no-config", "--no-lock", "cli.ts"],
+    options,
+  );
   const tests = [...Deno.readDirSync(`${project}/test`)].map(({ name }) => `test/${name}`);
   const entries = ["cli.ts", ...tests.filter((name) => name.endsWith(".ts"))];
-  await run(Deno.execPath(), ["cache", "--quiet", "--no-check", ...entries], {
-    cwd: project,
-    env: { DENO_DIR: directory },
-  });
+  await run(Deno.execPath(), ["cache", "--quiet", "--no-check", ...entries], options);
   return directory;
 }
 
