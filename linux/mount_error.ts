@@ -95,10 +95,13 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     syscall === "write"
       ? "these ids may not be mapped here: it needs CAP_SETUID and CAP_SETGID where they belong"
       : "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
-  EINVAL: ({ options = [] }, { syscall }) =>
-    options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")
-      ? "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on"
-      : undefined,
+  EINVAL: ({ type, options = [] }, { syscall }) => {
+    if (options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")) {
+      return "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on";
+    }
+    const alone = type === "overlay" && syscall === "mount";
+    return alone ? "before Linux 6.5 the kernel says nothing here, its log alone says why" : undefined;
+  },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
   ENOTBLK: ({ source }) => `${source} is not a block device; for an image file add the option "loop"`,
@@ -108,7 +111,7 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
       ? "a directory can't be mounted on a file, nor a file on a directory"
       : `${path} is not a directory`,
   ELOOP: ({ type }, { path, syscall }) =>
-    type === "overlay" && syscall === "fsconfig"
+    type === "overlay" && (syscall === "fsconfig" || syscall === "mount")
       ? "its layers overlap: one of them lies inside another, or is the upper or work directory of an overlay"
       : path && `${path} has too many symbolic links`,
 };

@@ -5,10 +5,11 @@
  * @module
  */
 
+import { isErrno, SyscallError } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
-import { O_PATH } from "./constants.ts";
+import { O_DIRECTORY, O_PATH } from "./constants.ts";
 import { configured, execute, fitsString, setOptions, withMessages } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
@@ -128,18 +129,34 @@ async function mountInOnePage({ source, options, layers }: OverlayPlan, place: O
   const target = throughProc(place);
   const name = source || "overlay";
   const plain = overlayData(layers);
-  if (fits(plain)) return mount(name, target, "overlay", flags, plain);
+  try {
+    if (fits(plain)) return mount(name, target, "overlay", flags, plain);
+    using descriptors = new DisposableStack();
+    const { directory, data } = shortened(layers, descriptors);
+    await onPrivateThread([
+      { name: "chdir", args: [cString(directory)], path: directory },
+      {
+        name: "mount",
+        args: [cString(name), cString(target), cString("overlay"), BigInt(flags), cString(data)],
+        path: name,
+      },
+    ]);
+  } catch (error) {
+    throw error instanceof SyscallError ? withLayer(error, layers) : error;
+  }
+}
 
-  using descriptors = new DisposableStack();
-  const { directory, data } = shortened(layers, descriptors);
-  await onPrivateThread([
-    { name: "chdir", args: [cString(directory)], path: directory },
-    {
-      name: "mount",
-      args: [cString(name), cString(target), cString("overlay"), BigInt(flags), cString(data)],
-      path: name,
-    },
-  ]);
+/** mount(2) does not say which layer is at fault: it is the one that can't be opened for the same reason. */
+function withLayer(error: SyscallError, layers: OverlayOptions): SyscallError {
+  for (const path of allLayers(layers)) {
+    try {
+      open(path, O_PATH | O_DIRECTORY).close();
+    } catch (found) {
+      if (!isErrno(found, error.code)) continue;
+      return new SyscallError({ syscall: error.syscall, errno: error.errno, path });
+    }
+  }
+  return error;
 }
 
 function shortened(

@@ -1,14 +1,17 @@
 import { cleanupTempMounts, mount, MountError, setTempMountLocation, unmount, unmountAll } from "../mod.ts";
 import { pretendMissing } from "../linux/features.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
+import type { TestFeature } from "./feature.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
+import { otherMount } from "./other_mount.ts";
 import { mountTable, names } from "./kernel.ts";
 
-const ways: [string, () => Disposable][] = [
-  ["detached", () => ({ [Symbol.dispose]() {} })],
-  ["at a temporary place, layer by layer", () => pretendMissing("detachedLayers")],
+const ways: [string, TestFeature[], () => Disposable][] = [
+  ["detached", ["detachedLayers"], () => ({ [Symbol.dispose]() {} })],
+  ["at a temporary place, layer by layer", ["overlayLayers"], () => pretendMissing("detachedLayers")],
   [
     "at a temporary place, in one page",
+    [],
     () => pretendMissing("detachedLayers", "overlayLayers", "overlayDescriptors"),
   ],
 ];
@@ -28,8 +31,8 @@ function makeLayers(count: number, path: (index: number) => string): string[] {
 
 /** A test of every way, whose temporary places are in its own directory. */
 function mappedTest(name: string, fn: (t: KernelContext) => Promise<void>): void {
-  for (const [way, using] of ways) {
-    kernelTest(`${name}, ${way}`, { root: true }, async (t) => {
+  for (const [way, features, using] of ways) {
+    kernelTest(`${name}, ${way}`, { root: true, features }, async (t) => {
       using _ = using();
       t.make("target", "temporary");
       await setTempMountLocation(`${t.dir}/temporary`);
@@ -81,8 +84,8 @@ mappedTest("490 layers are mapped, in one directory", async (t) => {
 
 mappedTest("layers with nothing in common are mapped, on several file systems", async (t) => {
   t.make("a", "b", "c");
-  await using _a = await mount({ type: "tmpfs", source: "a" }, `${t.dir}/a`);
-  await using _b = await mount({ type: "tmpfs", source: "b" }, `${t.dir}/b`);
+  await using _a = await otherMount(`${t.dir}/a`);
+  await using _b = await otherMount(`${t.dir}/b`);
   const odd = ["a:b", "a,b", "a\\b", "a b", "ärger→", "x\ny"];
   const layers = makeLayers(
     18,
@@ -101,7 +104,7 @@ mappedTest(
   "a layer is the one that its path leads to, also over a mount on the way and out of a symbolic link",
   async (t) => {
     t.make("layers/a/fs", "layers/b/fs", "elsewhere/below");
-    await using _b = await mount({ type: "tmpfs", source: "b" }, `${t.dir}/layers/b`);
+    await using _b = await otherMount(`${t.dir}/layers/b`);
     Deno.symlinkSync(`${t.dir}/elsewhere/below`, `${t.dir}/layers/link`);
     const layers = makeLayers(
       3,
