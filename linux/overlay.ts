@@ -13,6 +13,7 @@ import { O_DIRECTORY, O_PATH } from "./constants.ts";
 import { configured, execute, fitsString, setOptions, withMessages } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
+import { ExplainedError } from "./mount_error.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
@@ -146,14 +147,17 @@ async function mountInOnePage({ source, options, layers }: OverlayPlan, place: O
   }
 }
 
-/** mount(2) does not say which layer is at fault: it is the one that can't be opened for the same reason. */
-function withLayer(error: SyscallError, layers: OverlayOptions): SyscallError {
+/** mount(2) does not say which layer is at fault: it is one that can't be opened as a directory. */
+function withLayer(error: SyscallError, layers: OverlayOptions): Error {
   for (const path of allLayers(layers)) {
     try {
       open(path, O_PATH | O_DIRECTORY).close();
     } catch (found) {
-      if (!isErrno(found, error.code)) continue;
-      return new SyscallError({ syscall: error.syscall, errno: error.errno, path });
+      if (isErrno(found, error.code)) {
+        return new SyscallError({ syscall: error.syscall, errno: error.errno, path });
+      }
+      // Overlay says EINVAL for a layer that is a file.
+      if (isErrno(found, "ENOTDIR")) return new ExplainedError(error, [], `${path} is not a directory`);
     }
   }
   return error;

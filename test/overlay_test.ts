@@ -188,7 +188,7 @@ kernelTest(
     const cases: [string[], string][] = [
       [[`lowerdir=${t.dir}/none:${t.dir}/lower`], `${t.dir}/none does not exist`],
       [[`lowerdir=${t.dir}/none:${long}`], `${t.dir}/none does not exist`],
-      [[`lowerdir=${t.dir}/file:${t.dir}/lower`], `${t.dir}/file is not a directory (mount: ENOTDIR)`],
+      [[`lowerdir=${t.dir}/file:${t.dir}/lower`], `${t.dir}/file is not a directory (mount: EINVAL)`],
       [
         [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/no`],
         `${t.dir}/no does not exist (mount: ENOENT)`,

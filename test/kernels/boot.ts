@@ -61,7 +61,7 @@ export async function boot(
     packages: await denoPackages(places.cache, places.project),
     project: places.project,
   };
-  const directory = await Deno.makeTempDir({ prefix: "denomount-kernel-" });
+  const directory = await Deno.makeTempDir({ dir: places.cache, prefix: "guest-" });
   await using _removed = { [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }) };
   const archive = `${directory}/initramfs`;
   writeArchive(archive, parts, options.job, options.seconds);
