@@ -5,7 +5,7 @@
  */
 
 /** What takes another way on another kernel, and is quick enough for an emulated machine. */
-const core = ["mount", "overlay", "idmap", "mapped_layers", "loop", "mountinfo", "temp", "explain"];
+const core = ["abi", "mount", "overlay", "idmap", "mapped_layers", "loop", "mountinfo", "temp", "explain"];
 
 /** What can't run in a guest, and why. */
 export const leftOut: Record<string, string> = {
