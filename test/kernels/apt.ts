@@ -44,14 +44,13 @@ export class Packages {
   /**
    * The newest kernel of a release, of those for virtual machines: they are small, and have what is needed.
    *
-   * @param release the first part of its version, any if left out.
+   * @param release the first part of its version, such as "6.1".
    * @returns the package's name; undefined where this Debian release has none.
    */
-  async kernel(release = "\\d+\\.\\d+"): Promise<string | undefined> {
+  async kernel(release: string): Promise<string | undefined> {
     const { stdout } = await run("apt-cache", [...this.#options(), "pkgnames", "linux-image-"]);
-    const pattern = new RegExp(
-      `^linux-image-${release.replace(/^(\d+)\.(\d+)$/, "$1\\.$2")}[.-]\\S*cloud-${this.#architecture}$`,
-    );
+    const version = `${RegExp.escape(release)}\\.\\d\\S*`;
+    const pattern = new RegExp(`^linux-image-${version}-cloud-${this.#architecture}$`);
     const { compare } = new Intl.Collator("en", { numeric: true });
     return stdout.split("\n").filter((name) => pattern.test(name)).sort(compare).at(-1);
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { moduleFiles } from "./modules.ts";
+import { findModules } from "./modules.ts";
 import { CpioWriter } from "./newc.ts";
 import type { Job } from "./protocol.ts";
 
@@ -58,7 +58,7 @@ export interface Parts {
  * @param job what the guest is to do.
  * @param seconds how long it may take.
  */
-export function writeArchive(path: string, parts: Parts, job: Job, seconds: number): void {
+export async function writeArchive(path: string, parts: Parts, job: Job, seconds: number): Promise<void> {
   using archive = new CpioWriter(path);
   archive.file("init", Deno.readFileSync(`${parts.project}/test/kernels/guest/init.sh`), 0o755);
   archive.file("job.json", JSON.stringify(job));
@@ -67,9 +67,9 @@ export function writeArchive(path: string, parts: Parts, job: Job, seconds: numb
   archive.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
   archive.file("etc/group", "root:x:0:\nnogroup:x:65534:\n");
   archive.link("etc/mtab", "/proc/self/mounts");
-  const needed = moduleFiles(parts.kernel, modules);
-  for (const module of needed) archive.file(module, Deno.readFileSync(`${parts.kernel}/${module}`));
-  archive.file("modules", needed.map((module) => `${module}\n`).join(""));
+  const needed = await findModules(parts.kernel, modules);
+  for (const { path, content } of needed) archive.file(path, content);
+  archive.file("modules", needed.map(({ path }) => `${path}\n`).join(""));
   archive.file("usr/local/bin/deno", Deno.readFileSync(parts.deno), 0o755);
   archive.tree(`${parts.packages}/npm`, "root/.cache/deno/npm");
   archive.tree(parts.project, "denomount", (path) => !/(^|\/)(\.|node_modules)/.test(path));

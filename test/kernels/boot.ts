@@ -64,7 +64,7 @@ export async function boot(
   const directory = await Deno.makeTempDir({ dir: places.cache, prefix: "guest-" });
   await using _removed = { [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }) };
   const archive = `${directory}/initramfs`;
-  writeArchive(archive, parts, options.job, options.seconds);
+  await writeArchive(archive, parts, options.job, options.seconds);
   const lines: string[] = [];
   const timeout = AbortSignal.timeout((options.seconds + BOOT) * 1000);
   const signal = AbortSignal.any([options.signal, timeout]);

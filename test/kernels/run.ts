@@ -17,7 +17,7 @@ export async function run(
   program: string,
   args: readonly string[],
   options: Pick<Deno.CommandOptions, "cwd" | "env"> = {},
-): Promise<{ stdout: string }> {
+): Promise<{ bytes: Uint8Array; stdout: string }> {
   const decoder = new TextDecoder();
   const { success, code, stdout, stderr } = await new Deno.Command(program, {
     ...options,
@@ -29,5 +29,10 @@ export async function run(
       `${program} ended with status ${code}:\n${decoder.decode(stderr).trim() || decoder.decode(stdout)}`,
     );
   }
-  return { stdout: decoder.decode(stdout) };
+  return {
+    bytes: stdout,
+    get stdout() {
+      return decoder.decode(stdout);
+    },
+  };
 }

@@ -43,8 +43,8 @@ const arm64: Architecture = {
 export interface Target {
   /** What `--only` calls it. */
   name: string;
-  /** The release, as the package's name has it; the newest that there is if left out. */
-  release?: string;
+  /** The release, as the package's name has it. */
+  release: string;
   /** What it runs on. */
   architecture: Architecture;
 }
@@ -54,5 +54,6 @@ export const targets: readonly Target[] = [
   { name: "5.10", release: "5.10", architecture: amd64 },
   { name: "6.1", release: "6.1", architecture: amd64 },
   { name: "6.12", release: "6.12", architecture: amd64 },
-  { name: "arm64", architecture: arm64 },
+  { name: "arm64", release: "6.1", architecture: arm64 },
+  { name: "arm64-6.12", release: "6.12", architecture: arm64 },
 ];

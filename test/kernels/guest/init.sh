@@ -32,7 +32,7 @@ done </modules
 # Before 6.3 tmpfs can't be id-mapped, so the tests' directories are on ext4.
 busybox truncate -s 4G /disk
 mkfs.ext4 -q -F -m 0 /disk
-busybox mount -o loop /disk /tmp
+busybox mount -o loop /disk /tmp || busybox poweroff -f
 busybox chmod 1777 /tmp
 
 cd /denomount
