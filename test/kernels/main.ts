@@ -21,15 +21,16 @@ interface Options {
   save?: true;
 }
 
-const options = new Command("deno task test:kernels")
+const command = new Command("deno task test:kernels")
   .description("Boots Debian's kernels in QEMU and runs the tests there.")
+  .argument("[files...]", "test files, in place of a set")
   .addOption(new Option("--only <kernel>", "one of them").choices(targets.map(({ name }) => name)))
   .addOption(new Option("--tests <set>", "which tests").choices(["core", "all"]).default("all"))
   .option("--timeout <seconds>", "for the tests of each kernel", "1800")
   .option("--verbose", "shows what each guest prints")
   .option("--save", "writes the table to docs/trust.md")
-  .parse(Deno.args, { from: "user" })
-  .opts<Options>();
+  .parse(Deno.args, { from: "user" });
+const options = command.opts<Options>();
 
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
@@ -39,7 +40,7 @@ const places: Places = {
   cache: `${home}/denomount-kernels`,
   project: new URL("../..", import.meta.url).pathname.replace(/\/$/, ""),
 };
-const tests = testFiles(options.tests, places.project);
+const tests = command.args.length > 0 ? command.args : testFiles(options.tests, places.project);
 
 /** Runs one kernel, and says what came of it. */
 async function attempt(target: Target): Promise<Row> {
@@ -55,8 +56,9 @@ async function attempt(target: Target): Promise<Row> {
     else say(target, result, lines);
     return { target, result };
   } catch (error) {
-    if (stop.signal.aborted) throw error;
-    console.error(`${target.name}: ${error instanceof Error ? error.message : error}`);
+    if (!stop.signal.aborted) {
+      console.error(`${target.name}: ${error instanceof Error ? error.message : error}`);
+    }
     return { target, result: "failed" };
   }
 }
@@ -73,6 +75,7 @@ if (options.tests === "all") {
 }
 const rows: Row[] = [];
 for (const target of targets) {
+  if (stop.signal.aborted) Deno.exit(130);
   if (options.only === undefined || options.only === target.name) rows.push(await attempt(target));
 }
 if (options.save) await report(rows, options.tests);
