@@ -40,8 +40,21 @@ export async function runMachine(
     ...["-kernel", kernel, "-initrd", archive, "-append", append],
   ];
   // Killed at the end of its scope if it still runs.
-  await using child = new Deno.Command(program, { args, stdin: "null", stdout: "piped", signal }).spawn();
+  await using child = start(program, { args, stdin: "null", stdout: "piped", signal }, architecture);
   const lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream());
   for await (const line of lines) onLine(line);
   await child.status;
+}
+
+function start(
+  program: string,
+  options: Deno.CommandOptions,
+  { qemuPackage }: Architecture,
+): Deno.ChildProcess {
+  try {
+    return new Deno.Command(program, options).spawn();
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Error(`${program} is missing: install the package ${qemuPackage}`, { cause: error });
+  }
 }

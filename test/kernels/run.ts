@@ -19,11 +19,11 @@ export async function run(
   options: Pick<Deno.CommandOptions, "cwd" | "env"> = {},
 ): Promise<{ bytes: Uint8Array; stdout: string }> {
   const decoder = new TextDecoder();
-  const { success, code, stdout, stderr } = await new Deno.Command(program, {
+  const { success, code, stdout, stderr } = await output(program, {
     ...options,
     args: [...args],
     stdin: "null",
-  }).output();
+  });
   if (!success) {
     throw new Error(
       `${program} ended with status ${code}:\n${decoder.decode(stderr).trim() || decoder.decode(stdout)}`,
@@ -35,4 +35,15 @@ export async function run(
       return decoder.decode(stdout);
     },
   };
+}
+
+async function output(program: string, options: Deno.CommandOptions): Promise<Deno.CommandOutput> {
+  try {
+    return await new Deno.Command(program, options).output();
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) {
+      throw new Error(`${program} is missing here`, { cause: error });
+    }
+    throw error;
+  }
 }
