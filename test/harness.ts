@@ -27,6 +27,8 @@ export interface Needs {
   root?: boolean;
   /** Registered only on a kernel that has all of them. */
   features?: readonly TestFeature[];
+  /** Why it does not run in an emulated machine, as `deno task test:kernels` has them. */
+  notEmulated?: string;
   /** Programs, which the test may run. */
   tools?: string[];
   /** More than the library's own `ffi`, `read` and `write`. */
@@ -68,6 +70,9 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
   if (needs.root && !hasRoot) return;
   const lacking = (needs.features ?? []).filter((feature) => !kernelHas(feature));
   if (lacking.length > 0) return console.log(`"${name}" needs ${lacking.join(", ")} of the kernel`);
+  if (needs.notEmulated !== undefined && Deno.env.get("DENOMOUNT_EMULATED") === "true") {
+    return console.log(`"${name}" does not run in an emulated machine: ${needs.notEmulated}`);
+  }
   const missing = (needs.tools ?? []).filter((tool) => findTool(tool) === undefined);
   const strict = Deno.env.get("CI") === "true";
   for (const tool of missing) console.log(`"${name}" needs the package ${packages[tool] ?? tool}`);

@@ -4,6 +4,7 @@ import { kernelTest } from "./harness.ts";
 const root = new URL("..", import.meta.url);
 
 kernelTest("an import of mod.ts over http works with no import map, and needs ffi, read and write alone", {
+  notEmulated: "there is no registry of packages to import from",
   permissions: { run: true, net: ["127.0.0.1"], env: true },
 }, async (t) => {
   t.make("target", "cache", "where");

@@ -11,7 +11,7 @@ import { boot, type Places } from "./boot.ts";
 import type { Result } from "./protocol.ts";
 import { report, type Row } from "./report.ts";
 import { type Target, targets } from "./target.ts";
-import { leftOut, testFiles } from "./tests.ts";
+import { testFiles } from "./tests.ts";
 
 interface Options {
   only?: string;
@@ -70,9 +70,6 @@ function say(target: Target, { machine, passed, failed, seconds, good }: Result,
   for (const { name, note } of machine.missing) console.log(`    without ${name}: ${note}`);
 }
 
-if (options.tests === "all") {
-  for (const [name, why] of Object.entries(leftOut)) console.log(`${name} is left out: ${why}`);
-}
 const rows: Row[] = [];
 for (const target of targets) {
   if (stop.signal.aborted) Deno.exit(130);

@@ -12,7 +12,7 @@ case $1 in
   ;;
 esac
 
-export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 NO_COLOR=1 CI=true
+export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LANG=C.UTF-8 NO_COLOR=1 CI=true DENOMOUNT_EMULATED=true
 cd /
 busybox mount -t proc proc /proc
 busybox mount -t sysfs sys /sys
