@@ -10,6 +10,7 @@ import type { Job } from "./protocol.ts";
 
 /** Programs that the tests call, by package. */
 export const programs: readonly string[] = [
+  "bash",
   "bindfs",
   "bsdutils",
   "btrfs-progs",
@@ -29,6 +30,9 @@ export const programs: readonly string[] = [
   "util-linux",
   "xfsprogs",
 ];
+
+/** Of these Debian has made symbolic links into /usr; its packages still name some files by them. */
+const merged = ["bin", "sbin", "lib", "lib64"];
 
 const modules = ["loop", "overlay", "fuse", "ext4", "xfs", "btrfs", "squashfs", "erofs", "crc32c_generic"];
 
@@ -63,14 +67,22 @@ export async function writeArchive(path: string, parts: Parts, job: Job, seconds
   archive.file("init", Deno.readFileSync(`${parts.project}/test/kernels/guest/init.sh`), 0o755);
   archive.file("job.json", JSON.stringify(job));
   archive.file("seconds", `${seconds}\n`);
-  archive.tree(parts.programs, "", (path) => !unwanted.test(path));
+  addPrograms(archive, parts.programs);
   archive.file("etc/passwd", "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n");
   archive.file("etc/group", "root:x:0:\nnogroup:x:65534:\n");
   archive.link("etc/mtab", "/proc/self/mounts");
   const needed = await findModules(parts.kernel, modules);
-  for (const { path, content } of needed) archive.file(path, content);
+  for (const { path, content } of needed) archive.file(`usr/${path}`, content);
   archive.file("modules", needed.map(({ path }) => `${path}\n`).join(""));
   archive.file("usr/local/bin/deno", Deno.readFileSync(parts.deno), 0o755);
   archive.tree(`${parts.packages}/npm`, "root/.cache/deno/npm");
   archive.tree(parts.project, "denomount", (path) => !/(^|\/)(\.|node_modules)/.test(path));
+}
+
+function addPrograms(archive: CpioWriter, directory: string): void {
+  for (const { name } of Deno.readDirSync(directory)) {
+    const path = merged.includes(name) ? `usr/${name}` : name;
+    archive.tree(`${directory}/${name}`, path, (below) => !unwanted.test(`${path}/${below}`));
+    if (path !== name) archive.link(name, path);
+  }
 }
