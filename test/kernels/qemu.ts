@@ -32,7 +32,7 @@ export async function runMachine(
   onLine: (line: string) => void,
 ): Promise<void> {
   const [program = "", ...machine] = architecture.qemu;
-  const append = `${architecture.append} quiet panic=-1 mitigations=off`;
+  const append = `console=${architecture.console} quiet panic=-1 mitigations=off`;
   const args = [
     ...machine,
     ...["-accel", "tcg,thread=multi", "-smp", "2", "-m", MEMORY],
