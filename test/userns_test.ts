@@ -370,6 +370,7 @@ kernelTest("killed at any moment, it leaves no child that lives longer than some
 
 kernelTest("a storm of signals on its process group reaches the process, now and later, but no child", {
   root: true,
+  notEmulated: "the next signal comes before the last one is handled, and nothing else gets a turn",
   permissions: { run: true },
 }, async (t) => {
   const program = `${head}
