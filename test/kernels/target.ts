@@ -56,5 +56,4 @@ export const targets: readonly Target[] = [
   { name: "6.1", release: "6.1", architecture: amd64 },
   { name: "6.12", release: "6.12", architecture: amd64 },
   { name: "arm64", release: "6.1", architecture: arm64 },
-  { name: "arm64-6.12", release: "6.12", architecture: arm64 },
 ];
