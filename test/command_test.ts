@@ -85,7 +85,10 @@ kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (
   await child.stderr.cancel();
 });
 
-kernelTest("try shows what a command changes, and changes nothing", needs, async (t) => {
+kernelTest("try shows what a command changes, and changes nothing", {
+  ...needs,
+  features: ["marksOnTmpfs"],
+}, async (t) => {
   t.make("deleted/in");
   Deno.writeTextFileSync(`${t.dir}/changed`, "old");
   Deno.writeTextFileSync(`${t.dir}/gone`, "old");
