@@ -10,7 +10,7 @@ import type { Architecture } from "./target.ts";
 const MEMORY = "4096"; // MiB, of which the archive and the tests' disk take what they fill
 
 /** What is to run. */
-export interface Machine {
+export interface Guest {
   /** The architecture. */
   architecture: Architecture;
   /** The kernel's file. */
@@ -20,14 +20,14 @@ export interface Machine {
 }
 
 /**
- * Runs a machine until it turns itself off.
+ * Runs a guest until it turns itself off.
  *
- * @param machine what is to run.
+ * @param guest what is to run.
  * @param signal ends it earlier.
  * @param onLine gets each line that it prints.
  */
 export async function runMachine(
-  { architecture, kernel, archive }: Machine,
+  { architecture, kernel, archive }: Guest,
   signal: AbortSignal,
   onLine: (line: string) => void,
 ): Promise<void> {
