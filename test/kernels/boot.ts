@@ -50,17 +50,8 @@ export async function boot(
   places: Places,
   options: BootOptions,
 ): Promise<Result | undefined> {
-  const { architecture } = target;
-  const packages = await Packages.open(places.cache, architecture.debian);
-  const kernel = await packages.kernel(target.release);
-  if (kernel === undefined) return undefined;
-  const parts: Parts = {
-    kernel: await packages.unpack([kernel], false),
-    programs: await packages.unpack(programs, true),
-    deno: await denoBinary(places.cache, architecture),
-    packages: await denoPackages(places.cache, places.project),
-    project: places.project,
-  };
+  const parts = await gather(target, places);
+  if (parts === undefined) return undefined;
   const directory = await Deno.makeTempDir({ dir: places.cache, prefix: "guest-" });
   await using _removed = { [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }) };
   const archive = `${directory}/initramfs`;
@@ -68,13 +59,30 @@ export async function boot(
   const lines: string[] = [];
   const timeout = AbortSignal.timeout((options.seconds + BOOT) * 1000);
   const signal = AbortSignal.any([options.signal, timeout]);
-  await runMachine({ architecture, kernel: imageOf(parts.kernel), archive }, signal, (line) => {
+  const guest = { architecture: target.architecture, kernel: imageOf(parts.kernel), archive };
+  await runMachine(guest, signal, (line) => {
     lines.push(line);
     options.onLine(line);
   });
   const result = readResult(lines);
   if (result === undefined) throw new GuestError(reason(signal) + lines.slice(-40).join("\n"));
   return result;
+}
+
+async function gather(
+  { architecture, release }: Target,
+  { cache, project }: Places,
+): Promise<Parts | undefined> {
+  const packages = await Packages.open(cache, architecture.debian);
+  const kernel = await packages.kernel(release);
+  if (kernel === undefined) return undefined;
+  return {
+    kernel: await packages.unpack([kernel], false),
+    programs: await packages.unpack(programs, true),
+    deno: await denoBinary(cache, architecture),
+    packages: await denoPackages(cache, project),
+    project,
+  };
 }
 
 const BOOT = 60; // seconds, at the longest
