@@ -85,6 +85,7 @@ export async function attempt(
     given.join(" ")
   } "$1" run "$2" /tmp/dir`;
   const script = `
+    ${["true", ...kept.map(keep)].join(" && ")} || exit 1
     mount --bind "$3" "$3/tmp/dir" && mount --rbind "$3/tmp" /tmp || exit 1
     ${prepare} exec ${where === "pipes" ? command : inTerminal(command)}`;
   const { stdout, stderr } = await new Deno.Command("unshare", {
@@ -95,6 +96,17 @@ export async function attempt(
   if (said === "worked") return "worked";
   if (said.startsWith("{")) return JSON.parse(said);
   throw new Error(`${name}: ${said} ${new TextDecoder().decode(stderr)}`);
+}
+
+// What a try is made of may itself be below the /tmp that it does not see.
+const kept = [new URL("../..", import.meta.url).pathname, Deno.execPath(), Deno.env.get("DENO_DIR") ?? "/"]
+  .filter((path) => path.startsWith("/tmp/"));
+
+/** Shows a path in the new /tmp as well. */
+function keep(path: string): string {
+  const there = `"$3${path}"`;
+  const make = path === Deno.execPath() ? `touch ${there}` : `mkdir -p ${there}`;
+  return `mkdir -p "$(dirname ${there})" && ${make} && mount --rbind "${path}" ${there}`;
 }
 
 /** With the shell's parameters in the environment, because script(1) runs the command in a shell of its own. */
