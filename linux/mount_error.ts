@@ -99,10 +99,13 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     type === "overlay" && (syscall === "mount" || syscall === "fsconfig")
       ? "its upper or work directory may not be written to: it needs CAP_DAC_OVERRIDE"
       : undefined,
-  EINVAL: ({ options = [] }, { syscall }) =>
-    options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")
-      ? "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on"
-      : undefined,
+  EINVAL: ({ type, options = [] }, { syscall }) => {
+    if (options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")) {
+      return "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on";
+    }
+    const alone = type === "overlay" && syscall === "mount";
+    return alone ? "before Linux 6.5 the kernel says nothing here, its log alone says why" : undefined;
+  },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
   ENOTBLK: ({ source }) => `${source} is not a block device; for an image file add the option "loop"`,
@@ -112,7 +115,7 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
       ? "a directory can't be mounted on a file, nor a file on a directory"
       : `${path} is not a directory`,
   ELOOP: ({ type }, { path, syscall }) =>
-    type === "overlay" && syscall === "fsconfig"
+    type === "overlay" && (syscall === "fsconfig" || syscall === "mount")
       ? "its layers overlap: one of them lies inside another, or is the upper or work directory of an overlay"
       : path && `${path} has too many symbolic links`,
 };

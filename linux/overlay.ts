@@ -5,14 +5,16 @@
  * @module
  */
 
+import { isErrno, SyscallError } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
-import { O_PATH } from "./constants.ts";
+import { O_DIRECTORY, O_PATH } from "./constants.ts";
 import { configured, execute, fitsString, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
+import { ExplainedError } from "./mount_error.ts";
 import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
 import { AttachedLayers, openMappedLayers } from "./mapped_layers.ts";
@@ -124,18 +126,37 @@ async function mountInOnePage({ source, options, layers }: OverlayPlan, place: O
   const target = throughProc(place);
   const name = source || "overlay";
   const plain = overlayData(layers);
-  if (fits(plain)) return mount(name, target, "overlay", flags, plain);
+  try {
+    if (fits(plain)) return mount(name, target, "overlay", flags, plain);
+    using descriptors = new DisposableStack();
+    const { directory, data } = shortened(layers, descriptors);
+    await onPrivateThread([
+      { name: "chdir", args: [cString(directory)], path: directory },
+      {
+        name: "mount",
+        args: [cString(name), cString(target), cString("overlay"), BigInt(flags), cString(data)],
+        path: name,
+      },
+    ]);
+  } catch (error) {
+    throw error instanceof SyscallError ? withLayer(error, layers) : error;
+  }
+}
 
-  using descriptors = new DisposableStack();
-  const { directory, data } = shortened(layers, descriptors);
-  await onPrivateThread([
-    { name: "chdir", args: [cString(directory)], path: directory },
-    {
-      name: "mount",
-      args: [cString(name), cString(target), cString("overlay"), BigInt(flags), cString(data)],
-      path: name,
-    },
-  ]);
+/** mount(2) does not say which layer is at fault: it is one that can't be opened as a directory. */
+function withLayer(error: SyscallError, layers: OverlayOptions): Error {
+  for (const path of allLayers(layers)) {
+    try {
+      open(path, O_PATH | O_DIRECTORY).close();
+    } catch (found) {
+      if (isErrno(found, error.code)) {
+        return new SyscallError({ syscall: error.syscall, errno: error.errno, path });
+      }
+      // Overlay says EINVAL for a layer that is a file.
+      if (isErrno(found, "ENOTDIR")) return new ExplainedError(error, [], `${path} is not a directory`);
+    }
+  }
+  return error;
 }
 
 function shortened(

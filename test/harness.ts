@@ -6,6 +6,7 @@
  */
 
 import { assertEquals } from "./assert.ts";
+import { kernelHas, type TestFeature } from "./feature.ts";
 import { loopDevices, mountTable, names, openFiles, readText, type Row } from "./kernel.ts";
 
 /** What a test gets. */
@@ -24,6 +25,10 @@ export interface KernelContext {
 export interface Needs {
   /** Registered only with root's rights on the whole machine. */
   root?: boolean;
+  /** Registered only on a kernel that has all of them. */
+  features?: readonly TestFeature[];
+  /** Why it does not run in an emulated machine, as `deno task test:kernels` has them. */
+  notEmulated?: string;
   /** Programs, which the test may run. */
   tools?: string[];
   /** More than the library's own `ffi`, `read` and `write`. */
@@ -45,6 +50,8 @@ const packages: Record<string, string> = {
   nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",
+  stat: "coreutils",
+  mknod: "coreutils",
   script: "bsdutils",
   strace: "strace",
   tar: "tar",
@@ -68,6 +75,11 @@ function findTool(name: string): string | undefined {
  */
 export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) => void | Promise<void>): void {
   if (needs.root && !hasRoot) return;
+  const lacking = (needs.features ?? []).filter((feature) => !kernelHas(feature));
+  if (lacking.length > 0) return console.log(`"${name}" needs ${lacking.join(", ")} of the kernel`);
+  if (needs.notEmulated !== undefined && Deno.env.get("DENOMOUNT_EMULATED") === "true") {
+    return console.log(`"${name}" does not run in an emulated machine: ${needs.notEmulated}`);
+  }
   const missing = (needs.tools ?? []).filter((tool) => findTool(tool) === undefined);
   const strict = Deno.env.get("CI") === "true";
   for (const tool of missing) console.log(`"${name}" needs the package ${packages[tool] ?? tool}`);

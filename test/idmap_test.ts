@@ -12,6 +12,7 @@ import {
 import { pretendMissing } from "../linux/features.ts";
 import { assert, assertEquals, assertRejects } from "./assert.ts";
 import { kernelTest } from "./harness.ts";
+import { otherMount } from "./other_mount.ts";
 
 const NOBODY = 65534; // what an id without a place in the map is shown as
 
@@ -96,7 +97,7 @@ kernelTest("ro and the rest come in the same step, and rro and rbind reach what 
   root: true,
 }, async (t) => {
   t.make("source/below", "target");
-  await using _below = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/source/below`);
+  await using _below = await otherMount(`${t.dir}/source/below`);
   Deno.writeTextFileSync(`${t.dir}/source/below/file`, "");
   const attributes = () => t.mounts().filter(({ mountpoint }) => mountpoint.startsWith("/target"));
   const mapped = { type: "bind", source: `${t.dir}/source` };
@@ -120,7 +121,10 @@ kernelTest("ro and the rest come in the same step, and rro and rbind reach what 
   }
 });
 
-kernelTest("a new file system can be id-mapped as well", { root: true }, async (t) => {
+kernelTest("a new file system can be id-mapped as well", {
+  root: true,
+  features: ["mappedTmpfs"],
+}, async (t) => {
   t.make("target");
   await using _stack = await mount(
     { type: "tmpfs", source: "t", options: ["size=1m", "nodev", ...options] },

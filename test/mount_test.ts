@@ -1,6 +1,7 @@
 import { mount, mountAll, MountError, unmount, unmountAll, unmountMounts, unmountRecursive } from "../mod.ts";
 import { pretendMissing } from "../linux/features.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "./assert.ts";
+import type { TestFeature } from "./feature.ts";
 import { kernelTest } from "./harness.ts";
 import { mountTable } from "./kernel.ts";
 
@@ -187,7 +188,13 @@ kernelTest(
   },
 );
 
-type Refusal = [rule: string, make: (dir: string) => Parameters<typeof mount>, message: RegExp, code: string];
+type Refusal = [
+  rule: string,
+  make: (dir: string) => Parameters<typeof mount>,
+  message: RegExp,
+  code: string,
+  features?: TestFeature[],
+];
 
 const refusals: Refusal[] = [
   [
@@ -201,6 +208,7 @@ const refusals: Refusal[] = [
     (dir) => [{ type: "overlay", source: "o", options: ["lowerdir=/usr:/etc", "bogus=1"] }, `${dir}/root`],
     /: overlay: Unknown parameter 'bogus' \(fsconfig: EINVAL\)$/,
     "EINVAL",
+    ["overlayLayers"],
   ],
   [
     "a missing source is said to be missing",
@@ -264,8 +272,8 @@ const refusals: Refusal[] = [
   ],
 ];
 
-for (const [rule, make, message, code] of refusals) {
-  kernelTest(`${rule}, and nothing is mounted`, {}, async (t) => {
+for (const [rule, make, message, code, features = []] of refusals) {
+  kernelTest(`${rule}, and nothing is mounted`, { features }, async (t) => {
     t.make("root", "source");
     Deno.writeTextFileSync(`${t.dir}/file`, "");
     const [m, target] = make(t.dir);

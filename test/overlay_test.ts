@@ -1,13 +1,14 @@
 import { mount, MountError } from "../mod.ts";
 import { pretendMissing } from "../linux/features.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "./assert.ts";
+import type { TestFeature } from "./feature.ts";
 import { kernelTest } from "./harness.ts";
 import { linkText } from "./kernel.ts";
 
-const ways: [string, () => Disposable][] = [
-  ["layer by layer", () => ({ [Symbol.dispose]() {} })],
-  ["layer by layer without descriptors", () => pretendMissing("overlayDescriptors")],
-  ["in one page", () => pretendMissing("overlayLayers", "overlayDescriptors")],
+const ways: [string, TestFeature[], () => Disposable][] = [
+  ["layer by layer", ["overlayLayers"], () => ({ [Symbol.dispose]() {} })],
+  ["layer by layer without descriptors", ["overlayLayers"], () => pretendMissing("overlayDescriptors")],
+  ["in one page", [], () => pretendMissing("overlayLayers", "overlayDescriptors")],
 ];
 
 const escaped = (path: string) => path.replace(/[\\:,]/g, "\\$&");
@@ -33,8 +34,8 @@ function checkLayers(target: string, count: number): void {
   assertEquals(names.length, count);
 }
 
-for (const [way, using] of ways) {
-  kernelTest(`an overlay writes to its upper directory and no other, ${way}`, {}, async (t) => {
+for (const [way, features, using] of ways) {
+  kernelTest(`an overlay writes to its upper directory and no other, ${way}`, { features }, async (t) => {
     using _ = using();
     t.make("upper", "work", "target");
     const layers = makeLayers(t.dir, 3, (index) => `layer ${index}`);
@@ -54,7 +55,7 @@ for (const [way, using] of ways) {
     assert(Deno.statSync(`${layers[1]}/own-1`).isFile);
   });
 
-  kernelTest(`an overlay takes 490 layers with paths of 200 characters, ${way}`, {}, async (t) => {
+  kernelTest(`an overlay takes 490 layers with paths of 200 characters, ${way}`, { features }, async (t) => {
     using _ = using();
     t.make("target");
     const layers = makeLayers(t.dir, 490, (index) => `${"p".repeat(199 - t.dir.length - 5)}/${index}`);
@@ -63,7 +64,7 @@ for (const [way, using] of ways) {
     checkLayers(`${t.dir}/target`, 490);
   });
 
-  kernelTest(`an overlay takes 490 layers that share no directory, ${way}`, {}, async (t) => {
+  kernelTest(`an overlay takes 490 layers that share no directory, ${way}`, { features }, async (t) => {
     using _ = using();
     t.make("target");
     const layers = makeLayers(t.dir, 490, (index) => `${index}${"p".repeat(150)}/${"q".repeat(150)}`);
@@ -74,7 +75,7 @@ for (const [way, using] of ways) {
 
   kernelTest(
     `colons, commas, backslashes, spaces and any letters may be in a layer's name, ${way}`,
-    {},
+    { features },
     async (t) => {
       using _ = using();
       const names = ["a:b", "a,b", "a\\b", "a b", "ärger→", "a\\:b,c", "\\", "::", "x\ny", "#"];
@@ -147,7 +148,7 @@ kernelTest("relative layers are those of the working directory, also in one page
     const options = [
       `lowerdir=${Array.from({ length: 300 }, (_, i) => `${"p".repeat(100)}/${i}`).join(":")}`,
     ];
-    for (const [_, using] of ways) {
+    for (const [_, __, using] of ways) {
       using _way = using();
       await using _stack = await mount({ type: "overlay", source: "overlay", options }, "target");
       checkLayers(`${t.dir}/target`, 300);
@@ -176,3 +177,32 @@ kernelTest("an overlay that can't be is refused in words, and leaves nothing", {
     assertEquals(t.mounts(), []);
   }
 });
+
+kernelTest(
+  "an overlay in one page that can't be names the layer that is at fault, or the place that knows it",
+  {},
+  async (t) => {
+    using _ = pretendMissing("overlayLayers", "overlayDescriptors");
+    t.make("target", "lower", "upper", "work", "b".repeat(250));
+    Deno.writeTextFileSync(`${t.dir}/file`, "");
+    const long = Array.from({ length: 20 }, () => `${t.dir}/${"b".repeat(250)}`).join(":");
+    const cases: [string[], string][] = [
+      [[`lowerdir=${t.dir}/none:${t.dir}/lower`], `${t.dir}/none does not exist`],
+      [[`lowerdir=${t.dir}/none:${long}`], `${t.dir}/none does not exist`],
+      [[`lowerdir=${t.dir}/file:${t.dir}/lower`], `${t.dir}/file is not a directory (mount: EINVAL)`],
+      [
+        [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/no`],
+        `${t.dir}/no does not exist (mount: ENOENT)`,
+      ],
+      [[`lowerdir=${t.dir}:${t.dir}/lower`, "bogus=1"], "its log alone says why (mount: EINVAL)"],
+    ];
+    for (const [options, sentence] of cases) {
+      const error = await assertRejects(
+        () => mount({ type: "overlay", source: "o", options }, `${t.dir}/target`),
+        MountError,
+      );
+      assertStringIncludes(error.message, sentence);
+      assertEquals(t.mounts(), []);
+    }
+  },
+);

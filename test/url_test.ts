@@ -5,11 +5,13 @@ import { allWorks, map, project, say, selftest, serveProject } from "./ways.ts";
 // The one dependency comes from the npm registry, into a cache that is empty: these tests need the network.
 const permissions: Deno.PermissionOptionsObject = { run: true, net: ["127.0.0.1"], env: true };
 
+const notEmulated = "there is no registry of packages to import from";
 const alone = ["run", "--no-prompt", "--no-config", "--no-lock", "--allow-import=127.0.0.1"];
 
 kernelTest(
   "a program that imports the library over http needs no import map, and ffi, read and write alone",
   {
+    notEmulated,
     permissions,
   },
   async (t) => {
@@ -29,6 +31,7 @@ kernelTest(
 );
 
 kernelTest("the command installs from a URL, and works when the server is gone", {
+  notEmulated,
   tools: ["unshare"],
   permissions,
 }, async (t) => {

@@ -1,0 +1,81 @@
+/**
+ * The tests on old kernels, and on another architecture, in emulated machines.
+ *
+ *     deno task test:kernels --only 6.1 --tests core
+ *
+ * @module
+ */
+
+import { Command, Option } from "../../cli/deps.ts";
+import { boot, type Places } from "./boot.ts";
+import type { Result } from "./protocol.ts";
+import { report, type Row } from "./report.ts";
+import { type Target, targets } from "./target.ts";
+import { testFiles } from "./tests.ts";
+
+interface Options {
+  only?: string;
+  tests: "core" | "all";
+  timeout: string;
+  verbose?: true;
+  save?: true;
+}
+
+const command = new Command("deno task test:kernels")
+  .description("Boots Debian's kernels in QEMU and runs the tests there.")
+  .argument("[files...]", "test files, in place of a set")
+  .addOption(new Option("--only <kernel>", "one of them").choices(targets.map(({ name }) => name)))
+  .addOption(new Option("--tests <set>", "which tests").choices(["core", "all"]).default("all"))
+  .option("--timeout <seconds>", "for the tests of each kernel", "1800")
+  .option("--verbose", "shows what each guest prints")
+  .option("--save", "writes the table to docs/trust.md")
+  .parse(Deno.args, { from: "user" });
+const options = command.opts<Options>();
+
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
+
+const home = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/root"}/.cache`;
+const places: Places = {
+  cache: `${home}/denomount-kernels`,
+  project: new URL("../..", import.meta.url).pathname.replace(/\/$/, ""),
+};
+const tests = command.args.length > 0 ? command.args : testFiles(options.tests, places.project);
+
+/** Runs one kernel, and says what came of it. */
+async function attempt(target: Target): Promise<Row> {
+  const lines: string[] = [];
+  const onLine = (line: string) => {
+    lines.push(line);
+    if (options.verbose) console.log(`${target.name} | ${line}`);
+  };
+  try {
+    const seconds = Number(options.timeout);
+    const result = await boot(target, places, { job: { tests }, seconds, signal: stop.signal, onLine });
+    if (result === undefined) console.log(`${target.name}: left out, this Debian release has no such kernel`);
+    else say(target, result, lines);
+    return { target, result };
+  } catch (error) {
+    if (!stop.signal.aborted) {
+      console.error(`${target.name}: ${error instanceof Error ? error.message : error}`);
+    }
+    return { target, result: "failed" };
+  }
+}
+
+function say(target: Target, { machine, passed, failed, seconds, good }: Result, lines: string[]): void {
+  if (!good && !options.verbose) { for (const line of lines) console.log(`${target.name} | ${line}`); }
+  const where = `Linux ${machine.kernel}, ${machine.architecture}`;
+  console.log(`${target.name}: ${passed} tests passed, ${failed} failed in ${seconds} s on ${where}`);
+  for (const { name, note } of machine.missing) console.log(`    without ${name}: ${note}`);
+}
+
+const rows: Row[] = [];
+for (const target of targets) {
+  if (stop.signal.aborted) Deno.exit(130);
+  if (options.only === undefined || options.only === target.name) rows.push(await attempt(target));
+}
+if (options.save) await report(rows, options.tests);
+const ran = rows.filter(({ result }) => result !== undefined);
+const bad = ran.length === 0 || ran.some(({ result }) => result === "failed" || result?.good !== true);
+Deno.exit(bad ? 1 : 0);

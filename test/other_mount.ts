@@ -1,0 +1,19 @@
+/**
+ * Mounts for tests that need more than one.
+ *
+ * @module
+ */
+
+import { mount, type MountStack } from "../mod.ts";
+import { kernelHas } from "./feature.ts";
+
+/**
+ * Mounts something else on a directory that can be id-mapped: a tmpfs, or before Linux 6.3 the directory once more.
+ *
+ * @param directory the directory.
+ * @returns the mount.
+ */
+export function otherMount(directory: string): Promise<MountStack> {
+  if (kernelHas("mappedTmpfs")) return mount({ type: "tmpfs", source: "other" }, directory);
+  return mount({ type: "bind", source: directory, options: ["bind"] }, directory);
+}
