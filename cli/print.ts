@@ -46,9 +46,13 @@ export function note(line: string): void {
  */
 export function visible(text: string): string {
   return text.replace(/\p{Cc}|\p{Bidi_Control}|[\udc80-\udcff]|\\(?=[0-7]{3})/gu, (character) => {
-    return Array.from(encodeName(character), (byte) => "\\" + byte.toString(8).padStart(3, "0")).join("");
+    const code = character.charCodeAt(0);
+    if (code < 0x80) return octal[code] ?? "";
+    return Array.from(encodeName(character), (byte) => octal[byte]).join("");
   });
 }
+
+const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).padStart(3, "0"));
 
 /**
  * Rows in columns, without borders.
