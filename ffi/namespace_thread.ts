@@ -79,8 +79,11 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
     const read = (type, cell) =>
       type === "pointer" ? Deno.UnsafePointer.create(cell) : type.endsWith("32") ? Number(cell) : cell;
     for (;;) {
-      Atomics.wait(state, 0, ${IDLE});
-      if (Atomics.load(state, 0) === ${QUIT}) return self.close();
+      // A notification may be late, and meant for a wait that is over: only the state tells.
+      for (let now = Atomics.load(state, 0); now !== ${CALL}; now = Atomics.load(state, 0)) {
+        if (now === ${QUIT}) return self.close();
+        Atomics.wait(state, 0, now);
+      }
       const [name, { parameters, result }] = calls[state[1]];
       const value = libc[name](...parameters.map((type, index) => read(type, cells[index])));
       const number = result === "pointer" ? Deno.UnsafePointer.value(value) : value;
@@ -88,7 +91,6 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
       state[2] = errno.getInt32();
       Atomics.store(state, 0, ${DONE});
       Atomics.notify(state, 0);
-      Atomics.wait(state, 0, ${DONE});
     }
   } catch (error) {
     Atomics.store(state, 0, ${BROKEN});
@@ -219,7 +221,9 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
   }
 
   #call(call: RemoteCall, args: Argument[]): number | bigint | Deno.PointerValue {
-    for (let state = this.#now(); state !== IDLE; state = this.#now()) Atomics.wait(this.#state, 0, state);
+    if (this.#now() !== IDLE) {
+      throw new Error("the thread in the other mount namespace still waits for a call");
+    }
     this.#start(call, args);
     while (this.#now() === CALL) Atomics.wait(this.#state, 0, CALL);
     return this.#take(call);

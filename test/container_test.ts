@@ -61,7 +61,15 @@ const example = new URL("examples/container.ts", project).pathname;
 
 function container(t: KernelContext, ...command: string[]): Promise<Said> {
   Deno.chmodSync(t.dir, 0o711); // root of the container is nobody here, and has to come by
-  return say(Deno.execPath(), ["run", "-A", example, `${t.dir}/layout`, `${t.dir}/state`, ...command]);
+  return say(Deno.execPath(), [
+    "run",
+    "--quiet",
+    "-A",
+    example,
+    `${t.dir}/layout`,
+    `${t.dir}/state`,
+    ...command,
+  ]);
 }
 
 /** What runc and the kernel keep of containers whose name has this in it. */
@@ -230,7 +238,7 @@ kernelTest("a container that is told to end does, and nothing is left", needs, a
   await writeLayout(`${t.dir}/layout`, [busybox(t)]);
   const script = 'trap "exit 3" TERM; echo up; while :; do /bin/busybox sleep 0.1; done';
   const runner = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", example, `${t.dir}/layout`, `${t.dir}/state`, "/bin/sh", "-c", script],
+    args: ["run", "--quiet", "-A", example, `${t.dir}/layout`, `${t.dir}/state`, "/bin/sh", "-c", script],
     stdout: "piped",
   }).spawn();
   const reader = runner.stdout.getReader();

@@ -40,7 +40,7 @@ class Daemon implements AsyncDisposable {
   /** What the example says. */
   example(...args: string[]): Promise<Said> {
     const path = new URL("examples/containerd.ts", project).pathname;
-    return say(Deno.execPath(), ["run", "-A", path, ...args], { env: this.#env });
+    return say(Deno.execPath(), ["run", "--quiet", "-A", path, ...args], { env: this.#env });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -10,13 +10,21 @@ import {
   type UnmountOptions,
   unmountRecursive,
 } from "../mod.ts";
-import { MNT_DETACH, mount as mountSyscall, O_RDONLY, open, pretendMissing, umount2 } from "../linux/mod.ts";
-import { inNamespace } from "../linux/namespace.ts";
+import {
+  MNT_DETACH,
+  mount as mountSyscall,
+  O_PATH,
+  O_RDONLY,
+  open,
+  pretendMissing,
+  umount2,
+} from "../linux/mod.ts";
+import { enterNamespace, inNamespace, openNamespace } from "../linux/namespace.ts";
 import { openTarget } from "../linux/target.ts";
 import { detachOnTop } from "../linux/unmount_tree.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "./assert.ts";
 import { type KernelContext, kernelTest } from "./harness.ts";
-import { names, parseTable, readText } from "./kernel.ts";
+import { names, openFiles, parseTable, readText } from "./kernel.ts";
 import { MountNamespace, run } from "./namespaces.ts";
 
 const needs = {
@@ -68,6 +76,16 @@ namespaceTest(
     await stack.unmount(); // does nothing
   },
 );
+
+namespaceTest("each call is made once, however fast they come", {}, async (_, other) => {
+  using namespace = openNamespace(other.pid);
+  await using thread = await enterNamespace(namespace);
+  const files = openFiles();
+  thread.run(() => {
+    for (let count = 0; count < 50_000; count++) open("/", O_PATH).close();
+  });
+  assertEquals(openFiles(), files); // a call that was made twice has left a descriptor
+});
 
 namespaceTest("a namespace is a pid, a path or a descriptor", {}, async (t, other) => {
   const path = `/proc/${other.pid}/ns/mnt`;
