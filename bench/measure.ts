@@ -56,14 +56,11 @@ export function spread(values: readonly number[]): Spread {
 }
 
 const WARM_UP = 1500; // ms: by then V8 has compiled what it will; Go and C come compiled
-const MOST_WARM_UP_ROUNDS = 30;
 
 /** Lets the contenders take turns; the first rounds are not counted, for they warm caches and compilers up. */
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
-  const begun = performance.now();
-  for (let round = 0; round < MOST_WARM_UP_ROUNDS; round++) {
+  for (const begun = performance.now(); performance.now() - begun < WARM_UP;) {
     for (const { run } of contenders) await run();
-    if (performance.now() - begun > WARM_UP) break;
   }
   const values = new Map<string, number[]>();
   const spent = { kernel: 0, program: 0, wall: 0 };

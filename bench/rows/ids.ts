@@ -18,8 +18,8 @@ const userns: Row = {
   limits: [{ most: 0.3 }, { peer: "C floor", most: 2 }],
   // deno-lint-ignore require-await
   async prepare(bench) {
-    const run = () => each(34, async () => (await createUserNamespace(MAP, MAP)).close()); // 30 rounds make 1,000
-    return [{ name: OURS, run }, ...bench.peers.map((peer) => peer.contender("userns", 34))];
+    const run = () => each(100, async () => (await createUserNamespace(MAP, MAP)).close()); // 30 rounds make 3,000
+    return [{ name: OURS, run }, ...bench.peers.map((peer) => peer.contender("userns", 100))];
   },
 };
 
@@ -38,9 +38,9 @@ const overlays: Row[] = [5, 100].map((count) => ({
     });
     const inside = layers.map((layer) => layer.slice(common.length + 1));
     return [
-      onAndOff(overlay(...maps), target, 500 / count),
-      { ...onAndOff(overlay(), target, 500 / count), name: "plain overlay" },
-      ...bench.peers.map((peer) => peer.contender("overlay-idmap", 500 / count, target, common, ...inside)),
+      onAndOff(overlay(...maps), target, 1500 / count),
+      { ...onAndOff(overlay(), target, 1500 / count), name: "plain overlay" },
+      ...bench.peers.map((peer) => peer.contender("overlay-idmap", 1500 / count, target, common, ...inside)),
     ];
   },
 }));

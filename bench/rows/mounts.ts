@@ -85,8 +85,8 @@ const overlays: Row[] = [5, 100].map((count) => ({
     const layers = makeLayers(bench, count);
     const lowerdir = `lowerdir=${layers.join(":")}`;
     return [
-      onAndOff({ type: "overlay", source: "overlay", options: [lowerdir] }, target, 500 / count),
-      ...bench.peers.map((peer) => peer.contender("overlay", 500 / count, target, ...layers)),
+      onAndOff({ type: "overlay", source: "overlay", options: [lowerdir] }, target, 1500 / count),
+      ...bench.peers.map((peer) => peer.contender("overlay", 1500 / count, target, ...layers)),
       ...lowerdir.length < 4000
         ? [shell(1, ["mount", "-t", "overlay", "overlay", "-o", lowerdir, target], ["umount", target])]
         : [],
@@ -183,13 +183,13 @@ const list: Row = {
     );
     Deno.writeTextFileSync(`${bench.dir}/list`, lines.join("\n") + "\n");
     const run = () =>
-      each(5, async () => {
+      each(20, async () => {
         await mountAll(mounts, target);
         await unmountRecursive(target);
       });
     return [
       { name: OURS, run },
-      ...bench.peers.map((peer) => peer.contender("list-all", 5, `${bench.dir}/list`, target)),
+      ...bench.peers.map((peer) => peer.contender("list-all", 20, `${bench.dir}/list`, target)),
     ];
   },
 };

@@ -421,16 +421,17 @@ function fsconfig(fd: number, command: number, key: string | null, value: string
   throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path });
 }
 
-// An overlay of a hundred layers says the same key a hundred times.
-let lastKey = "";
-let lastKeyBytes: Uint8Array<ArrayBuffer> = cString("");
+// An overlay of a hundred layers says the same key a hundred times, and each overlay the same ones.
+const keys = new Map<string, Uint8Array<ArrayBuffer>>();
+const MOST_KEYS = 64; // names of options, of which there are few
 
 function keyString(key: string): Uint8Array<ArrayBuffer> {
-  if (key !== lastKey) {
-    lastKeyBytes = cString(key);
-    lastKey = key;
+  let bytes = keys.get(key);
+  if (bytes === undefined) {
+    bytes = cString(key);
+    if (keys.size < MOST_KEYS) keys.set(key, bytes);
   }
-  return lastKeyBytes;
+  return bytes;
 }
 
 /**
