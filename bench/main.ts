@@ -91,10 +91,11 @@ if (options.json) console.log(JSON.stringify(results, null, 2));
 else printTable(results);
 if (options.save) {
   await Deno.writeTextFile(new URL("results.json", import.meta.url), JSON.stringify(results, null, 2) + "\n");
-  await Deno.writeTextFile(new URL("results.svg", import.meta.url), draw(results));
+  const picture = new URL("results.svg", import.meta.url);
+  await Deno.writeTextFile(picture, draw(results));
   const page = new URL("README.md", import.meta.url);
   await Deno.writeTextFile(page, replacePart(await Deno.readTextFile(page), "results", tables(results)));
-  await format(page);
+  for (const file of [page, picture]) await format(file);
 }
 if (short.length > 0) console.error(`falls short: ${short.map(({ name }) => name).join("; ")}`);
 Deno.exit(options.check && short.length > 0 ? 1 : 0);
