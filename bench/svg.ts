@@ -7,8 +7,8 @@
 import { OURS, type Spread } from "./measure.ts";
 import type { Result } from "./row.ts";
 
-const WIDTH = 920;
-const LEFT = 300; // where the scale begins
+const WIDTH = 1000;
+const LEFT = 360; // where the scale begins
 const ROW = 22;
 const LOWEST = 1 / 10_000;
 const HIGHEST = 10;
@@ -69,8 +69,8 @@ function scale(top: number, bottom: number): string[] {
 
 function legend(peers: readonly string[], y: number): string[] {
   return peers.flatMap((peer, index) => [
-    `<circle cx="${20 + index * 130}" cy="${y - 4}" r="5" fill="${colours[peer] ?? "#444"}"/>`,
-    text(30 + index * 130, y, peer),
+    `<circle cx="${20 + index * 140}" cy="${y - 4}" r="5" fill="${colours[peer] ?? "#444"}"/>`,
+    text(30 + index * 140, y, peer),
   ]);
 }
 
