@@ -27,8 +27,9 @@ export class MountNamespace implements AsyncDisposable {
     const args = ["-m", "--propagation", "private", ...options, "sh", "-c", "echo ready; exec sleep 120"];
     const child = new Deno.Command("unshare", { args, stdout: "piped" }).spawn();
     const reader = child.stdout.getReader();
-    await reader.read();
+    const { done } = await reader.read();
     await reader.cancel();
+    if (done) throw new Error(`unshare ended with ${JSON.stringify(await child.status)}`);
     return new MountNamespace(child);
   }
 
