@@ -4,7 +4,7 @@
  * @module
  */
 
-import { lastErrno } from "./libc.ts";
+import { lastErrno, rehearseFailure } from "./libc.ts";
 import { errnoText } from "./memory.ts";
 
 // asm-generic/errno-base.h and asm-generic/errno.h, which x86-64 and arm64 share; the gaps are unused numbers.
@@ -175,3 +175,13 @@ export function check(result: number | bigint, syscall: string, path?: string, d
 export function isErrno(error: unknown, ...codes: string[]): error is SyscallError {
   return error instanceof SyscallError && codes.includes(error.code);
 }
+
+rehearseFailure(() => {
+  for (let count = 0; count < 2; count++) { // the second time runs what the first has compiled
+    try {
+      check(-1, "rehearsal", "path", "dest");
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error;
+    }
+  }
+});

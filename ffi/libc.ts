@@ -287,7 +287,7 @@ export type LibcName = keyof LibcSymbols;
 export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
 
 let bound: Libc | undefined;
-let errnoView: Deno.UnsafePointerView;
+let errno: Int32Array;
 
 /**
  * The C library, bound at the first call and kept for the life of the process.
@@ -307,6 +307,19 @@ let errnoView: Deno.UnsafePointerView;
  */
 export function libc(): Libc {
   return elsewhere?.()?.libc ?? here();
+}
+
+let rehearse: (() => void) | undefined;
+
+/**
+ * Has something done once when libc is bound, before the first call: what reads errno after a failure. What runs for the
+ * first time is compiled then, and V8, the first time that one of its locks is waited for, looks for a file in /sys: with
+ * that, the errno of the call was gone.
+ *
+ * @param run reads errno as after a failure.
+ */
+export function rehearseFailure(run: () => void): void {
+  rehearse = run;
 }
 
 function here(): Libc {
@@ -349,7 +362,9 @@ function bind(): Libc {
   const location = library.__errno_location();
   if (location === null) throw new Error("__errno_location() gave no address");
   // Taken once: errno is one address for the life of a thread, and Deno keeps an isolate on its thread.
-  errnoView = new Deno.UnsafePointerView(location);
+  errno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  bound = library;
+  rehearse?.();
   return library;
 }
 
@@ -370,7 +385,7 @@ function bind(): Libc {
  */
 export function lastErrno(): number {
   here();
-  return elsewhere?.()?.errno ?? errnoView.getInt32();
+  return elsewhere?.()?.errno ?? errno[0] ?? 0;
 }
 
 /**

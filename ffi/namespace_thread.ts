@@ -66,14 +66,14 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
   try {
     const symbols = Object.fromEntries(calls);
     const libc = Deno.dlopen("libc.so.6", symbols).symbols;
-    const errno = new Deno.UnsafePointerView(libc.__errno_location());
+    const errno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(libc.__errno_location(), 4));
     for (
       const [syscall, call] of [
         ["unshare", () => libc.unshare(${CLONE_FS})],
         ["setns", () => libc.setns(namespace, ${CLONE_NEWNS})],
       ]
     ) {
-      if (call() < 0) return self.postMessage({ syscall, errno: errno.getInt32() });
+      if (call() < 0) return self.postMessage({ syscall, errno: errno[0] });
     }
     self.postMessage({ thread: libc.gettid() });
     const read = (type, cell) =>
@@ -86,9 +86,9 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
       }
       const [name, { parameters, result }] = calls[state[1]];
       const value = libc[name](...parameters.map((type, index) => read(type, cells[index])));
+      state[2] = errno[0];
       const number = result === "pointer" ? Deno.UnsafePointer.value(value) : value;
       cells[0] = BigInt(number ?? 0);
-      state[2] = errno.getInt32();
       Atomics.store(state, 0, ${DONE});
       Atomics.notify(state, 0);
     }

@@ -32,12 +32,12 @@ const code = `
 self.onmessage = ({ data: { symbols, calls } }) => {
   try {
     const libc = Deno.dlopen("libc.so.6", symbols).symbols;
-    const errno = new Deno.UnsafePointerView(libc.__errno_location());
+    const errno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(libc.__errno_location(), 4));
     const results = [];
     for (const { name, args } of calls) {
       const result = Number(libc[name](...args));
       if (result < 0) {
-        self.postMessage({ failed: results.length, errno: errno.getInt32() });
+        self.postMessage({ failed: results.length, errno: errno[0] });
         return;
       }
       results.push(result);

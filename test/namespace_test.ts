@@ -253,7 +253,7 @@ namespaceTest("no symbolic link there leads out of the target", {}, async (t, ot
 
 namespaceTest(
   "it works where /proc is that of other processes, and where there is none",
-  { unshare: ["--pid", "--fork", "--mount-proc"] },
+  { unshare: ["--pid", "--fork", "--kill-child", "--mount-proc"] },
   async (t, other) => {
     for (const proc of ["another", "none"]) {
       const hidden = { type: "tmpfs", source: "no-proc" };
