@@ -66,9 +66,10 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  */
 export async function lookupMount(path: string, patience: Patience = {}): Promise<MountInfo> {
   await reach(path, patience);
-  const quick = statmountOf(path, EVERYTHING);
+  const found = statxUnique(path);
+  const quick = statmountBy(found, EVERYTHING);
   if (quick) return mountInfo(quick);
-  const id = Number(statxMount(path).mountId);
+  const id = Number(found.mountId);
   const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
   const [mount] = await listMounts({ filter });
   if (mount === undefined) throw new Error(`the mount of ${path} went away while it was looked up`);
@@ -146,23 +147,12 @@ export function statxUnique(path: string, flags = 0): Statx {
 }
 
 /**
- * What statmount(2) tells of the mount that a path is on.
- *
- * @param path the path.
- * @param mask `STATMOUNT_…`: what is asked for.
- * @returns undefined where the kernel has no such call, or the path's FUSE server lets nobody but its owner ask: then the
- * mount table has to be read.
- */
-export function statmountOf(path: string, mask: number): Statmount | undefined {
-  return hasFeature("statmount") ? statmountBy(statxUnique(path), mask) : undefined;
-}
-
-/**
  * What statmount(2) tells of a mount.
  *
  * @param found what {@linkcode statxUnique} has told.
  * @param mask `STATMOUNT_…`: what is asked for.
- * @returns undefined where it has told no unique id.
+ * @returns undefined where it has told no unique id: the kernel has no statmount(2), or the path's FUSE server lets
+ * nobody but its owner ask. Then the mount table has to be read.
  */
 export function statmountBy(found: Statx, mask: number): Statmount | undefined {
   return found.mask & STATX_MNT_ID_UNIQUE ? statmount(found.mountId, mask) : undefined;

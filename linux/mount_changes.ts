@@ -90,14 +90,8 @@ function isSame(one: MountInfo, other: MountInfo): boolean {
     one.fsType === other.fsType && one.source === other.source;
 }
 
-/**
- * Whether a mount's options or propagation differ.
- *
- * @param before the mount as it was.
- * @param now the mount as it is.
- * @returns true where they do.
- */
-export function isChanged(before: MountInfo, now: MountInfo): boolean {
+/** Whether a mount's options or propagation differ. */
+function isChanged(before: MountInfo, now: MountInfo): boolean {
   return before.options !== now.options || before.vfsOptions !== now.vfsOptions ||
     before.optional !== now.optional;
 }
