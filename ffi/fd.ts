@@ -68,3 +68,26 @@ export class OwnedFd implements Disposable {
     this.close();
   }
 }
+
+/**
+ * Uses something and disposes of it, whatever comes: what `using` does, for what every mount goes through. V8 takes as
+ * long for a `using` as the kernel for a close.
+ *
+ * @param owned what is disposed of.
+ * @param use uses it.
+ * @returns what that returns.
+ *
+ * @example
+ * ```ts ignore
+ * import { closing } from "./fd.ts";
+ *
+ * const flags = closing(open("/", O_PATH), ({ fd }) => flagsOf(fd));
+ * ```
+ */
+export function closing<T extends Disposable, R>(owned: T, use: (owned: T) => R): R {
+  try {
+    return use(owned);
+  } finally {
+    owned[Symbol.dispose]();
+  }
+}

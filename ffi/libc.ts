@@ -2,7 +2,9 @@
  * The one `dlopen` of the C library and the table of what is taken from it.
  *
  * Each parameter carries its C declaration. System calls newer than the oldest glibc that Deno runs on go
- * through `syscall()`, whose numbers from 424 up are the same on every architecture.
+ * through `syscall()`, whose numbers from 424 up are the same on every architecture. Its number and its result are `long`
+ * in C and `i32` here: the kernel takes an int as the number, what these calls return is a descriptor or a count, and a
+ * BigInt made for each would cost as much as crossing to C.
  *
  * @module
  */
@@ -126,18 +128,18 @@ const symbols = {
   pidfd_send_signal: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "i32", /* int pidfd */
       "i32", /* int sig */
       "pointer", /* siginfo_t *info */
       "u32", /* unsigned int flags */
     ],
-    result: "i64",
+    result: "i32",
   },
   pidfd_open: {
     name: "syscall",
-    parameters: ["i64", "i32", /* pid_t pid */ "u32" /* unsigned int flags */],
-    result: "i64",
+    parameters: ["i32", "i32", /* pid_t pid */ "u32" /* unsigned int flags */],
+    result: "i32",
   },
 
   mount: {
@@ -161,98 +163,98 @@ const symbols = {
 
   open_tree: {
     name: "syscall",
-    parameters: ["i64", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
-    result: "i64",
+    parameters: ["i32", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    result: "i32",
   },
   move_mount: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "i32", /* int from_dfd */
       "buffer", /* const char *from_path */
       "i32", /* int to_dfd */
       "buffer", /* const char *to_path */
       "u32", /* unsigned int flags */
     ],
-    result: "i64",
+    result: "i32",
   },
   fsopen: {
     name: "syscall",
-    parameters: ["i64", "buffer", /* const char *fsname */ "u32" /* unsigned int flags */],
-    result: "i64",
+    parameters: ["i32", "buffer", /* const char *fsname */ "u32" /* unsigned int flags */],
+    result: "i32",
   },
   fspick: {
     name: "syscall",
-    parameters: ["i64", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
-    result: "i64",
+    parameters: ["i32", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    result: "i32",
   },
   fsconfig: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "i32", /* int fs_fd */
       "u32", /* unsigned int cmd */
       "buffer", /* const char *key */
       "buffer", /* const void *value */
       "i32", /* int aux */
     ],
-    result: "i64",
+    result: "i32",
   },
   fsconfig_nonblocking: {
     name: "syscall",
-    parameters: ["i64", "i32", "u32", "buffer", "buffer", "i32"],
-    result: "i64",
+    parameters: ["i32", "i32", "u32", "buffer", "buffer", "i32"],
+    result: "i32",
     nonblocking: true,
   },
   fsmount: {
     name: "syscall",
-    parameters: ["i64", "i32", /* int fs_fd */ "u32", /* unsigned flags */ "u32" /* unsigned attr_flags */],
-    result: "i64",
+    parameters: ["i32", "i32", /* int fs_fd */ "u32", /* unsigned flags */ "u32" /* unsigned attr_flags */],
+    result: "i32",
   },
   mount_setattr: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "i32", /* int dfd */
       "buffer", /* const char *path */
       "u32", /* unsigned int flags */
       "buffer", /* struct mount_attr *uattr */
       "usize", /* size_t usize */
     ],
-    result: "i64",
+    result: "i32",
   },
   openat2: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "i32", /* int dirfd */
       "buffer", /* const char *path */
       "buffer", /* struct open_how *how */
       "usize", /* size_t size */
     ],
-    result: "i64",
+    result: "i32",
   },
   statmount: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "buffer", /* const struct mnt_id_req *req */
       "buffer", /* struct statmount *buf */
       "usize", /* size_t bufsize */
       "u32", /* unsigned int flags */
     ],
-    result: "i64",
+    result: "i32",
   },
   listmount: {
     name: "syscall",
     parameters: [
-      "i64",
+      "i32",
       "buffer", /* const struct mnt_id_req *req */
       "buffer", /* u64 *mnt_ids */
       "usize", /* size_t nr_mnt_ids */
       "u32", /* unsigned int flags */
     ],
-    result: "i64",
+    result: "i32",
   },
 
   fanotify_init: {

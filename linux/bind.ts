@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { OwnedFd } from "../ffi/fd.ts";
+import { closing, type OwnedFd } from "../ffi/fd.ts";
 import { refuseBadText } from "../ffi/memory.ts";
 import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
 import { AT_FDCWD, AT_RECURSIVE, MS_BIND, MS_REC, MS_REMOUNT, OPEN_TREE_CLONE } from "./constants.ts";
@@ -33,24 +33,16 @@ export interface BindPlan {
  * @param reopen opens the mountpoint again, to find the mount that is now on top.
  * @param userns the user namespace whose maps it gets.
  */
-export async function bind(
-  plan: BindPlan,
-  place: OwnedFd,
-  reopen: () => OwnedFd,
-  userns?: OwnedFd,
-): Promise<void> {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) await bindDetached(plan, place, userns);
+export function bind(plan: BindPlan, place: OwnedFd, reopen: () => OwnedFd, userns?: OwnedFd): void {
+  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, userns);
   else bindThenRemount(plan, place, reopen);
 }
 
-async function bindDetached({ source, options }: BindPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
-  using tree = openTree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0));
-  try {
+function bindDetached({ source, options }: BindPlan, place: OwnedFd, userns?: OwnedFd): void {
+  closing(openTree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0)), (tree) => {
     changeAttributes(tree, options, userns);
-  } catch (error) {
-    throw userns ? await explainIdMap(error, source, userns, options.recursive) : error;
-  }
-  attach(tree, place);
+    attach(tree, place);
+  });
 }
 
 /** Before 5.12: mount(2) binds without attributes, and a remount gives them. */
@@ -136,13 +128,14 @@ export async function idMapMount(
 ): Promise<void> {
   const options = namesOf(attributes);
   const mounted = { type: "bind", source, options };
+  const { recursive = false } = attributes;
   try {
     for (const text of [source, target]) refuseBadText(text);
     requireIdMapping();
     using place = openTarget(target);
-    await bindDetached({ source, options: parseOptions(options) }, place, userns);
+    bindDetached({ source, options: parseOptions(options) }, place, userns);
   } catch (error) {
-    throw new MountError(mounted, target, error);
+    throw new MountError(mounted, target, await explainIdMap(error, source, userns, recursive));
   }
 }
 

@@ -60,27 +60,34 @@ export function setOptions(context: OwnedFd, options: readonly string[]): void {
 }
 
 /**
- * Makes or changes the file system, off this thread where it may wait on a disk.
+ * Makes or changes a file system that may wait on a disk or a server, on another thread.
  *
  * The errno of a failure there is lost and the context is dead, so the caller's whole attempt is made once more on
  * this thread: for what fails, that is quick, because the disk was read already.
  *
  * @param prepare opens and configures the context.
  * @param command makes it or changes it.
- * @param waits whether it may wait on a disk or server.
  * @returns the context, done.
  */
-export async function execute(
-  prepare: () => OwnedFd,
-  command: "create" | "reconfigure",
-  waits: boolean,
-): Promise<OwnedFd> {
-  if (waits) {
-    const context = prepare();
-    const number = command === "create" ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
-    if (await fsconfigOffThread(context.fd, number)) return context;
-    context.close();
-  }
+export async function executeLater(prepare: () => OwnedFd, command: Command): Promise<OwnedFd> {
+  const context = prepare();
+  const number = command === "create" ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
+  if (await fsconfigOffThread(context.fd, number)) return context;
+  context.close();
+  return execute(prepare, command);
+}
+
+/** What is done with a context that is configured. */
+type Command = "create" | "reconfigure";
+
+/**
+ * Makes or changes a file system that waits for nobody.
+ *
+ * @param prepare opens and configures the context.
+ * @param command makes it or changes it.
+ * @returns the context, done.
+ */
+export function execute(prepare: () => OwnedFd, command: Command): OwnedFd {
   const context = prepare();
   try {
     const run = command === "create" ? fsconfigCreate : fsconfigReconfigure;

@@ -37,11 +37,11 @@ export class Effort implements Patience {
   readonly flags: number;
   /** Ends the trying. */
   readonly signal: AbortSignal | undefined;
-  readonly #begun = performance.now();
   readonly #timeout: number;
+  #begun: number | undefined;
 
   /**
-   * Begins now.
+   * The deadline counts from the first wait on.
    *
    * @param options as the caller has given them.
    */
@@ -56,12 +56,19 @@ export class Effort implements Patience {
 
   /** How long a server may take from now on, in milliseconds. */
   get timeout(): number {
-    return Math.max(0, this.#begun + Math.max(this.#timeout, SHORTEST) - performance.now());
+    return Math.max(0, Math.max(this.#timeout, SHORTEST) - this.#elapsed());
   }
 
   /** Whether a busy mount is not tried again. */
   get isOver(): boolean {
-    return performance.now() >= this.#begun + this.#timeout;
+    return this.#elapsed() >= this.#timeout;
+  }
+
+  /** Since the first wait: what comes before it takes microseconds, and so does asking for the time. */
+  #elapsed(): number {
+    const now = performance.now();
+    this.#begun ??= now;
+    return now - this.#begun;
   }
 }
 

@@ -5,10 +5,10 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { closing, type OwnedFd } from "../ffi/fd.ts";
 import { idMapNew } from "./attributes.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "./constants.ts";
-import { configured, execute, fitsString, LONGEST_STRING, setOptions } from "./context.ts";
+import { configured, execute, executeLater, fitsString, LONGEST_STRING, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import { type LoopDevice, setupLoop } from "./loop.ts";
@@ -35,9 +35,17 @@ export const LONGEST_DATA = 4095;
  * @param plan what to mount, and how.
  * @param place the mountpoint.
  * @param userns the user namespace whose maps it gets.
+ * @returns undefined where it is made already, as what needs no disk is.
  */
-export async function mountFilesystem(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
-  if (plan.options.loop === undefined) return await mountSource(plan, place, userns);
+export function mountFilesystem(
+  plan: FilesystemPlan,
+  place: OwnedFd,
+  userns?: OwnedFd,
+): Promise<void> | undefined {
+  return plan.options.loop === undefined ? mountSource(plan, place, userns) : mountImage(plan, place, userns);
+}
+
+async function mountImage(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
   using device = await loopFor(plan);
   await mountSource({ ...plan, source: device.path }, place, userns);
   device.close(); // the mount holds the device now, and autoclear frees it with the mount
@@ -49,10 +57,9 @@ async function loopFor({ source, options }: FilesystemPlan): Promise<LoopDevice>
   return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
 }
 
-async function mountSource(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
+function mountSource(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> | undefined {
   const waits = isBlockDevice(plan.source);
-  if (isMadeByContext(plan)) await mountByContext(plan, place, waits, userns);
-  else await mountByData(plan, place, waits);
+  return isMadeByContext(plan) ? mountByContext(plan, place, waits, userns) : mountByData(plan, place, waits);
 }
 
 /**
@@ -65,12 +72,12 @@ export function isMadeByContext(plan: FilesystemPlan): boolean {
   return hasFeature("mountApi") && fitsContext(plan);
 }
 
-async function mountByContext(
+function mountByContext(
   plan: FilesystemPlan,
   place: OwnedFd,
   waits: boolean,
   userns?: OwnedFd,
-): Promise<void> {
+): Promise<void> | undefined {
   const { type, source, options } = plan;
   const prepare = () =>
     configured(fsopen(type), (context) => {
@@ -78,18 +85,27 @@ async function mountByContext(
       setOptions(context, options.superFlags);
       setOptions(context, options.data);
     });
-  using context = await execute(prepare, "create", waits);
-  using made = fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set);
-  if (userns) idMapNew(made, userns, type);
-  attach(made, place);
+  const attachAll = (owned: OwnedFd) =>
+    closing(
+      owned,
+      (context) =>
+        closing(fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set), (made) => {
+          if (userns) idMapNew(made, userns, type);
+          attach(made, place);
+        }),
+    );
+  if (waits) return executeLater(prepare, "create").then(attachAll);
+  attachAll(execute(prepare, "create"));
+  return undefined;
 }
 
-async function mountByData(plan: FilesystemPlan, place: OwnedFd, waits: boolean): Promise<void> {
+function mountByData(plan: FilesystemPlan, place: OwnedFd, waits: boolean): Promise<void> | undefined {
   const { type, source, options } = plan;
   const data = options.data.join(",");
   const flags = superFlagsToFlags(options.superFlags, attributesToFlags(options.attributes));
-  const call = waits ? mountOffThread : mount;
-  await call(source, throughProc(place), type, flags, data);
+  if (waits) return mountOffThread(source, throughProc(place), type, flags, data);
+  mount(source, throughProc(place), type, flags, data);
+  return undefined;
 }
 
 /**
@@ -102,7 +118,9 @@ export function refuseLongData(plan: FilesystemPlan): void {
   if (plan.options.idMaps && !fitsContext(plan)) {
     throw new TypeError(`with an id map, no option can be longer than ${LONGEST_STRING} bytes`);
   }
-  const bytes = new TextEncoder().encode(plan.options.data.join(",")).length;
+  const text = plan.options.data.join(",");
+  if (text.length * 3 <= LONGEST_DATA) return; // UTF-8 makes three bytes of a UTF-16 unit at the most
+  const bytes = new TextEncoder().encode(text).length;
   if (bytes > LONGEST_DATA && !fitsContext(plan)) {
     throw new TypeError(
       `the options are ${bytes} bytes long, and one of them over ${LONGEST_STRING}: the kernel takes ${LONGEST_DATA} in all`,

@@ -4,65 +4,14 @@
  * @module
  */
 
-import type { OwnedFd } from "../ffi/fd.ts";
-import type { NamespaceThread } from "../ffi/namespace_thread.ts";
-import { bind } from "./bind.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "./constants.ts";
-import { hasFeature } from "./features.ts";
-import { mountFilesystem } from "./filesystem.ts";
-import { mountFuse } from "./fuse.ts";
+import { carryOutAll } from "./carry_out.ts";
 import { MountError } from "./mount_error.ts";
-import { makeThere } from "./mount_there.ts";
 import type { Mount } from "./mount_list.ts";
-import type { PropagationStep } from "./options.ts";
-import { mountOverlay } from "./overlay.ts";
-import {
-  enterNamespace,
-  explainNamespace,
-  inNamespace,
-  type MountNamespace,
-  openNamespace,
-} from "./namespace.ts";
-import { join } from "./path.ts";
+import { type MountStack, Stack } from "./mount_stack.ts";
+import { enterNamespace, explainNamespace, type MountNamespace, openNamespace } from "./namespace.ts";
 import { type Plan, planAll } from "./plan.ts";
-import { reach } from "./reach.ts";
-import { remount } from "./remount.ts";
-import { mount as mountSyscall, mountSetattr } from "./syscalls.ts";
-import { openOnTop, openTarget, type Place, reachTarget, throughProc } from "./target.ts";
-import type { UnmountOptions } from "./effort.ts";
-import { unmount } from "./unmount.ts";
-import { detachOnTop, detachTree, unmountTree } from "./unmount_tree.ts";
-import { UserNamespaces } from "./userns.ts";
 
-/**
- * Mounts that stand together, and come off together.
- *
- * @example
- * ```ts
- * import { type MountStack, mountAll } from "@denomount/mount";
- *
- * const target = await Deno.makeTempDir();
- * {
- *   await using root: MountStack = await mountAll([{ type: "tmpfs", source: "tmpfs" }], target);
- *   console.log(root.mountpoints);
- * }
- * await Deno.remove(target);
- * ```
- */
-export interface MountStack extends AsyncDisposable {
-  /** The target as it was given. */
-  readonly target: string;
-  /** What was mounted on, resolved, in the order mounted. */
-  readonly mountpoints: readonly string[];
-  /**
-   * Takes everything off, in reverse order. A second call does nothing; after a failure, another call goes on where it
-   * stopped.
-   *
-   * @param options how.
-   * @throws {SyscallError} as {@linkcode unmount} does.
-   */
-  unmount(options?: Omit<UnmountOptions, "namespace">): Promise<void>;
-}
+export type { MountStack };
 
 /** Where to mount. */
 export interface MountOptions {
@@ -133,160 +82,24 @@ export async function mountAll(
   options: MountOptions = {},
 ): Promise<MountStack> {
   const plans = planAll(mounts, target);
-  const [first] = plans;
-  if (options.namespace === undefined || first === undefined) {
-    return new Stack(target, await carryOutAll(plans, target));
-  }
+  const { namespace } = options;
+  if (namespace !== undefined && plans.length > 0) return await mountThere(plans, target, namespace);
+  return new Stack(target, await carryOutAll(plans, target));
+}
+
+async function mountThere(plans: Plan[], target: string, where: MountNamespace): Promise<MountStack> {
   using opened = new DisposableStack();
   try {
     refuseRelative(target);
-    const namespace = opened.use(openNamespace(options.namespace));
+    const namespace = opened.use(openNamespace(where));
     await using thread = await enterNamespace(namespace);
     const stack = new Stack(target, await carryOutAll(plans, target, thread), namespace);
     opened.move();
     return stack;
   } catch (error) {
-    if (error instanceof MountError) throw error;
-    throw new MountError(first.mount, target, explainNamespace(error, options.namespace));
-  }
-}
-
-async function carryOutAll(
-  plans: readonly Plan[],
-  target: string,
-  thread?: NamespaceThread,
-): Promise<Made[]> {
-  const made: Made[] = [];
-  try {
-    using namespaces = new UserNamespaces(); // in here, for its end can fail as well
-    for (const plan of plans) made.push(...await carryOut(plan, target, namespaces, thread));
-    return made;
-  } catch (error) {
-    // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    for (const { mountpoint } of made.reverse()) inside(thread, () => detachTree(mountpoint));
-    throw error;
-  }
-}
-
-function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
-  return thread === undefined ? calls() : thread.run(calls);
-}
-
-/** What was mounted. */
-interface Made {
-  mountpoint: string;
-  isTree: boolean; // a recursive bind, which brings mounts of its own
-}
-
-/** Makes one mount; returns it, or nothing for what only changes one. */
-async function carryOut(
-  plan: Plan,
-  target: string,
-  namespaces: UserNamespaces,
-  thread: NamespaceThread | undefined,
-): Promise<Made[]> {
-  try {
-    if (plan.action.kind === "bind") await reach(plan.action.plan.source);
-    const userns = plan.idMaps && namespaces.of(plan.idMaps);
-    using place = thread === undefined
-      ? await reachTarget(target, plan.inside)
-      : thread.run(() => openTarget(target, plan.inside));
-    const reopen = () => inside(thread, () => openOnTop(place));
-    const made = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
-    if (thread === undefined) await make(plan, place, reopen, userns);
-    else await makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
-    try {
-      inside(thread, () => changePropagation(plan.propagation, reopen));
-    } catch (error) {
-      if (made.length > 0) inside(thread, () => detachOnTop(place));
-      throw error;
-    }
-    return made;
-  } catch (error) {
-    throw new MountError(plan.mount, plan.inside === "/" ? target : join(target, plan.inside), error);
-  }
-}
-
-function madeBy({ action }: Plan, place: Place): Made[] {
-  if (action.kind === "remount" || action.kind === "propagation") return [];
-  return [{ mountpoint: place.path, isTree: action.kind === "bind" && action.plan.options.recursive }];
-}
-
-async function make(
-  { action }: Plan,
-  place: OwnedFd,
-  reopen: () => OwnedFd,
-  userns: OwnedFd | undefined,
-): Promise<void> {
-  switch (action.kind) {
-    case "bind":
-      return await bind(action.plan, place, reopen, userns);
-    case "overlay":
-      return await mountOverlay(action.plan, place, userns);
-    case "fuse":
-      return await mountFuse(action.plan, place);
-    case "filesystem":
-      return await mountFilesystem(action.plan, place, userns);
-    case "remount":
-      return await remount(action.options, place);
-    case "propagation":
-      return;
-  }
-}
-
-/** A step of its own: attaching under a shared mount would undo it, and mount(2) takes it with nothing else. */
-function changePropagation(steps: readonly PropagationStep[], reopen: () => OwnedFd): void {
-  for (const { type, recursive } of steps) {
-    using mounted = reopen();
-    if (hasFeature("mountSetattr")) {
-      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
-    } else mountSyscall(null, throughProc(mounted), null, type | (recursive ? MS_REC : 0), null);
-  }
-}
-
-/** A handle that nobody has any more, its mounts left to stay or taken off in another way, gives its namespace up. */
-const forgotten = new FinalizationRegistry<OwnedFd>((namespace) => namespace.close());
-
-class Stack implements MountStack {
-  readonly mountpoints: readonly string[];
-  readonly #left: Made[];
-  readonly #namespace: OwnedFd | undefined;
-  #unmounting = Promise.resolve();
-
-  constructor(readonly target: string, made: readonly Made[], namespace?: OwnedFd) {
-    this.mountpoints = Object.freeze(made.map(({ mountpoint }) => mountpoint));
-    this.#left = [...made];
-    this.#namespace = namespace;
-    if (namespace) forgotten.register(this, namespace);
-  }
-
-  async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
-    const before = this.#unmounting;
-    const { promise, resolve } = Promise.withResolvers<void>();
-    this.#unmounting = promise;
-    await before; // two calls at a time would both take the topmost off, and then what is below it
-    try {
-      if (this.#namespace === undefined) await this.#takeOff(options);
-      else await this.#takeOffThere(this.#namespace, options);
-    } finally {
-      resolve();
-    }
-  }
-
-  async #takeOffThere(namespace: OwnedFd, options: UnmountOptions): Promise<void> {
-    if (this.#left.length > 0) await inNamespace(namespace, () => this.#takeOff(options));
-    namespace.close();
-  }
-
-  async #takeOff(options: UnmountOptions): Promise<void> {
-    for (let top = this.#left.at(-1); top !== undefined; top = this.#left.at(-1)) {
-      await (top.isTree ? unmountTree(top.mountpoint, options) : unmount(top.mountpoint, options));
-      this.#left.pop();
-    }
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.unmount();
+    const [first] = plans;
+    if (error instanceof MountError || first === undefined) throw error;
+    throw new MountError(first.mount, target, explainNamespace(error, where));
   }
 }
 

@@ -17,7 +17,7 @@ import { TempPlace } from "./temp_place.ts";
 import { detachTree } from "./unmount_tree.ts";
 
 /** Makes a mount at a place; opens the place again to find the mount that is now on top. */
-type Make = (place: Place, reopen: () => OwnedFd) => Promise<void>;
+type Make = (place: Place, reopen: () => OwnedFd) => Promise<void> | undefined;
 
 /**
  * Makes one mount in another mount namespace.

@@ -85,7 +85,7 @@ type AttributeOption = readonly [set: number, clear: number];
 
 // What each name sets and clears. The same names with an r before them are recursive, as in the OCI runtime
 // specification and, for rro, in mount(8).
-const attributes = new Map<string, AttributeOption>(Object.entries({
+const attributes: Record<string, AttributeOption> = {
   ro: [MOUNT_ATTR_RDONLY, 0],
   rw: [0, MOUNT_ATTR_RDONLY],
   nosuid: [MOUNT_ATTR_NOSUID, 0],
@@ -105,38 +105,69 @@ const attributes = new Map<string, AttributeOption>(Object.entries({
   atime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
   norelatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
   nostrictatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
-}));
+};
 
 // Names that vfs_parse_sb_flag() in the kernel's fs/fs_context.c knows.
-const superFlags = new Set([
-  "ro",
-  "rw",
-  "sync",
-  "async",
-  "dirsync",
-  "lazytime",
-  "nolazytime",
-  "mand",
-  "nomand",
-]);
+const superFlags = ["ro", "rw", "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
 
-const propagations = new Map<string, number>(Object.entries({
-  shared: MS_SHARED,
-  slave: MS_SLAVE,
-  private: MS_PRIVATE,
-  unbindable: MS_UNBINDABLE,
-}));
+const propagations = { shared: MS_SHARED, slave: MS_SLAVE, private: MS_PRIVATE, unbindable: MS_UNBINDABLE };
 
 // Words for mount -a, systemd and people, which say nothing about the mount itself.
-const forOthers = new Set(["defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "silent", "loud"]);
+const forOthers = ["", "defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "silent", "loud"];
 
 // mount(8): who lets users mount takes these away from them.
-const userMounts = new Map<string, readonly string[]>(Object.entries({
+const userMounts = {
   user: ["nosuid", "nodev", "noexec"],
   users: ["nosuid", "nodev", "noexec"],
   owner: ["nosuid", "nodev"],
   group: ["nosuid", "nodev"],
-}));
+};
+
+/** What one word says. */
+interface Word {
+  kind: "bind" | "remount" | "loop" | undefined;
+  recursive: boolean;
+  own: AttributeOption | undefined;
+  tree: AttributeOption | undefined;
+  superFlag: string | undefined;
+  propagation: number;
+  implied: readonly string[];
+}
+
+/** Every word that is not a file system's own, so that each option is looked up once. */
+const words = new Map<string, Word>();
+
+function define(name: string, meaning: Partial<Word> = {}): void {
+  const before = words.get(name);
+  words.set(name, {
+    kind: undefined,
+    recursive: false,
+    own: undefined,
+    tree: undefined,
+    superFlag: undefined,
+    propagation: 0,
+    implied: [],
+    ...before,
+    ...meaning,
+  });
+}
+
+for (const name of forOthers) define(name);
+for (const [name, attribute] of Object.entries(attributes)) {
+  define(name, { own: attribute });
+  define(`r${name}`, { tree: attribute });
+}
+for (const name of superFlags) define(name, { superFlag: name });
+for (const name of ["ro", "rw"]) define(`r${name}`, { superFlag: name });
+for (const [name, propagation] of Object.entries(propagations)) {
+  define(name, { propagation });
+  define(`r${name}`, { propagation, recursive: true });
+}
+for (const [name, implied] of Object.entries(userMounts)) define(name, { implied });
+define("bind", { kind: "bind" });
+define("rbind", { kind: "bind", recursive: true });
+define("remount", { kind: "remount" });
+define("loop", { kind: "loop" });
 
 // Options whose value is a path, in which a comma is a comma.
 const paths = /^(lowerdir|lowerdir\+|datadir\+|upperdir|workdir)=/;
@@ -159,40 +190,48 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     propagation: [],
     data: [],
   };
-  const all = options.flatMap(splitOptions);
-  for (const option of all) readOption(option, parsed);
-  if (all.some(isIdMap)) takeIdMaps(all, parsed);
-  if (all.includes("loop")) takeLoopOptions(parsed);
-  else if (all.includes("direct-io")) {
+  const seen: Seen = { loop: false, uid: undefined, gid: undefined };
+  for (const entry of options) {
+    if (!entry.includes(",")) readOption(entry, parsed, seen);
+    else for (const option of splitOptions(entry)) readOption(option, parsed, seen);
+  }
+  if (seen.uid !== undefined || seen.gid !== undefined) parsed.idMaps = idMapsOf(seen);
+  if (seen.loop) takeLoopOptions(parsed);
+  else if (parsed.data.includes("direct-io")) {
     throw new TypeError('"direct-io" says how a loop device works: add "loop"');
   }
   return parsed;
 }
 
-function readOption(option: string, parsed: ParsedOptions): void {
-  const recursive = option.startsWith("r") ? option.slice(1) : "";
-  const attribute = attributes.get(option);
-  const treeAttribute = attributes.get(recursive);
-  const propagation = propagations.get(option);
-  const treePropagation = propagations.get(recursive);
-
-  if (attribute) apply(parsed.attributes, attribute);
-  if (treeAttribute) apply(parsed.recursiveAttributes, treeAttribute);
-  if (superFlags.has(option)) parsed.superFlags.push(option);
-  else if (option === "rro" || option === "rrw") parsed.superFlags.push(recursive);
-  else if (option === "bind" || option === "rbind") {
-    parsed.bind = true;
-    parsed.recursive ||= option === "rbind";
-  } else if (option === "remount") parsed.remount = true;
-  else if (propagation) parsed.propagation.push({ type: propagation, recursive: false });
-  else if (treePropagation) parsed.propagation.push({ type: treePropagation, recursive: true });
-  else if (userMounts.has(option)) userMounts.get(option)?.forEach((implied) => readOption(implied, parsed));
-  else if (!attribute && !treeAttribute && !saysNothing(option)) parsed.data.push(option);
+/** What counts when all options are read. */
+interface Seen {
+  loop: boolean;
+  uid: string | undefined;
+  gid: string | undefined;
 }
 
-/** Whether an option is a word for others or a comment; the kernel never sees those. */
+function readOption(option: string, parsed: ParsedOptions, seen: Seen): void {
+  const word = words.get(option);
+  if (word === undefined) {
+    if (isIdMap(option)) seen[option.startsWith("u") ? "uid" : "gid"] = option.slice("uidmap=".length);
+    else if (!saysNothing(option)) parsed.data.push(option);
+    return;
+  }
+  const { kind, recursive, own, tree, superFlag, propagation, implied } = word;
+  if (own) apply(parsed.attributes, own);
+  if (tree) apply(parsed.recursiveAttributes, tree);
+  if (superFlag !== undefined) parsed.superFlags.push(superFlag);
+  if (propagation !== 0) parsed.propagation.push({ type: propagation, recursive });
+  if (kind === "bind") {
+    parsed.bind = true;
+    parsed.recursive ||= recursive;
+  } else if (kind === "remount") parsed.remount = true;
+  else if (kind === "loop") seen.loop = true;
+  for (const name of implied) readOption(name, parsed, seen);
+}
+
+/** Whether an option is a comment; the kernel never sees those. */
 function saysNothing(option: string): boolean {
-  if (option === "" || option === "loop" || forOthers.has(option) || isIdMap(option)) return true;
   if (option.startsWith("X-containerd.")) {
     throw new TypeError(
       `${shown(option)} is for a mount manager and says nothing to the kernel: activate the mount first`,
@@ -230,12 +269,10 @@ function parseSize(name: string, text: string): number {
   return match[2] === undefined ? Number(match[1]) : size;
 }
 
-function takeIdMaps(options: readonly string[], parsed: ParsedOptions): void {
-  const value = (key: string) => options.findLast((option) => option.startsWith(key))?.slice(key.length);
-  const [uid, gid] = [value("uidmap="), value("gidmap=")];
+function idMapsOf({ uid, gid }: Seen): IdMaps {
   if (gid === undefined) throw new TypeError('"uidmap=" needs a "gidmap=" beside it');
   if (uid === undefined) throw new TypeError('"gidmap=" needs a "uidmap=" beside it');
-  parsed.idMaps = { uid: mapFileText(uid), gid: mapFileText(gid) };
+  return { uid: mapFileText(uid), gid: mapFileText(gid) };
 }
 
 /**

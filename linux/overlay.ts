@@ -6,7 +6,7 @@
  */
 
 import { isErrno, SyscallError } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { closing, type OwnedFd } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
 import { O_DIRECTORY, O_PATH } from "./constants.ts";
@@ -60,14 +60,22 @@ export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan
  * @param plan what it is made of.
  * @param place the mountpoint.
  * @param userns the user namespace whose maps its lower directories get; the upper one stays as it is.
+ * @returns undefined where it is made already.
  */
-export async function mountOverlay(plan: OverlayPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
-  if (userns === undefined) return await mountLayers(plan, place);
+export function mountOverlay(
+  plan: OverlayPlan,
+  place: OwnedFd,
+  userns?: OwnedFd,
+): Promise<void> | undefined {
+  return userns === undefined ? mountLayers(plan, place) : mountMapped(plan, place, userns);
+}
+
+async function mountMapped(plan: OverlayPlan, place: OwnedFd, userns: OwnedFd): Promise<void> {
   const { layers } = plan;
   const lower = [...new Set([...layers.lower, ...layers.dataOnly])];
   if (hasFeature("detachedLayers")) {
     using keep = new DisposableStack();
-    return await mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
+    return mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
   }
   await using attached = await AttachedLayers.attach(lower, userns);
   const mapped = (path: string) => attached.paths.get(path) ?? path;
@@ -75,23 +83,23 @@ export async function mountOverlay(plan: OverlayPlan, place: OwnedFd, userns?: O
   await mountLayers({ ...plan, layers: there }, place);
 }
 
-async function mountLayers(plan: OverlayPlan, place: OwnedFd): Promise<void> {
-  if (hasFeature("mountApi") && hasFeature("overlayLayers")) await mountLayerByLayer(plan, place);
-  else await mountInOnePage(plan, place);
+function mountLayers(plan: OverlayPlan, place: OwnedFd): Promise<void> | undefined {
+  if (!hasFeature("mountApi") || !hasFeature("overlayLayers")) return mountInOnePage(plan, place);
+  mountLayerByLayer(plan, place);
+  return undefined;
 }
 
-async function mountLayerByLayer(
+function mountLayerByLayer(
   { source, options, layers }: OverlayPlan,
   place: OwnedFd,
-  mapped: ReadonlyMap<string, OwnedFd> = new Map(),
-): Promise<void> {
-  using descriptors = new DisposableStack();
+  mapped?: ReadonlyMap<string, OwnedFd>,
+): void {
   const prepare = () =>
     configured(fsopen("overlay"), (context) => {
       const set = (key: string, path: string) => {
-        const directory = key.endsWith("+") ? mapped.get(path) : undefined;
+        const directory = key.endsWith("+") ? mapped?.get(path) : undefined;
         if (directory) fsconfigSetFd(context.fd, key, directory.fd);
-        else setLayer(context, key, path, descriptors);
+        else setLayer(context, key, path);
       };
       fsconfigSetString(context.fd, "source", source || "overlay");
       for (const layer of layers.lower) set("lowerdir+", layer);
@@ -101,17 +109,22 @@ async function mountLayerByLayer(
       setOptions(context, layers.rest);
       setOptions(context, options.superFlags);
     });
-  using context = await execute(prepare, "create", false);
-  using made = fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set);
-  attach(made, place);
+  closing(
+    execute(prepare, "create"),
+    (context) =>
+      closing(
+        fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set),
+        (made) => attach(made, place),
+      ),
+  );
 }
 
 /** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */
-function setLayer(context: OwnedFd, key: string, path: string, descriptors: DisposableStack): void {
+function setLayer(context: OwnedFd, key: string, path: string): void {
   // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
   const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
   if (fitsString(text)) return fsconfigSetString(context.fd, key, text);
-  const directory = descriptors.use(open(path, O_PATH));
+  using directory = open(path, O_PATH); // the context holds what it was given
   if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
   else fsconfigSetString(context.fd, key, throughProc(directory)); // 6.5 to 6.12
 }

@@ -37,8 +37,9 @@ export function parseOverlayOptions(options: readonly string[]): OverlayOptions 
     else if (key === "workdir" && value !== undefined) parsed.work = unescapeLayer(value);
     else parsed.rest.push(option);
   }
-  const layers = [...parsed.lower, ...parsed.dataOnly, parsed.upper ?? "/", parsed.work ?? "/"];
-  if (layers.includes("")) throw new TypeError("an overlay's layer has no name");
+  const hasNoName = parsed.upper === "" || parsed.work === "" || parsed.lower.includes("") ||
+    parsed.dataOnly.includes("");
+  if (hasNoName) throw new TypeError("an overlay's layer has no name");
   return parsed;
 }
 
@@ -46,6 +47,7 @@ const ESCAPED = new Set(["lowerdir", "upperdir", "workdir"]); // where a comma c
 
 /** A comma in a path is a comma, but somebody may have pasted a line of fstab. */
 function refuseJoined(key: string, value: string): void {
+  if (!value.includes(",")) return;
   const joined = /(?<!\\),((?:lowerdir|upperdir|workdir|datadir)\+?=)/.exec(value);
   if (joined) {
     throw new TypeError(
@@ -118,8 +120,9 @@ function readLowerdir(value: string, into: OverlayOptions): void {
   into.lower = [];
   into.dataOnly = [];
   let list = into.lower;
+  const nextColon = value.includes("\\") ? plainColon : anyColon;
   for (let start = 0; start <= value.length;) {
-    const end = plainColon(value, start);
+    const end = nextColon(value, start);
     if (end === start) throw new TypeError("an overlay's layer has no name");
     list.push(unescapeLayer(value.slice(start, end)));
     const isData = value.charCodeAt(end + 1) === COLON;
@@ -130,6 +133,11 @@ function readLowerdir(value: string, into: OverlayOptions): void {
 
 const COLON = 58; // ASCII
 const BACKSLASH = 92;
+
+function anyColon(text: string, from: number): number {
+  const found = text.indexOf(":", from);
+  return found < 0 ? text.length : found;
+}
 
 /** The next colon that no backslash makes a part of a name; where there is none, the end. */
 function plainColon(text: string, from: number): number {

@@ -33,7 +33,7 @@ export interface Plan {
   /** What to do. */
   action: Action;
   /** The id maps that it gets. */
-  idMaps?: IdMaps;
+  idMaps: IdMaps | undefined;
   /** What to do to its propagation after that. */
   propagation: readonly PropagationStep[];
 }
@@ -53,15 +53,14 @@ export function planAll(mounts: readonly Mount[], target: string): Plan[] {
 function planOne(mount: Mount, target: string): Plan {
   try {
     const inside = insideOf(mount);
-    for (const text of [mount.type, mount.source, target, inside, ...mount.options ?? []]) {
-      refuseBadText(text);
-    }
+    for (const text of [mount.type, mount.source, target, inside]) refuseBadText(text);
+    for (const option of mount.options ?? []) refuseBadText(option);
     if (target === "") throw new TypeError("the target has no name");
     const options = parseOptions(optionsOf(mount));
     const { propagation, idMaps } = options;
     const action = actionOf(mount, options);
     if (idMaps) refuseIdMaps(action);
-    return { mount, inside, action, propagation, ...(idMaps ? { idMaps } : {}) };
+    return { mount, inside, action, propagation, idMaps };
   } catch (error) {
     throw new MountError(mount, target, error);
   }

@@ -31,8 +31,29 @@ export const TIMEOUT = 2500;
  * @throws {SyscallError} ETIMEDOUT where a server on the way does not answer.
  */
 export async function reach(path: string, patience: Patience = {}): Promise<void> {
+  if (!isInReach(path, patience)) await reachLater(path, patience);
+}
+
+/**
+ * Whether it can be walked right now: mostly it can, and then there is nothing to await.
+ *
+ * @param path the path.
+ * @param patience its signal may have been given already.
+ * @returns false where {@linkcode reachLater} has to be awaited first.
+ */
+export function isInReach(path: string, patience: Patience = {}): boolean {
   patience.signal?.throwIfAborted();
-  if (isKnown(path)) return;
+  return isKnown(path);
+}
+
+/**
+ * Walks a path on another thread.
+ *
+ * @param path the path.
+ * @param patience how long to wait.
+ * @throws {SyscallError} as {@linkcode reach} does.
+ */
+export async function reachLater(path: string, patience: Patience = {}): Promise<void> {
   await within(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), patience, "statx", path);
 }
 

@@ -8,7 +8,7 @@ import type { OwnedFd } from "../ffi/fd.ts";
 import { FSPICK_EMPTY_PATH, MS_REMOUNT } from "./constants.ts";
 import { changeAttributes } from "./attributes.ts";
 import { remountBind } from "./bind.ts";
-import { configured, execute, setOptions } from "./context.ts";
+import { configured, executeLater, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, flagsOfMount, superFlagsToFlags } from "./flags.ts";
 import type { ParsedOptions } from "./options.ts";
@@ -39,7 +39,7 @@ async function reconfigure(options: ParsedOptions, mounted: OwnedFd): Promise<vo
       setOptions(context, options.superFlags);
       setOptions(context, options.data);
     });
-  using _context = await execute(prepare, "reconfigure", true); // to read-only, it waits for the disk
+  using _context = await executeLater(prepare, "reconfigure"); // to read-only, it waits for the disk
 }
 
 /** Before 5.12: mount(2) sets every flag at once, so those that stay are said again. */

@@ -10,7 +10,7 @@ import type { Effort } from "./effort.ts";
 import { mountRoot, statxUnique } from "./lookup.ts";
 import { pause } from "./pause.ts";
 import type { Statx } from "./syscalls.ts";
-import { umountOnce } from "./umount.ts";
+import { umountAtOnce, umountOnce } from "./umount.ts";
 
 const AGAIN = 50; // ms between two tries of a busy mount
 
@@ -23,7 +23,8 @@ const AGAIN = 50; // ms between two tries of a busy mount
 export async function takeAllOff(target: string, effort: Effort): Promise<void> {
   if (target === "") return;
   for (let top = topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
-    await takeOff(target, effort, top);
+    effort.signal?.throwIfAborted();
+    if (!umountAtOnce(target, effort.flags, top)) await takeOff(target, effort, top);
   }
 }
 

@@ -71,6 +71,17 @@ export function openTarget(target: string, inside = ""): Place {
 }
 
 /**
+ * The same where the kernel has every name on the way in its memory, and none is a symbolic link, which is mostly so.
+ *
+ * @param target the directory that holds the tree of mounts.
+ * @param inside the path below it, normalized.
+ * @returns undefined where {@linkcode reachTarget} has to be awaited.
+ */
+export function openKnownTarget(target: string, inside: string): Place | undefined {
+  return openWithoutLinks(target, inside, RESOLVE_CACHED);
+}
+
+/**
  * The same, without standing still where a server on the way does not answer.
  *
  * @param target the directory that holds the tree of mounts.
@@ -79,8 +90,6 @@ export function openTarget(target: string, inside = ""): Place {
  * @throws {SyscallError} ETIMEDOUT where a server does not answer.
  */
 export async function reachTarget(target: string, inside: string): Promise<Place> {
-  const known = openWithoutLinks(target, inside, RESOLVE_CACHED);
-  if (known) return known;
   await reach(target);
   return openTarget(target, inside);
 }

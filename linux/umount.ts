@@ -12,12 +12,47 @@ import {
   STATMOUNT_SB_BASIC,
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
+import { isErrno } from "../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
 import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
 import { type Patience, TIMEOUT, within } from "./reach.ts";
 import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
+
+/**
+ * Takes the topmost mount off a target where that takes microseconds, which is mostly so.
+ *
+ * @param target the mountpoint.
+ * @param flags those of umount2(2).
+ * @param found what {@linkcode statxUnique} tells of the mountpoint.
+ * @returns whether it is off. Where it is not, {@linkcode umountOnce} tries it in every way, and says why it failed.
+ */
+export function umountAtOnce(target: string, flags: number, found: Statx): boolean {
+  if (flags & MNT_EXPIRE) return false; // its second call does something else than its first
+  if (!isInUseElsewhere(target, found)) {
+    const filesystem = quickFilesystem(found);
+    if (filesystem === undefined || !endsAtOnce(target, filesystem)) return false;
+  }
+  return triesUmount(target, flags);
+}
+
+/**
+ * Tries an unmount that need not wait.
+ *
+ * @param target the mountpoint.
+ * @param flags those of umount2(2).
+ * @returns false where it is busy, or no mountpoint.
+ */
+export function triesUmount(target: string, flags: number): boolean {
+  try {
+    umount2(target, flags);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EBUSY", "EINVAL")) return false;
+    throw error;
+  }
+}
 
 /**
  * Takes the topmost mount off a target, once.
@@ -83,9 +118,12 @@ export function filesystemOf({ fsType, vfsOptions }: MountInfo): Filesystem {
 }
 
 async function filesystemAt(target: string, found: Statx): Promise<Filesystem> {
+  return quickFilesystem(found) ?? filesystemOf(await lookupMount(target));
+}
+
+function quickFilesystem(found: Statx): Filesystem | undefined {
   const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
-  if (quick) return { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
-  return filesystemOf(await lookupMount(target));
+  return quick && { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
 }
 
 // Their content is the kernel's own: there is nothing to be written anywhere.

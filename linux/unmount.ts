@@ -5,8 +5,9 @@
  */
 
 import { Effort, there, type UnmountOptions } from "./effort.ts";
-import { reach } from "./reach.ts";
-import { takeAllOff, takeOff } from "./take_off.ts";
+import { isInReach, reachLater } from "./reach.ts";
+import { takeAllOff, takeOff, topOf } from "./take_off.ts";
+import { umountAtOnce } from "./umount.ts";
 
 /**
  * Takes the topmost mount off a target. A path that is no mountpoint is fine; a busy one is tried again every 50 ms.
@@ -31,8 +32,9 @@ import { takeAllOff, takeOff } from "./take_off.ts";
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
   const effort = new Effort(options);
-  await reach(target, effort);
-  await takeOff(target, effort);
+  if (!isInReach(target, effort)) await reachLater(target, effort);
+  const top = topOf(target, effort);
+  if (top === undefined || !umountAtOnce(target, effort.flags, top)) await takeOff(target, effort, top);
 }
 
 /**
@@ -59,6 +61,6 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
   const effort = new Effort(options);
-  await reach(target, effort);
+  if (!isInReach(target, effort)) await reachLater(target, effort);
   await takeAllOff(target, effort);
 }

@@ -4,14 +4,13 @@
  * @module
  */
 
-import { isErrno, SyscallError } from "../ffi/errno.ts";
+import { SyscallError } from "../ffi/errno.ts";
 import { Effort, there, type UnmountOptions } from "./effort.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath } from "./path.ts";
 import { reach } from "./reach.ts";
-import { umount2 } from "./syscalls.ts";
 import { takeAllOff, takeOff } from "./take_off.ts";
-import { endsAtOnce, filesystemOf, hasServer } from "./umount.ts";
+import { endsAtOnce, filesystemOf, hasServer, triesUmount } from "./umount.ts";
 
 /**
  * Takes everything off at a target and below it, the deepest first.
@@ -51,7 +50,8 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     const { mountpoint } = info;
     try {
       if (isServed) await reach(mountpoint, effort);
-      if (needNotWait(info, users) && takesOffAtOnce(mountpoint, effort)) continue;
+      effort.signal?.throwIfAborted();
+      if (needNotWait(info, users) && triesUmount(mountpoint, effort.flags)) continue;
       await takeOff(mountpoint, effort);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
@@ -83,15 +83,4 @@ function usersOfDevices(table: readonly MountInfo[]): Map<string, number> {
     users.set(device, (users.get(device) ?? 0) + 1);
   }
   return users;
-}
-
-function takesOffAtOnce(mountpoint: string, { flags, signal }: Effort): boolean {
-  signal?.throwIfAborted();
-  try {
-    umount2(mountpoint, flags);
-    return true;
-  } catch (error) {
-    if (isErrno(error, "EBUSY", "EINVAL")) return false;
-    throw error;
-  }
 }

@@ -99,10 +99,13 @@ export class UserNamespaces implements Disposable {
 
   /** Closes all of them. */
   [Symbol.dispose](): void {
-    if (this.#made === undefined) return;
+    if (this.#made !== undefined) this.#end(this.#made);
+  }
+
+  #end(made: Map<string, OwnedFd>): void {
     using all = new DisposableStack();
     for (const child of this.#children) all.use(child);
-    for (const userns of this.#made.values()) all.use(userns);
+    for (const userns of made.values()) all.use(userns);
     this.#made = undefined;
   }
 }

@@ -11,7 +11,7 @@ import { borrowedString, cString, struct, textAt } from "../../ffi/memory.ts";
 import { decodeName } from "../../ffi/text.ts";
 import { O_CLOEXEC } from "../constants.ts";
 
-const SYS_openat2 = 437n; // asm-generic/unistd.h
+const SYS_openat2 = 437; // asm-generic/unistd.h
 const PATH_MAX = 4096; // linux/limits.h
 
 /**

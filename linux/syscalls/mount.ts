@@ -22,13 +22,13 @@ import {
 } from "../constants.ts";
 
 // asm-generic/unistd.h; from 424 up the numbers are one and the same on every architecture.
-const SYS_open_tree = 428n;
-const SYS_move_mount = 429n;
-const SYS_fsopen = 430n;
-const SYS_fsconfig = 431n;
-const SYS_fsmount = 432n;
-const SYS_fspick = 433n;
-const SYS_mount_setattr = 442n;
+const SYS_open_tree = 428;
+const SYS_move_mount = 429;
+const SYS_fsopen = 430;
+const SYS_fsconfig = 431;
+const SYS_fsmount = 432;
+const SYS_fspick = 433;
+const SYS_mount_setattr = 442;
 
 /**
  * mount(2): makes or changes a mount the way that every kernel knows.

@@ -9,8 +9,8 @@ import { OwnedFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
 import { __WALL, P_PIDFD, WEXITED } from "../constants.ts";
 
-const SYS_pidfd_send_signal = 424n; // asm-generic/unistd.h
-const SYS_pidfd_open = 434n;
+const SYS_pidfd_send_signal = 424; // asm-generic/unistd.h
+const SYS_pidfd_open = 434;
 
 /**
  * geteuid(2): the user whose rights this process has.

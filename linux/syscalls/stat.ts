@@ -9,8 +9,8 @@ import { libc } from "../../ffi/libc.ts";
 import { borrowedString, cString, offThread, struct, textAt } from "../../ffi/memory.ts";
 import { AT_FDCWD } from "../constants.ts";
 
-const SYS_statmount = 457n; // asm-generic/unistd.h
-const SYS_listmount = 458n;
+const SYS_statmount = 457; // asm-generic/unistd.h
+const SYS_listmount = 458;
 
 /** What {@linkcode statx} tells, of struct statx in linux/stat.h. */
 export interface Statx {

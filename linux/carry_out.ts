@@ -1,0 +1,199 @@
+/**
+ * Making the mounts of a list, one after the other: all of them or none.
+ *
+ * Mostly there is nothing to wait for. So these functions make a mount at once where they can, and give a promise only
+ * where a disk, a server or another thread has to be waited for: each `await` takes as long as a system call.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../ffi/fd.ts";
+import type { NamespaceThread } from "../ffi/namespace_thread.ts";
+import { explainIdMap } from "./attributes.ts";
+import { bind } from "./bind.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "./constants.ts";
+import { hasFeature } from "./features.ts";
+import { mountFilesystem } from "./filesystem.ts";
+import { mountFuse } from "./fuse.ts";
+import { MountError } from "./mount_error.ts";
+import type { Made } from "./mount_stack.ts";
+import { makeThere } from "./mount_there.ts";
+import type { PropagationStep } from "./options.ts";
+import { mountOverlay } from "./overlay.ts";
+import { join } from "./path.ts";
+import type { Plan } from "./plan.ts";
+import { isInReach, reach } from "./reach.ts";
+import { remount } from "./remount.ts";
+import { mount, mountSetattr } from "./syscalls.ts";
+import { openKnownTarget, openOnTop, openTarget, type Place, reachTarget, throughProc } from "./target.ts";
+import { detachOnTop, detachTree } from "./unmount_tree.ts";
+import { UserNamespaces } from "./userns.ts";
+
+/** What all mounts of a list have in common. */
+interface Work {
+  /** The directory that they go under. */
+  target: string;
+  /** That of its mount namespace, where it is another. */
+  thread: NamespaceThread | undefined;
+  /** For those that are id-mapped. */
+  namespaces: UserNamespaces;
+  /** What was mounted until now. */
+  made: Made[];
+}
+
+/**
+ * Makes the mounts of a list.
+ *
+ * @param plans what to make, in this order.
+ * @param target the directory that they go under.
+ * @param thread makes the calls that are about the target, where that is in another mount namespace.
+ * @returns what was mounted.
+ * @throws {MountError} for the one that failed. What was mounted before it is off again.
+ */
+export async function carryOutAll(
+  plans: readonly Plan[],
+  target: string,
+  thread?: NamespaceThread,
+): Promise<Made[]> {
+  const work: Work = { target, thread, namespaces: new UserNamespaces(), made: [] };
+  try {
+    try {
+      for (const plan of plans) {
+        const making = carryOut(plan, work);
+        if (making) await making;
+      }
+    } finally {
+      work.namespaces[Symbol.dispose](); // in here, for it can fail as well
+    }
+    return work.made;
+  } catch (error) {
+    // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
+    for (const { mountpoint } of work.made.reverse()) inside(thread, () => detachTree(mountpoint));
+    throw error;
+  }
+}
+
+function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
+  return thread === undefined ? calls() : thread.run(calls);
+}
+
+function carryOut(plan: Plan, work: Work): Promise<void> | undefined {
+  let userns: OwnedFd | undefined;
+  try {
+    const { action, idMaps } = plan;
+    const isKnown = action.kind !== "bind" || isInReach(action.plan.source);
+    userns = idMaps && work.namespaces.of(idMaps);
+    const place = isKnown && work.thread === undefined
+      ? openKnownTarget(work.target, plan.inside)
+      : undefined;
+    const making = place ? makeAt(place, plan, work, userns) : makeLater(plan, work, userns);
+    return making?.catch((error) => fail(error, plan, work, userns));
+  } catch (error) {
+    return fail(error, plan, work, userns);
+  }
+}
+
+async function fail(
+  error: unknown,
+  plan: Plan,
+  { target }: Work,
+  userns: OwnedFd | undefined,
+): Promise<never> {
+  const { action, inside: below, mount } = plan;
+  const explained = userns !== undefined && action.kind === "bind"
+    ? await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive)
+    : error;
+  throw new MountError(mount, below === "/" ? target : join(target, below), explained);
+}
+
+/** Where somebody has to be asked for the way to the source or the target, or a thread for the target. */
+async function makeLater(plan: Plan, work: Work, userns: OwnedFd | undefined): Promise<void> {
+  const { action, inside: below } = plan;
+  const { target, thread } = work;
+  if (action.kind === "bind") await reach(action.plan.source);
+  const place = thread === undefined
+    ? await reachTarget(target, below)
+    : thread.run(() => openTarget(target, below));
+  await makeAt(place, plan, work, userns);
+}
+
+/** Closes the place when it is done. */
+function makeAt(
+  place: Place,
+  plan: Plan,
+  work: Work,
+  userns: OwnedFd | undefined,
+): Promise<void> | undefined {
+  const { thread, made } = work;
+  let making: Promise<void> | undefined;
+  try {
+    const one = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
+    const reopen = () => inside(thread, () => openOnTop(place));
+    const finish = () => {
+      if (plan.propagation.length > 0) propagate(plan.propagation, place, reopen, thread, one);
+      if (one) made.push(one);
+    };
+    making = thread === undefined
+      ? make(plan, place, reopen, userns)
+      : makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
+    if (making === undefined) finish();
+    else making = making.then(finish).finally(() => place.close());
+    return making;
+  } finally {
+    if (making === undefined) place.close();
+  }
+}
+
+function madeBy({ action }: Plan, place: Place): Made | undefined {
+  if (action.kind === "remount" || action.kind === "propagation") return undefined;
+  return { mountpoint: place.path, isTree: action.kind === "bind" && action.plan.options.recursive };
+}
+
+function make(
+  { action }: Plan,
+  place: OwnedFd,
+  reopen: () => OwnedFd,
+  userns: OwnedFd | undefined,
+): Promise<void> | undefined {
+  switch (action.kind) {
+    case "bind":
+      bind(action.plan, place, reopen, userns);
+      return undefined;
+    case "overlay":
+      return mountOverlay(action.plan, place, userns);
+    case "fuse":
+      return mountFuse(action.plan, place);
+    case "filesystem":
+      return mountFilesystem(action.plan, place, userns);
+    case "remount":
+      return remount(action.options, place);
+    case "propagation":
+      return undefined;
+  }
+}
+
+/** Where it fails, what was made comes off again. */
+function propagate(
+  steps: readonly PropagationStep[],
+  place: Place,
+  reopen: () => OwnedFd,
+  thread: NamespaceThread | undefined,
+  made: Made | undefined,
+): void {
+  try {
+    inside(thread, () => changePropagation(steps, reopen));
+  } catch (error) {
+    if (made) inside(thread, () => detachOnTop(place));
+    throw error;
+  }
+}
+
+/** A step of its own: attaching under a shared mount would undo it, and mount(2) takes it with nothing else. */
+function changePropagation(steps: readonly PropagationStep[], reopen: () => OwnedFd): void {
+  for (const { type, recursive } of steps) {
+    using mounted = reopen();
+    if (hasFeature("mountSetattr")) {
+      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
+    } else mount(null, throughProc(mounted), null, type | (recursive ? MS_REC : 0), null);
+  }
+}
