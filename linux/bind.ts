@@ -5,10 +5,19 @@
  * @module
  */
 
+import { SyscallError } from "../ffi/errno.ts";
 import { closing, type OwnedFd } from "../ffi/fd.ts";
 import { refuseBadText } from "../ffi/memory.ts";
 import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
-import { AT_FDCWD, AT_RECURSIVE, MS_BIND, MS_REC, MS_REMOUNT, OPEN_TREE_CLONE } from "./constants.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_RECURSIVE,
+  MS_BIND,
+  MS_REC,
+  MS_REMOUNT,
+  OPEN_TREE_CLONE,
+} from "./constants.ts";
 import { attributesToFlags, flagsOfMount } from "./flags.ts";
 import { hasFeature } from "./features.ts";
 import { MountError } from "./mount_error.ts";
@@ -32,17 +41,35 @@ export interface BindPlan {
  * @param place the mountpoint.
  * @param reopen opens the mountpoint again, to find the mount that is now on top.
  * @param userns the user namespace whose maps it gets.
+ * @param opened the source, where it is open already.
  */
-export function bind(plan: BindPlan, place: OwnedFd, reopen: () => OwnedFd, userns?: OwnedFd): void {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, userns);
+export function bind(
+  plan: BindPlan,
+  place: OwnedFd,
+  reopen: () => OwnedFd,
+  userns?: OwnedFd,
+  opened?: OwnedFd,
+): void {
+  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, userns, opened);
   else bindThenRemount(plan, place, reopen);
 }
 
-function bindDetached({ source, options }: BindPlan, place: OwnedFd, userns?: OwnedFd): void {
-  closing(openTree(AT_FDCWD, source, OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0)), (tree) => {
-    changeAttributes(tree, options, userns);
+function bindDetached(plan: BindPlan, place: OwnedFd, userns?: OwnedFd, opened?: OwnedFd): void {
+  closing(cloneSource(plan, opened), (tree) => {
+    changeAttributes(tree, plan.options, userns);
     attach(tree, place);
   });
+}
+
+function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
+  const flags = OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0);
+  if (opened === undefined) return openTree(AT_FDCWD, source, flags);
+  try {
+    return openTree(opened.fd, "", flags | AT_EMPTY_PATH);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new SyscallError({ syscall: error.syscall, errno: error.errno, path: source });
+  }
 }
 
 /** Before 5.12: mount(2) binds without attributes, and a remount gives them. */

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { OwnedFd } from "../ffi/fd.ts";
+import { OwnedFd } from "../ffi/fd.ts";
 import type { NamespaceThread } from "../ffi/namespace_thread.ts";
 import { explainIdMap } from "./attributes.ts";
 import { bind } from "./bind.ts";
@@ -22,7 +22,7 @@ import type { PropagationStep } from "./options.ts";
 import { mountOverlay } from "./overlay.ts";
 import { join } from "./path.ts";
 import type { Plan } from "./plan.ts";
-import { isInReach, reach } from "./reach.ts";
+import { openKnown, reach } from "./reach.ts";
 import { remount } from "./remount.ts";
 import { mount, mountSetattr } from "./syscalls.ts";
 import { openKnownTarget, openOnTop, openTarget, type Place, reachTarget, throughProc } from "./target.ts";
@@ -35,8 +35,8 @@ interface Work {
   target: string;
   /** That of its mount namespace, where it is another. */
   thread: NamespaceThread | undefined;
-  /** For those that are id-mapped. */
-  namespaces: UserNamespaces;
+  /** Those of the id-mapped ones, from the first one on. */
+  namespaces: UserNamespaces | undefined;
   /** What was mounted until now. */
   made: Made[];
 }
@@ -50,25 +50,32 @@ interface Work {
  * @returns what was mounted.
  * @throws {MountError} for the one that failed. What was mounted before it is off again.
  */
-export async function carryOutAll(
+export function carryOutAll(
   plans: readonly Plan[],
   target: string,
   thread?: NamespaceThread,
-): Promise<Made[]> {
-  const work: Work = { target, thread, namespaces: new UserNamespaces(), made: [] };
+): Made[] | Promise<Made[]> {
+  const work: Work = { target, thread, namespaces: undefined, made: [] };
+  for (let index = 0; index < plans.length; index++) {
+    const plan = plans[index] as Plan;
+    const making = carryOut(plan, work);
+    if (making || work.namespaces) return carryOn(making, plans.slice(index + 1), work);
+  }
+  return work.made;
+}
+
+async function carryOn(making: Promise<void> | undefined, rest: Plan[], work: Work): Promise<Made[]> {
   try {
     try {
-      for (const plan of plans) {
-        const making = carryOut(plan, work);
-        if (making) await making;
-      }
+      await making;
+      for (const plan of rest) await carryOut(plan, work);
     } finally {
-      work.namespaces[Symbol.dispose](); // in here, for it can fail as well
+      work.namespaces?.[Symbol.dispose](); // in here, for it can fail as well
     }
     return work.made;
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    for (const { mountpoint } of work.made.reverse()) inside(thread, () => detachTree(mountpoint));
+    for (const { mountpoint } of work.made.reverse()) inside(work.thread, () => detachTree(mountpoint));
     throw error;
   }
 }
@@ -79,17 +86,23 @@ function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
 
 function carryOut(plan: Plan, work: Work): Promise<void> | undefined {
   let userns: OwnedFd | undefined;
+  let source: ReturnType<typeof openKnown> | undefined;
   try {
     const { action, idMaps } = plan;
-    const isKnown = action.kind !== "bind" || isInReach(action.plan.source);
-    userns = idMaps && work.namespaces.of(idMaps);
-    const place = isKnown && work.thread === undefined
-      ? openKnownTarget(work.target, plan.inside)
-      : undefined;
-    const making = place ? makeAt(place, plan, work, userns) : makeLater(plan, work, userns);
-    return making?.catch((error) => fail(error, plan, work, userns));
+    if (idMaps) userns = (work.namespaces ??= new UserNamespaces()).of(idMaps);
+    if (work.thread === undefined) {
+      source = action.kind === "bind" ? openKnown(action.plan.source) : "absent";
+      const place = source === "unknown" ? undefined : openKnownTarget(work.target, plan.inside);
+      if (place) {
+        const making = makeAt(place, plan, work, userns, source instanceof OwnedFd ? source : undefined);
+        return making?.catch((error) => fail(error, plan, work, userns));
+      }
+    }
+    return makeLater(plan, work, userns).catch((error) => fail(error, plan, work, userns));
   } catch (error) {
     return fail(error, plan, work, userns);
+  } finally {
+    if (source instanceof OwnedFd) source.close();
   }
 }
 
@@ -117,12 +130,13 @@ async function makeLater(plan: Plan, work: Work, userns: OwnedFd | undefined): P
   await makeAt(place, plan, work, userns);
 }
 
-/** Closes the place when it is done. */
+/** Closes the place when it is done. A bind's source, where it is open, is needed no longer when this returns. */
 function makeAt(
   place: Place,
   plan: Plan,
   work: Work,
   userns: OwnedFd | undefined,
+  source?: OwnedFd,
 ): Promise<void> | undefined {
   const { thread, made } = work;
   let making: Promise<void> | undefined;
@@ -134,7 +148,7 @@ function makeAt(
       if (one) made.push(one);
     };
     making = thread === undefined
-      ? make(plan, place, reopen, userns)
+      ? make(plan, place, reopen, userns, source)
       : makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
     if (making === undefined) finish();
     else making = making.then(finish).finally(() => place.close());
@@ -154,10 +168,11 @@ function make(
   place: OwnedFd,
   reopen: () => OwnedFd,
   userns: OwnedFd | undefined,
+  source?: OwnedFd,
 ): Promise<void> | undefined {
   switch (action.kind) {
     case "bind":
-      bind(action.plan, place, reopen, userns);
+      bind(action.plan, place, reopen, userns, source);
       return undefined;
     case "overlay":
       return mountOverlay(action.plan, place, userns);

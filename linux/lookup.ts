@@ -4,11 +4,7 @@
  * @module
  */
 
-import { isErrno } from "../ffi/errno.ts";
 import {
-  AT_FDCWD,
-  AT_NO_AUTOMOUNT,
-  AT_STATX_DONT_SYNC,
   MOUNT_ATTR__ATIME,
   MOUNT_ATTR_IDMAP,
   MOUNT_ATTR_NOATIME,
@@ -35,16 +31,11 @@ import {
   STATMOUNT_PROPAGATE_FROM,
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
-  STATX_ATTR_MOUNT_ROOT,
-  STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
-import { hasFeature } from "./features.ts";
 import { listMounts, type MountInfo } from "./mountinfo.ts";
-import { type Patience, reach } from "./reach.ts";
-import { type Statmount, statmount, type Statx, statx } from "./syscalls.ts";
-
-// A dead server is never waited for, and an automount point is looked at as it is.
-const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+import { isInReach, type Patience, reach, reachLater } from "./reach.ts";
+import { mountedOn, type Spot, uniqueSpotOf } from "./spot.ts";
+import { type Statmount, statmount } from "./syscalls.ts";
 
 /**
  * The mount that a path is on.
@@ -66,10 +57,10 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  */
 export async function lookupMount(path: string, patience: Patience = {}): Promise<MountInfo> {
   await reach(path, patience);
-  const found = statxUnique(path);
-  const quick = statmountBy(found, EVERYTHING);
+  const spot = uniqueSpotOf(path);
+  const quick = statmountBy(spot, EVERYTHING);
   if (quick) return mountInfo(quick);
-  const id = Number(found.mountId);
+  const id = spot.mountId;
   const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
   const [mount] = await listMounts({ filter });
   if (mount === undefined) throw new Error(`the mount of ${path} went away while it was looked up`);
@@ -95,67 +86,20 @@ export async function lookupMount(path: string, patience: Patience = {}): Promis
  * ```
  */
 export async function isMountpoint(path: string, patience: Patience = {}): Promise<boolean> {
-  await reach(path, patience);
-  return mountRoot(path) !== undefined;
-}
-
-/**
- * What statx(2) tells of a path that something is mounted on.
- *
- * @param path the path.
- * @param ask what it is asked: as {@linkcode statxMount} if left out.
- * @returns undefined where it is no mountpoint or does not exist.
- */
-export function mountRoot(path: string, ask: (path: string) => Statx = statxMount): Statx | undefined {
-  try {
-    const found = ask(path);
-    return found.attributes & STATX_ATTR_MOUNT_ROOT ? found : undefined;
-  } catch (error) {
-    if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
-    throw error;
-  }
-}
-
-/**
- * What statx(2) tells of the mount that a path is on: its id, the one that mountinfo shows, and its device.
- *
- * The kernel tells these even when it is asked for nothing, and of nothing else a FUSE server has a say.
- *
- * @param path the path.
- * @param flags more `AT_…` flags.
- * @returns what it tells.
- */
-export function statxMount(path: string, flags = 0): Statx {
-  return statx(AT_FDCWD, path, QUIETLY | flags, 0);
-}
-
-/**
- * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
- *
- * @param path the path.
- * @param flags more `AT_…` flags.
- * @returns what statx(2) tells; its mask says which id it is.
- */
-export function statxUnique(path: string, flags = 0): Statx {
-  if (!hasFeature("statmount")) return statxMount(path, flags);
-  try {
-    return statx(AT_FDCWD, path, QUIETLY | flags, STATX_MNT_ID_UNIQUE);
-  } catch (error) {
-    if (isErrno(error, "EACCES")) return statxMount(path, flags); // of a FUSE server that lets nobody but its owner ask
-    throw error;
-  }
+  if (!isInReach(path, patience)) await reachLater(path, patience);
+  return mountedOn(path) !== undefined;
 }
 
 /**
  * What statmount(2) tells of a mount.
  *
- * @param found what {@linkcode statxUnique} has told.
+ * @param spot what {@linkcode uniqueSpotOf} has told.
  * @param mask `STATMOUNT_…`: what is asked for.
  * @returns undefined where it has told no unique id: the kernel has no statmount(2), or the path's FUSE server lets
  * nobody but its owner ask. Then the mount table has to be read.
  */
-export function statmountBy(found: Statx, mask: number): Statmount | undefined {
-  return found.mask & STATX_MNT_ID_UNIQUE ? statmount(found.mountId, mask) : undefined;
+export function statmountBy(spot: Spot, mask: number): Statmount | undefined {
+  return spot.isUnique ? statmount(BigInt(spot.mountId), mask) : undefined;
 }
 
 const EVERYTHING = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |

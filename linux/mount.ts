@@ -84,7 +84,8 @@ export async function mountAll(
   const plans = planAll(mounts, target);
   const { namespace } = options;
   if (namespace !== undefined && plans.length > 0) return await mountThere(plans, target, namespace);
-  return new Stack(target, await carryOutAll(plans, target));
+  const made = carryOutAll(plans, target);
+  return new Stack(target, made instanceof Promise ? await made : made);
 }
 
 async function mountThere(plans: Plan[], target: string, where: MountNamespace): Promise<MountStack> {

@@ -8,9 +8,10 @@
  * @module
  */
 
-import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
+import { errnoNumber, SyscallError } from "../ffi/errno.ts";
+import { OwnedFd } from "../ffi/fd.ts";
 import { AT_FDCWD, AT_NO_AUTOMOUNT, AT_STATX_DONT_SYNC, O_PATH, RESOLVE_CACHED } from "./constants.ts";
-import { openat2, statxOffThread } from "./syscalls.ts";
+import { statxOffThread, tryOpenat2 } from "./syscalls.ts";
 
 /** How long to wait. */
 export interface Patience {
@@ -43,8 +44,27 @@ export async function reach(path: string, patience: Patience = {}): Promise<void
  */
 export function isInReach(path: string, patience: Patience = {}): boolean {
   patience.signal?.throwIfAborted();
-  return isKnown(path);
+  const known = openKnown(path);
+  if (known instanceof OwnedFd) known.close();
+  return known !== "unknown";
 }
+
+/**
+ * Opens a path that can be walked right now. It is no automount point that waits to be mounted: those are not known.
+ *
+ * @param path the path.
+ * @param flags O_NOFOLLOW, where a symbolic link at its end is meant itself.
+ * @returns an O_PATH descriptor; "absent" where the kernel says at once that there is nothing or no way to it; "unknown"
+ * where it would have to ask somebody.
+ */
+export function openKnown(path: string, flags = 0): OwnedFd | "absent" | "unknown" {
+  const fd = tryOpenat2(AT_FDCWD, path, O_PATH | flags, RESOLVE_CACHED);
+  if (fd >= 0) return new OwnedFd(fd);
+  // Anything else, such as EAGAIN, or EINVAL before Linux 5.12, says nothing about the path.
+  return absent.includes(-fd) ? "absent" : "unknown";
+}
+
+const absent = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);
 
 /**
  * Walks a path on another thread.
@@ -55,18 +75,6 @@ export function isInReach(path: string, patience: Patience = {}): boolean {
  */
 export async function reachLater(path: string, patience: Patience = {}): Promise<void> {
   await within(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), patience, "statx", path);
-}
-
-/** Whether the kernel has every name on the path in its memory, and nobody has to be asked whether it still holds. */
-function isKnown(path: string): boolean {
-  try {
-    openat2(AT_FDCWD, path, O_PATH, RESOLVE_CACHED).close();
-    return true;
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    // Anything else, such as EAGAIN, or EINVAL before Linux 5.12, says nothing about the path.
-    return isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG");
-  }
 }
 
 /**

@@ -5,11 +5,12 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../ffi/errno.ts";
-import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "./constants.ts";
+import { closing } from "../ffi/fd.ts";
+import { AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, UMOUNT_NOFOLLOW } from "./constants.ts";
 import type { Effort } from "./effort.ts";
-import { mountRoot, statxUnique } from "./lookup.ts";
 import { pause } from "./pause.ts";
-import type { Statx } from "./syscalls.ts";
+import { openKnown } from "./reach.ts";
+import { mountedOn, type Spot, uniqueSpotAt, uniqueSpotOf } from "./spot.ts";
 import { umountAtOnce, umountOnce } from "./umount.ts";
 
 const AGAIN = 50; // ms between two tries of a busy mount
@@ -19,13 +20,22 @@ const AGAIN = 50; // ms between two tries of a busy mount
  *
  * @param target the mountpoint.
  * @param effort how hard to try.
+ * @param top what is mounted there, where that is known.
+ * @returns undefined where all of it is off already, as what waits for no disk is.
  */
-export async function takeAllOff(target: string, effort: Effort): Promise<void> {
-  if (target === "") return;
-  for (let top = topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
+export function takeAllOff(target: string, effort: Effort, top?: Spot): Promise<void> | undefined {
+  if (target === "") return undefined;
+  for (top ??= topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
     effort.signal?.throwIfAborted();
-    if (!umountAtOnce(target, effort.flags, top)) await takeOff(target, effort, top);
+    if (!umountAtOnce(target, effort.flags, top)) return takeRestOff(target, effort, top);
   }
+  return undefined;
+}
+
+async function takeRestOff(target: string, effort: Effort, top: Spot): Promise<void> {
+  await takeOff(target, effort, top);
+  const waiting = takeAllOff(target, effort);
+  if (waiting) await waiting;
 }
 
 /**
@@ -33,10 +43,26 @@ export async function takeAllOff(target: string, effort: Effort): Promise<void> 
  *
  * @param target the path.
  * @param effort whether symbolic links are followed.
- * @returns what statx(2) tells of it; undefined where nothing is.
+ * @returns undefined where nothing is.
  */
-export function topOf(target: string, { flags }: Effort): Statx | undefined {
-  return mountRoot(target, (path) => statxUnique(path, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0));
+export function topOf(target: string, { flags }: Effort): Spot | undefined {
+  return mountedOn(target, (path) => uniqueSpotOf(path, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0));
+}
+
+/**
+ * The same, of a path that can be walked right now.
+ *
+ * @param target the path.
+ * @param effort whether symbolic links are followed.
+ * @returns undefined where nothing is; "unknown" where somebody would have to be asked.
+ */
+export function topInReach(target: string, effort: Effort): Spot | undefined | "unknown" {
+  effort.signal?.throwIfAborted();
+  const known = openKnown(target, effort.flags & UMOUNT_NOFOLLOW ? O_NOFOLLOW : 0);
+  if (known === "unknown") return known;
+  if (known === "absent") return topOf(target, effort);
+  const spot = closing(known, uniqueSpotAt);
+  return spot.isRoot ? spot : undefined;
 }
 
 /**

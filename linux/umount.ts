@@ -5,30 +5,25 @@
  * @module
  */
 
-import {
-  MNT_DETACH,
-  MNT_EXPIRE,
-  STATMOUNT_FS_TYPE,
-  STATMOUNT_SB_BASIC,
-  STATX_MNT_ID_UNIQUE,
-} from "./constants.ts";
+import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE, STATMOUNT_SB_BASIC } from "./constants.ts";
 import { isErrno } from "../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
-import { lookupMount, statmountBy, statxMount, statxUnique } from "./lookup.ts";
+import { lookupMount, statmountBy } from "./lookup.ts";
 import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
 import { type Patience, TIMEOUT, within } from "./reach.ts";
-import { statfs, type Statx, umount2, umount2OffThread } from "./syscalls.ts";
+import { type Spot, spotOf, uniqueSpotOf } from "./spot.ts";
+import { statfs, umount2, umount2OffThread } from "./syscalls.ts";
 
 /**
  * Takes the topmost mount off a target where that takes microseconds, which is mostly so.
  *
  * @param target the mountpoint.
  * @param flags those of umount2(2).
- * @param found what {@linkcode statxUnique} tells of the mountpoint.
+ * @param found what {@linkcode uniqueSpotOf} tells of the mountpoint.
  * @returns whether it is off. Where it is not, {@linkcode umountOnce} tries it in every way, and says why it failed.
  */
-export function umountAtOnce(target: string, flags: number, found: Statx): boolean {
+export function umountAtOnce(target: string, flags: number, found: Spot): boolean {
   if (flags & MNT_EXPIRE) return false; // its second call does something else than its first
   if (!isInUseElsewhere(target, found)) {
     const filesystem = quickFilesystem(found);
@@ -59,14 +54,14 @@ export function triesUmount(target: string, flags: number): boolean {
  *
  * @param target the mountpoint.
  * @param flags those of umount2(2).
- * @param found what {@linkcode statxUnique} tells of the mountpoint; undefined where it is none.
+ * @param found what {@linkcode uniqueSpotOf} tells of the mountpoint; undefined where it is none.
  * @param patience how long a server or a helper may take.
  * @throws {SyscallError} as umount2(2) says; ETIMEDOUT where a server does not answer.
  */
 export async function umountOnce(
   target: string,
   flags: number,
-  found: Statx | undefined,
+  found: Spot | undefined,
   patience: Patience,
 ): Promise<void> {
   if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
@@ -91,12 +86,9 @@ function halfOf({ timeout = TIMEOUT, signal }: Patience): Patience {
  * Whether the file system stays mounted at the parent directory, as with a bind within one file system: then the unmount
  * flushes nothing.
  */
-function isInUseElsewhere(target: string, found: Statx): boolean {
-  const parent = found.mask & STATX_MNT_ID_UNIQUE
-    ? statxUnique(dirname(target))
-    : statxMount(dirname(target));
-  return parent.mountId !== found.mountId && parent.devMajor === found.devMajor &&
-    parent.devMinor === found.devMinor;
+function isInUseElsewhere(target: string, found: Spot): boolean {
+  const parent = (found.isUnique ? uniqueSpotOf : spotOf)(dirname(target));
+  return parent.mountId !== found.mountId && parent.device === found.device;
 }
 
 /** What is asked about a file system before it is unmounted. */
@@ -117,11 +109,11 @@ export function filesystemOf({ fsType, vfsOptions }: MountInfo): Filesystem {
   return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
 }
 
-async function filesystemAt(target: string, found: Statx): Promise<Filesystem> {
+async function filesystemAt(target: string, found: Spot): Promise<Filesystem> {
   return quickFilesystem(found) ?? filesystemOf(await lookupMount(target));
 }
 
-function quickFilesystem(found: Statx): Filesystem | undefined {
+function quickFilesystem(found: Spot): Filesystem | undefined {
   const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
   return quick && { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
 }

@@ -5,8 +5,8 @@
  */
 
 import { Effort, there, type UnmountOptions } from "./effort.ts";
-import { isInReach, reachLater } from "./reach.ts";
-import { takeAllOff, takeOff, topOf } from "./take_off.ts";
+import { reachLater } from "./reach.ts";
+import { takeAllOff, takeOff, topInReach, topOf } from "./take_off.ts";
 import { umountAtOnce } from "./umount.ts";
 
 /**
@@ -32,8 +32,11 @@ import { umountAtOnce } from "./umount.ts";
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
   const effort = new Effort(options);
-  if (!isInReach(target, effort)) await reachLater(target, effort);
-  const top = topOf(target, effort);
+  let top = topInReach(target, effort);
+  if (top === "unknown") {
+    await reachLater(target, effort);
+    top = topOf(target, effort);
+  }
   if (top === undefined || !umountAtOnce(target, effort.flags, top)) await takeOff(target, effort, top);
 }
 
@@ -61,6 +64,8 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
   const effort = new Effort(options);
-  if (!isInReach(target, effort)) await reachLater(target, effort);
-  await takeAllOff(target, effort);
+  const top = topInReach(target, effort);
+  if (top === "unknown") await reachLater(target, effort);
+  const waiting = takeAllOff(target, effort, top === "unknown" ? undefined : top);
+  if (waiting) await waiting;
 }

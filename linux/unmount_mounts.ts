@@ -6,7 +6,7 @@
 
 import { SyscallError } from "../ffi/errno.ts";
 import { Effort, there, type UnmountOptions } from "./effort.ts";
-import { mountRoot } from "./lookup.ts";
+import { mountedOn } from "./spot.ts";
 import { insideOf, type Mount, parentsFirst } from "./mount_list.ts";
 import { splitOptions } from "./options.ts";
 import { join, rootPath } from "./path.ts";
@@ -60,7 +60,7 @@ export async function unmountMounts(
       failures.push({ mountpoint, error });
     }
   }
-  for (const { mountpoint, error } of failures) if (mountRoot(mountpoint) !== undefined) throw error;
+  for (const { mountpoint, error } of failures) if (mountedOn(mountpoint) !== undefined) throw error;
 }
 
 function isTree({ options = [] }: Mount): boolean {

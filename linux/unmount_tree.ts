@@ -9,10 +9,10 @@ import type { OwnedFd } from "../ffi/fd.ts";
 import { isElsewhere } from "../ffi/libc.ts";
 import { MNT_DETACH, MS_PRIVATE, MS_REC } from "./constants.ts";
 import { Effort, type UnmountOptions } from "./effort.ts";
-import { mountRoot } from "./lookup.ts";
 import { listMounts } from "./mountinfo.ts";
 import { reach } from "./reach.ts";
-import { mount, type Statx, umount2 } from "./syscalls.ts";
+import { mount, umount2 } from "./syscalls.ts";
+import { mountedOn, type Spot } from "./spot.ts";
 import { takeOff, topOf } from "./take_off.ts";
 import { openOnTop, throughProc } from "./target.ts";
 import { umountOnce } from "./umount.ts";
@@ -57,7 +57,7 @@ export function detachOnTop(place: OwnedFd): void {
  * @param effort how hard to try.
  */
 export async function takeTreeOff(target: string, effort: Effort): Promise<void> {
-  const top = mountRoot(target);
+  const top = mountedOn(target);
   if (top === undefined) return await takeOff(target, effort);
   makePrivate(target);
   if (!(effort.flags & MNT_DETACH)) {
@@ -91,8 +91,8 @@ function makePrivate(target: string): void {
 }
 
 /** The mountpoints within a mount, the deepest first; what is hidden under that mount is not. */
-async function mountedWithin(top: Statx): Promise<string[]> {
-  const tree = new Set([Number(top.mountId)]);
+async function mountedWithin(top: Spot): Promise<string[]> {
+  const tree = new Set([top.mountId]);
   const within: string[] = [];
   const mounts = await listMounts();
   for (let found = -1; found !== tree.size;) { // again while there is news: a child may stand before its parent

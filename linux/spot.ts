@@ -1,0 +1,112 @@
+/**
+ * Which mount a path is on: the question that lookups and unmounts ask again and again, of statx(2) alone.
+ *
+ * @module
+ */
+
+import { check, isErrno } from "../ffi/errno.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
+import { libc } from "../ffi/libc.ts";
+import { borrowedString, struct } from "../ffi/memory.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_NO_AUTOMOUNT,
+  AT_STATX_DONT_SYNC,
+  STATX_ATTR_MOUNT_ROOT,
+  STATX_MNT_ID_UNIQUE,
+} from "./constants.ts";
+import { hasFeature } from "./features.ts";
+
+/** What statx(2) tells of a path's mount. */
+export interface Spot {
+  /** Whether the path is a mountpoint. */
+  readonly isRoot: boolean;
+  /** The mount's id: the unique one, or that of mountinfo. The kernel counts from 1, and will not come to 2^53. */
+  readonly mountId: number;
+  /** Whether the id is the unique one, which statmount(2) can be asked about. */
+  readonly isUnique: boolean;
+  /** The file system's device, as one number. */
+  readonly device: number;
+}
+
+// A dead server is never waited for, and an automount point is looked at as it is.
+const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+
+/**
+ * The mount that a path is on. The kernel tells this even when it is asked for nothing, and of nothing else a FUSE
+ * server has a say.
+ *
+ * @param path the path.
+ * @param flags more `AT_…` flags.
+ * @returns what statx(2) tells, with the id that mountinfo shows.
+ * @throws {SyscallError} as statx(2) says.
+ */
+export function spotOf(path: string, flags = 0): Spot {
+  return ask(AT_FDCWD, path, QUIETLY | flags, 0);
+}
+
+/**
+ * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
+ *
+ * @param path the path.
+ * @param flags more `AT_…` flags.
+ * @returns what statx(2) tells.
+ * @throws {SyscallError} as statx(2) says.
+ */
+export function uniqueSpotOf(path: string, flags = 0): Spot {
+  return askUnique(AT_FDCWD, path, flags);
+}
+
+/**
+ * The same of an open file.
+ *
+ * @param file the file; O_PATH is enough.
+ * @returns what statx(2) tells.
+ * @throws {SyscallError} as statx(2) says.
+ */
+export function uniqueSpotAt(file: OwnedFd): Spot {
+  return askUnique(file.fd, "", AT_EMPTY_PATH);
+}
+
+/**
+ * What is mounted on a path.
+ *
+ * @param path the path.
+ * @param spot asks about it: {@linkcode spotOf} if left out.
+ * @returns undefined where it is no mountpoint or does not exist.
+ * @throws {SyscallError} as statx(2) says of anything else.
+ */
+export function mountedOn(path: string, spot: (path: string) => Spot = spotOf): Spot | undefined {
+  try {
+    const found = spot(path);
+    return found.isRoot ? found : undefined;
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+    throw error;
+  }
+}
+
+function askUnique(dirfd: number, path: string, flags: number): Spot {
+  if (!hasFeature("statmount")) return ask(dirfd, path, QUIETLY | flags, 0);
+  try {
+    return ask(dirfd, path, QUIETLY | flags, STATX_MNT_ID_UNIQUE);
+  } catch (error) {
+    if (!isErrno(error, "EACCES")) throw error;
+    return ask(dirfd, path, QUIETLY | flags, 0); // of a FUSE server that lets nobody but its owner ask
+  }
+}
+
+// struct statx of linux/stat.h. Only what is asked for here is taken out of it: a whole one is as much work as the call.
+const answer = struct(256);
+const memory = new Uint8Array(answer.buffer);
+
+function ask(dirfd: number, path: string, flags: number, mask: number): Spot {
+  check(libc().statx(dirfd, borrowedString(path), flags, mask, memory), "statx", path || undefined);
+  return {
+    isRoot: (answer.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0, // stx_attributes
+    mountId: answer.getUint32(144, true) + answer.getUint32(148, true) * 2 ** 32, // stx_mnt_id
+    isUnique: (answer.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
+    device: answer.getUint32(136, true) * 2 ** 20 + answer.getUint32(140, true), // stx_dev_major, with MINORBITS
+  };
+}
