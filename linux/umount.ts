@@ -113,10 +113,21 @@ async function filesystemAt(target: string, found: Spot): Promise<Filesystem> {
   return quickFilesystem(found) ?? filesystemOf(await lookupMount(target));
 }
 
+/** By the magic number where that tells the type: the kernel's and our own work with strings takes longer. */
 function quickFilesystem(found: Spot): Filesystem | undefined {
-  const quick = statmountBy(found, STATMOUNT_FS_TYPE | STATMOUNT_SB_BASIC);
-  return quick && { type: quick.fsType, readonly: (quick.superFlags & 1) !== 0 }; // SB_RDONLY, linux/fs.h
+  const basic = statmountBy(found, STATMOUNT_SB_BASIC);
+  if (basic === undefined) return undefined;
+  const type = magics.get(basic.magic) ?? statmountBy(found, STATMOUNT_FS_TYPE)?.fsType;
+  return type === undefined ? undefined : { type, readonly: (basic.superFlags & SB_RDONLY) !== 0 };
 }
+
+const SB_RDONLY = 1; // linux/fs.h
+
+// linux/magic.h: those that come and go most.
+const magics = new Map([[0x01021994, "tmpfs"], [0x794c7630, "overlay"], [0x9fa0, "proc"], [
+  0x62656572,
+  "sysfs",
+]]);
 
 // Their content is the kernel's own: there is nothing to be written anywhere.
 const views = new Set([

@@ -143,15 +143,19 @@ export interface Statfs {
  */
 export function statfs(path: string): Statfs {
   check(libc().statfs(borrowedString(path), statfsMemory), "statfs", path);
-  const word = (offset: number) => Number(statfsStruct.getBigUint64(offset, true));
   return {
-    blockSize: word(8), // f_bsize
-    blocks: word(16), // f_blocks
-    blocksFree: word(24), // f_bfree
-    files: word(40), // f_files
-    filesFree: word(48), // f_ffree
-    flags: word(80), // f_flags
+    blockSize: wordAt(statfsStruct, 8), // f_bsize
+    blocks: wordAt(statfsStruct, 16), // f_blocks
+    blocksFree: wordAt(statfsStruct, 24), // f_bfree
+    files: wordAt(statfsStruct, 40), // f_files
+    filesFree: wordAt(statfsStruct, 48), // f_ffree
+    flags: wordAt(statfsStruct, 80), // f_flags
   };
+}
+
+/** A 64-bit number below 2^53, or near it: making a BigInt first takes as long as the call that filled the struct. */
+function wordAt(view: DataView<ArrayBuffer>, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }
 
 /** What {@linkcode statmount} tells, of struct statmount in linux/mount.h. */
@@ -195,7 +199,9 @@ export interface Statmount {
 }
 
 const STRINGS = 512; // offsetof(struct statmount, str)
-let buffer = struct(4096); // kept and grown: one call at a time uses it, and nothing waits in between
+// Kept and grown: one call at a time uses it, and nothing waits in between.
+let buffer = struct(4096);
+let bufferMemory = new Uint8Array(buffer.buffer);
 
 /**
  * statmount(2): what a mount is, without reading the mount table.
@@ -220,12 +226,13 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
   setRequest(mountId, BigInt(mask), namespaceId);
   for (;;) {
     try {
-      const room = new Uint8Array(buffer.buffer);
-      check(libc().statmount(SYS_statmount, requestMemory, room, BigInt(room.length), 0), "statmount");
-      return readStatmount(buffer);
+      const size = BigInt(bufferMemory.length);
+      check(libc().statmount(SYS_statmount, requestMemory, bufferMemory, size, 0), "statmount");
+      return readStatmount();
     } catch (error) {
       if (!isErrno(error, "EOVERFLOW")) throw error;
       buffer = struct(buffer.byteLength * 4);
+      bufferMemory = new Uint8Array(buffer.buffer);
     }
   }
 }
@@ -270,25 +277,24 @@ export function listmount(mountId: bigint, namespaceId = 0n): bigint[] {
 const idMemory = new BigUint64Array(1024);
 const idBytes = new Uint8Array(idMemory.buffer);
 
-function readStatmount(view: DataView<ArrayBuffer>): Statmount {
-  const mask = Number(view.getBigUint64(8, true)); // mask
-  const bytes = new Uint8Array(view.buffer);
+function readStatmount(): Statmount {
+  const view = buffer;
+  const mask = wordAt(view, 8); // mask
   const text = (bit: number, offset: number) =>
-    mask & bit ? textAt(bytes, STRINGS + view.getUint32(offset, true)) : "";
-  const number = (offset: number) => Number(view.getBigUint64(offset, true));
+    mask & bit ? textAt(bufferMemory, STRINGS + view.getUint32(offset, true)) : "";
   return {
     mask,
     devMajor: view.getUint32(16, true), // sb_dev_major
     devMinor: view.getUint32(20, true), // sb_dev_minor
-    magic: number(24), // sb_magic
+    magic: wordAt(view, 24), // sb_magic
     superFlags: view.getUint32(32, true), // sb_flags
     oldId: view.getUint32(56, true), // mnt_id_old
     oldParentId: view.getUint32(60, true), // mnt_parent_id_old
-    attributes: number(64), // mnt_attr
-    propagation: number(72), // mnt_propagation
-    peerGroup: number(80), // mnt_peer_group
-    master: number(88), // mnt_master
-    propagateFrom: number(96), // propagate_from
+    attributes: wordAt(view, 64), // mnt_attr
+    propagation: wordAt(view, 72), // mnt_propagation
+    peerGroup: wordAt(view, 80), // mnt_peer_group
+    master: wordAt(view, 88), // mnt_master
+    propagateFrom: wordAt(view, 96), // propagate_from
     options: text(0x80, 4), // mnt_opts
     fsType: text(0x20, 36), // fs_type
     root: text(8, 104), // mnt_root
