@@ -70,6 +70,55 @@ export class OwnedFd implements Disposable {
 }
 
 /**
+ * Descriptors that are closed together, such as those of an overlay's hundred layers.
+ *
+ * @example
+ * ```ts ignore
+ * import { OwnedFds } from "./fd.ts";
+ *
+ * using layers = new OwnedFds();
+ * for (const path of paths) layers.add(open(path, O_PATH));
+ * ```
+ */
+export class OwnedFds implements Disposable {
+  #all: OwnedFd[] = [];
+
+  /**
+   * Takes a descriptor over.
+   *
+   * @param fd the descriptor.
+   * @returns the same.
+   */
+  add<T extends OwnedFd>(fd: T): T {
+    this.#all.push(fd);
+    return fd;
+  }
+
+  /**
+   * Gives all of them to another owner.
+   *
+   * @param owner closes them from now on.
+   */
+  moveTo(owner: OwnedFds): void {
+    owner.#all.push(...this.#all);
+    this.#all = [];
+  }
+
+  /** Closes all of them, the last one first; what goes wrong with one keeps no other open. */
+  [Symbol.dispose](): void {
+    const failures: unknown[] = [];
+    for (let fd = this.#all.pop(); fd !== undefined; fd = this.#all.pop()) {
+      try {
+        fd.close();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+}
+
+/**
  * Uses something and disposes of it, whatever comes: what `using` does, for what every mount goes through. V8 takes as
  * long for a `using` as the kernel for a close.
  *

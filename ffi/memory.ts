@@ -81,6 +81,24 @@ export function borrowedString(text: string): Uint8Array<ArrayBuffer> {
     const slot = slots[(last - back + SLOTS) % SLOTS];
     if (slot?.text === text) return slot.bytes;
   }
+  return freshString(text);
+}
+
+/**
+ * The same of a text that is new, such as one layer of many: looking for it among the last ones would be in vain.
+ *
+ * @param text what to encode, as UTF-8.
+ * @returns its bytes with the NUL, in memory that the calls after it use again.
+ * @throws {TypeError} as {@linkcode cString} does.
+ *
+ * @example
+ * ```ts ignore
+ * import { freshString } from "./memory.ts";
+ *
+ * freshString("/layers/1");
+ * ```
+ */
+export function freshString(text: string): Uint8Array<ArrayBuffer> {
   const slot = slots[(last + 1) % SLOTS];
   if (slot === undefined || text.length >= LONGEST) return cString(text);
   if (!writeAscii(text, slot.bytes) && !writeUtf8(text, slot.bytes)) return cString(text);

@@ -9,12 +9,11 @@
  */
 
 import { SyscallError } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { closing, type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { explainIdMap } from "./attributes.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
-  AT_STATX_DONT_SYNC,
   MOUNT_ATTR_IDMAP,
   MOUNT_ATTR_RDONLY,
   MS_PRIVATE,
@@ -23,19 +22,18 @@ import {
   RESOLVE_BENEATH,
   RESOLVE_NO_SYMLINKS,
   RESOLVE_NO_XDEV,
-  STATX_MNT_ID,
 } from "./constants.ts";
-import { commonDirectory, join } from "./path.ts";
-import { mountSetattr, open, openat2, openTree, statx } from "./syscalls.ts";
+import { commonDirectory, join, joinPlain } from "./path.ts";
+import { mountIdAt } from "./spot.ts";
+import { mountSetattr, open, openat2, openTree } from "./syscalls.ts";
 import { attach, openTarget, pathOf } from "./target.ts";
 import { TempPlace } from "./temp_place.ts";
 import { unmount } from "./unmount.ts";
 
-/** A layer as it was given, where that is, and the mount that it is on. */
+/** A layer as it was given, and where that is. */
 interface Layer {
   path: string;
   canonical: string;
-  mountId: bigint;
 }
 
 /** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
@@ -55,10 +53,13 @@ interface MappedTree {
 export async function openMappedLayers(
   paths: readonly string[],
   userns: OwnedFd,
-  keep: DisposableStack,
+  keep: OwnedFds,
 ): Promise<Map<string, OwnedFd>> {
-  const trees = await mapTrees(paths, userns, keep);
-  return new Map(trees.flatMap(({ layers }) => layers.map(({ path, directory }) => [path, directory])));
+  const opened = new Map<string, OwnedFd>();
+  for (const { layers } of await mapTrees(paths, userns, keep)) {
+    for (const { path, directory } of layers) opened.set(path, directory);
+  }
+  return opened;
 }
 
 /** Layers at temporary places: before Linux 6.15. */
@@ -77,7 +78,7 @@ export class AttachedLayers implements AsyncDisposable {
   static async attach(paths: readonly string[], userns: OwnedFd): Promise<AttachedLayers> {
     await using stack = new AsyncDisposableStack();
     const attached = stack.use(new AttachedLayers());
-    using keep = new DisposableStack();
+    using keep = new OwnedFds();
     for (const { tree, layers } of await mapTrees(paths, userns, keep)) attached.#attach(tree, layers);
     stack.move();
     return attached;
@@ -109,13 +110,14 @@ export class AttachedLayers implements AsyncDisposable {
 async function mapTrees(
   paths: readonly string[],
   userns: OwnedFd,
-  keep: DisposableStack,
+  keep: OwnedFds,
 ): Promise<MappedTree[]> {
   // Mostly the layers stand in one directory and no symbolic link leads to them: then nothing needs to be resolved.
   const together = mapTogether(paths.map(takeLayer), userns, keep);
   if (together) return [together];
   const trees: MappedTree[] = [];
-  for (const group of Map.groupBy(paths.map(findLayer), ({ mountId }) => mountId).values()) {
+  const found = paths.map(findLayer);
+  for (const group of Map.groupBy(found, ({ mountId }) => mountId).values()) {
     const tree = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
     trees.push(...tree ? [tree] : await mapEach(group, userns, keep));
   }
@@ -124,18 +126,14 @@ async function mapTrees(
 
 /** A layer by its path as it is written. */
 function takeLayer(path: string): Layer {
-  const canonical = path.startsWith("/") && !path.includes("..") ? join(path) : "/"; // "/": it has to be looked up
-  return { path, canonical, mountId: mountIdOf(AT_FDCWD, path) };
+  const isAbsolute = path.startsWith("/") && !path.includes("..");
+  return { path, canonical: isAbsolute ? joinPlain(path) : "/" }; // "/": it has to be looked up
 }
 
-/** A layer by the path that it has in the end. */
-function findLayer(path: string): Layer {
+/** A layer by the path that it has in the end, and the mount that it is on. */
+function findLayer(path: string): Layer & { mountId: number } {
   using directory = open(path, O_PATH);
-  return { path, canonical: pathOf(directory), mountId: mountIdOf(directory.fd, "") };
-}
-
-function mountIdOf(dirfd: number, path: string): bigint {
-  return statx(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), STATX_MNT_ID).mountId;
+  return { path, canonical: pathOf(directory), mountId: mountIdAt(directory.fd, "") };
 }
 
 /**
@@ -144,24 +142,24 @@ function mountIdOf(dirfd: number, path: string): bigint {
  * A layer on the mount of the common directory, with no symbolic link between the two, is the one that the clone shows:
  * had anything been mounted on the way, the layer would be on that mount.
  */
-function mapTogether(
-  layers: readonly Layer[],
-  userns: OwnedFd,
-  keep: DisposableStack,
-): MappedTree | undefined {
-  using own = new DisposableStack();
+function mapTogether(layers: readonly Layer[], userns: OwnedFd, keep: OwnedFds): MappedTree | undefined {
+  const common = commonDirectory(layers.map(({ canonical }) => canonical));
+  const skip = common === "/" ? 1 : common.length + 1;
   try {
-    const common = commonDirectory(layers.map(({ canonical }) => canonical));
-    const mountId = mountIdOf(AT_FDCWD, common);
-    if (layers.some((layer) => layer.mountId !== mountId || layer.canonical === "/")) return undefined;
-    const tree = own.use(mapped(openTree(AT_FDCWD, common, OPEN_TREE_CLONE), userns));
-    const skip = common === "/" ? 1 : common.length + 1;
-    const found = layers.map(({ path, canonical }) => {
-      const inside = canonical.slice(skip) || ".";
-      return { path, inside, directory: own.use(openat2(tree.fd, inside, O_PATH, WITHIN)) };
-    });
-    keep.use(own.move());
-    return { tree, layers: found };
+    return closing(open(common, O_PATH), (directory) =>
+      closing(new OwnedFds(), (own) => {
+        const mountId = mountIdAt(directory.fd, "");
+        const isWithin = ({ canonical }: Layer) =>
+          canonical !== "/" && mountIdAt(directory.fd, canonical.slice(skip)) === mountId;
+        if (!layers.every(isWithin)) return undefined;
+        const tree = own.add(mapped(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
+        const found = layers.map(({ path, canonical }) => {
+          const inside = canonical.slice(skip) || ".";
+          return { path, inside, directory: own.add(openat2(tree.fd, inside, O_PATH, WITHIN)) };
+        });
+        own.moveTo(keep);
+        return { tree, layers: found };
+      }));
   } catch (error) {
     // A symbolic link, or a directory that was renamed meanwhile, or one that can't be cloned.
     if (error instanceof SyscallError) return undefined;
@@ -174,12 +172,12 @@ const WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
 async function mapEach(
   layers: readonly Layer[],
   userns: OwnedFd,
-  keep: DisposableStack,
+  keep: OwnedFds,
 ): Promise<MappedTree[]> {
   const trees: MappedTree[] = [];
   for (const { path } of layers) {
     try {
-      const tree = keep.use(mapped(openTree(AT_FDCWD, path, OPEN_TREE_CLONE), userns));
+      const tree = keep.add(mapped(openTree(AT_FDCWD, path, OPEN_TREE_CLONE), userns));
       trees.push({ tree, layers: [{ path, inside: ".", directory: tree }] });
     } catch (error) {
       throw await explainIdMap(error, path, userns, false);

@@ -6,7 +6,7 @@
  */
 
 import { isErrno, SyscallError } from "../ffi/errno.ts";
-import { closing, type OwnedFd } from "../ffi/fd.ts";
+import { closing, type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
 import { O_DIRECTORY, O_PATH } from "./constants.ts";
@@ -74,7 +74,7 @@ async function mountMapped(plan: OverlayPlan, place: OwnedFd, userns: OwnedFd): 
   const { layers } = plan;
   const lower = [...new Set([...layers.lower, ...layers.dataOnly])];
   if (hasFeature("detachedLayers")) {
-    using keep = new DisposableStack();
+    using keep = new OwnedFds();
     return mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
   }
   await using attached = await AttachedLayers.attach(lower, userns);

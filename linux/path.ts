@@ -34,6 +34,21 @@ export function join(...paths: string[]): string {
   return stdJoin(...paths);
 }
 
+/**
+ * The same without a slash at the end, for paths of which most need nothing taken out.
+ *
+ * @param path an absolute path.
+ * @param inside what is joined to it: "", or a path that begins with a slash.
+ * @returns the one path.
+ */
+export function joinPlain(path: string, inside = ""): string {
+  const all = path + inside;
+  if (!ODD.test(all)) return all;
+  const joined = join(all);
+  return joined.length > 1 && joined.endsWith("/") ? joined.slice(0, -1) : joined;
+}
+
+const ODD = /\/\.?(\/|$)/; // a doubled slash, a "." or a slash at the end
 const PATH_MAX = 4096; // linux/limits.h
 const MAXSYMLINKS = 40; // the kernel's own bound, linux/namei.h
 
@@ -134,8 +149,12 @@ async function promised<T>(call: () => T): Promise<T> {
  */
 export function commonDirectory(paths: readonly string[]): string {
   let [common = "/"] = paths;
+  let below = common + "/";
   for (const path of paths) {
-    while (common !== "/" && path !== common && !path.startsWith(common + "/")) common = dirname(common);
+    while (common !== "/" && !path.startsWith(below) && path !== common) {
+      common = dirname(common);
+      below = common + "/";
+    }
   }
   return common;
 }

@@ -70,6 +70,18 @@ export function uniqueSpotAt(file: OwnedFd): Spot {
 }
 
 /**
+ * The id, as mountinfo shows it, of the mount that a file is on; an automount point is mounted for it.
+ *
+ * @param dirfd the directory that a relative path is in.
+ * @param path the path; "" for the directory itself.
+ * @returns the id.
+ * @throws {SyscallError} as statx(2) says.
+ */
+export function mountIdAt(dirfd: number, path: string): number {
+  return ask(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), 0).mountId;
+}
+
+/**
  * What is mounted on a path.
  *
  * @param path the path.

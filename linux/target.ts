@@ -23,7 +23,7 @@ import {
   STATX_TYPE,
 } from "./constants.ts";
 import { hasFeature } from "./features.ts";
-import { join, resolveInRoot } from "./path.ts";
+import { joinPlain, resolveInRoot } from "./path.ts";
 import { reach } from "./reach.ts";
 import { moveMount, open, openat2, readlink, statx } from "./syscalls.ts";
 
@@ -98,21 +98,12 @@ export async function reachTarget(target: string, inside: string): Promise<Place
 function openWithoutLinks(target: string, inside: string, resolve = 0): Place | undefined {
   if (!target.startsWith("/") || target.includes("..") || !hasFeature("openat2")) return undefined;
   try {
-    const path = joinPlain(target, inside);
+    const path = joinPlain(target, inside === "/" ? "" : inside);
     return new Place(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS | resolve).release(), path);
   } catch (error) {
     if (error instanceof SyscallError) return undefined; // the longer way says what is wrong
     throw error;
   }
-}
-
-const ODD = /\/\.?(\/|$)/; // a doubled slash, a "." or a slash at the end
-
-function joinPlain(target: string, inside: string): string {
-  const path = inside === "/" || inside === "" ? target : target + inside;
-  if (!ODD.test(path)) return path;
-  const joined = join(target, inside);
-  return joined.length > 1 && joined.endsWith("/") ? joined.slice(0, -1) : joined;
 }
 
 function openInRoot(root: OwnedFd, inside: string): OwnedFd {
