@@ -95,27 +95,45 @@ export class OwnedFds implements Disposable {
   }
 
   /**
-   * Gives all of them to another owner.
+   * Gives all of them up.
    *
-   * @param owner closes them from now on.
+   * @param owner closes them from now on; where it is left out, the caller has taken them.
    */
-  moveTo(owner: OwnedFds): void {
-    owner.#all.push(...this.#all);
+  release(owner?: OwnedFds): void {
+    if (owner) owner.#all.push(...this.#all);
     this.#all = [];
   }
 
-  /** Closes all of them, the last one first; what goes wrong with one keeps no other open. */
+  /** Closes all of them. */
   [Symbol.dispose](): void {
-    const failures: unknown[] = [];
-    for (let fd = this.#all.pop(); fd !== undefined; fd = this.#all.pop()) {
-      try {
-        fd.close();
-      } catch (error) {
-        failures.push(error);
-      }
-    }
-    if (failures.length > 0) throw failures[0];
+    const all = this.#all;
+    this.#all = [];
+    disposeAll(all);
   }
+}
+
+/**
+ * Disposes of several things; what goes wrong with one keeps no other.
+ *
+ * @param all the things, in the order in which they go.
+ *
+ * @example
+ * ```ts ignore
+ * import { disposeAll } from "./fd.ts";
+ *
+ * disposeAll([upper, lower]);
+ * ```
+ */
+export function disposeAll(all: readonly Disposable[]): void {
+  const failures: unknown[] = [];
+  for (const each of all) {
+    try {
+      each[Symbol.dispose]();
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  if (failures.length > 0) throw failures[0];
 }
 
 /**

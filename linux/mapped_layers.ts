@@ -157,7 +157,7 @@ function mapTogether(layers: readonly Layer[], userns: OwnedFd, keep: OwnedFds):
           const inside = canonical.slice(skip) || ".";
           return { path, inside, directory: own.add(openat2(tree.fd, inside, O_PATH, WITHIN)) };
         });
-        own.moveTo(keep);
+        own.release(keep);
         return { tree, layers: found };
       }));
   } catch (error) {

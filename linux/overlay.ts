@@ -72,12 +72,12 @@ export function mountOverlay(
 
 async function mountMapped(plan: OverlayPlan, place: OwnedFd, userns: OwnedFd): Promise<void> {
   const { layers } = plan;
-  const lower = [...new Set([...layers.lower, ...layers.dataOnly])];
+  const lower = [...layers.lower, ...layers.dataOnly];
   if (hasFeature("detachedLayers")) {
     using keep = new OwnedFds();
     return mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
   }
-  await using attached = await AttachedLayers.attach(lower, userns);
+  await using attached = await AttachedLayers.attach([...new Set(lower)], userns);
   const mapped = (path: string) => attached.paths.get(path) ?? path;
   const there = { ...layers, lower: layers.lower.map(mapped), dataOnly: layers.dataOnly.map(mapped) };
   await mountLayers({ ...plan, layers: there }, place);

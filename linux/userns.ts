@@ -9,7 +9,7 @@
  */
 
 import { check, isErrno } from "../ffi/errno.ts";
-import { OwnedFd } from "../ffi/fd.ts";
+import { closing, disposeAll, OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { libc } from "../ffi/libc.ts";
 import { cString } from "../ffi/memory.ts";
 import {
@@ -26,7 +26,8 @@ import { hasFeature } from "./features.ts";
 import { requireIdMapping } from "./attributes.ts";
 import { type IdMapping, mapFileText } from "./idmap.ts";
 import type { IdMaps } from "./options.ts";
-import { ioctl, open, pidfdOpen, pidfdSendSignal, waitidPidfd, write } from "./syscalls.ts";
+import { uniqueSpotOf } from "./spot.ts";
+import { ioctl, open, pidfdOpen, pidfdSendSignal, read, waitidPidfd, write } from "./syscalls.ts";
 
 const LIFETIME = 3n; // seconds that a child lives at the longest, if this process is killed
 
@@ -58,14 +59,11 @@ export async function createUserNamespace(
 }
 
 function makeUserNamespace(maps: IdMaps): OwnedFd {
-  using opened = new DisposableStack();
-  let namespace: OwnedFd;
-  {
-    using child = new SleepingChild();
-    namespace = opened.use(child.userNamespace(maps));
-  } // where the child can't be ended, the namespace is closed
-  opened.move();
-  return namespace;
+  return closing(new OwnedFds(), (opened) => {
+    const namespace = closing(new SleepingChild(), (child) => opened.add(child.userNamespace(maps)));
+    opened.release(); // the child is gone: where it could not be ended, the namespace is closed
+    return namespace;
+  });
 }
 
 /**
@@ -73,7 +71,7 @@ function makeUserNamespace(maps: IdMaps): OwnedFd {
  * end while the call goes on, and are waited for at its end.
  */
 export class UserNamespaces implements Disposable {
-  #made: Map<string, OwnedFd> | undefined; // most calls need none
+  readonly #made = new Map<string, OwnedFd>();
   readonly #children: SleepingChild[] = [];
 
   /**
@@ -86,7 +84,6 @@ export class UserNamespaces implements Disposable {
   of(maps: IdMaps): OwnedFd {
     requireIdMapping();
     const key = `${maps.uid}/${maps.gid}`;
-    this.#made ??= new Map();
     const known = this.#made.get(key);
     if (known) return known;
     const child = new SleepingChild();
@@ -97,16 +94,11 @@ export class UserNamespaces implements Disposable {
     return made;
   }
 
-  /** Closes all of them. */
+  /** Closes all of them, when the children are gone. */
   [Symbol.dispose](): void {
-    if (this.#made !== undefined) this.#end(this.#made);
-  }
-
-  #end(made: Map<string, OwnedFd>): void {
-    using all = new DisposableStack();
-    for (const child of this.#children) all.use(child);
-    for (const userns of made.values()) all.use(userns);
-    this.#made = undefined;
+    disposeAll([...this.#children, ...this.#made.values()]);
+    this.#children.length = 0;
+    this.#made.clear();
   }
 }
 
@@ -138,23 +130,34 @@ function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
     return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
   }
   using opened = new DisposableStack();
-  const namespace = opened.use(open(`/proc/${numberInProc(process)}/ns/user`, O_RDONLY));
+  const namespace = opened.use(open(`/proc/${numberInProc(process, pid)}/ns/user`, O_RDONLY));
   pidfdSendSignal(process.fd, 0);
   opened.move();
   return namespace;
 }
 
-const fdinfo = new Uint8Array(512); // "pos:", "flags:", "mnt_id:", "ino:", "Pid:" and "NSpid:", a number each
+const fdinfo = new Uint8Array(512); // "pos:", "flags:", "mnt_id:", "ino:", "Pid:" and "NSpid:", numbers behind each
+const decoder = new TextDecoder();
 
-/** A process's number where /proc was mounted: another than here, if that was in another PID namespace. */
-function numberInProc(process: OwnedFd): number {
+/** The mount of a /proc that counts processes as this one does. */
+let ownProc: number | undefined;
+
+/**
+ * A process's number where /proc was mounted: another than here, if that was in another PID namespace. The pidfd tells
+ * it, and whether the two are one; a mount never changes its PID namespace, so that is asked once.
+ */
+function numberInProc(process: OwnedFd, pid: number): number {
+  const proc = uniqueSpotOf("/proc");
+  if (proc.isUnique && proc.mountId === ownProc) return pid;
   using info = open(`/proc/self/fdinfo/${process.fd}`, O_RDONLY);
-  const length = check(libc().read(info.fd, fdinfo, BigInt(fdinfo.length)), "read", "fdinfo");
-  return Number(/^Pid:\t(-?\d+)$/m.exec(decoder.decode(fdinfo.subarray(0, length)))?.[1]);
+  const length = read(info.fd, fdinfo);
+  const text = decoder.decode(fdinfo.subarray(0, length));
+  const isOwn = /^NSpid:\t\d+$/m.test(text); // one number: no other PID namespace lies between
+  if (isOwn && proc.isUnique) ownProc = proc.mountId;
+  return Number(/^Pid:\t(-?\d+)$/m.exec(text)?.[1]);
 }
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** A child in a user namespace of its own, ended and waited for at the end of its scope. */
 class SleepingChild implements Disposable {
@@ -167,24 +170,27 @@ class SleepingChild implements Disposable {
 
   constructor() {
     SleepingChild.#last?.[Symbol.dispose]();
-    const pidfd = new Int32Array(1);
-    this.#pid = withSignalsBlocked(() => cloneSleeper(new Uint8Array(pidfd.buffer)));
-    this.#pidfd = new OwnedFd(pidfd[0] ?? -1);
+    this.#pid = withSignalsBlocked(cloneSleeper);
+    this.#pidfd = new OwnedFd(pidfdCell[0] ?? -1);
     SleepingChild.#last = this;
   }
 
   /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
   userNamespace({ uid, gid }: IdMaps): OwnedFd {
-    const pid = numberInProc(this.#pidfd);
-    using uidFile = open(`/proc/${pid}/uid_map`, O_WRONLY);
-    using gidFile = open(`/proc/${pid}/gid_map`, O_WRONLY);
-    using opened = new DisposableStack();
-    const namespace = opened.use(namespaceOf(this.#pidfd, this.#pid));
-    pidfdSendSignal(this.#pidfd.fd, 0);
-    write(uidFile.fd, encoder.encode(uid), "uid_map");
-    write(gidFile.fd, encoder.encode(gid), "gid_map");
-    opened.move();
-    return namespace;
+    const pid = numberInProc(this.#pidfd, this.#pid);
+    return closing(
+      open(`/proc/${pid}/uid_map`, O_WRONLY),
+      (uidFile) =>
+        closing(open(`/proc/${pid}/gid_map`, O_WRONLY), (gidFile) =>
+          closing(new OwnedFds(), (opened) => {
+            const namespace = opened.add(namespaceOf(this.#pidfd, this.#pid));
+            pidfdSendSignal(this.#pidfd.fd, 0);
+            write(uidFile.fd, encoder.encode(uid), "uid_map");
+            write(gidFile.fd, encoder.encode(gid), "gid_map");
+            opened.release();
+            return namespace;
+          })),
+    );
   }
 
   /** Ends it, without waiting. */
@@ -195,14 +201,15 @@ class SleepingChild implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#state === "gone") return;
-    using pidfd = this.#pidfd;
-    try {
-      if (this.#state === "sleeps") this.kill();
-    } finally {
-      waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
-      this.#state = "gone";
-      SleepingChild.#last = undefined;
-    }
+    closing(this.#pidfd, (pidfd) => {
+      try {
+        if (this.#state === "sleeps") this.kill();
+      } finally {
+        waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
+        this.#state = "gone";
+        SleepingChild.#last = undefined;
+      }
+    });
   }
 }
 
@@ -221,22 +228,36 @@ function waitFor(pidfd: OwnedFd): void {
 // is 2304 bytes in glibc 2.36.
 const STACK = 32 * 1024;
 const BLOCK = 32 * 1024;
+const USED = 4096; // bytes on either side of the control block that sleep() may look at
 const memory = new Uint8Array(STACK + BLOCK);
+const pidfdCell = new Int32Array(new ArrayBuffer(4));
+const pidfdMemory = new Uint8Array(pidfdCell.buffer);
 
 interface Sleeper {
   sleep: Deno.PointerValue;
   stack: Deno.PointerValue;
-  block: bigint;
+  seconds: Deno.PointerValue;
+  /** The control block's address, and its place in {@linkcode memory}. */
+  address: bigint;
+  offset: number;
+  block: DataView<ArrayBuffer>;
+  storage: Deno.PointerValue;
 }
 
 let sleeper: Sleeper | undefined;
 
 function prepareSleeper(): Sleeper {
   const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
+  const address = (base + BigInt(STACK + BLOCK / 2)) & ~63n;
+  const offset = Number(address - base);
   return {
     sleep: libc().dlsym(null, cString("sleep")),
     stack: Deno.UnsafePointer.create((base + BigInt(STACK)) & ~15n),
-    block: (base + BigInt(STACK + BLOCK / 2)) & ~63n,
+    seconds: Deno.UnsafePointer.create(LIFETIME),
+    address,
+    offset,
+    block: new DataView(memory.buffer, offset),
+    storage: Deno.UnsafePointer.create(address),
   };
 }
 
@@ -244,25 +265,23 @@ function prepareSleeper(): Sleeper {
  * Clones a child that sleeps. On x86-64 it shares this process's memory, which saves copying its page tables, and has a
  * zeroed thread control block of its own, so that libc there can't touch this thread's. On arm64 it gets a copy.
  */
-function cloneSleeper(pidfd: Uint8Array<ArrayBuffer>): number {
-  const { sleep, stack, block } = sleeper ??= prepareSleeper();
-  const seconds = Deno.UnsafePointer.create(LIFETIME);
+function cloneSleeper(): number {
+  sleeper ??= prepareSleeper();
+  const { sleep, stack, seconds } = sleeper;
   const shared = Deno.build.arch === "x86_64" ? CLONE_VM | CLONE_SETTLS : 0;
-  const storage = shared ? threadControlBlock(block) : null;
+  const storage = shared ? threadControlBlock(sleeper) : null;
   return check(
-    libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfd, storage, null),
+    libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfdMemory, storage, null),
     "clone",
   );
 }
 
 /** glibc's tcbhead_t, sysdeps/x86_64/nptl/tls.h: thread-local storage stands below it, struct pthread at it. */
-function threadControlBlock(address: bigint): Deno.PointerValue {
-  const base = Deno.UnsafePointer.value(Deno.UnsafePointer.of(memory));
-  const block = new DataView(memory.buffer, Number(address - base));
-  memory.fill(0, STACK); // what the last child wrote there
+function threadControlBlock({ address, offset, block, storage }: Sleeper): Deno.PointerValue {
+  memory.fill(0, offset - USED, offset + USED); // what the last child wrote there
   block.setBigUint64(0, address, true); // tcb
   block.setBigUint64(16, address, true); // self
-  return Deno.UnsafePointer.create(address);
+  return storage;
 }
 
 const SIG_SETMASK = 2; // asm-generic/signal-defs.h
