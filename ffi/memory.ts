@@ -57,8 +57,15 @@ export function refuseBadText(text: string): void {
 const SLOTS = 16;
 const REMEMBERED = 8;
 const LONGEST = 4097;
-const slots = Array.from({ length: SLOTS }, () => ({ text: "", bytes: new Uint8Array(LONGEST) }));
+const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, bytes: new Uint8Array(LONGEST) }));
+const nothing = new Uint8Array(LONGEST); // the empty string, which calls on a descriptor take as their path
 let last = 0;
+
+/** What tells texts apart: comparing two paths of one directory to their ends takes as long as encoding one. */
+function markOf(text: string): number {
+  const { length } = text;
+  return length * 2 ** 16 ^ text.charCodeAt(length - 1) << 8 ^ text.charCodeAt(length - 4);
+}
 
 /**
  * A C string for a call on this thread, which is done with it when it returns: allocating memory takes longer than
@@ -77,32 +84,21 @@ let last = 0;
  * ```
  */
 export function borrowedString(text: string): Uint8Array<ArrayBuffer> {
+  if (text === "") return nothing;
+  const mark = markOf(text);
   for (let back = 0; back < REMEMBERED; back++) {
     const slot = slots[(last - back + SLOTS) % SLOTS];
-    if (slot?.text === text) return slot.bytes;
+    if (slot?.mark === mark && slot.text === text) return slot.bytes;
   }
-  return freshString(text);
+  return write(text, mark);
 }
 
-/**
- * The same of a text that is new, such as one layer of many: looking for it among the last ones would be in vain.
- *
- * @param text what to encode, as UTF-8.
- * @returns its bytes with the NUL, in memory that the calls after it use again.
- * @throws {TypeError} as {@linkcode cString} does.
- *
- * @example
- * ```ts ignore
- * import { freshString } from "./memory.ts";
- *
- * freshString("/layers/1");
- * ```
- */
-export function freshString(text: string): Uint8Array<ArrayBuffer> {
+function write(text: string, mark: number): Uint8Array<ArrayBuffer> {
   const slot = slots[(last + 1) % SLOTS];
   if (slot === undefined || text.length >= LONGEST) return cString(text);
   if (!writeAscii(text, slot.bytes) && !writeUtf8(text, slot.bytes)) return cString(text);
   slot.text = text;
+  slot.mark = mark;
   last = (last + 1) % SLOTS;
   return slot.bytes;
 }

@@ -30,16 +30,18 @@ import { attach, openTarget, pathOf } from "./target.ts";
 import { TempPlace } from "./temp_place.ts";
 import { unmount } from "./unmount.ts";
 
-/** A layer as it was given, and where that is. */
+/** A layer, where it is, and its directory in an id-mapped clone, when that is found. */
 interface Layer {
-  path: string;
-  canonical: string;
+  readonly path: string;
+  readonly canonical: string;
+  inside: string;
+  directory: OwnedFd | undefined;
 }
 
 /** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
 interface MappedTree {
   tree: OwnedFd;
-  layers: { path: string; inside: string; directory: OwnedFd }[];
+  layers: readonly Layer[];
 }
 
 /**
@@ -48,18 +50,16 @@ interface MappedTree {
  * @param paths the layers.
  * @param userns the user namespace whose maps they get.
  * @param keep closes the descriptors.
- * @returns a descriptor for each path.
+ * @returns a descriptor for each path, in their order.
  */
 export async function openMappedLayers(
   paths: readonly string[],
   userns: OwnedFd,
   keep: OwnedFds,
-): Promise<Map<string, OwnedFd>> {
-  const opened = new Map<string, OwnedFd>();
-  for (const { layers } of await mapTrees(paths, userns, keep)) {
-    for (const { path, directory } of layers) opened.set(path, directory);
-  }
-  return opened;
+): Promise<(OwnedFd | undefined)[]> {
+  const layers = paths.map(takeLayer);
+  await mapTrees(layers, userns, keep);
+  return layers.map(({ directory }) => directory);
 }
 
 /** Layers at temporary places: before Linux 6.15. */
@@ -79,7 +79,9 @@ export class AttachedLayers implements AsyncDisposable {
     await using stack = new AsyncDisposableStack();
     const attached = stack.use(new AttachedLayers());
     using keep = new OwnedFds();
-    for (const { tree, layers } of await mapTrees(paths, userns, keep)) attached.#attach(tree, layers);
+    for (const { tree, layers } of await mapTrees(paths.map(takeLayer), userns, keep)) {
+      attached.#attach(tree, layers);
+    }
     stack.move();
     return attached;
   }
@@ -108,18 +110,21 @@ export class AttachedLayers implements AsyncDisposable {
 }
 
 async function mapTrees(
-  paths: readonly string[],
+  layers: readonly Layer[],
   userns: OwnedFd,
   keep: OwnedFds,
 ): Promise<MappedTree[]> {
   // Mostly the layers stand in one directory and no symbolic link leads to them: then nothing needs to be resolved.
-  const together = mapTogether(paths.map(takeLayer), userns, keep);
+  const paths = layers.map(({ canonical }) => canonical);
+  const together = mapTogether(layers, paths, userns, keep);
   if (together) return [together];
   const trees: MappedTree[] = [];
-  const found = paths.map(findLayer);
-  for (const group of Map.groupBy(found, ({ mountId }) => mountId).values()) {
-    const tree = group.length > 1 ? mapTogether(group, userns, keep) : undefined;
-    trees.push(...tree ? [tree] : await mapEach(group, userns, keep));
+  for (const group of Map.groupBy(layers.map(find), ({ mountId }) => mountId).values()) {
+    const found = group.map(({ layer }) => layer);
+    const tree = found.length > 1
+      ? mapTogether(found, group.map(({ canonical }) => canonical), userns, keep)
+      : undefined;
+    trees.push(...tree ? [tree] : await mapEach(found, userns, keep));
   }
   return trees;
 }
@@ -127,13 +132,14 @@ async function mapTrees(
 /** A layer by its path as it is written. */
 function takeLayer(path: string): Layer {
   const isAbsolute = path.startsWith("/") && !path.includes("..");
-  return { path, canonical: isAbsolute ? joinPlain(path) : "/" }; // "/": it has to be looked up
+  const canonical = isAbsolute ? joinPlain(path) : "/"; // "/": it has to be looked up
+  return { path, canonical, inside: ".", directory: undefined };
 }
 
-/** A layer by the path that it has in the end, and the mount that it is on. */
-function findLayer(path: string): Layer & { mountId: number } {
-  using directory = open(path, O_PATH);
-  return { path, canonical: pathOf(directory), mountId: mountIdAt(directory.fd, "") };
+/** The path that a layer has in the end, and the mount that it is on. */
+function find(layer: Layer): { layer: Layer; canonical: string; mountId: number } {
+  using directory = open(layer.path, O_PATH);
+  return { layer, canonical: pathOf(directory), mountId: mountIdAt(directory.fd, "") };
 }
 
 /**
@@ -142,23 +148,29 @@ function findLayer(path: string): Layer & { mountId: number } {
  * A layer on the mount of the common directory, with no symbolic link between the two, is the one that the clone shows:
  * had anything been mounted on the way, the layer would be on that mount.
  */
-function mapTogether(layers: readonly Layer[], userns: OwnedFd, keep: OwnedFds): MappedTree | undefined {
-  const common = commonDirectory(layers.map(({ canonical }) => canonical));
+function mapTogether(
+  layers: readonly Layer[],
+  paths: readonly string[],
+  userns: OwnedFd,
+  keep: OwnedFds,
+): MappedTree | undefined {
+  if (paths.includes("/")) return undefined;
+  const common = commonDirectory(paths);
   const skip = common === "/" ? 1 : common.length + 1;
   try {
     return closing(open(common, O_PATH), (directory) =>
       closing(new OwnedFds(), (own) => {
         const mountId = mountIdAt(directory.fd, "");
-        const isWithin = ({ canonical }: Layer) =>
-          canonical !== "/" && mountIdAt(directory.fd, canonical.slice(skip)) === mountId;
-        if (!layers.every(isWithin)) return undefined;
+        for (const [index, layer] of layers.entries()) {
+          layer.inside = paths[index]?.slice(skip) || ".";
+          if (mountIdAt(directory.fd, layer.inside) !== mountId) return undefined;
+        }
         const tree = own.add(mapped(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
-        const found = layers.map(({ path, canonical }) => {
-          const inside = canonical.slice(skip) || ".";
-          return { path, inside, directory: own.add(openat2(tree.fd, inside, O_PATH, WITHIN)) };
-        });
+        for (const layer of layers) {
+          layer.directory = own.add(openat2(tree.fd, layer.inside, O_PATH, WITHIN));
+        }
         own.release(keep);
-        return { tree, layers: found };
+        return { tree, layers };
       }));
   } catch (error) {
     // A symbolic link, or a directory that was renamed meanwhile, or one that can't be cloned.
@@ -175,12 +187,14 @@ async function mapEach(
   keep: OwnedFds,
 ): Promise<MappedTree[]> {
   const trees: MappedTree[] = [];
-  for (const { path } of layers) {
+  for (const layer of layers) {
     try {
-      const tree = keep.add(mapped(openTree(AT_FDCWD, path, OPEN_TREE_CLONE), userns));
-      trees.push({ tree, layers: [{ path, inside: ".", directory: tree }] });
+      const tree = keep.add(mapped(openTree(AT_FDCWD, layer.path, OPEN_TREE_CLONE), userns));
+      layer.inside = ".";
+      layer.directory = tree;
+      trees.push({ tree, layers: [layer] });
     } catch (error) {
-      throw await explainIdMap(error, path, userns, false);
+      throw await explainIdMap(error, layer.path, userns, false);
     }
   }
   return trees;

@@ -92,31 +92,29 @@ function mountLayers(plan: OverlayPlan, place: OwnedFd): Promise<void> | undefin
 function mountLayerByLayer(
   { source, options, layers }: OverlayPlan,
   place: OwnedFd,
-  mapped?: ReadonlyMap<string, OwnedFd>,
+  mapped?: readonly (OwnedFd | undefined)[],
 ): void {
   const prepare = () =>
     configured(fsopen("overlay"), (context) => {
-      const set = (key: string, path: string) => {
-        const directory = key.endsWith("+") ? mapped?.get(path) : undefined;
+      let index = 0;
+      const add = (key: string, path: string) => {
+        const directory = mapped?.[index++];
         if (directory) fsconfigSetFd(context.fd, key, directory.fd);
         else setLayer(context, key, path);
       };
       fsconfigSetString(context.fd, "source", source || "overlay");
-      for (const layer of layers.lower) set("lowerdir+", layer);
-      for (const layer of layers.dataOnly) set("datadir+", layer);
-      if (layers.upper !== undefined) set("upperdir", layers.upper);
-      if (layers.work !== undefined) set("workdir", layers.work);
+      for (const layer of layers.lower) add("lowerdir+", layer);
+      for (const layer of layers.dataOnly) add("datadir+", layer);
+      if (layers.upper !== undefined) setLayer(context, "upperdir", layers.upper);
+      if (layers.work !== undefined) setLayer(context, "workdir", layers.work);
       setOptions(context, layers.rest);
       setOptions(context, options.superFlags);
     });
-  closing(
-    execute(prepare, "create"),
-    (context) =>
-      closing(
-        fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set),
-        (made) => attach(made, place),
-      ),
-  );
+  closing(execute(prepare, "create"), (context) =>
+    closing(
+      fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set),
+      (made) => attach(made, place),
+    ));
 }
 
 /** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */

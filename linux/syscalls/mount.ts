@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, freshString, offThread, struct } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread, struct } from "../../ffi/memory.ts";
 import {
   AT_EMPTY_PATH,
   FSCONFIG_CMD_CREATE,
@@ -414,7 +414,7 @@ export async function fsconfigOffThread(fd: number, command: number): Promise<bo
 
 function fsconfig(fd: number, command: number, key: string | null, value: string | null, aux: number): void {
   const keyBytes = key === null ? null : keyString(key);
-  const valueBytes = value === null ? null : freshString(value);
+  const valueBytes = value === null ? null : borrowedString(value);
   const result = libc().fsconfig(SYS_fsconfig, fd, command, keyBytes, valueBytes, aux);
   if (result >= 0) return;
   const path = key === null ? undefined : value === null ? key : `${key}=${value}`;
