@@ -24,6 +24,11 @@ const symbols = {
     result: "i32",
   },
   close: { parameters: ["i32" /* int fd */], result: "i32" },
+  close_range: {
+    name: "syscall",
+    parameters: ["i32", "u32", /* unsigned int first */ "u32", /* unsigned int last */ "u32" /* flags */],
+    result: "i32",
+  },
   read: {
     parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
     result: "isize",

@@ -43,7 +43,8 @@ const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
  * @throws {SyscallError} as statx(2) says.
  */
 export function spotOf(path: string, flags = 0): Spot {
-  return ask(AT_FDCWD, path, QUIETLY | flags, 0);
+  ask(AT_FDCWD, path, QUIETLY | flags, 0);
+  return spot();
 }
 
 /**
@@ -78,20 +79,21 @@ export function uniqueSpotAt(file: OwnedFd): Spot {
  * @throws {SyscallError} as statx(2) says.
  */
 export function mountIdAt(dirfd: number, path: string): number {
-  return ask(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), 0).mountId;
+  ask(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), 0);
+  return mountId();
 }
 
 /**
  * What is mounted on a path.
  *
  * @param path the path.
- * @param spot asks about it: {@linkcode spotOf} if left out.
+ * @param asked asks about it: {@linkcode spotOf} if left out.
  * @returns undefined where it is no mountpoint or does not exist.
  * @throws {SyscallError} as statx(2) says of anything else.
  */
-export function mountedOn(path: string, spot: (path: string) => Spot = spotOf): Spot | undefined {
+export function mountedOn(path: string, asked: (path: string) => Spot = spotOf): Spot | undefined {
   try {
-    const found = spot(path);
+    const found = asked(path);
     return found.isRoot ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
@@ -100,25 +102,32 @@ export function mountedOn(path: string, spot: (path: string) => Spot = spotOf): 
 }
 
 function askUnique(dirfd: number, path: string, flags: number): Spot {
-  if (!hasFeature("statmount")) return ask(dirfd, path, QUIETLY | flags, 0);
   try {
-    return ask(dirfd, path, QUIETLY | flags, STATX_MNT_ID_UNIQUE);
+    ask(dirfd, path, QUIETLY | flags, hasFeature("statmount") ? STATX_MNT_ID_UNIQUE : 0);
   } catch (error) {
     if (!isErrno(error, "EACCES")) throw error;
-    return ask(dirfd, path, QUIETLY | flags, 0); // of a FUSE server that lets nobody but its owner ask
+    ask(dirfd, path, QUIETLY | flags, 0); // of a FUSE server that lets nobody but its owner ask
   }
+  return spot();
 }
 
 // struct statx of linux/stat.h. Only what is asked for here is taken out of it: a whole one is as much work as the call.
 const answer = struct(256);
 const memory = new Uint8Array(answer.buffer);
 
-function ask(dirfd: number, path: string, flags: number, mask: number): Spot {
+function ask(dirfd: number, path: string, flags: number, mask: number): void {
   check(libc().statx(dirfd, borrowedString(path), flags, mask, memory), "statx", path || undefined);
+}
+
+function spot(): Spot {
   return {
     isRoot: (answer.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0, // stx_attributes
-    mountId: answer.getUint32(144, true) + answer.getUint32(148, true) * 2 ** 32, // stx_mnt_id
+    mountId: mountId(),
     isUnique: (answer.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
     device: answer.getUint32(136, true) * 2 ** 20 + answer.getUint32(140, true), // stx_dev_major, with MINORBITS
   };
+}
+
+function mountId(): number {
+  return answer.getUint32(144, true) + answer.getUint32(148, true) * 2 ** 32; // stx_mnt_id
 }
