@@ -66,13 +66,9 @@ function makeUserNamespace(maps: IdMaps): OwnedFd {
   });
 }
 
-/**
- * The user namespaces of one call. The same maps share one: they never change once written. The children that made them
- * end while the call goes on, and are waited for at its end.
- */
+/** The user namespaces of one call. The same maps share one: they never change once written. */
 export class UserNamespaces implements Disposable {
   readonly #made = new Map<string, OwnedFd>();
-  readonly #children: SleepingChild[] = [];
 
   /**
    * The namespace with these maps, made at the first question.
@@ -86,18 +82,14 @@ export class UserNamespaces implements Disposable {
     const key = `${maps.uid}/${maps.gid}`;
     const known = this.#made.get(key);
     if (known) return known;
-    const child = new SleepingChild();
-    this.#children.push(child);
-    const made = child.userNamespace(maps);
+    const made = makeUserNamespace(maps);
     this.#made.set(key, made);
-    child.kill();
     return made;
   }
 
-  /** Closes all of them, when the children are gone. */
+  /** Closes all of them. */
   [Symbol.dispose](): void {
-    disposeAll([...this.#children, ...this.#made.values()]);
-    this.#children.length = 0;
+    disposeAll([...this.#made.values()]);
     this.#made.clear();
   }
 }
@@ -159,20 +151,17 @@ function numberInProc(process: OwnedFd, pid: number): number {
 
 const encoder = new TextEncoder();
 
-/** A child in a user namespace of its own, ended and waited for at the end of its scope. */
+/**
+ * A child in a user namespace of its own, ended and waited for at the end of its scope. To go on while it ends would save
+ * nothing: whatever closes a mount waits for the processor that the child ends on.
+ */
 class SleepingChild implements Disposable {
-  /** The one whose stack is in {@linkcode memory}, which can be used again when it is gone. */
-  static #last: SleepingChild | undefined;
-
   readonly #pid: number;
   readonly #pidfd: OwnedFd;
-  #state: "sleeps" | "killed" | "gone" = "sleeps";
 
   constructor() {
-    SleepingChild.#last?.[Symbol.dispose]();
     this.#pid = withSignalsBlocked(cloneSleeper);
     this.#pidfd = new OwnedFd(pidfdCell[0] ?? -1);
-    SleepingChild.#last = this;
   }
 
   /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
@@ -193,21 +182,12 @@ class SleepingChild implements Disposable {
     );
   }
 
-  /** Ends it, without waiting. */
-  kill(): void {
-    pidfdSendSignal(this.#pidfd.fd, SIGKILL);
-    this.#state = "killed";
-  }
-
   [Symbol.dispose](): void {
-    if (this.#state === "gone") return;
     closing(this.#pidfd, (pidfd) => {
       try {
-        if (this.#state === "sleeps") this.kill();
+        pidfdSendSignal(pidfd.fd, SIGKILL);
       } finally {
         waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
-        this.#state = "gone";
-        SleepingChild.#last = undefined;
       }
     });
   }
