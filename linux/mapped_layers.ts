@@ -23,7 +23,7 @@ import {
   RESOLVE_NO_SYMLINKS,
   RESOLVE_NO_XDEV,
 } from "./constants.ts";
-import { commonDirectory, join, joinPlain } from "./path.ts";
+import { commonDirectory, join } from "./path.ts";
 import { mountIdAt } from "./spot.ts";
 import { mountSetattr, open, openat2, openTree } from "./syscalls.ts";
 import { attach, openTarget, pathOf } from "./target.ts";
@@ -129,11 +129,12 @@ async function mapTrees(
   return trees;
 }
 
+const UNPLAIN = /\/\.{0,2}(\/|$)/; // a doubled slash, one at the end, a "." or ".."
+
 /** A layer by its path as it is written. */
 function takeLayer(path: string): Layer {
-  const isAbsolute = path.startsWith("/") && !path.includes("..");
-  const canonical = isAbsolute ? joinPlain(path) : "/"; // "/": it has to be looked up
-  return { path, canonical, inside: ".", directory: undefined };
+  const isPlain = path.startsWith("/") && !UNPLAIN.test(path);
+  return { path, canonical: isPlain ? path : "/", inside: ".", directory: undefined }; // "/": it has to be looked up
 }
 
 /** The path that a layer has in the end, and the mount that it is on. */
@@ -161,9 +162,10 @@ function mapTogether(
     return closing(open(common, O_PATH), (directory) =>
       closing(new OwnedFds(), (own) => {
         const mountId = mountIdAt(directory.fd, "");
-        for (const [index, layer] of layers.entries()) {
-          layer.inside = paths[index]?.slice(skip) || ".";
-          if (mountIdAt(directory.fd, layer.inside) !== mountId) return undefined;
+        for (let index = 0; index < layers.length; index++) {
+          const inside = paths[index]?.slice(skip) || ".";
+          if (mountIdAt(directory.fd, inside) !== mountId) return undefined;
+          (layers[index] as Layer).inside = inside;
         }
         const tree = own.add(mapped(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
         for (const layer of layers) {
