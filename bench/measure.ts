@@ -57,6 +57,10 @@ export function spread(values: readonly number[]): Spread {
 
 const WARM_UP = 1500; // ms: by then V8 has compiled what it will; Go and C come compiled
 
+// ms before each turn: the kernel frees what was unmounted some milliseconds later, on the processor that unmounted it.
+// Without the rest, each would pay for what the one before it has left.
+const REST = 20;
+
 /** Lets the contenders take turns; the first rounds are not counted, for they warm caches and compilers up. */
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
   for (const begun = performance.now(); performance.now() - begun < WARM_UP;) {
@@ -68,6 +72,7 @@ export async function measure(contenders: readonly Contender[], rounds: number):
     // Another one begins each time: what comes right after a slow or a quick one inherits warm or cold processors.
     const first = round % contenders.length;
     for (const { name, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
+      await new Promise((resolve) => setTimeout(resolve, REST));
       const [cpu, start] = [process.cpuUsage(), performance.now()];
       const value = await run();
       if (name === OURS) {
