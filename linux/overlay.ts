@@ -121,7 +121,11 @@ function mountLayerByLayer(
 function setLayer(context: OwnedFd, key: string, path: string): void {
   // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
   const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
-  if (fitsString(text)) return fsconfigSetString(context.fd, key, text);
+  if (fitsString(text)) fsconfigSetString(context.fd, key, text);
+  else setLongLayer(context, key, path);
+}
+
+function setLongLayer(context: OwnedFd, key: string, path: string): void {
   using directory = open(path, O_PATH); // the context holds what it was given
   if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
   else fsconfigSetString(context.fd, key, throughProc(directory)); // 6.5 to 6.12

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE, STATMOUNT_SB_BASIC } from "./constants.ts";
+import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "./constants.ts";
 import { isErrno } from "../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy } from "./lookup.ts";
@@ -13,7 +13,7 @@ import type { MountInfo } from "./mountinfo.ts";
 import { dirname } from "./path.ts";
 import { type Patience, TIMEOUT, within } from "./reach.ts";
 import { type Spot, spotOf, uniqueSpotOf } from "./spot.ts";
-import { statfs, umount2, umount2OffThread } from "./syscalls.ts";
+import { statfs, statmountBasic, umount2, umount2OffThread } from "./syscalls.ts";
 
 /**
  * Takes the topmost mount off a target where that takes microseconds, which is mostly so.
@@ -115,8 +115,8 @@ async function filesystemAt(target: string, found: Spot): Promise<Filesystem> {
 
 /** By the magic number where that tells the type: the kernel's and our own work with strings takes longer. */
 function quickFilesystem(found: Spot): Filesystem | undefined {
-  const basic = statmountBy(found, STATMOUNT_SB_BASIC);
-  if (basic === undefined) return undefined;
+  if (!found.isUnique) return undefined;
+  const basic = statmountBasic(found.mountId);
   const type = magics.get(basic.magic) ?? statmountBy(found, STATMOUNT_FS_TYPE)?.fsType;
   return type === undefined ? undefined : { type, readonly: (basic.superFlags & SB_RDONLY) !== 0 };
 }
