@@ -6,7 +6,7 @@
  */
 
 import { SyscallError } from "../ffi/errno.ts";
-import { closing, type OwnedFd } from "../ffi/fd.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
 import { refuseBadText } from "../ffi/memory.ts";
 import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
 import {
@@ -23,7 +23,7 @@ import { hasFeature } from "./features.ts";
 import { MountError } from "./mount_error.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
 import { mount, openTree } from "./syscalls.ts";
-import { attach, openTarget, throughProc } from "./target.ts";
+import { attach, openOnTop, openTarget, type Place, throughProc } from "./target.ts";
 import { detachOnTop } from "./unmount_tree.ts";
 
 /** What makes a bind mount. */
@@ -39,26 +39,27 @@ export interface BindPlan {
  *
  * @param plan what to bind, and how.
  * @param place the mountpoint.
- * @param reopen opens the mountpoint again, to find the mount that is now on top.
  * @param userns the user namespace whose maps it gets.
  * @param opened the source, where it is open already.
  */
 export function bind(
   plan: BindPlan,
-  place: OwnedFd,
-  reopen: () => OwnedFd,
+  place: Place,
   userns?: OwnedFd,
   opened?: OwnedFd,
 ): void {
   if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, userns, opened);
-  else bindThenRemount(plan, place, reopen);
+  else bindThenRemount(plan, place);
 }
 
-function bindDetached(plan: BindPlan, place: OwnedFd, userns?: OwnedFd, opened?: OwnedFd): void {
-  closing(cloneSource(plan, opened), (tree) => {
+function bindDetached(plan: BindPlan, place: Place, userns?: OwnedFd, opened?: OwnedFd): void {
+  const tree = cloneSource(plan, opened);
+  try {
     changeAttributes(tree, plan.options, userns);
     attach(tree, place);
-  });
+  } finally {
+    tree.close();
+  }
 }
 
 function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
@@ -73,12 +74,12 @@ function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined)
 }
 
 /** Before 5.12: mount(2) binds without attributes, and a remount gives them. */
-function bindThenRemount({ source, options }: BindPlan, place: OwnedFd, reopen: () => OwnedFd): void {
+function bindThenRemount({ source, options }: BindPlan, place: Place): void {
   refuseRecursive(options);
   mount(source, throughProc(place), null, MS_BIND | (options.recursive ? MS_REC : 0), null);
   if (!changes(options.attributes)) return;
   try {
-    using bound = reopen();
+    using bound = openOnTop(place);
     remountBind(bound, options);
   } catch (error) {
     detachOnTop(place); // what was to be read-only must not stay writable

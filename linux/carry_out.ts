@@ -84,25 +84,41 @@ function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
   return thread === undefined ? calls() : thread.run(calls);
 }
 
+// No function on the way of a mount that needs no waiting makes a closure: each would be a piece of memory for every
+// mount, and what is allocated costs as much as a system call in the end.
+
 function carryOut(plan: Plan, work: Work): Promise<void> | undefined {
   let userns: OwnedFd | undefined;
   let source: ReturnType<typeof openKnown> | undefined;
   try {
     const { action, idMaps } = plan;
     if (idMaps) userns = (work.namespaces ??= new UserNamespaces()).of(idMaps);
+    let place: Place | undefined;
     if (work.thread === undefined) {
       source = action.kind === "bind" ? openKnown(action.plan.source) : "absent";
-      const place = source === "unknown" ? undefined : openKnownTarget(work.target, plan.inside);
-      if (place) {
-        const making = makeAt(place, plan, work, userns, source instanceof OwnedFd ? source : undefined);
-        return making?.catch((error) => fail(error, plan, work, userns));
-      }
+      if (source !== "unknown") place = openKnownTarget(work.target, plan.inside);
     }
-    return makeLater(plan, work, userns).catch((error) => fail(error, plan, work, userns));
+    const making = place
+      ? makeAt(place, plan, work, userns, source instanceof OwnedFd ? source : undefined)
+      : makeLater(plan, work, userns);
+    return making && orFail(making, plan, work, userns);
   } catch (error) {
     return fail(error, plan, work, userns);
   } finally {
     if (source instanceof OwnedFd) source.close();
+  }
+}
+
+async function orFail(
+  making: Promise<void>,
+  plan: Plan,
+  work: Work,
+  userns: OwnedFd | undefined,
+): Promise<void> {
+  try {
+    await making;
+  } catch (error) {
+    await fail(error, plan, work, userns);
   }
 }
 
@@ -138,24 +154,38 @@ function makeAt(
   userns: OwnedFd | undefined,
   source?: OwnedFd,
 ): Promise<void> | undefined {
-  const { thread, made } = work;
   let making: Promise<void> | undefined;
   try {
     const one = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
-    const reopen = () => inside(thread, () => openOnTop(place));
-    const finish = () => {
-      if (plan.propagation.length > 0) propagate(plan.propagation, place, reopen, thread, one);
-      if (one) made.push(one);
-    };
-    making = thread === undefined
-      ? make(plan, place, reopen, userns, source)
-      : makeThere(plan, place, reopen, thread, (...at) => make(plan, ...at, userns));
-    if (making === undefined) finish();
-    else making = making.then(finish).finally(() => place.close());
+    making = work.thread === undefined
+      ? make(plan, place, userns, source)
+      : makeThere(plan, place, work.thread, userns, make);
+    if (making === undefined) finish(one, place, plan, work);
+    else making = finishLater(making, one, place, plan, work);
     return making;
   } finally {
     if (making === undefined) place.close();
   }
+}
+
+async function finishLater(
+  making: Promise<void>,
+  one: Made | undefined,
+  place: Place,
+  plan: Plan,
+  work: Work,
+): Promise<void> {
+  try {
+    await making;
+    finish(one, place, plan, work);
+  } finally {
+    place.close();
+  }
+}
+
+function finish(one: Made | undefined, place: Place, plan: Plan, { made }: Work): void {
+  if (plan.propagation.length > 0) propagate(plan.propagation, place, one !== undefined);
+  if (one) made.push(one);
 }
 
 function madeBy({ action }: Plan, place: Place): Made | undefined {
@@ -165,14 +195,13 @@ function madeBy({ action }: Plan, place: Place): Made | undefined {
 
 function make(
   { action }: Plan,
-  place: OwnedFd,
-  reopen: () => OwnedFd,
+  place: Place,
   userns: OwnedFd | undefined,
   source?: OwnedFd,
 ): Promise<void> | undefined {
   switch (action.kind) {
     case "bind":
-      bind(action.plan, place, reopen, userns, source);
+      bind(action.plan, place, userns, source);
       return undefined;
     case "overlay":
       return mountOverlay(action.plan, place, userns);
@@ -187,28 +216,19 @@ function make(
   }
 }
 
-/** Where it fails, what was made comes off again. */
-function propagate(
-  steps: readonly PropagationStep[],
-  place: Place,
-  reopen: () => OwnedFd,
-  thread: NamespaceThread | undefined,
-  made: Made | undefined,
-): void {
-  try {
-    inside(thread, () => changePropagation(steps, reopen));
-  } catch (error) {
-    if (made) inside(thread, () => detachOnTop(place));
-    throw error;
-  }
-}
-
 /** A step of its own: attaching under a shared mount would undo it, and mount(2) takes it with nothing else. */
-function changePropagation(steps: readonly PropagationStep[], reopen: () => OwnedFd): void {
-  for (const { type, recursive } of steps) {
-    using mounted = reopen();
-    if (hasFeature("mountSetattr")) {
-      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
-    } else mount(null, throughProc(mounted), null, type | (recursive ? MS_REC : 0), null);
-  }
+function propagate(steps: readonly PropagationStep[], place: Place, isNew: boolean): void {
+  place.run(() => {
+    try {
+      for (const { type, recursive } of steps) {
+        using mounted = openOnTop(place);
+        if (hasFeature("mountSetattr")) {
+          mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
+        } else mount(null, throughProc(mounted), null, type | (recursive ? MS_REC : 0), null);
+      }
+    } catch (error) {
+      if (isNew) detachOnTop(place);
+      throw error;
+    }
+  });
 }

@@ -77,10 +77,12 @@ export class Effort implements Patience {
  *
  * @param options those of the call, with the namespace.
  * @param call makes it there, with the other options.
+ * @param target what is unmounted.
  */
 export async function there(
   { namespace, ...rest }: UnmountOptions,
-  call: (rest: UnmountOptions) => Promise<void>,
+  call: (target: string, rest: UnmountOptions) => Promise<void>,
+  target: string,
 ): Promise<void> {
-  if (namespace !== undefined) await inNamespace(namespace, () => call(rest));
+  if (namespace !== undefined) await inNamespace(namespace, () => call(target, rest));
 }

@@ -16,24 +16,24 @@ import { attach, openTarget, type Place } from "./target.ts";
 import { TempPlace } from "./temp_place.ts";
 import { detachTree } from "./unmount_tree.ts";
 
-/** Makes a mount at a place; opens the place again to find the mount that is now on top. */
-type Make = (place: Place, reopen: () => OwnedFd) => Promise<void> | undefined;
+/** Makes a mount at a place. */
+type Make = (plan: Plan, place: Place, userns: OwnedFd | undefined) => Promise<void> | undefined;
 
 /**
  * Makes one mount in another mount namespace.
  *
  * @param plan what to do.
  * @param place the mountpoint there.
- * @param reopen opens it again.
  * @param thread the thread there.
+ * @param userns the user namespace whose maps it gets.
  * @param make makes the mount.
  * @throws {TypeError} for a change of a mount, where this kernel can't change it by its descriptor.
  */
 export async function makeThere(
   plan: Plan,
   place: Place,
-  reopen: () => OwnedFd,
   thread: NamespaceThread,
+  userns: OwnedFd | undefined,
   make: Make,
 ): Promise<void> {
   const { kind } = plan.action;
@@ -43,9 +43,9 @@ export async function makeThere(
       "to change a mount in another mount namespace takes mount_setattr(2), which came with Linux 5.12",
     );
   }
-  if (isChange) await thread.run(() => make(place, reopen));
-  else if (isMadeDetached(plan)) await make(place, reopen);
-  else await makeAtTemporaryPlace(plan, place, make);
+  if (isChange) await thread.run(() => make(plan, place, userns));
+  else if (isMadeDetached(plan)) await make(plan, place, userns);
+  else await makeAtTemporaryPlace(plan, place, userns, make);
 }
 
 function canChangeByDescriptor(): boolean {
@@ -66,14 +66,18 @@ function isMadeDetached({ action }: Plan): boolean {
 }
 
 /** What can't be made detached is made at a temporary place here, cloned, and taken off again. */
-async function makeAtTemporaryPlace({ action }: Plan, place: Place, make: Make): Promise<void> {
+async function makeAtTemporaryPlace(
+  plan: Plan,
+  place: Place,
+  userns: OwnedFd | undefined,
+  make: Make,
+): Promise<void> {
   using temporary = new TempPlace();
-  const open = () => openTarget(temporary.root);
-  using spot = open();
-  await make(spot, open);
+  using spot = openTarget(temporary.root);
+  await make(plan, spot, userns);
   try {
     mount(null, temporary.root, null, MS_REC | MS_PRIVATE, null); // else the clone would be its peer
-    const isTree = action.kind === "bind" && action.plan.options.recursive;
+    const isTree = plan.action.kind === "bind" && plan.action.plan.options.recursive;
     using tree: OwnedFd = openTree(
       AT_FDCWD,
       temporary.root,

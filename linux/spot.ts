@@ -87,13 +87,29 @@ export function mountIdAt(dirfd: number, path: string): number {
  * What is mounted on a path.
  *
  * @param path the path.
- * @param asked asks about it: {@linkcode spotOf} if left out.
- * @returns undefined where it is no mountpoint or does not exist.
+ * @param flags more `AT_…` flags.
+ * @returns its mount, with the id that mountinfo shows; undefined where it is no mountpoint or does not exist.
  * @throws {SyscallError} as statx(2) says of anything else.
  */
-export function mountedOn(path: string, asked: (path: string) => Spot = spotOf): Spot | undefined {
+export function mountedOn(path: string, flags = 0): Spot | undefined {
+  return rootAt(path, flags, spotOf);
+}
+
+/**
+ * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
+ *
+ * @param path the path.
+ * @param flags more `AT_…` flags.
+ * @returns its mount; undefined where it is no mountpoint or does not exist.
+ * @throws {SyscallError} as statx(2) says of anything else.
+ */
+export function uniquelyMountedOn(path: string, flags = 0): Spot | undefined {
+  return rootAt(path, flags, uniqueSpotOf);
+}
+
+function rootAt(path: string, flags: number, of: typeof spotOf): Spot | undefined {
   try {
-    const found = asked(path);
+    const found = of(path, flags);
     return found.isRoot ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;

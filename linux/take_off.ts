@@ -10,7 +10,7 @@ import { AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, UMOUNT_NOFOLLOW } from "./constants.ts
 import type { Effort } from "./effort.ts";
 import { pause } from "./pause.ts";
 import { openKnown } from "./reach.ts";
-import { mountedOn, type Spot, uniqueSpotAt, uniqueSpotOf } from "./spot.ts";
+import { type Spot, uniquelyMountedOn, uniqueSpotAt } from "./spot.ts";
 import { umountAtOnce, umountOnce } from "./umount.ts";
 
 const AGAIN = 50; // ms between two tries of a busy mount
@@ -46,7 +46,7 @@ async function takeRestOff(target: string, effort: Effort, top: Spot): Promise<v
  * @returns undefined where nothing is.
  */
 export function topOf(target: string, { flags }: Effort): Spot | undefined {
-  return mountedOn(target, (path) => uniqueSpotOf(path, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0));
+  return uniquelyMountedOn(target, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
 }
 
 /**

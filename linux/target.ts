@@ -48,6 +48,12 @@ export class Place extends OwnedFd {
     return this.#path ?? pathOf(this);
   }
 
+  /** Has a mount attached here, from its mount namespace. */
+  take(mount: OwnedFd): void {
+    if (this.#thread === undefined) move(mount, this);
+    else this.#thread.run(() => move(mount, this));
+  }
+
   /** Makes calls in its mount namespace. */
   run<T>(calls: () => T): T {
     return this.#thread === undefined ? calls() : this.#thread.run(calls);
@@ -179,15 +185,18 @@ export function throughProc(place: OwnedFd): string {
  * @param place where to.
  */
 export function attach(mount: OwnedFd, place: OwnedFd): void {
-  const move = () => moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
   try {
-    if (place instanceof Place) place.run(move);
-    else move();
+    if (place instanceof Place) place.take(mount);
+    else move(mount, place);
   } catch (error) {
     // move_mount(2) says EINVAL for a great many things; mount(2) has a word of its own for this one.
     if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(place)) throw error;
     throw new SyscallError({ syscall: "move_mount", errno: errnoNumber("ENOTDIR") });
   }
+}
+
+function move(mount: OwnedFd, place: OwnedFd): void {
+  moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 function isDirectory({ fd }: OwnedFd): boolean {

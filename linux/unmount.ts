@@ -30,7 +30,7 @@ import { umountAtOnce } from "./umount.ts";
  * ```
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
-  if (options.namespace !== undefined) return await there(options, (rest) => unmount(target, rest));
+  if (options.namespace !== undefined) return await there(options, unmount, target);
   const effort = new Effort(options);
   let top = topInReach(target, effort);
   if (top === "unknown") {
@@ -62,7 +62,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  * ```
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
-  if (options.namespace !== undefined) return await there(options, (rest) => unmountAll(target, rest));
+  if (options.namespace !== undefined) return await there(options, unmountAll, target);
   const effort = new Effort(options);
   const top = topInReach(target, effort);
   if (top === "unknown") await reachLater(target, effort);

@@ -42,7 +42,7 @@ export async function unmountMounts(
   options: UnmountOptions = {},
 ): Promise<void> {
   if (options.namespace !== undefined) {
-    return await there(options, (rest) => unmountMounts(mounts, target, rest));
+    return await there(options, (to, rest) => unmountMounts(mounts, to, rest), target);
   }
   const effort = new Effort(options);
   const made = parentsFirst(

@@ -33,7 +33,7 @@ import { endsAtOnce, filesystemOf, hasServer, triesUmount } from "./umount.ts";
  */
 export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
   if (target === "") return;
-  if (options.namespace !== undefined) return await there(options, (rest) => unmountRecursive(target, rest));
+  if (options.namespace !== undefined) return await there(options, unmountRecursive, target);
   const effort = new Effort(options);
   await reach(target, effort);
   const top = await canonicalizePath(target);
