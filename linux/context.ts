@@ -8,6 +8,7 @@ import { SyscallError } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "./constants.ts";
 import { ExplainedError } from "./mount_error.ts";
+import type { ParsedOptions } from "./options.ts";
 import { keyAndValue } from "./overlay_options.ts";
 import {
   fsconfigCreate,
@@ -15,8 +16,10 @@ import {
   fsconfigReconfigure,
   fsconfigSetFlag,
   fsconfigSetString,
+  fsmount,
   readKernelMessages,
 } from "./syscalls.ts";
+import { attach } from "./target.ts";
 
 /** The longest string that fsconfig(2) takes, in bytes. */
 export const LONGEST_STRING = 255;
@@ -34,13 +37,18 @@ export function fitsString(text: string): boolean {
 
 const encoder = new TextEncoder();
 
-/** Does something with a context; a call that fails throws with what the kernel said about it. */
-function withMessages<T>(context: OwnedFd, step: () => T): T {
+/**
+ * Gives a context up after a failure.
+ *
+ * @param context the context, which is closed.
+ * @param error what went wrong.
+ * @returns the error, with what the kernel said about it.
+ */
+export function abandon(context: OwnedFd, error: unknown): unknown {
   try {
-    return step();
-  } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    throw new ExplainedError(error, readKernelMessages(context.fd));
+    return error instanceof SyscallError ? new ExplainedError(error, readKernelMessages(context.fd)) : error;
+  } finally {
+    context.close();
   }
 }
 
@@ -59,60 +67,69 @@ export function setOptions(context: OwnedFd, options: readonly string[]): void {
   }
 }
 
-/**
- * Makes or changes a file system that may wait on a disk or a server, on another thread.
- *
- * The errno of a failure there is lost and the context is dead, so the caller's whole attempt is made once more on
- * this thread: for what fails, that is quick, because the disk was read already.
- *
- * @param prepare opens and configures the context.
- * @param command makes it or changes it.
- * @returns the context, done.
- */
-export async function executeLater(prepare: () => OwnedFd, command: Command): Promise<OwnedFd> {
-  const context = prepare();
-  const number = command === "create" ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
-  if (await fsconfigOffThread(context.fd, number)) return context;
-  context.close();
-  return execute(prepare, command);
-}
-
 /** What is done with a context that is configured. */
 type Command = "create" | "reconfigure";
 
 /**
  * Makes or changes a file system that waits for nobody.
  *
- * @param prepare opens and configures the context.
+ * @param context the context, configured; closed where this fails.
  * @param command makes it or changes it.
- * @returns the context, done.
+ * @returns the same context, done.
+ * @throws {ExplainedError} a call's error with what the kernel said about it.
  */
-export function execute(prepare: () => OwnedFd, command: Command): OwnedFd {
-  const context = prepare();
+export function execute(context: OwnedFd, command: Command): OwnedFd {
   try {
-    const run = command === "create" ? fsconfigCreate : fsconfigReconfigure;
-    withMessages(context, () => run(context.fd));
+    if (command === "create") fsconfigCreate(context.fd);
+    else fsconfigReconfigure(context.fd);
     return context;
   } catch (error) {
-    context.close();
-    throw error;
+    throw abandon(context, error);
   }
 }
 
 /**
- * Configures a context; if that fails, it is closed.
+ * Makes or changes a file system that may wait on a disk or a server, on another thread.
  *
- * @param opened the context.
- * @param configure sets its options.
- * @returns the context.
+ * The errno of a failure there is lost and the context is dead, so the caller's whole attempt is made once more on
+ * this thread: for what fails, that is quick, because the disk was read already.
+ *
+ * @param prepare opens and configures a context.
+ * @param command makes it or changes it.
+ * @returns the context, done.
  * @throws {ExplainedError} a call's error with what the kernel said about it.
  */
-export function configured(opened: OwnedFd, configure: (context: OwnedFd) => void): OwnedFd {
+export async function executeLater(prepare: () => OwnedFd, command: Command): Promise<OwnedFd> {
+  const context = prepare();
+  const number = command === "create" ? FSCONFIG_CMD_CREATE : FSCONFIG_CMD_RECONFIGURE;
+  if (await fsconfigOffThread(context.fd, number)) return context;
+  context.close();
+  return execute(prepare(), command);
+}
+
+/**
+ * Attaches the mount of a new file system.
+ *
+ * @param context the context that has made it, which is closed.
+ * @param options what the mount is to be.
+ * @param place where to.
+ * @param change does something to the mount before.
+ */
+export function attachNew(
+  context: OwnedFd,
+  { attributes, recursiveAttributes }: ParsedOptions,
+  place: OwnedFd,
+  change?: (made: OwnedFd) => void,
+): void {
   try {
-    withMessages(opened, () => configure(opened));
-    return opened;
-  } catch (error) {
-    opened.close();
-    throw error;
+    const made = fsmount(context.fd, attributes.set | recursiveAttributes.set);
+    try {
+      change?.(made);
+      attach(made, place);
+    } finally {
+      made.close();
+    }
+  } finally {
+    context.close();
   }
 }

@@ -5,16 +5,24 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
-import { closing, type OwnedFd } from "../ffi/fd.ts";
+import type { OwnedFd } from "../ffi/fd.ts";
 import { idMapNew } from "./attributes.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "./constants.ts";
-import { configured, execute, executeLater, fitsString, LONGEST_STRING, setOptions } from "./context.ts";
+import {
+  abandon,
+  attachNew,
+  execute,
+  executeLater,
+  fitsString,
+  LONGEST_STRING,
+  setOptions,
+} from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import { type LoopDevice, setupLoop } from "./loop.ts";
 import type { ParsedOptions } from "./options.ts";
-import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "./syscalls.ts";
-import { attach, throughProc } from "./target.ts";
+import { fsconfigSetString, fsopen, mount, mountOffThread, statx } from "./syscalls.ts";
+import { throughProc } from "./target.ts";
 
 /** What mounts a file system. */
 export interface FilesystemPlan {
@@ -78,25 +86,31 @@ function mountByContext(
   waits: boolean,
   userns?: OwnedFd,
 ): Promise<void> | undefined {
-  const { type, source, options } = plan;
-  const prepare = () =>
-    configured(fsopen(type), (context) => {
-      if (source !== "") fsconfigSetString(context.fd, "source", source);
-      setOptions(context, options.superFlags);
-      setOptions(context, options.data);
-    });
-  const attachAll = (owned: OwnedFd) =>
-    closing(
-      owned,
-      (context) =>
-        closing(fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set), (made) => {
-          if (userns) idMapNew(made, userns, type);
-          attach(made, place);
-        }),
-    );
-  if (waits) return executeLater(prepare, "create").then(attachAll);
-  attachAll(execute(prepare, "create"));
+  if (waits) return mountLater(plan, place, userns);
+  attachNew(execute(openContext(plan), "create"), plan.options, place, userns && idMapper(plan.type, userns));
   return undefined;
+}
+
+async function mountLater(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
+  const context = await executeLater(() => openContext(plan), "create");
+  attachNew(context, plan.options, place, userns && idMapper(plan.type, userns));
+}
+
+/** Does it to a new mount, before that is attached. */
+function idMapper(type: string, userns: OwnedFd): (made: OwnedFd) => void {
+  return (made) => idMapNew(made, userns, type);
+}
+
+function openContext({ type, source, options }: FilesystemPlan): OwnedFd {
+  const context = fsopen(type);
+  try {
+    if (source !== "") fsconfigSetString(context.fd, "source", source);
+    setOptions(context, options.superFlags);
+    setOptions(context, options.data);
+    return context;
+  } catch (error) {
+    throw abandon(context, error);
+  }
 }
 
 function mountByData(plan: FilesystemPlan, place: OwnedFd, waits: boolean): Promise<void> | undefined {
@@ -118,6 +132,7 @@ export function refuseLongData(plan: FilesystemPlan): void {
   if (plan.options.idMaps && !fitsContext(plan)) {
     throw new TypeError(`with an id map, no option can be longer than ${LONGEST_STRING} bytes`);
   }
+  if (plan.options.data.length === 0) return;
   const text = plan.options.data.join(",");
   if (text.length * 3 <= LONGEST_DATA) return; // UTF-8 makes three bytes of a UTF-16 unit at the most
   const bytes = new TextEncoder().encode(text).length;
@@ -130,8 +145,11 @@ export function refuseLongData(plan: FilesystemPlan): void {
 
 /** Whether fsconfig(2) takes every value. */
 function fitsContext({ source, options }: FilesystemPlan): boolean {
-  const values = options.data.map((option) => option.slice(option.indexOf("=") + 1));
-  return [source, ...values].every(fitsString);
+  if (!fitsString(source)) return false;
+  for (const option of options.data) {
+    if (!fitsString(option) && !fitsString(option.slice(option.indexOf("=") + 1))) return false;
+  }
+  return true;
 }
 
 function isBlockDevice(path: string): boolean {

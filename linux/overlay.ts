@@ -6,11 +6,11 @@
  */
 
 import { isErrno, SyscallError } from "../ffi/errno.ts";
-import { closing, type OwnedFd, OwnedFds } from "../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { cString } from "../ffi/memory.ts";
 import { onPrivateThread } from "../ffi/thread.ts";
 import { O_DIRECTORY, O_PATH } from "./constants.ts";
-import { configured, execute, fitsString, setOptions } from "./context.ts";
+import { abandon, attachNew, execute, fitsString, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { LONGEST_DATA } from "./filesystem.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
@@ -19,8 +19,8 @@ import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
 import { AttachedLayers, openMappedLayers } from "./mapped_layers.ts";
 import { commonDirectory, join } from "./path.ts";
-import { fsconfigSetFd, fsconfigSetString, fsmount, fsopen, mount, open, realpath } from "./syscalls.ts";
-import { attach, throughProc } from "./target.ts";
+import { fsconfigSetFd, fsconfigSetString, fsopen, mount, open, realpath } from "./syscalls.ts";
+import { throughProc } from "./target.ts";
 
 /** What makes an overlay. */
 export interface OverlayPlan {
@@ -94,27 +94,33 @@ function mountLayerByLayer(
   place: OwnedFd,
   mapped?: readonly (OwnedFd | undefined)[],
 ): void {
-  const prepare = () =>
-    configured(fsopen("overlay"), (context) => {
-      let index = 0;
-      const add = (key: string, path: string) => {
-        const directory = mapped?.[index++];
-        if (directory) fsconfigSetFd(context.fd, key, directory.fd);
-        else setLayer(context, key, path);
-      };
-      fsconfigSetString(context.fd, "source", source || "overlay");
-      for (const layer of layers.lower) add("lowerdir+", layer);
-      for (const layer of layers.dataOnly) add("datadir+", layer);
-      if (layers.upper !== undefined) setLayer(context, "upperdir", layers.upper);
-      if (layers.work !== undefined) setLayer(context, "workdir", layers.work);
-      setOptions(context, layers.rest);
-      setOptions(context, options.superFlags);
-    });
-  closing(execute(prepare, "create"), (context) =>
-    closing(
-      fsmount(context.fd, options.attributes.set | options.recursiveAttributes.set),
-      (made) => attach(made, place),
-    ));
+  const context = fsopen("overlay");
+  try {
+    fsconfigSetString(context.fd, "source", source || "overlay");
+    addLayers(context, "lowerdir+", layers.lower, mapped);
+    addLayers(context, "datadir+", layers.dataOnly, mapped, layers.lower.length);
+    if (layers.upper !== undefined) setLayer(context, "upperdir", layers.upper);
+    if (layers.work !== undefined) setLayer(context, "workdir", layers.work);
+    setOptions(context, layers.rest);
+    setOptions(context, options.superFlags);
+  } catch (error) {
+    throw abandon(context, error);
+  }
+  attachNew(execute(context, "create"), options, place);
+}
+
+function addLayers(
+  context: OwnedFd,
+  key: string,
+  layers: readonly string[],
+  mapped?: readonly (OwnedFd | undefined)[],
+  before = 0,
+): void {
+  for (let index = 0; index < layers.length; index++) {
+    const directory = mapped?.[before + index];
+    if (directory) fsconfigSetFd(context.fd, key, directory.fd);
+    else setLayer(context, key, layers[index] as string);
+  }
 }
 
 /** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */

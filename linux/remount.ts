@@ -8,7 +8,7 @@ import type { OwnedFd } from "../ffi/fd.ts";
 import { FSPICK_EMPTY_PATH, MS_REMOUNT } from "./constants.ts";
 import { changeAttributes } from "./attributes.ts";
 import { remountBind } from "./bind.ts";
-import { configured, executeLater, setOptions } from "./context.ts";
+import { abandon, executeLater, setOptions } from "./context.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, flagsOfMount, superFlagsToFlags } from "./flags.ts";
 import type { ParsedOptions } from "./options.ts";
@@ -34,11 +34,16 @@ function changesFilesystem(options: ParsedOptions): boolean {
 }
 
 async function reconfigure(options: ParsedOptions, mounted: OwnedFd): Promise<void> {
-  const prepare = () =>
-    configured(fspick(mounted.fd, "", FSPICK_EMPTY_PATH), (context) => {
+  const prepare = () => {
+    const context = fspick(mounted.fd, "", FSPICK_EMPTY_PATH);
+    try {
       setOptions(context, options.superFlags);
       setOptions(context, options.data);
-    });
+      return context;
+    } catch (error) {
+      throw abandon(context, error);
+    }
+  };
   using _context = await executeLater(prepare, "reconfigure"); // to read-only, it waits for the disk
 }
 
