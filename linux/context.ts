@@ -32,10 +32,12 @@ export const LONGEST_STRING = 255;
  */
 export function fitsString(text: string): boolean {
   if (text.length * 3 <= LONGEST_STRING) return true; // UTF-8 makes three bytes of a UTF-16 unit at the most
-  return text.length <= LONGEST_STRING && encoder.encode(text).length <= LONGEST_STRING;
+  if (text.length > LONGEST_STRING) return false;
+  return ASCII.test(text) || new TextEncoder().encode(text).length <= LONGEST_STRING;
 }
 
-const encoder = new TextEncoder();
+// deno-lint-ignore no-control-regex
+const ASCII = /^[\x00-\x7f]*$/;
 
 /**
  * Gives a context up after a failure.
