@@ -103,7 +103,7 @@ function write(text: string, mark: number): Uint8Array<ArrayBuffer> {
   return slot.bytes;
 }
 
-const SHORT = 256; // from here on, a call of the runtime's encoder is quicker than a loop
+const SHORT = 40; // from here on, a call of the runtime's encoder is quicker than a loop
 
 function writeAscii(text: string, bytes: Uint8Array): boolean {
   if (text.length > SHORT) return false;

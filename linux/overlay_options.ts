@@ -120,11 +120,12 @@ function readLowerdir(value: string, into: OverlayOptions): void {
   into.lower = [];
   into.dataOnly = [];
   let list = into.lower;
-  const nextColon = value.includes("\\") ? plainColon : anyColon;
+  const hasEscapes = value.includes("\\");
   for (let start = 0; start <= value.length;) {
-    const end = nextColon(value, start);
+    const end = hasEscapes ? plainColon(value, start) : anyColon(value, start);
     if (end === start) throw new TypeError("an overlay's layer has no name");
-    list.push(unescapeLayer(value.slice(start, end)));
+    const name = value.slice(start, end);
+    list.push(hasEscapes ? unescapeLayer(name) : name);
     const isData = value.charCodeAt(end + 1) === COLON;
     if (isData) list = into.dataOnly;
     start = end + (isData ? 2 : 1);
