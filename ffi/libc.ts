@@ -16,11 +16,11 @@ const symbols = {
   strerror: { parameters: ["i32" /* int errnum */], result: "pointer" /* char * */ },
 
   open: {
-    parameters: ["buffer", /* const char *path */ "i32", /* int flags */ "u32" /* mode_t mode */],
+    parameters: ["pointer", /* const char *path */ "i32", /* int flags */ "u32" /* mode_t mode */],
     result: "i32",
   },
   openat: {
-    parameters: ["i32", /* int dirfd */ "buffer", /* const char *path */ "i32", /* int flags */ "u32"],
+    parameters: ["i32", /* int dirfd */ "pointer", /* const char *path */ "i32", /* int flags */ "u32"],
     result: "i32",
   },
   close: { parameters: ["i32" /* int fd */], result: "i32" },
@@ -49,31 +49,31 @@ const symbols = {
   geteuid: { parameters: [], result: "u32" /* uid_t */ },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
-    parameters: ["buffer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
+    parameters: ["pointer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
     result: "isize",
   },
   realpath: {
-    parameters: ["buffer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
+    parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
   },
   llistxattr: {
-    parameters: ["buffer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
+    parameters: ["pointer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
     result: "isize",
   },
   lremovexattr: {
-    parameters: ["buffer", /* const char *path */ "buffer" /* const char *name */],
+    parameters: ["pointer", /* const char *path */ "pointer" /* const char *name */],
     result: "i32",
   },
-  mkdir: { parameters: ["buffer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
+  mkdir: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
-  rmdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
+  rmdir: { parameters: ["pointer" /* const char *path */], result: "i32" },
   statx: {
     parameters: [
       "i32", /* int dirfd */
-      "buffer", /* const char *path */
+      "pointer", /* const char *path */
       "i32", /* int flags */
       "u32", /* unsigned int mask */
-      "buffer", /* struct statx *statxbuf */
+      "pointer", /* struct statx *statxbuf */
     ],
     result: "i32",
   },
@@ -84,7 +84,7 @@ const symbols = {
     nonblocking: true,
   },
   statfs: {
-    parameters: ["buffer", /* const char *path */ "buffer" /* struct statfs *buf */],
+    parameters: ["pointer", /* const char *path */ "pointer" /* struct statfs *buf */],
     result: "i32",
   },
   chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
@@ -149,11 +149,11 @@ const symbols = {
 
   mount: {
     parameters: [
-      "buffer", /* const char *source */
-      "buffer", /* const char *target */
-      "buffer", /* const char *filesystemtype */
+      "pointer", /* const char *source */
+      "pointer", /* const char *target */
+      "pointer", /* const char *filesystemtype */
       "u64", /* unsigned long mountflags */
-      "buffer", /* const void *data */
+      "pointer", /* const void *data */
     ],
     result: "i32",
   },
@@ -163,12 +163,12 @@ const symbols = {
     result: "i32",
     nonblocking: true,
   },
-  umount2: { parameters: ["buffer", /* const char *target */ "i32" /* int flags */], result: "i32" },
+  umount2: { parameters: ["pointer", /* const char *target */ "i32" /* int flags */], result: "i32" },
   umount2_nonblocking: { name: "umount2", parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
 
   open_tree: {
     name: "syscall",
-    parameters: ["i32", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    parameters: ["i32", "i32", /* int dfd */ "pointer", /* const char *path */ "u32" /* unsigned flags */],
     result: "i32",
   },
   move_mount: {
@@ -176,21 +176,21 @@ const symbols = {
     parameters: [
       "i32",
       "i32", /* int from_dfd */
-      "buffer", /* const char *from_path */
+      "pointer", /* const char *from_path */
       "i32", /* int to_dfd */
-      "buffer", /* const char *to_path */
+      "pointer", /* const char *to_path */
       "u32", /* unsigned int flags */
     ],
     result: "i32",
   },
   fsopen: {
     name: "syscall",
-    parameters: ["i32", "buffer", /* const char *fsname */ "u32" /* unsigned int flags */],
+    parameters: ["i32", "pointer", /* const char *fsname */ "u32" /* unsigned int flags */],
     result: "i32",
   },
   fspick: {
     name: "syscall",
-    parameters: ["i32", "i32", /* int dfd */ "buffer", /* const char *path */ "u32" /* unsigned flags */],
+    parameters: ["i32", "i32", /* int dfd */ "pointer", /* const char *path */ "u32" /* unsigned flags */],
     result: "i32",
   },
   fsconfig: {
@@ -199,8 +199,8 @@ const symbols = {
       "i32",
       "i32", /* int fs_fd */
       "u32", /* unsigned int cmd */
-      "buffer", /* const char *key */
-      "buffer", /* const void *value */
+      "pointer", /* const char *key */
+      "pointer", /* const void *value */
       "i32", /* int aux */
     ],
     result: "i32",
@@ -221,9 +221,9 @@ const symbols = {
     parameters: [
       "i32",
       "i32", /* int dfd */
-      "buffer", /* const char *path */
+      "pointer", /* const char *path */
       "u32", /* unsigned int flags */
-      "buffer", /* struct mount_attr *uattr */
+      "pointer", /* struct mount_attr *uattr */
       "usize", /* size_t usize */
     ],
     result: "i32",
@@ -233,8 +233,8 @@ const symbols = {
     parameters: [
       "i32",
       "i32", /* int dirfd */
-      "buffer", /* const char *path */
-      "buffer", /* struct open_how *how */
+      "pointer", /* const char *path */
+      "pointer", /* struct open_how *how */
       "usize", /* size_t size */
     ],
     result: "i32",
@@ -243,8 +243,8 @@ const symbols = {
     name: "syscall",
     parameters: [
       "i32",
-      "buffer", /* const struct mnt_id_req *req */
-      "buffer", /* struct statmount *buf */
+      "pointer", /* const struct mnt_id_req *req */
+      "pointer", /* struct statmount *buf */
       "usize", /* size_t bufsize */
       "u32", /* unsigned int flags */
     ],
@@ -254,8 +254,8 @@ const symbols = {
     name: "syscall",
     parameters: [
       "i32",
-      "buffer", /* const struct mnt_id_req *req */
-      "buffer", /* u64 *mnt_ids */
+      "pointer", /* const struct mnt_id_req *req */
+      "pointer", /* u64 *mnt_ids */
       "usize", /* size_t nr_mnt_ids */
       "u32", /* unsigned int flags */
     ],

@@ -1,10 +1,11 @@
 /**
- * Strings and structs as C wants them.
+ * Strings as C wants them.
  *
  * @module
  */
 
 import { libc } from "./libc.ts";
+import { addressOf, Scratch } from "./scratch.ts";
 import { decodeName, encodeName, shown } from "./text.ts";
 
 const encoder = new TextEncoder();
@@ -57,8 +58,9 @@ export function refuseBadText(text: string): void {
 const SLOTS = 16;
 const REMEMBERED = 8;
 const LONGEST = 4097;
-const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, bytes: new Uint8Array(LONGEST) }));
-const nothing = new Uint8Array(LONGEST); // the empty string, which calls on a descriptor take as their path
+const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, room: new Scratch(LONGEST) }));
+const nothing = new Scratch(1); // the empty string, which calls on a descriptor take as their path
+const unusual: unknown[] = Array.from({ length: SLOTS }); // texts that no slot holds, kept as long as the others
 let last = 0;
 
 /** What tells texts apart: comparing two paths of one directory to their ends takes as long as encoding one. */
@@ -72,8 +74,10 @@ function markOf(text: string): number {
  * most system calls, and encoding the same path again for the next call as long as some.
  *
  * @param text what to encode, as UTF-8.
- * @returns its bytes with the NUL, in memory that the calls after it use again.
+ * @returns its address, in memory that the calls after it use again.
  * @throws {TypeError} as {@linkcode cString} does.
+ *
+ * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore
@@ -83,24 +87,31 @@ function markOf(text: string): number {
  * libc().rmdir(borrowedString("/mnt/old"));
  * ```
  */
-export function borrowedString(text: string): Uint8Array<ArrayBuffer> {
-  if (text === "") return nothing;
+export function borrowedString(text: string): Deno.PointerValue {
+  if (text === "") return nothing.address;
   const mark = markOf(text);
   for (let back = 0; back < REMEMBERED; back++) {
     const slot = slots[(last - back + SLOTS) % SLOTS];
-    if (slot?.mark === mark && slot.text === text) return slot.bytes;
+    if (slot?.mark === mark && slot.text === text) return slot.room.address;
   }
-  return write(text, mark);
-}
-
-function write(text: string, mark: number): Uint8Array<ArrayBuffer> {
-  const slot = slots[(last + 1) % SLOTS];
-  if (slot === undefined || text.length >= LONGEST) return cString(text);
-  if (!writeAscii(text, slot.bytes) && !writeUtf8(text, slot.bytes)) return cString(text);
+  last = (last + 1) % SLOTS;
+  const slot = slots[last];
+  if (slot === undefined) return unusualString(text);
+  slot.text = ""; // it may be written in part
+  if (!writeText(text, slot.room.bytes)) return unusualString(text);
   slot.text = text;
   slot.mark = mark;
-  last = (last + 1) % SLOTS;
-  return slot.bytes;
+  return slot.room.address;
+}
+
+function unusualString(text: string): Deno.PointerValue {
+  const bytes = cString(text);
+  unusual[last] = bytes;
+  return addressOf(bytes);
+}
+
+function writeText(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
+  return text.length < LONGEST && (writeAscii(text, bytes) || writeUtf8(text, bytes));
 }
 
 const SHORT = 40; // from here on, a call of the runtime's encoder is quicker than a loop
@@ -162,24 +173,6 @@ export function textAt(bytes: Uint8Array, offset: number): string {
  */
 export function textBehind(pointer: Deno.PointerValue): string {
   return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
-}
-
-/**
- * A view for reading and writing a C struct by the offsets of its fields.
- *
- * @param size the struct's size in bytes.
- * @returns a zeroed struct.
- *
- * @example
- * ```ts ignore
- * import { struct } from "./memory.ts";
- *
- * const how = struct(24); // struct open_how
- * how.setBigUint64(16, 0x10n, true); // resolve
- * ```
- */
-export function struct(size: number): DataView<ArrayBuffer> {
-  return new DataView(new ArrayBuffer(size));
 }
 
 /**

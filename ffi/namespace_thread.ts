@@ -16,7 +16,8 @@ import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
 import { callElsewhere, type Elsewhere, type Libc, type LibcName, libcSymbols } from "./libc.ts";
-import { textAt } from "./memory.ts";
+import { cString, textBehind } from "./memory.ts";
+import { Scratch } from "./scratch.ts";
 
 /**
  * The calls whose answer depends on the mount namespace: they look a path up, or change or tell of the tree of mounts.
@@ -133,7 +134,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
   readonly #worker: Worker;
   readonly #state: Int32Array<SharedArrayBuffer>;
   readonly #cells: BigInt64Array<SharedArrayBuffer>;
-  readonly #ownTable: Uint8Array<ArrayBuffer>; // the path of the namespace's mount table
+  readonly #ownTable: Scratch; // the path of the namespace's mount table
   #errno: number | undefined;
   #turn: Promise<unknown> = Promise.resolve(); // the last of the calls that are waited for
 
@@ -142,7 +143,9 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
     this.#state = new Int32Array(memory, 0, 3);
     this.#cells = new BigInt64Array(memory, WORDS);
     this.id = id;
-    this.#ownTable = new TextEncoder().encode(`/proc/self/task/${id}/mountinfo\0`);
+    const path = cString(`/proc/self/task/${id}/mountinfo`);
+    this.#ownTable = new Scratch(path.length);
+    this.#ownTable.bytes.set(path);
     this.libc = this.#bind(local);
   }
 
@@ -217,7 +220,9 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
 
   /** The other namespace may have the /proc of other processes, or none: what we ask of it is looked up here. */
   #inProc(args: Argument[]): Argument[] {
-    return args.map((arg) => isInOurProc(arg) && textAt(arg, 0) === OWN_TABLE ? this.#ownTable : arg);
+    return args.map((arg) =>
+      isInOurProc(arg) && textBehind(arg) === OWN_TABLE ? this.#ownTable.address : arg
+    );
   }
 
   #call(call: RemoteCall, args: Argument[]): number | bigint | Deno.PointerValue {
@@ -276,8 +281,11 @@ export function currentThread(): NamespaceThread | undefined {
 const OWN_TABLE = "/proc/self/mountinfo";
 const OUR_PROC = new TextEncoder().encode("/proc/self/");
 
-function isInOurProc(argument: Argument): argument is Uint8Array<ArrayBuffer> {
-  return argument instanceof Uint8Array && OUR_PROC.every((byte, index) => argument[index] === byte);
+/** All that is passed by its address is as long as this, or ends with a NUL before. */
+function isInOurProc(argument: Argument): argument is Deno.PointerObject {
+  if (argument === null || typeof argument !== "object" || argument instanceof Uint8Array) return false;
+  const view = new Deno.UnsafePointerView(argument);
+  return OUR_PROC.every((byte, index) => view.getUint8(index) === byte);
 }
 
 /** An argument as 64 bits; bytes by their address, which both threads share. */

@@ -6,7 +6,7 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { struct } from "../ffi/memory.ts";
+import { struct } from "../ffi/scratch.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,

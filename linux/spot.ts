@@ -7,7 +7,8 @@
 import { check, isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { libc } from "../ffi/libc.ts";
-import { borrowedString, struct } from "../ffi/memory.ts";
+import { borrowedString } from "../ffi/memory.ts";
+import { Scratch } from "../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -128,11 +129,11 @@ function askUnique(dirfd: number, path: string, flags: number): Spot {
 }
 
 // struct statx of linux/stat.h. Only what is asked for here is taken out of it: a whole one is as much work as the call.
-const answer = struct(256);
-const memory = new Uint8Array(answer.buffer);
+const scratch = new Scratch(256);
+const answer = scratch.view;
 
 function ask(dirfd: number, path: string, flags: number, mask: number): void {
-  check(libc().statx(dirfd, borrowedString(path), flags, mask, memory), "statx", path || undefined);
+  check(libc().statx(dirfd, borrowedString(path), flags, mask, scratch.address), "statx", path || undefined);
 }
 
 function spot(): Spot {

@@ -7,7 +7,7 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { struct } from "../ffi/memory.ts";
+import { struct } from "../ffi/scratch.ts";
 import {
   FAN_CLOEXEC,
   FAN_EVENT_INFO_TYPE_MNT,

@@ -7,7 +7,8 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, struct, textAt } from "../../ffi/memory.ts";
+import { borrowedString, cString, textAt } from "../../ffi/memory.ts";
+import { Scratch } from "../../ffi/scratch.ts";
 import { decodeName } from "../../ffi/text.ts";
 import { O_CLOEXEC } from "../constants.ts";
 
@@ -103,15 +104,14 @@ export function openat2(dirfd: number, path: string, flags: number, resolve: num
  * ```
  */
 export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: number): number {
-  how.setUint32(0, flags | O_CLOEXEC, true); // flags, whose upper half stays 0
-  how.setUint32(16, resolve, true); // resolve; mode, at 8, stays 0
-  const fd = libc().openat2(SYS_openat2, dirfd, borrowedString(path), howMemory, 24n);
+  how.view.setUint32(0, flags | O_CLOEXEC, true); // flags, whose upper half stays 0
+  how.view.setUint32(16, resolve, true); // resolve; mode, at 8, stays 0
+  const fd = libc().openat2(SYS_openat2, dirfd, borrowedString(path), how.address, 24n);
   return fd < 0 ? -lastErrno() : fd;
 }
 
 // Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
-const how = struct(24); // struct open_how, linux/openat2.h
-const howMemory = new Uint8Array(how.buffer);
+const how = new Scratch(24); // struct open_how, linux/openat2.h
 const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**

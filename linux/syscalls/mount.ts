@@ -7,7 +7,8 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, offThread, struct } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread } from "../../ffi/memory.ts";
+import { Scratch } from "../../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
   FSCONFIG_CMD_CREATE,
@@ -59,8 +60,13 @@ export function mount(
   flags: number,
   data: string | null,
 ): void {
-  const [from, to, kind, text] = mountArguments(borrowedString, source, target, type, data);
-  check(libc().mount(from, to, kind, BigInt(flags), text), "mount", source ?? undefined, target);
+  const borrowed = (text: string | null) => text === null ? null : borrowedString(text);
+  check(
+    libc().mount(borrowed(source), borrowed(target), borrowed(type), BigInt(flags), borrowed(data)),
+    "mount",
+    source ?? undefined,
+    target,
+  );
 }
 
 /**
@@ -93,26 +99,14 @@ export async function mountOffThread(
   flags: number,
   data: string | null,
 ): Promise<void> {
-  const [from, to, kind, text] = mountArguments(cString, source, target, type, data);
+  const own = (text: string | null) => text === null ? null : cString(text);
+  const [from, to, kind, text] = [own(source), own(target), own(type), own(data)];
   const kept = [from, to, kind, text].filter((bytes) => bytes !== null);
   const result = await offThread(
     () => libc().mount_nonblocking(from, to, kind, BigInt(flags), text),
     ...kept,
   );
   if (result < 0) mount(source, target, type, flags, data);
-}
-
-type CText = Uint8Array<ArrayBuffer> | null;
-
-function mountArguments(
-  encode: (text: string) => Uint8Array<ArrayBuffer>,
-  source: string | null,
-  target: string,
-  type: string | null,
-  data: string | null,
-): [CText, Uint8Array<ArrayBuffer>, CText, CText] {
-  const optional = (text: string | null) => text === null ? null : encode(text);
-  return [optional(source), encode(target), optional(type), optional(data)];
 }
 
 /**
@@ -422,16 +416,18 @@ function fsconfig(fd: number, command: number, key: string | null, value: string
 }
 
 // An overlay of a hundred layers says the same key a hundred times, and each overlay the same ones.
-const keys = new Map<string, Uint8Array<ArrayBuffer>>();
+const keys = new Map<string, Scratch>();
 const MOST_KEYS = 64; // names of options, of which there are few
 
-function keyString(key: string): Uint8Array<ArrayBuffer> {
-  let bytes = keys.get(key);
-  if (bytes === undefined) {
-    bytes = cString(key);
-    if (keys.size < MOST_KEYS) keys.set(key, bytes);
-  }
-  return bytes;
+function keyString(key: string): Deno.PointerValue {
+  const known = keys.get(key);
+  if (known) return known.address;
+  if (keys.size >= MOST_KEYS) return borrowedString(key);
+  const bytes = cString(key);
+  const made = new Scratch(bytes.length);
+  made.bytes.set(bytes);
+  keys.set(key, made);
+  return made.address;
 }
 
 /**
@@ -512,26 +508,25 @@ export interface MountAttr {
  * ```
  */
 export function mountSetattr(dirfd: number, path: string, flags: number, attr: MountAttr): void {
-  const bytes = mountAttrBytes(attr);
-  const name = borrowedString(path);
+  const { set = 0, clear = 0, propagation = 0, usernsFd = 0 } = attr;
+  const { view } = mountAttr; // the upper halves stay 0
+  view.setUint32(0, set, true); // attr_set
+  view.setUint32(8, clear, true); // attr_clr
+  view.setUint32(16, propagation, true); // propagation
+  view.setUint32(24, usernsFd, true); // userns_fd
   check(
-    libc().mount_setattr(SYS_mount_setattr, dirfd, name, flags >>> 0, bytes, BigInt(bytes.byteLength)),
+    libc().mount_setattr(
+      SYS_mount_setattr,
+      dirfd,
+      borrowedString(path),
+      flags >>> 0,
+      mountAttr.address,
+      MOUNT_ATTR_SIZE,
+    ),
     "mount_setattr",
     flags & AT_EMPTY_PATH ? undefined : path,
   );
 }
 
-function mountAttrBytes(
-  { set = 0, clear = 0, propagation = 0, usernsFd = 0 }: MountAttr,
-): Uint8Array<ArrayBuffer> {
-  const attr = mountAttr; // the upper halves stay 0
-  attr.setUint32(0, set, true); // attr_set
-  attr.setUint32(8, clear, true); // attr_clr
-  attr.setUint32(16, propagation, true); // propagation
-  attr.setUint32(24, usernsFd, true); // userns_fd
-  return mountAttrMemory;
-}
-
-// Kept, because the calls that read them are done with them when they return.
-const mountAttr = struct(32); // MOUNT_ATTR_SIZE_VER0
-const mountAttrMemory = new Uint8Array(mountAttr.buffer);
+const MOUNT_ATTR_SIZE = 32n; // MOUNT_ATTR_SIZE_VER0, linux/mount.h
+const mountAttr = new Scratch(Number(MOUNT_ATTR_SIZE));

@@ -7,7 +7,8 @@
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
-import { offThread, struct } from "../../ffi/memory.ts";
+import { offThread } from "../../ffi/memory.ts";
+import { struct } from "../../ffi/scratch.ts";
 
 /**
  * fanotify_init(2): a queue of events.

@@ -6,7 +6,8 @@
 
 import { check, isErrno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, offThread, struct, textAt } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread, textAt } from "../../ffi/memory.ts";
+import { Scratch } from "../../ffi/scratch.ts";
 import { AT_FDCWD, STATMOUNT_SB_BASIC } from "../constants.ts";
 
 const SYS_statmount = 457; // asm-generic/unistd.h
@@ -61,8 +62,12 @@ export interface Statx {
  * ```
  */
 export function statx(dirfd: number, path: string, flags: number, mask: number): Statx {
-  const view = statxStruct;
-  check(libc().statx(dirfd, borrowedString(path), flags, mask, statxMemory), "statx", path || undefined);
+  const { view } = statxAnswer;
+  check(
+    libc().statx(dirfd, borrowedString(path), flags, mask, statxAnswer.address),
+    "statx",
+    path || undefined,
+  );
   return {
     mask: view.getUint32(0, true), // stx_mask
     attributes: view.getUint32(8, true), // stx_attributes, whose upper half is unused
@@ -97,17 +102,15 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  * ```
  */
 export async function statxOffThread(path: string, flags: number): Promise<void> {
-  const [name, room] = [cString(path), new Uint8Array(statxStruct.byteLength)];
+  const [name, room] = [cString(path), new Uint8Array(SIZE_OF_STATX)];
   await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, room), name, room);
 }
 
 // Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
-const statxStruct = struct(256); // struct statx
-const statxMemory = new Uint8Array(statxStruct.buffer);
-const statfsStruct = struct(120); // struct statfs with 64-bit words
-const statfsMemory = new Uint8Array(statfsStruct.buffer);
-const request = struct(32); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER1
-const requestMemory = new Uint8Array(request.buffer);
+const SIZE_OF_STATX = 256; // struct statx
+const statxAnswer = new Scratch(SIZE_OF_STATX);
+const statfsAnswer = new Scratch(120); // struct statfs with 64-bit words
+const request = new Scratch(32); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER1
 
 /** What {@linkcode statfs} tells, of struct statfs in asm-generic/statfs.h. */
 export interface Statfs {
@@ -142,14 +145,15 @@ export interface Statfs {
  * ```
  */
 export function statfs(path: string): Statfs {
-  check(libc().statfs(borrowedString(path), statfsMemory), "statfs", path);
+  check(libc().statfs(borrowedString(path), statfsAnswer.address), "statfs", path);
+  const { view } = statfsAnswer;
   return {
-    blockSize: wordAt(statfsStruct, 8), // f_bsize
-    blocks: wordAt(statfsStruct, 16), // f_blocks
-    blocksFree: wordAt(statfsStruct, 24), // f_bfree
-    files: wordAt(statfsStruct, 40), // f_files
-    filesFree: wordAt(statfsStruct, 48), // f_ffree
-    flags: wordAt(statfsStruct, 80), // f_flags
+    blockSize: wordAt(view, 8), // f_bsize
+    blocks: wordAt(view, 16), // f_blocks
+    blocksFree: wordAt(view, 24), // f_bfree
+    files: wordAt(view, 40), // f_files
+    filesFree: wordAt(view, 48), // f_ffree
+    flags: wordAt(view, 80), // f_flags
   };
 }
 
@@ -200,8 +204,7 @@ export interface Statmount {
 
 const STRINGS = 512; // offsetof(struct statmount, str)
 // Kept and grown: one call at a time uses it, and nothing waits in between.
-let buffer = struct(4096);
-let bufferMemory = new Uint8Array(buffer.buffer);
+let mountAnswer = new Scratch(4096);
 
 /**
  * statmount(2): what a mount is, without reading the mount table.
@@ -226,13 +229,12 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
   setRequest(mountId, BigInt(mask), namespaceId);
   for (;;) {
     try {
-      const size = BigInt(bufferMemory.length);
-      check(libc().statmount(SYS_statmount, requestMemory, bufferMemory, size, 0), "statmount");
-      return readStatmount();
+      const size = BigInt(mountAnswer.bytes.length);
+      check(libc().statmount(SYS_statmount, request.address, mountAnswer.address, size, 0), "statmount");
+      return readStatmount(mountAnswer);
     } catch (error) {
       if (!isErrno(error, "EOVERFLOW")) throw error;
-      buffer = struct(buffer.byteLength * 4);
-      bufferMemory = new Uint8Array(buffer.buffer);
+      mountAnswer = new Scratch(mountAnswer.bytes.length * 4);
     }
   }
 }
@@ -256,25 +258,25 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
  * ```
  */
 export function statmountBasic(mountId: number): { magic: number; superFlags: number } {
-  basicRequest.setUint32(0, 24, true); // size
-  basicRequest.setUint32(8, mountId % 2 ** 32, true); // mnt_id
-  basicRequest.setUint32(12, mountId / 2 ** 32, true);
-  basicRequest.setUint32(16, STATMOUNT_SB_BASIC, true); // param
-  check(libc().statmount(SYS_statmount, basicRequestMemory, basicMemory, 512n, 0), "statmount");
-  return { magic: wordAt(basic, 24), superFlags: basic.getUint32(32, true) }; // sb_magic, sb_flags
+  const { view } = basicRequest;
+  view.setUint32(0, 24, true); // size
+  view.setUint32(8, mountId % 2 ** 32, true); // mnt_id
+  view.setUint32(12, mountId / 2 ** 32, true);
+  view.setUint32(16, STATMOUNT_SB_BASIC, true); // param
+  check(libc().statmount(SYS_statmount, basicRequest.address, basicAnswer.address, 512n, 0), "statmount");
+  return { magic: wordAt(basicAnswer.view, 24), superFlags: basicAnswer.view.getUint32(32, true) }; // sb_magic, sb_flags
 }
 
-const basicRequest = struct(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
-const basicRequestMemory = new Uint8Array(basicRequest.buffer);
-const basic = struct(512); // struct statmount without texts
-const basicMemory = new Uint8Array(basic.buffer);
+const basicRequest = new Scratch(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
+const basicAnswer = new Scratch(512); // struct statmount without texts
 
 /** Kernels before 6.11 know the struct without its last field. */
 function setRequest(mountId: bigint, param: bigint, namespaceId: bigint): void {
-  request.setUint32(0, namespaceId === 0n ? 24 : 32, true); // size
-  request.setBigUint64(8, mountId, true); // mnt_id
-  request.setBigUint64(16, param, true); // param
-  request.setBigUint64(24, namespaceId, true); // mnt_ns_id
+  const { view } = request;
+  view.setUint32(0, namespaceId === 0n ? 24 : 32, true); // size
+  view.setBigUint64(8, mountId, true); // mnt_id
+  view.setBigUint64(16, param, true); // param
+  view.setBigUint64(24, namespaceId, true); // mnt_ns_id
 }
 
 /**
@@ -298,22 +300,24 @@ export function listmount(mountId: bigint, namespaceId = 0n): bigint[] {
   const ids: bigint[] = [];
   for (let last = 0n;;) {
     setRequest(mountId, last, namespaceId);
-    const room = BigInt(idMemory.length);
-    const found = check(libc().listmount(SYS_listmount, requestMemory, idBytes, room, 0), "listmount");
-    for (const id of idMemory.subarray(0, found)) ids.push(id);
-    if (found < idMemory.length) return ids;
+    const room = BigInt(IDS);
+    const found = check(
+      libc().listmount(SYS_listmount, request.address, idAnswer.address, room, 0),
+      "listmount",
+    );
+    for (let index = 0; index < found; index++) ids.push(idAnswer.view.getBigUint64(index * 8, true));
+    if (found < IDS) return ids;
     last = ids.at(-1) ?? 0n;
   }
 }
 
-const idMemory = new BigUint64Array(1024);
-const idBytes = new Uint8Array(idMemory.buffer);
+const IDS = 1024;
+const idAnswer = new Scratch(IDS * 8);
 
-function readStatmount(): Statmount {
-  const view = buffer;
+function readStatmount({ view, bytes }: Scratch): Statmount {
   const mask = wordAt(view, 8); // mask
   const text = (bit: number, offset: number) =>
-    mask & bit ? textAt(bufferMemory, STRINGS + view.getUint32(offset, true)) : "";
+    mask & bit ? textAt(bytes, STRINGS + view.getUint32(offset, true)) : "";
   return {
     mask,
     devMajor: view.getUint32(16, true), // sb_dev_major
