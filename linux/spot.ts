@@ -29,6 +29,8 @@ export interface Spot {
   readonly isUnique: boolean;
   /** The file system's device, as one number. */
   readonly device: number;
+  /** Inode 1, which is the root of tmpfs, proc, sysfs and their like: so it is no bind of a directory in one. */
+  readonly isFirst: boolean;
 }
 
 // A dead server is never waited for, and an automount point is looked at as it is.
@@ -142,6 +144,7 @@ function spot(): Spot {
     mountId: mountId(),
     isUnique: (answer.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
     device: answer.getUint32(136, true) * 2 ** 20 + answer.getUint32(140, true), // stx_dev_major, with MINORBITS
+    isFirst: answer.getUint32(32, true) === 1 && answer.getUint32(36, true) === 0, // stx_ino
   };
 }
 

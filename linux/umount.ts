@@ -25,11 +25,16 @@ import { statfs, statmountBasic, umount2, umount2OffThread } from "./syscalls.ts
  */
 export function umountAtOnce(target: string, flags: number, found: Spot): boolean {
   if (flags & MNT_EXPIRE) return false; // its second call does something else than its first
-  if (!isInUseElsewhere(target, found)) {
-    const filesystem = quickFilesystem(found);
-    if (filesystem === undefined || !endsAtOnce(target, filesystem)) return false;
-  }
-  return triesUmount(target, flags);
+  // Both questions have the same answer in the end; the likelier one first.
+  const isQuick = found.isFirst
+    ? endsQuickly(target, found) || isInUseElsewhere(target, found)
+    : isInUseElsewhere(target, found) || endsQuickly(target, found);
+  return isQuick && triesUmount(target, flags);
+}
+
+function endsQuickly(target: string, found: Spot): boolean {
+  const filesystem = quickFilesystem(found);
+  return filesystem !== undefined && endsAtOnce(target, filesystem);
 }
 
 /**
