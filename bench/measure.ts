@@ -55,7 +55,9 @@ export function spread(values: readonly number[]): Spread {
   return { low: at(0.25), median: at(0.5), high: at(0.75) };
 }
 
-const WARM_UP = 1500; // ms: by then V8 has compiled what it will; Go and C come compiled
+// ms: by then V8 has compiled what it will, on another thread; every unmount waits for the processor that does it. Go and C
+// come compiled.
+const WARM_UP = 5000;
 
 // ms before each turn: the kernel frees what was unmounted some milliseconds later, on the processor that unmounted it.
 // Without the rest, each would pay for what the one before it has left.

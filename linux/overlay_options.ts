@@ -28,13 +28,11 @@ export interface OverlayOptions {
 export function parseOverlayOptions(options: readonly string[]): OverlayOptions {
   const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
   for (const option of options) {
-    const { key, value } = keyAndValue(option);
-    if (value !== undefined && ESCAPED.has(key)) refuseJoined(key, value);
-    if (key === "lowerdir" && value !== undefined) readLowerdir(value, parsed);
-    else if (key === "lowerdir+" && value !== undefined) parsed.lower.push(value);
-    else if (key === "datadir+" && value !== undefined) parsed.dataOnly.push(value);
-    else if (key === "upperdir" && value !== undefined) parsed.upper = unescapeLayer(value);
-    else if (key === "workdir" && value !== undefined) parsed.work = unescapeLayer(value);
+    if (option.startsWith("lowerdir=")) readLowerdir(escaped("lowerdir=", option), parsed);
+    else if (option.startsWith("lowerdir+=")) parsed.lower.push(option.slice("lowerdir+=".length));
+    else if (option.startsWith("datadir+=")) parsed.dataOnly.push(option.slice("datadir+=".length));
+    else if (option.startsWith("upperdir=")) parsed.upper = unescapeLayer(escaped("upperdir=", option));
+    else if (option.startsWith("workdir=")) parsed.work = unescapeLayer(escaped("workdir=", option));
     else parsed.rest.push(option);
   }
   const hasNoName = parsed.upper === "" || parsed.work === "" || parsed.lower.includes("") ||
@@ -43,19 +41,17 @@ export function parseOverlayOptions(options: readonly string[]): OverlayOptions 
   return parsed;
 }
 
-const ESCAPED = new Set(["lowerdir", "upperdir", "workdir"]); // where a comma can be written as "\\,"
-
-/** A comma in a path is a comma, but somebody may have pasted a line of fstab. */
-function refuseJoined(key: string, value: string): void {
-  if (!value.includes(",")) return;
+/** A comma in a path is a comma, and can be written as "\\,"; but somebody may have pasted a line of fstab. */
+function escaped(key: string, option: string): string {
+  const value = option.slice(key.length);
+  if (!value.includes(",")) return value;
   const joined = /(?<!\\),((?:lowerdir|upperdir|workdir|datadir)\+?=)/.exec(value);
-  if (joined) {
-    throw new TypeError(
-      `"${
-        joined[1]
-      }" stands inside of "${key}=": make it an option of its own, or write "\\," for a comma of a path`,
-    );
-  }
+  if (joined === null) return value;
+  throw new TypeError(
+    `"${
+      joined[1]
+    }" stands inside of "${key}": make it an option of its own, or write "\\," for a comma of a path`,
+  );
 }
 
 /**
