@@ -19,7 +19,15 @@ import type { ParsedOptions } from "./options.ts";
 import { overlayData, type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
 import { AttachedLayers, openMappedLayers } from "./mapped_layers.ts";
 import { commonDirectory, join } from "./path.ts";
-import { fsconfigSetFd, fsconfigSetString, fsopen, mount, open, realpath } from "./syscalls.ts";
+import {
+  fsconfigSetFd,
+  fsconfigSetString,
+  fsconfigSetStrings,
+  fsopen,
+  mount,
+  open,
+  realpath,
+} from "./syscalls.ts";
 import { throughProc } from "./target.ts";
 
 /** What makes an overlay. */
@@ -116,12 +124,17 @@ function addLayers(
   mapped?: readonly (OwnedFd | undefined)[],
   before = 0,
 ): void {
+  if (mapped === undefined && layers.length >= MANY && layers.every(fitsString)) {
+    return fsconfigSetStrings(context.fd, key, layers);
+  }
   for (let index = 0; index < layers.length; index++) {
     const directory = mapped?.[before + index];
     if (directory) fsconfigSetFd(context.fd, key, directory.fd);
     else setLayer(context, key, layers[index] as string);
   }
 }
+
+const MANY = 16; // from here on, encoding all of them at once saves more than it takes
 
 /** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */
 function setLayer(context: OwnedFd, key: string, path: string): void {

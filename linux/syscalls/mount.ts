@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, offThread } from "../../ffi/memory.ts";
+import { borrowedString, cString, offThread, withStrings } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
@@ -327,6 +327,33 @@ export function fsconfigSetFlag(fd: number, key: string): void {
  */
 export function fsconfigSetString(fd: number, key: string, value: string): void {
   fsconfig(fd, FSCONFIG_SET_STRING, key, value, 0);
+}
+
+/**
+ * fsconfig(2), FSCONFIG_SET_STRING, with one value after the other: what an overlay of many layers does.
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param key the parameter's name.
+ * @param values what it is set to, up to 255 bytes each.
+ * @throws {SyscallError} for the first one that fails, such as ENOENT for a layer that does not exist.
+ *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetStrings, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("overlay");
+ * fsconfigSetStrings(context.fd, "lowerdir+", ["/usr", "/etc"]);
+ * ```
+ */
+export function fsconfigSetStrings(fd: number, key: string, values: readonly string[]): void {
+  const { fsconfig } = libc();
+  const name = keyString(key);
+  withStrings(values, (value, text) => {
+    if (fsconfig(SYS_fsconfig, fd, FSCONFIG_SET_STRING, name, value, 0) >= 0) return;
+    throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path: `${key}=${text}` });
+  });
 }
 
 /**
