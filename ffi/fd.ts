@@ -42,6 +42,11 @@ export class OwnedFd implements Disposable {
     return this.#fd;
   }
 
+  /** Whether it was neither closed nor released. */
+  get isOpen(): boolean {
+    return this.#fd >= 0;
+  }
+
   /**
    * Closes the descriptor; a second call does nothing.
    *
@@ -108,22 +113,34 @@ export class OwnedFds implements Disposable {
   [Symbol.dispose](): void {
     const all = this.#all;
     this.#all = [];
-    const left: OwnedFd[] = [];
+    const failures: unknown[] = [];
     for (let from = 0, to = 1; from < all.length; from = to++) {
-      const first = all[from]?.fd ?? 0;
-      while (to < all.length && all[to]?.fd === first + to - from) to++;
-      const run = all.slice(from, to);
-      if (run.length === 1 || !closesRange(run, first)) left.push(...run);
+      const first = numberOf(all[from]);
+      while (to < all.length && first >= 0 && numberOf(all[to]) === first + to - from) to++;
+      if (to - from > 1 && closesRange(first, first + to - from - 1)) {
+        for (let at = from; at < to; at++) all[at]?.release();
+      } else for (let at = from; at < to; at++) close(all[at], failures);
     }
-    disposeAll(left);
+    if (failures.length > 0) throw failures[0];
   }
 }
 
-/** Not where the call is forbidden: then they are closed one by one. */
-function closesRange(run: readonly OwnedFd[], first: number): boolean {
-  if (libc().close_range(SYS_close_range, first, first + run.length - 1, 0) < 0) return false;
-  for (const each of run) each.release();
-  return true;
+/** -1 where it is closed already. */
+function numberOf(owned: OwnedFd | undefined): number {
+  return owned?.isOpen ? owned.fd : -1;
+}
+
+/** Not where a filter forbids the call: then they are closed one by one. */
+function closesRange(first: number, last: number): boolean {
+  return libc().close_range(SYS_close_range, first, last, 0) === 0;
+}
+
+function close(owned: Disposable | undefined, failures: unknown[]): void {
+  try {
+    owned?.[Symbol.dispose]();
+  } catch (error) {
+    failures.push(error);
+  }
 }
 
 const SYS_close_range = 436; // asm-generic/unistd.h, Linux 5.9
@@ -142,13 +159,7 @@ const SYS_close_range = 436; // asm-generic/unistd.h, Linux 5.9
  */
 export function disposeAll(all: readonly Disposable[]): void {
   const failures: unknown[] = [];
-  for (const each of all) {
-    try {
-      each[Symbol.dispose]();
-    } catch (error) {
-      failures.push(error);
-    }
-  }
+  for (const each of all) close(each, failures);
   if (failures.length > 0) throw failures[0];
 }
 

@@ -6,7 +6,7 @@
  */
 
 import { SyscallError } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { refuseBadText } from "../ffi/memory.ts";
 import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
 import {
@@ -39,27 +39,31 @@ export interface BindPlan {
  *
  * @param plan what to bind, and how.
  * @param place the mountpoint.
+ * @param fds closes what is opened for it.
  * @param userns the user namespace whose maps it gets.
  * @param opened the source, where it is open already.
  */
 export function bind(
   plan: BindPlan,
   place: Place,
+  fds: OwnedFds,
   userns?: OwnedFd,
   opened?: OwnedFd,
 ): void {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, userns, opened);
+  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, fds, userns, opened);
   else bindThenRemount(plan, place);
 }
 
-function bindDetached(plan: BindPlan, place: Place, userns?: OwnedFd, opened?: OwnedFd): void {
-  const tree = cloneSource(plan, opened);
-  try {
-    changeAttributes(tree, plan.options, userns);
-    attach(tree, place);
-  } finally {
-    tree.close();
-  }
+function bindDetached(
+  plan: BindPlan,
+  place: Place,
+  fds: OwnedFds,
+  userns?: OwnedFd,
+  opened?: OwnedFd,
+): void {
+  const tree = fds.add(cloneSource(plan, opened));
+  changeAttributes(tree, plan.options, userns);
+  attach(tree, place);
 }
 
 function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
@@ -160,8 +164,8 @@ export async function idMapMount(
   try {
     for (const text of [source, target]) refuseBadText(text);
     requireIdMapping();
-    using place = openTarget(target);
-    bindDetached({ source, options: parseOptions(options) }, place, userns);
+    using fds = new OwnedFds();
+    bindDetached({ source, options: parseOptions(options) }, fds.add(openTarget(target)), fds, userns);
   } catch (error) {
     throw new MountError(mounted, target, await explainIdMap(error, source, userns, recursive));
   }

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { OwnedFd } from "../ffi/fd.ts";
+import { OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import type { NamespaceThread } from "../ffi/namespace_thread.ts";
 import { explainIdMap } from "./attributes.ts";
 import { bind } from "./bind.ts";
@@ -88,84 +88,81 @@ function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
 // mount, and what is allocated costs as much as a system call in the end.
 
 function carryOut(plan: Plan, work: Work): Promise<void> | undefined {
-  let userns: OwnedFd | undefined;
-  let source: ReturnType<typeof openKnown> | undefined;
+  const fds = new OwnedFds(); // all that is opened for this mount, closed together
   try {
-    const { action, idMaps } = plan;
-    if (idMaps) userns = (work.namespaces ??= new UserNamespaces()).of(idMaps);
-    let place: Place | undefined;
-    if (work.thread === undefined) {
-      source = action.kind === "bind" ? openKnown(action.plan.source) : "absent";
-      if (source !== "unknown") place = openKnownTarget(work.target, plan.inside);
-    }
-    const making = place
-      ? makeAt(place, plan, work, userns, source instanceof OwnedFd ? source : undefined)
-      : makeLater(plan, work, userns);
-    return making && orFail(making, plan, work, userns);
+    const making = start(plan, work, fds);
+    if (making) return orFail(making, plan, work, fds);
+    fds[Symbol.dispose]();
+    return undefined;
   } catch (error) {
-    return fail(error, plan, work, userns);
-  } finally {
-    if (source instanceof OwnedFd) source.close();
+    return fail(error, plan, work, fds);
   }
 }
 
-async function orFail(
-  making: Promise<void>,
-  plan: Plan,
-  work: Work,
-  userns: OwnedFd | undefined,
-): Promise<void> {
+function start(plan: Plan, work: Work, fds: OwnedFds): Promise<void> | undefined {
+  const { action, idMaps } = plan;
+  if (idMaps) (work.namespaces ??= new UserNamespaces()).of(idMaps);
+  if (work.thread !== undefined) return makeLater(plan, work, fds);
+  const source = action.kind === "bind" ? openKnown(action.plan.source) : "absent";
+  if (source instanceof OwnedFd) fds.add(source);
+  const place = source === "unknown" ? undefined : openKnownTarget(work.target, plan.inside);
+  if (place === undefined) return makeLater(plan, work, fds);
+  fds.add(place);
+  return makeAt(place, plan, work, fds, source instanceof OwnedFd ? source : undefined);
+}
+
+async function orFail(making: Promise<void>, plan: Plan, work: Work, fds: OwnedFds): Promise<void> {
   try {
     await making;
+    fds[Symbol.dispose]();
   } catch (error) {
-    await fail(error, plan, work, userns);
+    await fail(error, plan, work, fds);
   }
 }
 
-async function fail(
-  error: unknown,
-  plan: Plan,
-  { target }: Work,
-  userns: OwnedFd | undefined,
-): Promise<never> {
+async function fail(error: unknown, plan: Plan, work: Work, fds: OwnedFds): Promise<never> {
   const { action, inside: below, mount } = plan;
-  const explained = userns !== undefined && action.kind === "bind"
-    ? await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive)
-    : error;
-  throw new MountError(mount, below === "/" ? target : join(target, below), explained);
+  const userns = usernsOf(plan, work);
+  try {
+    const explained = userns !== undefined && action.kind === "bind"
+      ? await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive)
+      : error;
+    throw new MountError(mount, below === "/" ? work.target : join(work.target, below), explained);
+  } finally {
+    fds[Symbol.dispose]();
+  }
 }
 
 /** Where somebody has to be asked for the way to the source or the target, or a thread for the target. */
-async function makeLater(plan: Plan, work: Work, userns: OwnedFd | undefined): Promise<void> {
+async function makeLater(plan: Plan, work: Work, fds: OwnedFds): Promise<void> {
   const { action, inside: below } = plan;
   const { target, thread } = work;
   if (action.kind === "bind") await reach(action.plan.source);
   const place = thread === undefined
     ? await reachTarget(target, below)
     : thread.run(() => openTarget(target, below));
-  await makeAt(place, plan, work, userns);
+  await makeAt(fds.add(place), plan, work, fds);
 }
 
-/** Closes the place when it is done. A bind's source, where it is open, is needed no longer when this returns. */
 function makeAt(
   place: Place,
   plan: Plan,
   work: Work,
-  userns: OwnedFd | undefined,
+  fds: OwnedFds,
   source?: OwnedFd,
 ): Promise<void> | undefined {
-  let making: Promise<void> | undefined;
-  try {
-    const one = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
-    making = work.thread === undefined
-      ? make(plan, place, userns, source)
-      : makeThere(plan, place, work.thread, userns, make);
-    if (making === undefined) finish(one, place, plan, work);
-    else making = finishLater(making, one, place, plan, work);
-    return making;
-  } finally {
-    if (making === undefined) place.close();
-  }
+  const one = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
+  const userns = usernsOf(plan, work);
+  const making = work.thread === undefined
+    ? make(plan, place, fds, userns, source)
+    : makeThere(plan, place, work.thread, fds, userns, make);
+  if (making) return finishLater(making, one, place, plan, work);
+  finish(one, place, plan, work);
+  return undefined;
+}
+
+function usernsOf({ idMaps }: Plan, { namespaces }: Work): OwnedFd | undefined {
+  return idMaps && namespaces?.known(idMaps);
 }
 
 async function finishLater(
@@ -175,12 +172,8 @@ async function finishLater(
   plan: Plan,
   work: Work,
 ): Promise<void> {
-  try {
-    await making;
-    finish(one, place, plan, work);
-  } finally {
-    place.close();
-  }
+  await making;
+  finish(one, place, plan, work);
 }
 
 function finish(one: Made | undefined, place: Place, plan: Plan, { made }: Work): void {
@@ -196,19 +189,20 @@ function madeBy({ action }: Plan, place: Place): Made | undefined {
 function make(
   { action }: Plan,
   place: Place,
+  fds: OwnedFds,
   userns: OwnedFd | undefined,
   source?: OwnedFd,
 ): Promise<void> | undefined {
   switch (action.kind) {
     case "bind":
-      bind(action.plan, place, userns, source);
+      bind(action.plan, place, fds, userns, source);
       return undefined;
     case "overlay":
-      return mountOverlay(action.plan, place, userns);
+      return mountOverlay(action.plan, place, fds, userns);
     case "fuse":
       return mountFuse(action.plan, place);
     case "filesystem":
-      return mountFilesystem(action.plan, place, userns);
+      return mountFilesystem(action.plan, place, fds, userns);
     case "remount":
       return remount(action.options, place);
     case "propagation":

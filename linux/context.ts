@@ -5,7 +5,7 @@
  */
 
 import { SyscallError } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import type { OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "./constants.ts";
 import { ExplainedError } from "./mount_error.ts";
 import type { ParsedOptions } from "./options.ts";
@@ -112,26 +112,21 @@ export async function executeLater(prepare: () => OwnedFd, command: Command): Pr
 /**
  * Attaches the mount of a new file system.
  *
- * @param context the context that has made it, which is closed.
+ * @param context the context that has made it.
  * @param options what the mount is to be.
  * @param place where to.
+ * @param fds closes the context, and what is opened.
  * @param change does something to the mount before.
  */
 export function attachNew(
   context: OwnedFd,
   { attributes, recursiveAttributes }: ParsedOptions,
   place: OwnedFd,
+  fds: OwnedFds,
   change?: (made: OwnedFd) => void,
 ): void {
-  try {
-    const made = fsmount(context.fd, attributes.set | recursiveAttributes.set);
-    try {
-      change?.(made);
-      attach(made, place);
-    } finally {
-      made.close();
-    }
-  } finally {
-    context.close();
-  }
+  fds.add(context);
+  const made = fds.add(fsmount(context.fd, attributes.set | recursiveAttributes.set));
+  change?.(made);
+  attach(made, place);
 }

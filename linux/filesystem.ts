@@ -5,7 +5,7 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
-import type { OwnedFd } from "../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { idMapNew } from "./attributes.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "./constants.ts";
 import {
@@ -42,20 +42,25 @@ export const LONGEST_DATA = 4095;
  *
  * @param plan what to mount, and how.
  * @param place the mountpoint.
+ * @param fds closes what is opened for it.
  * @param userns the user namespace whose maps it gets.
  * @returns undefined where it is made already, as what needs no disk is.
  */
 export function mountFilesystem(
   plan: FilesystemPlan,
   place: OwnedFd,
+  fds: OwnedFds,
   userns?: OwnedFd,
 ): Promise<void> | undefined {
-  return plan.options.loop === undefined ? mountSource(plan, place, userns) : mountImage(plan, place, userns);
+  return plan.options.loop === undefined
+    ? mountSource(plan, place, fds, userns)
+    : mountImage(plan, place, userns);
 }
 
 async function mountImage(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
   using device = await loopFor(plan);
-  await mountSource({ ...plan, source: device.path }, place, userns);
+  using fds = new OwnedFds(); // closed before the device, which they would keep busy
+  await mountSource({ ...plan, source: device.path }, place, fds, userns);
   device.close(); // the mount holds the device now, and autoclear frees it with the mount
 }
 
@@ -65,9 +70,16 @@ async function loopFor({ source, options }: FilesystemPlan): Promise<LoopDevice>
   return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
 }
 
-function mountSource(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> | undefined {
+function mountSource(
+  plan: FilesystemPlan,
+  place: OwnedFd,
+  fds: OwnedFds,
+  userns?: OwnedFd,
+): Promise<void> | undefined {
   const waits = isBlockDevice(plan.source);
-  return isMadeByContext(plan) ? mountByContext(plan, place, waits, userns) : mountByData(plan, place, waits);
+  return isMadeByContext(plan)
+    ? mountByContext(plan, place, fds, waits, userns)
+    : mountByData(plan, place, waits);
 }
 
 /**
@@ -83,17 +95,29 @@ export function isMadeByContext(plan: FilesystemPlan): boolean {
 function mountByContext(
   plan: FilesystemPlan,
   place: OwnedFd,
+  fds: OwnedFds,
   waits: boolean,
   userns?: OwnedFd,
 ): Promise<void> | undefined {
-  if (waits) return mountLater(plan, place, userns);
-  attachNew(execute(openContext(plan), "create"), plan.options, place, userns && idMapper(plan.type, userns));
+  if (waits) return mountLater(plan, place, fds, userns);
+  attachNew(
+    execute(openContext(plan), "create"),
+    plan.options,
+    place,
+    fds,
+    userns && idMapper(plan.type, userns),
+  );
   return undefined;
 }
 
-async function mountLater(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
+async function mountLater(
+  plan: FilesystemPlan,
+  place: OwnedFd,
+  fds: OwnedFds,
+  userns?: OwnedFd,
+): Promise<void> {
   const context = await executeLater(() => openContext(plan), "create");
-  attachNew(context, plan.options, place, userns && idMapper(plan.type, userns));
+  attachNew(context, plan.options, place, fds, userns && idMapper(plan.type, userns));
 }
 
 /** Does it to a new mount, before that is attached. */

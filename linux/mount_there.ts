@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { OwnedFd } from "../ffi/fd.ts";
+import type { OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import type { NamespaceThread } from "../ffi/namespace_thread.ts";
 import { AT_FDCWD, AT_RECURSIVE, MS_PRIVATE, MS_REC, OPEN_TREE_CLONE } from "./constants.ts";
 import { hasFeature } from "./features.ts";
@@ -17,7 +17,12 @@ import { TempPlace } from "./temp_place.ts";
 import { detachTree } from "./unmount_tree.ts";
 
 /** Makes a mount at a place. */
-type Make = (plan: Plan, place: Place, userns: OwnedFd | undefined) => Promise<void> | undefined;
+type Make = (
+  plan: Plan,
+  place: Place,
+  fds: OwnedFds,
+  userns: OwnedFd | undefined,
+) => Promise<void> | undefined;
 
 /**
  * Makes one mount in another mount namespace.
@@ -25,6 +30,7 @@ type Make = (plan: Plan, place: Place, userns: OwnedFd | undefined) => Promise<v
  * @param plan what to do.
  * @param place the mountpoint there.
  * @param thread the thread there.
+ * @param fds closes what is opened for it.
  * @param userns the user namespace whose maps it gets.
  * @param make makes the mount.
  * @throws {TypeError} for a change of a mount, where this kernel can't change it by its descriptor.
@@ -33,6 +39,7 @@ export async function makeThere(
   plan: Plan,
   place: Place,
   thread: NamespaceThread,
+  fds: OwnedFds,
   userns: OwnedFd | undefined,
   make: Make,
 ): Promise<void> {
@@ -43,9 +50,9 @@ export async function makeThere(
       "to change a mount in another mount namespace takes mount_setattr(2), which came with Linux 5.12",
     );
   }
-  if (isChange) await thread.run(() => make(plan, place, userns));
-  else if (isMadeDetached(plan)) await make(plan, place, userns);
-  else await makeAtTemporaryPlace(plan, place, userns, make);
+  if (isChange) await thread.run(() => make(plan, place, fds, userns));
+  else if (isMadeDetached(plan)) await make(plan, place, fds, userns);
+  else await makeAtTemporaryPlace(plan, place, fds, userns, make);
 }
 
 function canChangeByDescriptor(): boolean {
@@ -69,12 +76,13 @@ function isMadeDetached({ action }: Plan): boolean {
 async function makeAtTemporaryPlace(
   plan: Plan,
   place: Place,
+  fds: OwnedFds,
   userns: OwnedFd | undefined,
   make: Make,
 ): Promise<void> {
   using temporary = new TempPlace();
   using spot = openTarget(temporary.root);
-  await make(plan, spot, userns);
+  await make(plan, spot, fds, userns);
   try {
     mount(null, temporary.root, null, MS_REC | MS_PRIVATE, null); // else the clone would be its peer
     const isTree = plan.action.kind === "bind" && plan.action.plan.options.recursive;

@@ -67,39 +67,47 @@ export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan
  *
  * @param plan what it is made of.
  * @param place the mountpoint.
+ * @param fds closes what is opened for it.
  * @param userns the user namespace whose maps its lower directories get; the upper one stays as it is.
  * @returns undefined where it is made already.
  */
 export function mountOverlay(
   plan: OverlayPlan,
   place: OwnedFd,
+  fds: OwnedFds,
   userns?: OwnedFd,
 ): Promise<void> | undefined {
-  return userns === undefined ? mountLayers(plan, place) : mountMapped(plan, place, userns);
+  return userns === undefined ? mountLayers(plan, place, fds) : mountMapped(plan, place, fds, userns);
 }
 
-async function mountMapped(plan: OverlayPlan, place: OwnedFd, userns: OwnedFd): Promise<void> {
+async function mountMapped(
+  plan: OverlayPlan,
+  place: OwnedFd,
+  fds: OwnedFds,
+  userns: OwnedFd,
+): Promise<void> {
   const { layers } = plan;
   const lower = [...layers.lower, ...layers.dataOnly];
   if (hasFeature("detachedLayers")) {
-    using keep = new OwnedFds();
-    return mountLayerByLayer(plan, place, await openMappedLayers(lower, userns, keep));
+    return mountLayerByLayer(plan, place, fds, await openMappedLayers(lower, userns, fds));
   }
   await using attached = await AttachedLayers.attach([...new Set(lower)], userns);
   const mapped = (path: string) => attached.paths.get(path) ?? path;
   const there = { ...layers, lower: layers.lower.map(mapped), dataOnly: layers.dataOnly.map(mapped) };
-  await mountLayers({ ...plan, layers: there }, place);
+  using own = new OwnedFds(); // closed before the layers come off, which a context keeps busy
+  await mountLayers({ ...plan, layers: there }, place, own);
 }
 
-function mountLayers(plan: OverlayPlan, place: OwnedFd): Promise<void> | undefined {
+function mountLayers(plan: OverlayPlan, place: OwnedFd, fds: OwnedFds): Promise<void> | undefined {
   if (!hasFeature("mountApi") || !hasFeature("overlayLayers")) return mountInOnePage(plan, place);
-  mountLayerByLayer(plan, place);
+  mountLayerByLayer(plan, place, fds);
   return undefined;
 }
 
 function mountLayerByLayer(
   { source, options, layers }: OverlayPlan,
   place: OwnedFd,
+  fds: OwnedFds,
   mapped?: readonly (OwnedFd | undefined)[],
 ): void {
   const context = fsopen("overlay");
@@ -114,7 +122,7 @@ function mountLayerByLayer(
   } catch (error) {
     throw abandon(context, error);
   }
-  attachNew(execute(context, "create"), options, place);
+  attachNew(execute(context, "create"), options, place, fds);
 }
 
 function addLayers(

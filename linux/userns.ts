@@ -79,12 +79,21 @@ export class UserNamespaces implements Disposable {
    */
   of(maps: IdMaps): OwnedFd {
     requireIdMapping();
-    const key = `${maps.uid}/${maps.gid}`;
-    const known = this.#made.get(key);
+    const known = this.known(maps);
     if (known) return known;
     const made = makeUserNamespace(maps);
-    this.#made.set(key, made);
+    this.#made.set(keyOf(maps), made);
     return made;
+  }
+
+  /**
+   * The same, where it was made.
+   *
+   * @param maps the maps.
+   * @returns undefined where it was not.
+   */
+  known(maps: IdMaps): OwnedFd | undefined {
+    return this.#made.get(keyOf(maps));
   }
 
   /** Closes all of them. */
@@ -92,6 +101,10 @@ export class UserNamespaces implements Disposable {
     disposeAll([...this.#made.values()]);
     this.#made.clear();
   }
+}
+
+function keyOf({ uid, gid }: IdMaps): string {
+  return `${uid}/${gid}`;
 }
 
 /**
