@@ -162,13 +162,11 @@ function mapTogether(
     return closing(open(common, O_PATH), (directory) =>
       closing(new OwnedFds(), (own) => {
         const mountId = mountIdAt(directory.fd, "");
-        for (let index = 0; index < layers.length; index++) {
-          const inside = paths[index]?.slice(skip) || ".";
-          if (mountIdAt(directory.fd, inside) !== mountId) return undefined;
-          (layers[index] as Layer).inside = inside;
-        }
         const tree = own.add(mapped(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
-        for (const layer of layers) {
+        for (let index = 0; index < layers.length; index++) {
+          const layer = layers[index] as Layer;
+          layer.inside = paths[index]?.slice(skip) || ".";
+          if (mountIdAt(directory.fd, layer.inside) !== mountId) return undefined;
           layer.directory = own.add(openat2(tree.fd, layer.inside, O_PATH, WITHIN));
         }
         own.release(keep);

@@ -29,16 +29,19 @@ export function parseOverlayOptions(options: readonly string[]): OverlayOptions 
   const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
   for (const option of options) {
     if (option.startsWith("lowerdir=")) readLowerdir(escaped("lowerdir=", option), parsed);
-    else if (option.startsWith("lowerdir+=")) parsed.lower.push(option.slice("lowerdir+=".length));
-    else if (option.startsWith("datadir+=")) parsed.dataOnly.push(option.slice("datadir+=".length));
-    else if (option.startsWith("upperdir=")) parsed.upper = unescapeLayer(escaped("upperdir=", option));
-    else if (option.startsWith("workdir=")) parsed.work = unescapeLayer(escaped("workdir=", option));
+    else if (option.startsWith("lowerdir+=")) parsed.lower.push(named(option.slice("lowerdir+=".length)));
+    else if (option.startsWith("datadir+=")) parsed.dataOnly.push(named(option.slice("datadir+=".length)));
+    else if (option.startsWith("upperdir=")) {
+      parsed.upper = named(unescapeLayer(escaped("upperdir=", option)));
+    } else if (option.startsWith("workdir=")) parsed.work = named(unescapeLayer(escaped("workdir=", option)));
     else parsed.rest.push(option);
   }
-  const hasNoName = parsed.upper === "" || parsed.work === "" || parsed.lower.includes("") ||
-    parsed.dataOnly.includes("");
-  if (hasNoName) throw new TypeError("an overlay's layer has no name");
   return parsed;
+}
+
+function named(path: string): string {
+  if (path === "") throw new TypeError("an overlay's layer has no name");
+  return path;
 }
 
 /** A comma in a path is a comma, and can be written as "\\,"; but somebody may have pasted a line of fstab. */

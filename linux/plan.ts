@@ -53,7 +53,10 @@ export function planAll(mounts: readonly Mount[], target: string): Plan[] {
 function planOne(mount: Mount, target: string): Plan {
   try {
     const inside = insideOf(mount);
-    for (const text of [mount.type, mount.source, target, inside]) refuseBadText(text);
+    refuseBadText(mount.type);
+    refuseBadText(mount.source);
+    refuseBadText(target);
+    if (inside !== "/") refuseBadText(inside);
     for (const option of mount.options ?? []) refuseBadText(option);
     if (target === "") throw new TypeError("the target has no name");
     const options = parseOptions(optionsOf(mount));
