@@ -109,6 +109,20 @@ export class OwnedFds implements Disposable {
     this.#all = [];
   }
 
+  /**
+   * Closes the others.
+   *
+   * @param kept stays open, and is closed at the end.
+   */
+  closeAllBut(kept: OwnedFd): void {
+    this.#all = this.#all.filter((fd) => fd !== kept);
+    try {
+      this[Symbol.dispose]();
+    } finally {
+      this.#all.push(kept);
+    }
+  }
+
   /** Closes all of them: those whose numbers follow each other, as they mostly do, in one call. */
   [Symbol.dispose](): void {
     const all = this.#all;

@@ -71,9 +71,8 @@ const CLONE_FS = 0x200;
  */
 export async function onPrivateThread(calls: readonly ThreadCall[]): Promise<number[]> {
   const all: ThreadCall[] = [{ name: "unshare", args: [CLONE_FS] }, ...calls];
-  const used = new Set<LibcName>(["__errno_location", ...all.map((call) => call.name)]);
   const symbols = Object.fromEntries(
-    Object.entries(libcSymbols()).filter(([name]) => used.has(name as LibcName)),
+    ["__errno_location" as const, ...all.map((call) => call.name)].map((name) => [name, copying(name)]),
   );
   const reply = await ask({ symbols, calls: all.map(({ name, args }) => ({ name, args })) });
   if ("results" in reply) return reply.results.slice(1);
@@ -84,6 +83,12 @@ export async function onPrivateThread(calls: readonly ThreadCall[]): Promise<num
     errno: reply.errno,
     path: call?.path,
   });
+}
+
+/** The function for arguments that are copied: bytes are passed as such, and not by an address in this thread's memory. */
+function copying(name: LibcName): Deno.ForeignFunction {
+  const symbol: Deno.ForeignFunction = libcSymbols()[name];
+  return { ...symbol, parameters: symbol.parameters.map((type) => type === "pointer" ? "buffer" : type) };
 }
 
 async function ask(message: unknown): Promise<Reply> {

@@ -122,15 +122,17 @@ async function orFail(making: Promise<void>, plan: Plan, work: Work, fds: OwnedF
 
 async function fail(error: unknown, plan: Plan, work: Work, fds: OwnedFds): Promise<never> {
   const { action, inside: below, mount } = plan;
-  const userns = usernsOf(plan, work);
+  let cause = error;
   try {
-    const explained = userns !== undefined && action.kind === "bind"
-      ? await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive)
-      : error;
-    throw new MountError(mount, below === "/" ? work.target : join(work.target, below), explained);
-  } finally {
-    fds[Symbol.dispose]();
+    fds[Symbol.dispose](); // first, for to explain it may take descriptors, which may be what is wanting
+    const userns = usernsOf(plan, work);
+    if (userns !== undefined && action.kind === "bind") {
+      cause = await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive);
+    }
+  } catch (failure) {
+    cause = failure;
   }
+  throw new MountError(mount, below === "/" ? work.target : join(work.target, below), cause);
 }
 
 /** Where somebody has to be asked for the way to the source or the target, or a thread for the target. */
@@ -156,8 +158,8 @@ function makeAt(
   const making = work.thread === undefined
     ? make(plan, place, fds, userns, source)
     : makeThere(plan, place, work.thread, fds, userns, make);
-  if (making) return finishLater(making, one, place, plan, work);
-  finish(one, place, plan, work);
+  if (making) return finishLater(making, one, place, plan, work, fds);
+  finish(one, place, plan, work, fds);
   return undefined;
 }
 
@@ -171,13 +173,17 @@ async function finishLater(
   place: Place,
   plan: Plan,
   work: Work,
+  fds: OwnedFds,
 ): Promise<void> {
   await making;
-  finish(one, place, plan, work);
+  finish(one, place, plan, work, fds);
 }
 
-function finish(one: Made | undefined, place: Place, plan: Plan, { made }: Work): void {
-  if (plan.propagation.length > 0) propagate(plan.propagation, place, one !== undefined);
+function finish(one: Made | undefined, place: Place, plan: Plan, { made }: Work, fds: OwnedFds): void {
+  if (plan.propagation.length > 0) {
+    fds.closeAllBut(place); // what was just made comes off again where a step fails, and that takes descriptors
+    propagate(plan.propagation, place, one !== undefined);
+  }
   if (one) made.push(one);
 }
 
