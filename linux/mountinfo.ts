@@ -103,9 +103,9 @@ export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter)
     const end = line.split(at);
     if (end > at) {
       const info = line.read(number);
-      const { skip = false, stop = false } = filter?.(info) ?? {};
-      if (!skip) mounts.push(info);
-      if (stop) break;
+      const verdict = filter?.(info);
+      if (!verdict?.skip) mounts.push(info);
+      if (verdict?.stop) break;
     }
     at = end + 1;
   }
