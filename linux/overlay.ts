@@ -115,8 +115,8 @@ function mountLayerByLayer(
     fsconfigSetString(context.fd, "source", source || "overlay");
     addLayers(context, "lowerdir+", layers.lower, mapped);
     addLayers(context, "datadir+", layers.dataOnly, mapped, layers.lower.length);
-    if (layers.upper !== undefined) setLayer(context, "upperdir", layers.upper);
-    if (layers.work !== undefined) setLayer(context, "workdir", layers.work);
+    if (layers.upper !== undefined) setDirectory(context, "upperdir", layers.upper);
+    if (layers.work !== undefined) setDirectory(context, "workdir", layers.work);
     setOptions(context, layers.rest);
     setOptions(context, options.superFlags);
   } catch (error) {
@@ -137,21 +137,23 @@ function addLayers(
   }
   for (let index = 0; index < layers.length; index++) {
     const directory = mapped?.[before + index];
+    const path = layers[index] as string;
     if (directory) fsconfigSetFd(context.fd, key, directory.fd);
-    else setLayer(context, key, layers[index] as string);
+    else if (fitsString(path)) fsconfigSetString(context.fd, key, path);
+    else setLongLayer(context, key, path);
   }
 }
 
 const MANY = 16; // from here on, encoding all of them at once saves more than it takes
 
-/** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */
-function setLayer(context: OwnedFd, key: string, path: string): void {
-  // The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs).
-  const text = key.endsWith("+") ? path : path.replace(/\\/g, "\\\\");
+/** The kernel takes escapes out of upperdir and workdir, but not out of lowerdir+ (ovl_parse_layer, fs/overlayfs). */
+function setDirectory(context: OwnedFd, key: string, path: string): void {
+  const text = path.replace(/\\/g, "\\\\");
   if (fitsString(text)) fsconfigSetString(context.fd, key, text);
   else setLongLayer(context, key, path);
 }
 
+/** A path goes in as text where it fits, which the mount table then shows; else as a descriptor. */
 function setLongLayer(context: OwnedFd, key: string, path: string): void {
   using directory = open(path, O_PATH); // the context holds what it was given
   if (hasFeature("overlayDescriptors")) fsconfigSetFd(context.fd, key, directory.fd);
