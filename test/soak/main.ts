@@ -34,6 +34,14 @@ function usage(): { threads: number; descriptors: number; memory: number } {
   return { threads, descriptors: openFiles().length, memory: Deno.memoryUsage().heapUsed };
 }
 
+/** The runtime keeps the threads of its blocking calls for ten seconds after the last one; others do not end by themselves. */
+async function comeDown(threads: number): Promise<void> {
+  for (const begun = performance.now(); performance.now() - begun < 30_000;) {
+    if (usage().threads <= threads) return;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+}
+
 async function makeImage(dir: string): Promise<string | undefined> {
   const image = `${dir}/image.ext4`;
   const args = ["-q", image, "1M"];
@@ -81,6 +89,7 @@ const left = [
   ...loopDevices(dir),
 ];
 await Deno.remove(dir, { recursive: true });
+if (settled) await comeDown(settled.threads);
 const after = usage();
 const grown = settled === undefined ? 0 : after.memory - settled.memory;
 const result = {
