@@ -73,12 +73,21 @@ export function idMapNew(mount: OwnedFd, userns: OwnedFd, type: string): void {
 }
 
 /**
+ * Whether a mount can be given its attributes by a descriptor: before it is attached, and from another namespace.
+ *
+ * @returns false before Linux 5.12.
+ */
+export function canChangeByDescriptor(): boolean {
+  return hasFeature("mountApi") && hasFeature("mountSetattr");
+}
+
+/**
  * Refuses to go on where this kernel has no id-mapped mounts.
  *
  * @throws {TypeError} before Linux 5.12.
  */
 export function requireIdMapping(): void {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) return;
+  if (canChangeByDescriptor()) return;
   throw new TypeError("id-mapped mounts need mount_setattr(2), which came with Linux 5.12");
 }
 

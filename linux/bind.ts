@@ -8,7 +8,13 @@
 import { SyscallError } from "../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { refuseBadText } from "../ffi/memory.ts";
-import { changeAttributes, changes, explainIdMap, requireIdMapping } from "./attributes.ts";
+import {
+  canChangeByDescriptor,
+  changeAttributes,
+  changes,
+  explainIdMap,
+  requireIdMapping,
+} from "./attributes.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -19,7 +25,6 @@ import {
   OPEN_TREE_CLONE,
 } from "./constants.ts";
 import { attributesToFlags, flagsOfMount } from "./flags.ts";
-import { hasFeature } from "./features.ts";
 import { MountError } from "./mount_error.ts";
 import { type ParsedOptions, parseOptions } from "./options.ts";
 import { mount, openTree } from "./syscalls.ts";
@@ -50,17 +55,7 @@ export function bind(
   userns?: OwnedFd,
   opened?: OwnedFd,
 ): void {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) bindDetached(plan, place, fds, userns, opened);
-  else bindThenRemount(plan, place);
-}
-
-function bindDetached(
-  plan: BindPlan,
-  place: Place,
-  fds: OwnedFds,
-  userns?: OwnedFd,
-  opened?: OwnedFd,
-): void {
+  if (!canChangeByDescriptor()) return bindThenRemount(plan, place);
   const tree = fds.add(cloneSource(plan, opened));
   changeAttributes(tree, plan.options, userns);
   attach(tree, place);
@@ -165,7 +160,7 @@ export async function idMapMount(
     for (const text of [source, target]) refuseBadText(text);
     requireIdMapping();
     using fds = new OwnedFds();
-    bindDetached({ source, options: parseOptions(options) }, fds.add(openTarget(target)), fds, userns);
+    bind({ source, options: parseOptions(options) }, fds.add(openTarget(target)), fds, userns);
   } catch (error) {
     throw new MountError(mounted, target, await explainIdMap(error, source, userns, recursive));
   }

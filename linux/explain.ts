@@ -4,13 +4,14 @@
  * @module
  */
 
-import { changes, requireIdMapping } from "./attributes.ts";
+import { canChangeByDescriptor, changes, requireIdMapping } from "./attributes.ts";
 import * as constants from "./constants.ts";
 import { hasFeature } from "./features.ts";
 import { attributesToFlags, superFlagsToFlags } from "./flags.ts";
 import { MountError } from "./mount_error.ts";
 import type { Mount } from "./mount_list.ts";
 import type { AttributeChange, IdMaps, ParsedOptions } from "./options.ts";
+import { isMadeByLayers } from "./overlay.ts";
 import { keyAndValue, overlayData } from "./overlay_options.ts";
 import { commonDirectory, join } from "./path.ts";
 import { type Plan, planAll } from "./plan.ts";
@@ -140,11 +141,9 @@ function propagationCall(type: number, recursive: boolean, target: string): Call
   return call("mount_setattr", [quoted(target), flags, `{propagation=${name}}`], purpose);
 }
 
-const isDetachedWay = () => hasFeature("mountApi") && hasFeature("mountSetattr");
-
 function bindCalls(source: string, options: ParsedOptions, target: string, isMapped: boolean): Call[] {
   const { recursive } = options;
-  if (!isDetachedWay()) {
+  if (!canChangeByDescriptor()) {
     const flags = recursive ? "MS_BIND|MS_REC" : "MS_BIND";
     const bind = call("mount", [quoted(source), quoted(target), "NULL", flags, "NULL"], "bind it");
     return changes(options.attributes) ? [bind, remountBindCall(options, target)] : [bind];
@@ -289,7 +288,7 @@ function overlayCalls({ source, options, layers }: Overlay, target: string, isMa
   const after = isMapped && !detached
     ? [call("umount2", [quoted("…/denomount-XXXXXX/root"), "0"], "the overlay has clones of its own")]
     : [];
-  if (!hasFeature("mountApi") || !hasFeature("overlayLayers")) {
+  if (!isMadeByLayers()) {
     const flags = superFlagsToFlags(options.superFlags, attributesToFlags(options.attributes));
     const args = [quoted(source || "overlay"), quoted(target), quoted("overlay"), flagNames("MS_", flags)];
     const mount = call(
@@ -333,7 +332,7 @@ function mappedLayerCalls(lower: readonly string[], detached: boolean): Call[] {
 }
 
 function remountCalls(options: ParsedOptions, target: string): Call[] {
-  if (!isDetachedWay()) {
+  if (!canChangeByDescriptor()) {
     if (options.bind) return [remountBindCall(options, target)];
     const flags = superFlagsToFlags(options.superFlags, attributesToFlags(options.attributes)) |
       constants.MS_REMOUNT;

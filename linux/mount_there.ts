@@ -7,9 +7,10 @@
 
 import type { OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import type { NamespaceThread } from "../ffi/namespace_thread.ts";
+import { canChangeByDescriptor } from "./attributes.ts";
 import { AT_FDCWD, AT_RECURSIVE, MS_PRIVATE, MS_REC, OPEN_TREE_CLONE } from "./constants.ts";
-import { hasFeature } from "./features.ts";
 import { isMadeByContext } from "./filesystem.ts";
+import { isMadeByLayers } from "./overlay.ts";
 import type { Plan } from "./plan.ts";
 import { mount, openTree } from "./syscalls.ts";
 import { attach, openTarget, type Place } from "./target.ts";
@@ -55,16 +56,12 @@ export async function makeThere(
   else await makeAtTemporaryPlace(plan, place, fds, userns, make);
 }
 
-function canChangeByDescriptor(): boolean {
-  return hasFeature("mountApi") && hasFeature("mountSetattr");
-}
-
 function isMadeDetached({ action }: Plan): boolean {
   switch (action.kind) {
     case "bind":
       return canChangeByDescriptor();
     case "overlay":
-      return hasFeature("mountApi") && hasFeature("overlayLayers");
+      return isMadeByLayers();
     case "filesystem":
       return isMadeByContext(action.plan);
     default:

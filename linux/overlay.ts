@@ -63,6 +63,15 @@ export function overlayPlan(source: string, options: ParsedOptions): OverlayPlan
 }
 
 /**
+ * Whether the kernel takes an overlay's layers one by one; then it is attached nowhere at first.
+ *
+ * @returns false before Linux 6.5.
+ */
+export function isMadeByLayers(): boolean {
+  return hasFeature("mountApi") && hasFeature("overlayLayers");
+}
+
+/**
  * Mounts an overlay.
  *
  * @param plan what it is made of.
@@ -77,7 +86,10 @@ export function mountOverlay(
   fds: OwnedFds,
   userns?: OwnedFd,
 ): Promise<void> | undefined {
-  return userns === undefined ? mountLayers(plan, place, fds) : mountMapped(plan, place, fds, userns);
+  if (userns === undefined) return mountLayers(plan, place, fds);
+  return hasFeature("detachedLayers")
+    ? mountMapped(plan, place, fds, userns)
+    : mountMappedAttached(plan, place, userns);
 }
 
 async function mountMapped(
@@ -86,12 +98,15 @@ async function mountMapped(
   fds: OwnedFds,
   userns: OwnedFd,
 ): Promise<void> {
+  const { lower, dataOnly } = plan.layers;
+  mountLayerByLayer(plan, place, fds, await openMappedLayers([...lower, ...dataOnly], userns, fds));
+}
+
+/** Before Linux 6.15. */
+async function mountMappedAttached(plan: OverlayPlan, place: OwnedFd, userns: OwnedFd): Promise<void> {
   const { layers } = plan;
-  const lower = [...layers.lower, ...layers.dataOnly];
-  if (hasFeature("detachedLayers")) {
-    return mountLayerByLayer(plan, place, fds, await openMappedLayers(lower, userns, fds));
-  }
-  await using attached = await AttachedLayers.attach([...new Set(lower)], userns);
+  const lower = new Set([...layers.lower, ...layers.dataOnly]);
+  await using attached = await AttachedLayers.attach([...lower], userns);
   const mapped = (path: string) => attached.paths.get(path) ?? path;
   const there = { ...layers, lower: layers.lower.map(mapped), dataOnly: layers.dataOnly.map(mapped) };
   using own = new OwnedFds(); // closed before the layers come off, which a context keeps busy
@@ -99,7 +114,7 @@ async function mountMapped(
 }
 
 function mountLayers(plan: OverlayPlan, place: OwnedFd, fds: OwnedFds): Promise<void> | undefined {
-  if (!hasFeature("mountApi") || !hasFeature("overlayLayers")) return mountInOnePage(plan, place);
+  if (!isMadeByLayers()) return mountInOnePage(plan, place);
   mountLayerByLayer(plan, place, fds);
   return undefined;
 }

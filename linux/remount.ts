@@ -6,10 +6,9 @@
 
 import type { OwnedFd } from "../ffi/fd.ts";
 import { FSPICK_EMPTY_PATH, MS_REMOUNT } from "./constants.ts";
-import { changeAttributes } from "./attributes.ts";
+import { canChangeByDescriptor, changeAttributes } from "./attributes.ts";
 import { remountBind } from "./bind.ts";
 import { abandon, executeLater, setOptions } from "./context.ts";
-import { hasFeature } from "./features.ts";
 import { attributesToFlags, flagsOfMount, superFlagsToFlags } from "./flags.ts";
 import type { ParsedOptions } from "./options.ts";
 import { fspick, mountOffThread } from "./syscalls.ts";
@@ -22,7 +21,7 @@ import { throughProc } from "./target.ts";
  * @param mounted the mount's root.
  */
 export async function remount(options: ParsedOptions, mounted: OwnedFd): Promise<void> {
-  if (hasFeature("mountApi") && hasFeature("mountSetattr")) {
+  if (canChangeByDescriptor()) {
     if (changesFilesystem(options)) await reconfigure(options, mounted);
     changeAttributes(mounted, options);
   } else if (options.bind) remountBind(mounted, options);
