@@ -5,7 +5,7 @@
  */
 
 import { libc } from "./libc.ts";
-import { addressOf, Scratch } from "./scratch.ts";
+import { Scratch } from "./scratch.ts";
 import { decodeName, encodeName, shown } from "./text.ts";
 
 const encoder = new TextEncoder();
@@ -60,7 +60,7 @@ const REMEMBERED = 8;
 const LONGEST = 4097;
 const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, room: new Scratch(LONGEST) }));
 const nothing = new Scratch(1); // the empty string, which calls on a descriptor take as their path
-const unusual: unknown[] = Array.from({ length: SLOTS }); // texts that no slot holds, kept as long as the others
+const unusual: Scratch[] = []; // texts that no slot holds, kept as long as the others
 let last = 0;
 
 /** What tells texts apart: comparing two paths of one directory to their ends takes as long as encoding one. */
@@ -105,9 +105,32 @@ export function borrowedString(text: string): Deno.PointerValue {
 }
 
 function unusualString(text: string): Deno.PointerValue {
+  const kept = keptString(text);
+  unusual[last] = kept;
+  return kept.address;
+}
+
+/**
+ * A C string in memory of its own, for as long as it is kept.
+ *
+ * @param text what to encode, as UTF-8.
+ * @returns the memory, with the NUL.
+ * @throws {TypeError} as {@linkcode cString} does.
+ *
+ * @example
+ * ```ts ignore
+ * import { libc } from "./libc.ts";
+ * import { keptString } from "./memory.ts";
+ *
+ * const path = keptString("/mnt/old");
+ * libc().rmdir(path.address);
+ * ```
+ */
+export function keptString(text: string): Scratch {
   const bytes = cString(text);
-  unusual[last] = bytes;
-  return addressOf(bytes);
+  const kept = new Scratch(bytes.length);
+  kept.bytes.set(bytes);
+  return kept;
 }
 
 function writeText(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {

@@ -16,8 +16,8 @@ import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
 import { callElsewhere, type Elsewhere, type Libc, type LibcName, libcSymbols } from "./libc.ts";
-import { cString, textBehind } from "./memory.ts";
-import { Scratch } from "./scratch.ts";
+import { keptString, textBehind } from "./memory.ts";
+import type { Scratch } from "./scratch.ts";
 
 /**
  * The calls whose answer depends on the mount namespace: they look a path up, or change or tell of the tree of mounts.
@@ -143,9 +143,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
     this.#state = new Int32Array(memory, 0, 3);
     this.#cells = new BigInt64Array(memory, WORDS);
     this.id = id;
-    const path = cString(`/proc/self/task/${id}/mountinfo`);
-    this.#ownTable = new Scratch(path.length);
-    this.#ownTable.bytes.set(path);
+    this.#ownTable = keptString(`/proc/self/task/${id}/mountinfo`);
     this.libc = this.#bind(local);
   }
 

@@ -5,27 +5,6 @@
  */
 
 /**
- * Where bytes stand. Only of memory that does not move and is kept as long as the address: V8 may move arrays of up to 64
- * bytes that were not made over an ArrayBuffer.
- *
- * @param bytes the bytes.
- * @returns their address.
- *
- * Needs the permission `ffi`.
- *
- * @example
- * ```ts ignore
- * import { addressOf } from "./scratch.ts";
- *
- * const bytes = new Uint8Array(new ArrayBuffer(8));
- * addressOf(bytes);
- * ```
- */
-export function addressOf(bytes: Uint8Array<ArrayBuffer>): Deno.PointerValue {
-  return Deno.UnsafePointer.of(bytes);
-}
-
-/**
  * Memory that is made once, for call after call on this thread: allocating it for each would take longer than most calls,
  * and so would asking for its address.
  *
@@ -44,7 +23,7 @@ export class Scratch {
   /** A view for reading and writing fields. */
   readonly view: DataView<ArrayBuffer>;
   /** The same memory. */
-  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly bytes: Uint8Array<ArrayBuffer>; // over an ArrayBuffer: V8 may move short arrays that are not
   #address: Deno.PointerValue | undefined;
 
   /**
@@ -59,7 +38,7 @@ export class Scratch {
 
   /** Where it is. Needs the permission `ffi`. */
   get address(): Deno.PointerValue {
-    return this.#address ??= addressOf(this.bytes);
+    return this.#address ??= Deno.UnsafePointer.of(this.bytes);
   }
 }
 
@@ -79,4 +58,23 @@ export class Scratch {
  */
 export function struct(size: number): DataView<ArrayBuffer> {
   return new DataView(new ArrayBuffer(size));
+}
+
+/**
+ * A 64-bit number of a struct that is below 2^53, or near it: making a BigInt first takes as long as the call that filled
+ * the struct.
+ *
+ * @param view the struct.
+ * @param offset where the number stands, in bytes.
+ * @returns the number.
+ *
+ * @example
+ * ```ts ignore
+ * import { struct, wordAt } from "./scratch.ts";
+ *
+ * wordAt(struct(120), 8); // f_bsize of struct statfs
+ * ```
+ */
+export function wordAt(view: DataView<ArrayBuffer>, offset: number): number {
+  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }

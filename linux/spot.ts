@@ -8,7 +8,7 @@ import { check, isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { libc } from "../ffi/libc.ts";
 import { borrowedString } from "../ffi/memory.ts";
-import { Scratch } from "../ffi/scratch.ts";
+import { Scratch, wordAt } from "../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -144,10 +144,10 @@ function spot(): Spot {
     mountId: mountId(),
     isUnique: (answer.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
     device: answer.getUint32(136, true) * 2 ** 20 + answer.getUint32(140, true), // stx_dev_major, with MINORBITS
-    isFirst: answer.getUint32(32, true) === 1 && answer.getUint32(36, true) === 0, // stx_ino
+    isFirst: wordAt(answer, 32) === 1, // stx_ino
   };
 }
 
 function mountId(): number {
-  return answer.getUint32(144, true) + answer.getUint32(148, true) * 2 ** 32; // stx_mnt_id
+  return wordAt(answer, 144); // stx_mnt_id
 }

@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, offThread, withStrings } from "../../ffi/memory.ts";
+import { borrowedString, cString, keptString, offThread, withStrings } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
@@ -450,11 +450,9 @@ function keyString(key: string): Deno.PointerValue {
   const known = keys.get(key);
   if (known) return known.address;
   if (keys.size >= MOST_KEYS) return borrowedString(key);
-  const bytes = cString(key);
-  const made = new Scratch(bytes.length);
-  made.bytes.set(bytes);
-  keys.set(key, made);
-  return made.address;
+  const kept = keptString(key);
+  keys.set(key, kept);
+  return kept.address;
 }
 
 /**

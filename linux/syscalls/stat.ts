@@ -7,7 +7,7 @@
 import { check, isErrno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 import { borrowedString, cString, offThread, textAt } from "../../ffi/memory.ts";
-import { Scratch } from "../../ffi/scratch.ts";
+import { Scratch, wordAt } from "../../ffi/scratch.ts";
 import { AT_FDCWD, STATMOUNT_SB_BASIC } from "../constants.ts";
 
 const SYS_statmount = 457; // asm-generic/unistd.h
@@ -155,11 +155,6 @@ export function statfs(path: string): Statfs {
     filesFree: wordAt(view, 48), // f_ffree
     flags: wordAt(view, 80), // f_flags
   };
-}
-
-/** A 64-bit number below 2^53, or near it: making a BigInt first takes as long as the call that filled the struct. */
-function wordAt(view: DataView<ArrayBuffer>, offset: number): number {
-  return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }
 
 /** What {@linkcode statmount} tells, of struct statmount in linux/mount.h. */
