@@ -133,7 +133,7 @@ export class OwnedFds implements Disposable {
       while (to < all.length && first >= 0 && numberOf(all[to]) === first + to - from) to++;
       if (to - from > 1 && closesRange(first, first + to - from - 1)) {
         for (let at = from; at < to; at++) all[at]?.release();
-      } else for (let at = from; at < to; at++) close(all[at], failures);
+      } else for (let at = from; at < to; at++) tryClose(all[at], failures);
     }
     if (failures.length > 0) throw failures[0];
   }
@@ -149,33 +149,15 @@ function closesRange(first: number, last: number): boolean {
   return libc().close_range(SYS_close_range, first, last, 0) === 0;
 }
 
-function close(owned: Disposable | undefined, failures: unknown[]): void {
+function tryClose(owned: OwnedFd | undefined, failures: unknown[]): void {
   try {
-    owned?.[Symbol.dispose]();
+    owned?.close();
   } catch (error) {
     failures.push(error);
   }
 }
 
 const SYS_close_range = 436; // asm-generic/unistd.h, Linux 5.9
-
-/**
- * Disposes of several things; what goes wrong with one keeps no other.
- *
- * @param all the things, in the order in which they go.
- *
- * @example
- * ```ts ignore
- * import { disposeAll } from "./fd.ts";
- *
- * disposeAll([upper, lower]);
- * ```
- */
-export function disposeAll(all: readonly Disposable[]): void {
-  const failures: unknown[] = [];
-  for (const each of all) close(each, failures);
-  if (failures.length > 0) throw failures[0];
-}
 
 /**
  * Uses something and disposes of it, whatever comes: what `using` does, for what every mount goes through. V8 takes as

@@ -9,7 +9,7 @@
  */
 
 import { check, isErrno } from "../ffi/errno.ts";
-import { closing, disposeAll, OwnedFd, OwnedFds } from "../ffi/fd.ts";
+import { closing, OwnedFd, OwnedFds } from "../ffi/fd.ts";
 import { libc } from "../ffi/libc.ts";
 import { cString } from "../ffi/memory.ts";
 import {
@@ -69,6 +69,7 @@ function makeUserNamespace(maps: IdMaps): OwnedFd {
 /** The user namespaces of one call. The same maps share one: they never change once written. */
 export class UserNamespaces implements Disposable {
   readonly #made = new Map<string, OwnedFd>();
+  readonly #fds = new OwnedFds();
 
   /**
    * The namespace with these maps, made at the first question.
@@ -81,7 +82,7 @@ export class UserNamespaces implements Disposable {
     requireIdMapping();
     const known = this.known(maps);
     if (known) return known;
-    const made = makeUserNamespace(maps);
+    const made = this.#fds.add(makeUserNamespace(maps));
     this.#made.set(keyOf(maps), made);
     return made;
   }
@@ -98,8 +99,8 @@ export class UserNamespaces implements Disposable {
 
   /** Closes all of them. */
   [Symbol.dispose](): void {
-    disposeAll([...this.#made.values()]);
     this.#made.clear();
+    this.#fds[Symbol.dispose]();
   }
 }
 
@@ -134,6 +135,10 @@ function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
   if (hasFeature("pidfdNamespaces")) {
     return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
   }
+  return namespaceInProc(process, pid);
+}
+
+function namespaceInProc(process: OwnedFd, pid: number): OwnedFd {
   using opened = new DisposableStack();
   const namespace = opened.use(open(`/proc/${numberInProc(process, pid)}/ns/user`, O_RDONLY));
   pidfdSendSignal(process.fd, 0);
