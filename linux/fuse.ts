@@ -7,11 +7,12 @@
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { isElsewhere } from "../ffi/libc.ts";
-import { AT_EMPTY_PATH, AT_FDCWD, AT_STATX_DONT_SYNC, MNT_DETACH, STATX_MNT_ID } from "./constants.ts";
+import { AT_FDCWD, MNT_DETACH } from "./constants.ts";
 import { findProgram, type HelperResult, mayRun, runHelper } from "./helper.ts";
 import { pause } from "./pause.ts";
 import type { Patience } from "./reach.ts";
-import { statx, umount2 } from "./syscalls.ts";
+import { mountIdAt } from "./spot.ts";
+import { umount2 } from "./syscalls.ts";
 import { pathOf } from "./target.ts";
 
 /** What mounts a FUSE file system. */
@@ -56,7 +57,7 @@ export async function mountFuse({ helper, type, source, options }: FusePlan, pla
   }
   const target = pathOf(place);
   if (!target.isWellFormed()) throw new Error(`${helper} can't be told a mountpoint whose name is no UTF-8`);
-  const before = mountIdAt(place);
+  const before = mountIdAt(place.fd, "");
   const args = [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
   try {
     const result = await runHelper(program, args);
@@ -68,7 +69,7 @@ export async function mountFuse({ helper, type, source, options }: FusePlan, pla
   }
 }
 
-async function appears(target: string, before: bigint, { code }: HelperResult): Promise<boolean> {
+async function appears(target: string, before: number, { code }: HelperResult): Promise<boolean> {
   if (code === 0 || code === undefined) {
     const deadline = Date.now() + (code === 0 ? APPEARS : APPEARS / 4);
     while (mountId(target) === before && Date.now() < deadline) await pause(10);
@@ -85,12 +86,8 @@ function failure(helper: string, { code, said }: HelperResult): string {
   return `${helper} ${ended}${said && `: ${said}`}`;
 }
 
-function mountIdAt(place: OwnedFd): bigint {
-  return statx(place.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID).mountId;
-}
-
-function mountId(path: string): bigint {
-  return statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_MNT_ID).mountId;
+function mountId(path: string): number {
+  return mountIdAt(AT_FDCWD, path);
 }
 
 /**
