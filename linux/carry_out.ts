@@ -75,13 +75,11 @@ async function carryOn(making: Promise<void> | undefined, rest: Plan[], work: Wo
     return work.made;
   } catch (error) {
     // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    for (const { mountpoint } of work.made.reverse()) inside(work.thread, () => detachTree(mountpoint));
+    const takeOff = () => work.made.reverse().forEach(({ mountpoint }) => detachTree(mountpoint));
+    if (work.thread === undefined) takeOff();
+    else work.thread.run(takeOff);
     throw error;
   }
-}
-
-function inside<T>(thread: NamespaceThread | undefined, calls: () => T): T {
-  return thread === undefined ? calls() : thread.run(calls);
 }
 
 // No function on the way of a mount that needs no waiting makes a closure: each would be a piece of memory for every

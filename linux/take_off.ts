@@ -20,12 +20,15 @@ const AGAIN = 50; // ms between two tries of a busy mount
  *
  * @param target the mountpoint.
  * @param effort how hard to try.
- * @param top what is mounted there, where that is known.
+ * @param top what is mounted there.
  * @returns undefined where all of it is off already, as what waits for no disk is.
  */
-export function takeAllOff(target: string, effort: Effort, top?: Spot): Promise<void> | undefined {
-  if (target === "") return undefined;
-  for (top ??= topOf(target, effort); top !== undefined; top = topOf(target, effort)) {
+export function takeAllOff(
+  target: string,
+  effort: Effort,
+  top: Spot | undefined,
+): Promise<void> | undefined {
+  for (; top !== undefined; top = topOf(target, effort)) {
     effort.signal?.throwIfAborted();
     if (!umountAtOnce(target, effort.flags, top)) return takeRestOff(target, effort, top);
   }
@@ -34,7 +37,7 @@ export function takeAllOff(target: string, effort: Effort, top?: Spot): Promise<
 
 async function takeRestOff(target: string, effort: Effort, top: Spot): Promise<void> {
   await takeOff(target, effort, top);
-  const waiting = takeAllOff(target, effort);
+  const waiting = takeAllOff(target, effort, topOf(target, effort));
   if (waiting) await waiting;
 }
 

@@ -64,8 +64,11 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
   if (options.namespace !== undefined) return await there(options, unmountAll, target);
   const effort = new Effort(options);
-  const top = topInReach(target, effort);
-  if (top === "unknown") await reachLater(target, effort);
-  const waiting = takeAllOff(target, effort, top === "unknown" ? undefined : top);
+  let top = topInReach(target, effort);
+  if (top === "unknown") {
+    await reachLater(target, effort);
+    top = topOf(target, effort);
+  }
+  const waiting = takeAllOff(target, effort, top);
   if (waiting) await waiting;
 }

@@ -9,7 +9,7 @@ import { Effort, there, type UnmountOptions } from "./effort.ts";
 import { listMounts, type MountInfo, prefixFilter } from "./mountinfo.ts";
 import { canonicalizePath } from "./path.ts";
 import { reach } from "./reach.ts";
-import { takeAllOff, takeOff } from "./take_off.ts";
+import { takeAllOff, takeOff, topOf } from "./take_off.ts";
 import { endsAtOnce, filesystemOf, hasServer, triesUmount } from "./umount.ts";
 
 /**
@@ -58,7 +58,7 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
       failures.push(error);
     }
   }
-  await takeAllOff(top, effort);
+  await takeAllOff(top, effort, topOf(top, effort));
   // What would not come off by itself may have gone with what it was mounted in.
   const [first] = failures;
   if (first && (await listMounts({ filter: within })).length > 0) throw first;
