@@ -44,7 +44,7 @@ function named(path: string): string {
   return path;
 }
 
-/** A comma in a path is a comma, and can be written as "\\,"; but somebody may have pasted a line of fstab. */
+/** A comma in a path is a comma, and can be written as "\,"; but somebody may have pasted a line of fstab. */
 function escaped(key: string, option: string): string {
   const value = option.slice(key.length);
   if (!value.includes(",")) return value;
