@@ -29,8 +29,8 @@ import { doctor } from "./cli/doctor.ts";
 import { ls } from "./cli/list.ts";
 import { loopAttach, loopDetach, loopList } from "./cli/loop.ts";
 import { manual } from "./cli/manual.ts";
-import { sentenceOf } from "./cli/errors.ts";
-import { note, print, visible } from "./cli/print.ts";
+import { errorMessage } from "./cli/errors.ts";
+import { escapeControl, print, printError } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
 import { tryIsolated, tryOut } from "./cli/try.ts";
 import { watch } from "./cli/watch.ts";
@@ -61,7 +61,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
-    note(`denomount: ${visible(sentenceOf(error))}`);
+    printError(`denomount: ${escapeControl(errorMessage(error))}`);
     return FAILED;
   }
 }

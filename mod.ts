@@ -22,21 +22,21 @@
 
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
-export { explain, type Step } from "./linux/explain.ts";
-export { type Feature, featureVersions, kernelFeatures } from "./linux/features.ts";
-export { type IdMapping, parseIdMappings } from "./linux/idmap.ts";
-export { type IdMapAttributes, idMapMount } from "./linux/bind.ts";
-export { isMountpoint, lookupMount } from "./linux/lookup.ts";
-export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop.ts";
-export { mount, mountAll, type MountOptions, type MountStack } from "./linux/mount.ts";
-export { MountError } from "./linux/mount_error.ts";
+export { explain, type Step } from "./linux/mount/explain.ts";
+export { type Feature, featureVersions, kernelFeatures } from "./linux/syscalls/features.ts";
+export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
+export { type IdMapAttributes, idMapMount } from "./linux/filesystem/bind.ts";
+export { isMountpoint, lookupMount } from "./linux/mountinfo/lookup.ts";
+export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop/loop.ts";
+export { mount, mountAll, type MountHandle, type MountOptions } from "./linux/mount/mount.ts";
+export { MountError } from "./linux/spec/error.ts";
 export {
   isReadonly,
   type Mount,
   readonlyMounts,
   removeIdMapOption,
   removeVolatileOption,
-} from "./linux/mount_list.ts";
+} from "./linux/spec/mount.ts";
 export {
   fsTypeFilter,
   listMounts,
@@ -46,16 +46,16 @@ export {
   parseMountInfo,
   prefixFilter,
   singleEntryFilter,
-} from "./linux/mountinfo.ts";
-export type { MountNamespace } from "./linux/namespace.ts";
-export { canonicalizePath, rootPath } from "./linux/path.ts";
-export type { Patience } from "./linux/reach.ts";
-export { withReadonlyTempMount, withTempMount } from "./linux/temp.ts";
-export { cleanupTempMounts, setTempMountLocation } from "./linux/temp_place.ts";
-export type { UnmountOptions } from "./linux/effort.ts";
-export { unmount, unmountAll } from "./linux/unmount.ts";
-export { unmountMounts } from "./linux/unmount_mounts.ts";
-export { unmountRecursive } from "./linux/unmount_recursive.ts";
-export { createUserNamespace, userNamespaceOf } from "./linux/userns.ts";
-export type { MountEvent } from "./linux/mount_changes.ts";
-export { type MountWatch, watchMounts, type WatchOptions } from "./linux/watch.ts";
+} from "./linux/mountinfo/mountinfo.ts";
+export type { MountNamespace } from "./linux/namespace/mount.ts";
+export { canonicalizePath, rootPath } from "./linux/path/path.ts";
+export type { WaitOptions } from "./linux/path/cached_lookup.ts";
+export { withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";
+export { cleanupTempMounts, setTempMountLocation } from "./linux/temp/temp_directory.ts";
+export type { UnmountOptions } from "./linux/unmount/deadline.ts";
+export { unmount, unmountAll } from "./linux/unmount/unmount.ts";
+export { unmountMounts } from "./linux/unmount/mounts.ts";
+export { unmountRecursive } from "./linux/unmount/recursive.ts";
+export { createUserNamespace, userNamespaceOf } from "./linux/namespace/user.ts";
+export type { MountEvent } from "./linux/mountinfo/diff.ts";
+export { type MountWatch, watchMounts, type WatchOptions } from "./linux/mountinfo/watch.ts";

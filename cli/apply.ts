@@ -5,7 +5,7 @@
  */
 
 import { isErrno, llistxattr, lremovexattr } from "../linux/mod.ts";
-import { dirname } from "../linux/path.ts";
+import { dirname } from "../linux/path/path.ts";
 import type { Change } from "./changes.ts";
 import { runCommand } from "./self.ts";
 

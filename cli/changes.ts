@@ -5,7 +5,7 @@
  */
 
 import { bold, dim, green, red, yellow } from "./deps.ts";
-import { sizeText, visible } from "./print.ts";
+import { escapeControl, sizeText } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
 
 /** A change. */
@@ -111,8 +111,9 @@ const signs = { added: () => green("+"), changed: () => yellow("~"), deleted: ()
 export function changeLines(changes: readonly Change[]): string[] {
   const root = treeOf(changes.toSorted((a, b) => a.path < b.path ? -1 : 1));
   const lines = treeLines(root).map(({ strokes, value }) => {
-    if (typeof value === "string") return `${dim(strokes)}${visible(value)}`;
-    const name = visible(value.path.slice(value.path.lastIndexOf("/") + 1)) + (value.isDirectory ? "/" : "");
+    if (typeof value === "string") return `${dim(strokes)}${escapeControl(value)}`;
+    const name = escapeControl(value.path.slice(value.path.lastIndexOf("/") + 1)) +
+      (value.isDirectory ? "/" : "");
     const size = value.kind === "deleted" || value.isDirectory ? "" : dim(`  ${sizeText(value.size)}`);
     return `${dim(strokes)}${signs[value.kind]()} ${name}${size}`;
   });

@@ -20,9 +20,9 @@ import {
 import { readMounts } from "./mounts_file.ts";
 import { ofProcess } from "./namespace.ts";
 import { dim } from "./deps.ts";
-import { mountLines, print, visible } from "./print.ts";
+import { escapeControl, mountLines, print } from "./print.ts";
 import { withProgress } from "./progress.ts";
-import { HeldSignals } from "./signals.ts";
+import { DeferredSignals } from "./signals.ts";
 
 /**
  * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
@@ -34,14 +34,14 @@ import { HeldSignals } from "./signals.ts";
  */
 export async function up(file: string, target: string, flags: { namespace?: number }): Promise<number> {
   const mounts = await readMounts(file);
-  using signals = new HeldSignals();
-  const stack = await withProgress(`mounting on ${visible(target)}`, mountAll(mounts, target, flags));
+  using signals = new DeferredSignals();
+  const stack = await withProgress(`mounting on ${escapeControl(target)}`, mountAll(mounts, target, flags));
   const status = await signals.status();
   if (status !== undefined) {
     await stack.unmount();
     return status;
   }
-  for (const mountpoint of stack.mountpoints) print(visible(mountpoint));
+  for (const mountpoint of stack.mountpoints) print(escapeControl(mountpoint));
   return 0;
 }
 
@@ -55,7 +55,8 @@ export async function up(file: string, target: string, flags: { namespace?: numb
  */
 export async function down(file: string, target: string, options: CommandOptions): Promise<number> {
   const mounts = await readMounts(file);
-  const work = () => withProgress(`unmounting ${visible(target)}`, unmountMounts(mounts, target, options));
+  const work = () =>
+    withProgress(`unmounting ${escapeControl(target)}`, unmountMounts(mounts, target, options));
   await ofProcess(options.namespace, work);
   return 0;
 }
@@ -88,7 +89,7 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
   const options: CommandOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
   const take = recursive ? unmountRecursive : all ? unmountAll : unmount;
   for (const target of targets) {
-    const work = () => withProgress(`unmounting ${visible(target)}`, take(target, options));
+    const work = () => withProgress(`unmounting ${escapeControl(target)}`, take(target, options));
     await ofProcess(options.namespace, work);
   }
   return 0;
@@ -137,7 +138,7 @@ export async function explainList(file: string, target: string, flags: { json?: 
   const steps = explain(await readMounts(file), target);
   if (flags.json) print(JSON.stringify(steps, null, 2));
   else {for (const step of steps) {
-      print(`${visible(`${step.call}(${step.arguments})`)}  ${dim(`// ${step.purpose}`)}`);
+      print(`${escapeControl(`${step.call}(${step.arguments})`)}  ${dim(`// ${step.purpose}`)}`);
     }}
   return 0;
 }

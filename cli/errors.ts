@@ -21,9 +21,9 @@ const sentences: Record<string, (path: string) => string> = {
  * @param error what was thrown.
  * @returns its sentence. Of two errors, the second while the first was cleaned up after, both.
  */
-export function sentenceOf(error: unknown): string {
+export function errorMessage(error: unknown): string {
   if (error instanceof SuppressedError) {
-    return `${sentenceOf(error.suppressed)}; then ${sentenceOf(error.error)}`;
+    return `${errorMessage(error.suppressed)}; then ${errorMessage(error.error)}`;
   }
   if (!(error instanceof Error)) return String(error);
   if (!(error instanceof SyscallError) || error.path === undefined) return error.message;

@@ -24,10 +24,10 @@ import {
   statx,
   STATX_MNT_ID,
 } from "../linux/mod.ts";
-import { join } from "../linux/path.ts";
+import { join } from "../linux/path/path.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
 import { ofProcess } from "./namespace.ts";
-import { columns, mountTable, print, sizeText, visible } from "./print.ts";
+import { columns, escapeControl, mountTable, print, sizeText } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
 
 /** What to print of the table. */
@@ -83,9 +83,9 @@ function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
     (parent && parent !== node ? parent.children : roots).push(node);
   }
   const rows = treeLines(roots).map(({ strokes, value }) => [
-    dim(strokes) + bold(visible(value.mountpoint)),
-    cyan(visible(value.fsType)),
-    visible(sourceText(value)),
+    dim(strokes) + bold(escapeControl(value.mountpoint)),
+    cyan(escapeControl(value.fsType)),
+    escapeControl(sourceText(value)),
     sizeOf(value, namespace),
     coloured(yellow, marks(value)),
   ]);

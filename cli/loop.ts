@@ -6,7 +6,7 @@
 
 import { detachLoop, type LoopParams, setupLoop } from "../mod.ts";
 import { isErrno, O_RDONLY, open, readAll } from "../linux/mod.ts";
-import { columns, print, visible } from "./print.ts";
+import { columns, escapeControl, print } from "./print.ts";
 
 /**
  * Attaches a file and prints the device.
@@ -62,7 +62,7 @@ export async function loopList(flags: { json?: true }): Promise<number> {
   else {
     const rows = attached.map(({ device, backingFile, offset, ...is }) => {
       const marks = (["readonly", "autoclear", "direct"] as const).filter((mark) => is[mark]);
-      return [device, visible(backingFile), `${offset}`, marks.join(",")];
+      return [device, escapeControl(backingFile), `${offset}`, marks.join(",")];
     });
     print(columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
   }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { shown } from "../ffi/text.ts";
+import { quote } from "../ffi/text.ts";
 import type { Mount } from "../mod.ts";
 
 /** Go prints fields without a JSON tag with a capital letter, and empty lists as null. */
@@ -39,7 +39,7 @@ function readMount(entry: unknown, where: string): Mount {
     throw new TypeError(`${where}: must be an object, got ${kind(entry)}`);
   }
   const unknown = Object.keys(entry).find((key) => !known.has(key.toLowerCase()));
-  if (unknown !== undefined) throw new TypeError(`${where}: ${shown(unknown)} is no field of a mount`);
+  if (unknown !== undefined) throw new TypeError(`${where}: ${quote(unknown)} is no field of a mount`);
   const fields: Fields = Object.fromEntries(
     Object.entries(entry).map(([key, value]) => [key.toLowerCase(), value]),
   );

@@ -28,7 +28,7 @@ export function print(line: string): void {
  *
  * @param line the line.
  */
-export function note(line: string): void {
+export function printError(line: string): void {
   try {
     const bytes = new TextEncoder().encode(line + "\n");
     for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
@@ -44,7 +44,7 @@ export function note(line: string): void {
  * @param text any text.
  * @returns the text without control characters.
  */
-export function visible(text: string): string {
+export function escapeControl(text: string): string {
   return text.replace(/\p{Cc}|\p{Bidi_Control}|[\udc80-\udcff]|\\(?=[0-7]{3})/gu, (character) => {
     const code = character.charCodeAt(0);
     if (code < 0x80) return octal[code] ?? "";
@@ -88,7 +88,7 @@ export function columns(head: readonly string[], rows: readonly string[][]): str
  */
 export function mountTable(mounts: readonly MountInfo[]): string {
   const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(visible)
+    [mountpoint, fsType, source, options].map(escapeControl)
   );
   return columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
 }
@@ -111,7 +111,7 @@ export function mountLines(info: MountInfo): string {
     device: `${info.major}:${info.minor}`,
     id: `${info.id}, below ${info.parent}`,
   });
-  return fields.map(([name, value]) => `${name.padEnd(12)} ${visible(value)}`).join("\n");
+  return fields.map(([name, value]) => `${name.padEnd(12)} ${escapeControl(value)}`).join("\n");
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { readMounts } from "./mounts_file.ts";
 import { isRoot, runCommand, runIsolated } from "./self.ts";
-import { inTemporaryMount } from "./temporary.ts";
+import { withTempMountOrSignal } from "./temporary.ts";
 
 /** How to run it. */
 export interface RunFlags {
@@ -35,7 +35,7 @@ export async function run(
     return await runIsolated(["run-isolated", ...flags.chroot ? ["--chroot"] : [], file, ...command]);
   }
   const mounts = await readMounts(file);
-  return await inTemporaryMount(mounts, isolated, (root) => {
+  return await withTempMountOrSignal(mounts, isolated, (root) => {
     const inside = flags.chroot ? ["chroot", root, ...command] : command;
     return runCommand(inside, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
   });

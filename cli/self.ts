@@ -4,7 +4,7 @@
  * @module
  */
 
-import { HeldSignals } from "./signals.ts";
+import { DeferredSignals } from "./signals.ts";
 
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
 
@@ -64,7 +64,7 @@ export async function runCommand(
   const [program = "", ...args] = command;
   const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
   // Before it starts, for what it says can make somebody send one.
-  using _signals = new HeldSignals((signal) => {
+  using _signals = new DeferredSignals((signal) => {
     const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
     if (!isTerminals) child.kill(signal);
   });

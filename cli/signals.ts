@@ -24,7 +24,7 @@ function ignoredBefore(): readonly EndingSignal[] {
 }
 
 /** Holds the signals until the end of its scope. */
-export class HeldSignals implements Disposable {
+export class DeferredSignals implements Disposable {
   #status: number | undefined;
   readonly #handlers: [EndingSignal, () => void][];
 

@@ -4,12 +4,12 @@
  * @module
  */
 
-import { type Mount, mountAll, type MountStack } from "../mod.ts";
+import { type Mount, mountAll, type MountHandle } from "../mod.ts";
 import { isErrno } from "../linux/mod.ts";
-import { TempPlace } from "../linux/temp_place.ts";
-import { note, visible } from "./print.ts";
+import { TempDirectory } from "../linux/temp/temp_directory.ts";
+import { escapeControl, printError } from "./print.ts";
 import { withProgress } from "./progress.ts";
-import { HeldSignals } from "./signals.ts";
+import { DeferredSignals } from "./signals.ts";
 
 /**
  * Mounts a list at a temporary directory and calls a function, unless a signal came meanwhile. Then everything comes off.
@@ -19,14 +19,14 @@ import { HeldSignals } from "./signals.ts";
  * @param work gets the directory; returns the exit status.
  * @returns the exit status; that of the signal, if the function was not called.
  */
-export async function inTemporaryMount(
+export async function withTempMountOrSignal(
   mounts: readonly Mount[],
   lazy: boolean,
   work: (root: string) => Promise<number>,
 ): Promise<number> {
-  using signals = new HeldSignals();
-  using place = new TempPlace();
-  await using _mounted = comesOff(await withProgress("mounting", mountAll(mounts, place.root)), lazy);
+  using signals = new DeferredSignals();
+  using place = new TempDirectory();
+  await using _mounted = unmountOnDispose(await withProgress("mounting", mountAll(mounts, place.root)), lazy);
   return await signals.status() ?? await work(place.root);
 }
 
@@ -38,19 +38,19 @@ export async function inTemporaryMount(
  * @param lazy whether this is done without trying anything else.
  * @returns what is disposed of.
  */
-export function comesOff(mounted: MountStack, lazy: boolean): AsyncDisposable {
+export function unmountOnDispose(mounted: MountHandle, lazy: boolean): AsyncDisposable {
   return { [Symbol.asyncDispose]: () => takeOff(mounted, lazy) };
 }
 
-async function takeOff(mounted: MountStack, lazy: boolean): Promise<void> {
+async function takeOff(mounted: MountHandle, lazy: boolean): Promise<void> {
   if (lazy) return await mounted.unmount({ detach: true });
   try {
-    await withProgress(`unmounting ${visible(mounted.target)}`, mounted.unmount());
+    await withProgress(`unmounting ${escapeControl(mounted.target)}`, mounted.unmount());
   } catch (error) {
     if (!isErrno(error, "EBUSY")) throw error;
     await mounted.unmount({ detach: true });
-    note(
-      `denomount: still used by a process, and gone when that ends: ${visible(error.path ?? "")}`,
+    printError(
+      `denomount: still used by a process, and gone when that ends: ${escapeControl(error.path ?? "")}`,
     );
   }
 }

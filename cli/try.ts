@@ -21,10 +21,10 @@ import {
 import { applyChanges } from "./apply.ts";
 import { type Change, changeLines, type Cover, findChanges } from "./changes.ts";
 import { setColorEnabled } from "./deps.ts";
-import { note, visible } from "./print.ts";
+import { escapeControl, printError } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { isRoot, runCommand, runIsolated } from "./self.ts";
-import { comesOff, inTemporaryMount } from "./temporary.ts";
+import { unmountOnDispose, withTempMountOrSignal } from "./temporary.ts";
 
 /** What becomes of the changes. */
 export interface TryFlags {
@@ -63,7 +63,7 @@ export async function tryOut(command: readonly string[], flags: TryFlags): Promi
 export async function tryIsolated(command: readonly string[], flags: TryFlags): Promise<number> {
   const table = (await listMounts()).filter(isOnTop);
   const locked = areMountsLocked();
-  return await inTemporaryMount(
+  return await withTempMountOrSignal(
     [{ type: "tmpfs", source: "denomount-try", options: ["mode=0755"] }],
     LAZY,
     async (scratch) => {
@@ -77,14 +77,14 @@ export async function tryIsolated(command: readonly string[], flags: TryFlags): 
       for (const name of ["host", "root"]) Deno.mkdirSync(`${scratch}/${name}`);
       // Under another path, for Deno lets nobody but who may do everything look below /dev.
       const everything = { type: "bind", source: "/", options: ["rbind"] };
-      await using _host = comesOff(await mount(everything, `${scratch}/host`), LAZY);
+      await using _host = unmountOnDispose(await mount(everything, `${scratch}/host`), LAZY);
       const system = await mountAll(systemMounts(table, covers, locked), `${scratch}/root`);
-      await using _system = comesOff(system, LAZY);
+      await using _system = unmountOnDispose(system, LAZY);
       const status = await runCommand(inside(`${scratch}/root`, command, flags));
       const found = await withProgress("looking for changes", findChanges(covers));
       const changes = found.filter(({ path }) => !path.startsWith(scratch));
       setColorEnabled(Deno.stderr.isTerminal() && !Deno.noColor);
-      for (const line of changeLines(changes)) note(line);
+      for (const line of changeLines(changes)) printError(line);
       await settle(changes, `${scratch}/host`, flags);
       return status;
     },
@@ -220,13 +220,13 @@ async function settle(changes: readonly Change[], host: string, { apply, keep }:
   if (changes.length === 0) return;
   if (keep !== undefined) {
     const present = changes.filter(({ kind }) => kind !== "deleted");
-    await withProgress(`copying to ${visible(keep)}`, applyChanges(present, keep));
+    await withProgress(`copying to ${escapeControl(keep)}`, applyChanges(present, keep));
     const deleted = changes.filter(({ kind }) => kind === "deleted").map(({ path }) => path);
     if (deleted.length > 0) Deno.writeTextFileSync(`${keep}/.deleted`, deleted.join("\n") + "\n");
-    note(`kept in ${visible(keep)}`);
+    printError(`kept in ${escapeControl(keep)}`);
   }
   if (apply) {
     await withProgress("making the changes", applyChanges(changes, host));
-    note("applied");
+    printError("applied");
   }
 }

@@ -9,8 +9,8 @@ import { EFD_CLOEXEC, eventfd, POLLIN, pollOffThread, write } from "../linux/mod
 import { placeIn } from "./list.ts";
 import { bold, cyan, dim, green, red, yellow } from "./deps.ts";
 import { ofProcess } from "./namespace.ts";
-import { print, visible } from "./print.ts";
-import { HeldSignals } from "./signals.ts";
+import { escapeControl, print } from "./print.ts";
+import { DeferredSignals } from "./signals.ts";
 
 /** What to watch, and how to print it. */
 export interface WatchFlags {
@@ -35,7 +35,7 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
   const { namespace, changes = false, json } = flags;
   const filters = await filtersOf(path, flags);
   const abort = new AbortController();
-  using signals = new HeldSignals(() => abort.abort());
+  using signals = new DeferredSignals(() => abort.abort());
   try {
     const { signal } = abort;
     const pid = namespace === undefined ? {} : { pid: namespace };
@@ -85,10 +85,10 @@ function what(event: MountEvent): string {
   if (event.kind === "transient") return dim(`mount ${event.mountId}, gone before it could be looked at`);
   const { mountpoint, fsType, source, options } = event.mount;
   const place = event.kind === "moved"
-    ? `${visible(event.before.mountpoint)} -> ${bold(visible(mountpoint))}`
-    : bold(visible(mountpoint));
+    ? `${escapeControl(event.before.mountpoint)} -> ${bold(escapeControl(mountpoint))}`
+    : bold(escapeControl(mountpoint));
   const told = event.kind === "changed" ? changesOf(event) : options;
-  return `${place}  ${visible(fsType)}  ${visible(source)}  ${dim(visible(told))}`;
+  return `${place}  ${escapeControl(fsType)}  ${escapeControl(source)}  ${dim(escapeControl(told))}`;
 }
 
 function changesOf({ mount, before }: Extract<MountEvent, { kind: "changed" }>): string {

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { lastErrno, rehearseFailure } from "./libc.ts";
+import { lastErrno, warmUpErrno } from "./libc.ts";
 import { errnoText } from "./memory.ts";
 
 // asm-generic/errno-base.h and asm-generic/errno.h, which x86-64 and arm64 share; the gaps are unused numbers.
@@ -176,7 +176,7 @@ export function isErrno(error: unknown, ...codes: string[]): error is SyscallErr
   return error instanceof SyscallError && codes.includes(error.code);
 }
 
-rehearseFailure(() => {
+warmUpErrno(() => {
   for (let count = 0; count < 2; count++) { // the second time runs what the first has compiled
     try {
       check(-1, "rehearsal", "path", "dest");

@@ -174,7 +174,7 @@ const SYS_close_range = 436; // asm-generic/unistd.h, Linux 5.9
  * const flags = closing(open("/", O_PATH), ({ fd }) => flagsOf(fd));
  * ```
  */
-export function closing<T extends Disposable, R>(owned: T, use: (owned: T) => R): R {
+export function withDisposable<T extends Disposable, R>(owned: T, use: (owned: T) => R): R {
   try {
     return use(owned);
   } finally {

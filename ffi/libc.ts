@@ -325,7 +325,7 @@ let rehearse: (() => void) | undefined;
  *
  * @param run reads errno as after a failure.
  */
-export function rehearseFailure(run: () => void): void {
+export function warmUpErrno(run: () => void): void {
   rehearse = run;
 }
 
@@ -334,7 +334,7 @@ function here(): Libc {
 }
 
 /** A thread that makes calls in this one's place. */
-export interface Elsewhere {
+export interface CallRedirect {
   /** Its functions. */
   readonly libc: Libc;
   /** Its errno, where it made the last call; undefined where that was made on this thread all the same. */
@@ -346,11 +346,11 @@ export interface Elsewhere {
  *
  * @returns true within `NamespaceThread.run`.
  */
-export function isElsewhere(): boolean {
+export function isRedirected(): boolean {
   return elsewhere?.() !== undefined;
 }
 
-let elsewhere: (() => Elsewhere | undefined) | undefined;
+let elsewhere: (() => CallRedirect | undefined) | undefined;
 
 /**
  * Says where calls are made.
@@ -358,7 +358,7 @@ let elsewhere: (() => Elsewhere | undefined) | undefined;
  * @param find asked at each call; undefined, or its undefined, is for this thread.
  * @returns the C library of this thread.
  */
-export function callElsewhere(find: (() => Elsewhere | undefined) | undefined): Libc {
+export function redirectCalls(find: (() => CallRedirect | undefined) | undefined): Libc {
   elsewhere = find;
   return here();
 }

@@ -6,7 +6,7 @@
 
 import { libc } from "./libc.ts";
 import { Scratch } from "./scratch.ts";
-import { decodeName, encodeName, shown } from "./text.ts";
+import { decodeName, encodeName, quote } from "./text.ts";
 
 const encoder = new TextEncoder();
 
@@ -48,7 +48,7 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
  */
 export function refuseBadText(text: string): void {
   if (text.includes("\0")) {
-    throw new TypeError(`${shown(text)} holds a NUL byte, which no path and no option can`);
+    throw new TypeError(`${quote(text)} holds a NUL byte, which no path and no option can`);
   }
   if (!text.isWellFormed()) encodeName(text);
 }
@@ -87,7 +87,7 @@ function markOf(text: string): number {
  * libc().rmdir(borrowedString("/mnt/old"));
  * ```
  */
-export function borrowedString(text: string): Deno.PointerValue {
+export function scratchCString(text: string): Deno.PointerValue {
   if (text === "") return nothing.address;
   const mark = markOf(text);
   for (let back = 0; back < REMEMBERED; back++) {
@@ -105,7 +105,7 @@ export function borrowedString(text: string): Deno.PointerValue {
 }
 
 function unusualString(text: string): Deno.PointerValue {
-  const kept = keptString(text);
+  const kept = allocCString(text);
   unusual[last] = kept;
   return kept.address;
 }
@@ -126,7 +126,7 @@ function unusualString(text: string): Deno.PointerValue {
  * libc().rmdir(path.address);
  * ```
  */
-export function keptString(text: string): Scratch {
+export function allocCString(text: string): Scratch {
   const bytes = cString(text);
   const kept = new Scratch(bytes.length);
   kept.bytes.set(bytes);
@@ -191,12 +191,12 @@ export function withStrings(
   for (const text of texts) {
     const end = from + text.length;
     const isCopied = isAscii && text.length < LONGEST && copyName(together.bytes, from, end, alone.bytes);
-    use(isCopied ? alone.address : borrowedString(text), text);
+    use(isCopied ? alone.address : scratchCString(text), text);
     from = end + 1;
   }
 }
 
-/** A NUL within is left to {@linkcode borrowedString}, which refuses it. */
+/** A NUL within is left to {@linkcode scratchCString}, which refuses it. */
 function copyName(from: Uint8Array, start: number, end: number, to: Uint8Array): boolean {
   let length = 0;
   for (let at = start; at < end; at++) {
@@ -222,7 +222,7 @@ function copyName(from: Uint8Array, start: number, end: number, to: Uint8Array):
  * textAt(new Uint8Array([47, 97, 0, 98]), 0); // "/a"
  * ```
  */
-export function textAt(bytes: Uint8Array, offset: number): string {
+export function decodeCString(bytes: Uint8Array, offset: number): string {
   const end = bytes.indexOf(0, offset);
   return decodeName(bytes.subarray(offset, end < 0 ? bytes.length : end));
 }
@@ -243,7 +243,7 @@ export function textAt(bytes: Uint8Array, offset: number): string {
  * textBehind(libc().strerror(16)); // "Device or resource busy"
  * ```
  */
-export function textBehind(pointer: Deno.PointerValue): string {
+export function readCString(pointer: Deno.PointerValue): string {
   return pointer === null ? "" : new Deno.UnsafePointerView(pointer).getCString();
 }
 
@@ -289,5 +289,5 @@ export async function offThread<T>(call: () => Promise<T>, ...buffers: Uint8Arra
  * ```
  */
 export function errnoText(errno: number): string {
-  return textBehind(libc().strerror(errno));
+  return readCString(libc().strerror(errno));
 }

@@ -15,8 +15,8 @@
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
-import { callElsewhere, type Elsewhere, type Libc, type LibcName, libcSymbols } from "./libc.ts";
-import { keptString, textBehind } from "./memory.ts";
+import { type CallRedirect, type Libc, type LibcName, libcSymbols, redirectCalls } from "./libc.ts";
+import { allocCString, readCString } from "./memory.ts";
 import type { Scratch } from "./scratch.ts";
 
 /**
@@ -127,7 +127,7 @@ let threads = 0;
  * other.run(() => libc().umount2(new TextEncoder().encode("/mnt\0"), 0)); // its /mnt
  * ```
  */
-export class NamespaceThread implements Elsewhere, AsyncDisposable {
+export class NamespaceThread implements CallRedirect, AsyncDisposable {
   readonly libc: Libc;
   /** The thread's number, which is its name in /proc/self/task. */
   readonly id: number;
@@ -143,7 +143,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
     this.#state = new Int32Array(memory, 0, 3);
     this.#cells = new BigInt64Array(memory, WORDS);
     this.id = id;
-    this.#ownTable = keptString(`/proc/self/task/${id}/mountinfo`);
+    this.#ownTable = allocCString(`/proc/self/task/${id}/mountinfo`);
     this.libc = this.#bind(local);
   }
 
@@ -158,7 +158,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
   static async start(namespace: OwnedFd): Promise<NamespaceThread> {
     const { AsyncLocalStorage } = await import("node:async_hooks");
     contexts ??= new AsyncLocalStorage();
-    const local = callElsewhere(() => contexts?.getStore());
+    const local = redirectCalls(() => contexts?.getStore());
     threads++;
     const memory = new SharedArrayBuffer(WORDS + 8 * ARGUMENTS);
     const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
@@ -219,7 +219,7 @@ export class NamespaceThread implements Elsewhere, AsyncDisposable {
   /** The other namespace may have the /proc of other processes, or none: what we ask of it is looked up here. */
   #inProc(args: Argument[]): Argument[] {
     return args.map((arg) =>
-      isInOurProc(arg) && textBehind(arg) === OWN_TABLE ? this.#ownTable.address : arg
+      isInOurProc(arg) && readCString(arg) === OWN_TABLE ? this.#ownTable.address : arg
     );
   }
 
@@ -323,5 +323,5 @@ function ask(worker: Worker, message: unknown): Promise<Started> {
 
 function end(worker: Worker): void {
   worker.terminate();
-  if (--threads === 0) callElsewhere(undefined);
+  if (--threads === 0) redirectCalls(undefined);
 }

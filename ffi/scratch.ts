@@ -75,6 +75,6 @@ export function struct(size: number): DataView<ArrayBuffer> {
  * wordAt(struct(120), 8); // f_bsize of struct statfs
  * ```
  */
-export function wordAt(view: DataView<ArrayBuffer>, offset: number): number {
+export function getUint64AsNumber(view: DataView<ArrayBuffer>, offset: number): number {
   return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }

@@ -88,7 +88,7 @@ export function encodeName(text: string): Uint8Array<ArrayBuffer> {
   const bytes = encodeWithEscapes(text);
   // Escaped one by one, the bytes of a valid character would be a second text of the same name.
   if (bytes === undefined || decodeName(bytes) !== text) {
-    throw new TypeError(`${shown(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
+    throw new TypeError(`${quote(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
   }
   return bytes;
 }
@@ -171,7 +171,7 @@ const LONGEST_SHOWN = 200;
  * shown("a\nb"); // '"a\\nb"'
  * ```
  */
-export function shown(text: string): string {
+export function quote(text: string): string {
   return text.length <= LONGEST_SHOWN
     ? JSON.stringify(text)
     : `${JSON.stringify(text.slice(0, LONGEST_SHOWN))}… (${text.length} characters)`;

@@ -15,6 +15,12 @@
 
 export { errnoName, errnoNumber, isErrno, SyscallError, type SyscallFailure } from "../ffi/errno.ts";
 export { OwnedFd } from "../ffi/fd.ts";
-export * from "./constants.ts";
-export { type Feature, featureVersions, hasFeature, kernelFeatures, pretendMissing } from "./features.ts";
-export * from "./syscalls.ts";
+export * from "./syscalls/constants.ts";
+export {
+  type Feature,
+  featureVersions,
+  hasFeature,
+  kernelFeatures,
+  pretendMissing,
+} from "./syscalls/features.ts";
+export * from "./syscalls/mod.ts";

@@ -6,10 +6,10 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, O_RDONLY } from "../linux/constants.ts";
-import { type Feature, hasFeature } from "../linux/features.ts";
-import { fsconfigCreate, fsmount, fsopen, mountSetattr, open } from "../linux/syscalls.ts";
-import { UserNamespaces } from "../linux/userns.ts";
+import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, O_RDONLY } from "../linux/syscalls/constants.ts";
+import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
+import { fsconfigCreate, fsmount, fsopen, mountSetattr, open } from "../linux/syscalls/mod.ts";
+import { UserNamespaces } from "../linux/namespace/user.ts";
 
 /** A feature of the library's list, or one that only tests need. */
 export type TestFeature =

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { mount, type MountStack } from "../mod.ts";
+import { mount, type MountHandle } from "../mod.ts";
 import { kernelHas } from "./feature.ts";
 
 /**
@@ -13,7 +13,7 @@ import { kernelHas } from "./feature.ts";
  * @param directory the directory.
  * @returns the mount.
  */
-export function otherMount(directory: string): Promise<MountStack> {
+export function otherMount(directory: string): Promise<MountHandle> {
   if (kernelHas("mappedTmpfs")) return mount({ type: "tmpfs", source: "other" }, directory);
   return mount({ type: "bind", source: directory, options: ["bind"] }, directory);
 }

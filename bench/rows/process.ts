@@ -4,7 +4,7 @@
  * @module
  */
 
-import { mount, type MountStack } from "../../mod.ts";
+import { mount, type MountHandle } from "../../mod.ts";
 import { OURS } from "../measure.ts";
 import { make, type Row } from "../row.ts";
 import { makeLayers } from "./mounts.ts";
@@ -54,7 +54,7 @@ const memory: Row = {
     const run = async () => {
       collect();
       const before = Deno.memoryUsage().heapUsed + Deno.memoryUsage().external;
-      const up: MountStack[] = [];
+      const up: MountHandle[] = [];
       for (const target of targets) up.push(await mount(overlay, target));
       collect();
       const used = Deno.memoryUsage().heapUsed + Deno.memoryUsage().external - before;

@@ -7,10 +7,10 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, textAt } from "../../ffi/memory.ts";
+import { cString, decodeCString, scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { decodeName } from "../../ffi/text.ts";
-import { O_CLOEXEC } from "../constants.ts";
+import { O_CLOEXEC } from "./constants.ts";
 
 const SYS_openat2 = 437; // asm-generic/unistd.h
 const PATH_MAX = 4096; // linux/limits.h
@@ -33,7 +33,7 @@ const PATH_MAX = 4096; // linux/limits.h
  * ```
  */
 export function open(path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().open(borrowedString(path), flags | O_CLOEXEC, 0), "open", path));
+  return new OwnedFd(check(libc().open(scratchCString(path), flags | O_CLOEXEC, 0), "open", path));
 }
 
 /**
@@ -56,7 +56,7 @@ export function open(path: string, flags: number): OwnedFd {
  * ```
  */
 export function openat(dirfd: number, path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().openat(dirfd, borrowedString(path), flags | O_CLOEXEC, 0), "openat", path));
+  return new OwnedFd(check(libc().openat(dirfd, scratchCString(path), flags | O_CLOEXEC, 0), "openat", path));
 }
 
 /**
@@ -106,7 +106,7 @@ export function openat2(dirfd: number, path: string, flags: number, resolve: num
 export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: number): number {
   how.view.setUint32(0, flags | O_CLOEXEC, true); // flags, whose upper half stays 0
   how.view.setUint32(16, resolve, true); // resolve; mode, at 8, stays 0
-  const fd = libc().openat2(SYS_openat2, dirfd, borrowedString(path), how.address, 24n);
+  const fd = libc().openat2(SYS_openat2, dirfd, scratchCString(path), how.address, 24n);
   return fd < 0 ? -lastErrno() : fd;
 }
 
@@ -236,7 +236,7 @@ function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
  * ```
  */
 export function readlink(path: string): string {
-  const result = libc().readlink(borrowedString(path), pathMemory, BigInt(PATH_MAX));
+  const result = libc().readlink(scratchCString(path), pathMemory, BigInt(PATH_MAX));
   const length = check(result, "readlink", path);
   return decodeName(pathMemory.subarray(0, length));
 }
@@ -258,10 +258,10 @@ export function readlink(path: string): string {
  * ```
  */
 export function realpath(path: string): string {
-  if (libc().realpath(borrowedString(path), pathMemory) === null) {
+  if (libc().realpath(scratchCString(path), pathMemory) === null) {
     throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
   }
-  return textAt(pathMemory, 0);
+  return decodeCString(pathMemory, 0);
 }
 
 const XATTR_LIST_MAX = 65536; // linux/limits.h
@@ -285,7 +285,7 @@ const XATTR_LIST_MAX = 65536; // linux/limits.h
 export function llistxattr(path: string): string[] {
   const list = new Uint8Array(XATTR_LIST_MAX);
   const length = check(
-    libc().llistxattr(borrowedString(path), list, BigInt(list.length)),
+    libc().llistxattr(scratchCString(path), list, BigInt(list.length)),
     "llistxattr",
     path,
   );
@@ -315,7 +315,7 @@ export function llistxattr(path: string): string[] {
  * ```
  */
 export function lremovexattr(path: string, name: string): void {
-  check(libc().lremovexattr(borrowedString(path), borrowedString(name)), "lremovexattr", path);
+  check(libc().lremovexattr(scratchCString(path), scratchCString(name)), "lremovexattr", path);
 }
 
 /**
@@ -338,7 +338,7 @@ export function lremovexattr(path: string, name: string): void {
  * ```
  */
 export function mkdir(path: string, mode: number): void {
-  check(libc().mkdir(borrowedString(path), mode), "mkdir", path);
+  check(libc().mkdir(scratchCString(path), mode), "mkdir", path);
 }
 
 /**
@@ -355,7 +355,7 @@ export function mkdtemp(prefix: string): string {
   if (libc().mkdtemp(template) === null) {
     throw new SyscallError({ syscall: "mkdtemp", errno: lastErrno(), path: `${prefix}XXXXXX` });
   }
-  return textAt(template, 0);
+  return decodeCString(template, 0);
 }
 
 /**
@@ -367,7 +367,7 @@ export function mkdtemp(prefix: string): string {
  * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  */
 export function rmdir(path: string): void {
-  check(libc().rmdir(borrowedString(path)), "rmdir", path);
+  check(libc().rmdir(scratchCString(path)), "rmdir", path);
 }
 
 /**

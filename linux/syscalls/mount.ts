@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, keptString, offThread, withStrings } from "../../ffi/memory.ts";
+import { allocCString, cString, offThread, scratchCString, withStrings } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import {
   AT_EMPTY_PATH,
@@ -20,7 +20,7 @@ import {
   FSOPEN_CLOEXEC,
   FSPICK_CLOEXEC,
   OPEN_TREE_CLOEXEC,
-} from "../constants.ts";
+} from "./constants.ts";
 
 // asm-generic/unistd.h; from 424 up the numbers are one and the same on every architecture.
 const SYS_open_tree = 428;
@@ -60,7 +60,7 @@ export function mount(
   flags: number,
   data: string | null,
 ): void {
-  const borrowed = (text: string | null) => text === null ? null : borrowedString(text);
+  const borrowed = (text: string | null) => text === null ? null : scratchCString(text);
   check(
     libc().mount(borrowed(source), borrowed(target), borrowed(type), BigInt(flags), borrowed(data)),
     "mount",
@@ -129,7 +129,7 @@ export async function mountOffThread(
  * ```
  */
 export function umount2(target: string, flags: number): void {
-  check(libc().umount2(borrowedString(target), flags), "umount2", target);
+  check(libc().umount2(scratchCString(target), flags), "umount2", target);
 }
 
 /**
@@ -181,7 +181,7 @@ export function openTree(dirfd: number, path: string, flags: number): OwnedFd {
   const result = libc().open_tree(
     SYS_open_tree,
     dirfd,
-    borrowedString(path),
+    scratchCString(path),
     (flags | OPEN_TREE_CLOEXEC) >>> 0,
   );
   return new OwnedFd(check(result, "open_tree", path));
@@ -220,7 +220,7 @@ export function moveMount(
   flags: number,
 ): void {
   check(
-    libc().move_mount(SYS_move_mount, fromFd, borrowedString(fromPath), toFd, borrowedString(toPath), flags),
+    libc().move_mount(SYS_move_mount, fromFd, scratchCString(fromPath), toFd, scratchCString(toPath), flags),
     "move_mount",
     fromPath || undefined,
     toPath || undefined,
@@ -247,7 +247,7 @@ export function moveMount(
  * ```
  */
 export function fsopen(type: string): OwnedFd {
-  return new OwnedFd(check(libc().fsopen(SYS_fsopen, borrowedString(type), FSOPEN_CLOEXEC), "fsopen", type));
+  return new OwnedFd(check(libc().fsopen(SYS_fsopen, scratchCString(type), FSOPEN_CLOEXEC), "fsopen", type));
 }
 
 /**
@@ -279,7 +279,7 @@ export function fsopen(type: string): OwnedFd {
 export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
   return new OwnedFd(
     check(
-      libc().fspick(SYS_fspick, dirfd, borrowedString(path), flags | FSPICK_CLOEXEC),
+      libc().fspick(SYS_fspick, dirfd, scratchCString(path), flags | FSPICK_CLOEXEC),
       "fspick",
       path || undefined,
     ),
@@ -435,7 +435,7 @@ export async function fsconfigOffThread(fd: number, command: number): Promise<bo
 
 function fsconfig(fd: number, command: number, key: string | null, value: string | null, aux: number): void {
   const keyBytes = key === null ? null : keyString(key);
-  const valueBytes = value === null ? null : borrowedString(value);
+  const valueBytes = value === null ? null : scratchCString(value);
   const result = libc().fsconfig(SYS_fsconfig, fd, command, keyBytes, valueBytes, aux);
   if (result >= 0) return;
   const path = key === null ? undefined : value === null ? key : `${key}=${value}`;
@@ -449,8 +449,8 @@ const MOST_KEYS = 64; // names of options, of which there are few
 function keyString(key: string): Deno.PointerValue {
   const known = keys.get(key);
   if (known) return known.address;
-  if (keys.size >= MOST_KEYS) return borrowedString(key);
-  const kept = keptString(key);
+  if (keys.size >= MOST_KEYS) return scratchCString(key);
+  const kept = allocCString(key);
   keys.set(key, kept);
   return kept.address;
 }
@@ -543,7 +543,7 @@ export function mountSetattr(dirfd: number, path: string, flags: number, attr: M
     libc().mount_setattr(
       SYS_mount_setattr,
       dirfd,
-      borrowedString(path),
+      scratchCString(path),
       flags >>> 0,
       mountAttr.address,
       MOUNT_ATTR_SIZE,

@@ -7,7 +7,7 @@
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
-import { __WALL, P_PIDFD, WEXITED } from "../constants.ts";
+import { __WALL, P_PIDFD, WEXITED } from "./constants.ts";
 
 const SYS_pidfd_send_signal = 424; // asm-generic/unistd.h
 const SYS_pidfd_open = 434;

@@ -6,9 +6,9 @@
 
 import { check, isErrno } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
-import { borrowedString, cString, offThread, textAt } from "../../ffi/memory.ts";
-import { Scratch, wordAt } from "../../ffi/scratch.ts";
-import { AT_FDCWD, STATMOUNT_SB_BASIC } from "../constants.ts";
+import { cString, decodeCString, offThread, scratchCString } from "../../ffi/memory.ts";
+import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
+import { AT_FDCWD, STATMOUNT_SB_BASIC } from "./constants.ts";
 
 const SYS_statmount = 457; // asm-generic/unistd.h
 const SYS_listmount = 458;
@@ -64,7 +64,7 @@ export interface Statx {
 export function statx(dirfd: number, path: string, flags: number, mask: number): Statx {
   const { view } = statxAnswer;
   check(
-    libc().statx(dirfd, borrowedString(path), flags, mask, statxAnswer.address),
+    libc().statx(dirfd, scratchCString(path), flags, mask, statxAnswer.address),
     "statx",
     path || undefined,
   );
@@ -145,15 +145,15 @@ export interface Statfs {
  * ```
  */
 export function statfs(path: string): Statfs {
-  check(libc().statfs(borrowedString(path), statfsAnswer.address), "statfs", path);
+  check(libc().statfs(scratchCString(path), statfsAnswer.address), "statfs", path);
   const { view } = statfsAnswer;
   return {
-    blockSize: wordAt(view, 8), // f_bsize
-    blocks: wordAt(view, 16), // f_blocks
-    blocksFree: wordAt(view, 24), // f_bfree
-    files: wordAt(view, 40), // f_files
-    filesFree: wordAt(view, 48), // f_ffree
-    flags: wordAt(view, 80), // f_flags
+    blockSize: getUint64AsNumber(view, 8), // f_bsize
+    blocks: getUint64AsNumber(view, 16), // f_blocks
+    blocksFree: getUint64AsNumber(view, 24), // f_bfree
+    files: getUint64AsNumber(view, 40), // f_files
+    filesFree: getUint64AsNumber(view, 48), // f_ffree
+    flags: getUint64AsNumber(view, 80), // f_flags
   };
 }
 
@@ -259,7 +259,7 @@ export function statmountBasic(mountId: number): { magic: number; superFlags: nu
   view.setUint32(12, mountId / 2 ** 32, true);
   view.setUint32(16, STATMOUNT_SB_BASIC, true); // param
   check(libc().statmount(SYS_statmount, basicRequest.address, basicAnswer.address, 512n, 0), "statmount");
-  return { magic: wordAt(basicAnswer.view, 24), superFlags: basicAnswer.view.getUint32(32, true) }; // sb_magic, sb_flags
+  return { magic: getUint64AsNumber(basicAnswer.view, 24), superFlags: basicAnswer.view.getUint32(32, true) }; // sb_magic, sb_flags
 }
 
 const basicRequest = new Scratch(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
@@ -310,22 +310,22 @@ const IDS = 1024;
 const idAnswer = new Scratch(IDS * 8);
 
 function readStatmount({ view, bytes }: Scratch): Statmount {
-  const mask = wordAt(view, 8); // mask
+  const mask = getUint64AsNumber(view, 8); // mask
   const text = (bit: number, offset: number) =>
-    mask & bit ? textAt(bytes, STRINGS + view.getUint32(offset, true)) : "";
+    mask & bit ? decodeCString(bytes, STRINGS + view.getUint32(offset, true)) : "";
   return {
     mask,
     devMajor: view.getUint32(16, true), // sb_dev_major
     devMinor: view.getUint32(20, true), // sb_dev_minor
-    magic: wordAt(view, 24), // sb_magic
+    magic: getUint64AsNumber(view, 24), // sb_magic
     superFlags: view.getUint32(32, true), // sb_flags
     oldId: view.getUint32(56, true), // mnt_id_old
     oldParentId: view.getUint32(60, true), // mnt_parent_id_old
-    attributes: wordAt(view, 64), // mnt_attr
-    propagation: wordAt(view, 72), // mnt_propagation
-    peerGroup: wordAt(view, 80), // mnt_peer_group
-    master: wordAt(view, 88), // mnt_master
-    propagateFrom: wordAt(view, 96), // propagate_from
+    attributes: getUint64AsNumber(view, 64), // mnt_attr
+    propagation: getUint64AsNumber(view, 72), // mnt_propagation
+    peerGroup: getUint64AsNumber(view, 80), // mnt_peer_group
+    master: getUint64AsNumber(view, 88), // mnt_master
+    propagateFrom: getUint64AsNumber(view, 96), // propagate_from
     options: text(0x80, 4), // mnt_opts
     fsType: text(0x20, 36), // fs_type
     root: text(8, 104), // mnt_root

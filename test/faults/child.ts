@@ -6,7 +6,7 @@
  * @module
  */
 
-import { hasFeature } from "../../linux/features.ts";
+import { hasFeature } from "../../linux/syscalls/features.ts";
 import { setTempMountLocation } from "../../mod.ts";
 import { everyFeature, type Operation, operations } from "./operations.ts";
 import { refuse } from "./seccomp.ts";

@@ -14,7 +14,7 @@ import {
   type Mount,
   mountAll,
   type MountEvent,
-  type MountStack,
+  type MountHandle,
   type OwnedFd,
   setTempMountLocation,
   unmount,
@@ -25,7 +25,7 @@ import {
   withTempMount,
 } from "../../mod.ts";
 import { MNT_DETACH, mount, umount2 } from "../../linux/mod.ts";
-import { type Feature, featureVersions, pretendMissing } from "../../linux/features.ts";
+import { type Feature, featureVersions, pretendMissing } from "../../linux/syscalls/features.ts";
 import { loopDevices } from "../kernel.ts";
 
 /** One operation of the library. */
@@ -106,7 +106,7 @@ export function operations(dir: string): Operation[] {
     tools: string[] = [],
     at = target,
   ): Operation => {
-    let stack: MountStack | undefined;
+    let stack: MountHandle | undefined;
     return {
       name,
       tools,
@@ -124,11 +124,11 @@ export function operations(dir: string): Operation[] {
   const unmounting = (
     name: string,
     mounts: Mount[],
-    run: (stack: MountStack | undefined) => Promise<unknown>,
+    run: (stack: MountHandle | undefined) => Promise<unknown>,
     missing: Feature[] = [],
     tools: string[] = [],
   ): Operation => {
-    let stack: MountStack | undefined;
+    let stack: MountHandle | undefined;
     return {
       name,
       tools,
@@ -371,12 +371,12 @@ async function isToldOf(events: AsyncIterable<MountEvent>, target: string): Prom
 
 function features(): Operation {
   let count = 0;
-  let fresh: typeof import("../../linux/features.ts") | undefined;
+  let fresh: typeof import("../../linux/syscalls/features.ts") | undefined;
   return {
     name: "hasFeature, for the first time",
     learns: true,
     async prepare() {
-      fresh = await import(`../../linux/features.ts?${count++}`);
+      fresh = await import(`../../linux/syscalls/features.ts?${count++}`);
     },
     run() {
       for (const feature of everyFeature) fresh?.hasFeature(feature);

@@ -6,7 +6,7 @@
 
 import fc from "fast-check";
 import { decodeName, encodeName } from "../../ffi/text.ts";
-import { pretendMissing } from "../../linux/features.ts";
+import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { isMountpoint, listMounts, lookupMount, type MountInfo, unmount } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import * as raw from "../raw.ts";

@@ -7,15 +7,15 @@
 
 import fc from "fast-check";
 import { parseMounts } from "../../cli/mounts_file.ts";
-import { visible } from "../../cli/print.ts";
+import { escapeControl } from "../../cli/print.ts";
 import { decodeName, encodeName, unescapeOctal } from "../../ffi/text.ts";
-import { mapFileText, parseIdMappings } from "../../linux/idmap.ts";
-import { insideOf, isReadonly, type Mount, parentsFirst, readonlyMounts } from "../../linux/mount_list.ts";
-import { MountError } from "../../linux/mount_error.ts";
-import { parseMountInfo } from "../../linux/mountinfo.ts";
-import { parseOptions, splitOptions } from "../../linux/options.ts";
-import { escapeDirectory, overlayData, parseOverlayOptions } from "../../linux/overlay_options.ts";
-import { planAll } from "../../linux/plan.ts";
+import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
+import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
+import { MountError } from "../../linux/spec/error.ts";
+import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseOptions, splitOptions } from "../../linux/spec/options.ts";
+import { escapeDirectory, overlayData, parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
+import { planAll } from "../../linux/mount/plan.ts";
 import { assert, assertEquals } from "../assert.ts";
 import * as input from "./input.ts";
 
@@ -60,7 +60,7 @@ export const rules: readonly Rule[] = [
 
   rule("a name on a terminal has no control characters, and is no other name's", input.bytes, (bytes) => {
     const name = decodeName(bytes);
-    const shown = visible(name);
+    const shown = escapeControl(name);
     assert(shown.isWellFormed() && !/\p{Cc}/u.test(shown), shown);
     assertEquals(unescapeOctal(shown), name);
   }),
@@ -134,20 +134,20 @@ export const rules: readonly Rule[] = [
   }),
 
   rule("a mount's target stays below", input.path, (target) => {
-    const inside = insideOf({ type: "bind", source: "/", target });
-    assertEquals(inside, input.walk(target));
-    assertEquals(insideOf({ type: "bind", source: "/", target: inside }), inside);
+    const subpath = subpathOf({ type: "bind", source: "/", target });
+    assertEquals(subpath, input.walk(target));
+    assertEquals(subpathOf({ type: "bind", source: "/", target: subpath }), subpath);
   }),
   rule("parents come first, and nothing else is moved for no reason", fc.array(input.path), (targets) => {
-    const given = targets.map((target, index) => ({ inside: input.walk(target), index }));
+    const given = targets.map((target, index) => ({ subpath: input.walk(target), index }));
     const ordered = parentsFirst(given);
     assertEquals(ordered.toSorted((a, b) => a.index - b.index), given);
     for (const [at, item] of ordered.entries()) {
       for (const before of ordered.slice(0, at)) {
-        assert(!isBelow(before.inside, item.inside), `${before.inside} came before ${item.inside}`);
+        assert(!isBelow(before.subpath, item.subpath), `${before.subpath} came before ${item.subpath}`);
         const isMoved = before.index > item.index;
-        const reason = (other: { inside: string }) => isBelow(other.inside, before.inside);
-        assert(!isMoved || given.slice(0, before.index).some(reason), `${before.inside} was moved`);
+        const reason = (other: { subpath: string }) => isBelow(other.subpath, before.subpath);
+        assert(!isMoved || given.slice(0, before.index).some(reason), `${before.subpath} was moved`);
       }
     }
   }),

@@ -6,15 +6,15 @@
 
 import { cpuUsage } from "node:process";
 import { parseMounts } from "../../cli/mounts_file.ts";
-import { visible } from "../../cli/print.ts";
+import { escapeControl } from "../../cli/print.ts";
 import { decodeName, encodeName } from "../../ffi/text.ts";
-import { mapFileText, parseIdMappings } from "../../linux/idmap.ts";
-import { insideOf, isReadonly, type Mount, parentsFirst, readonlyMounts } from "../../linux/mount_list.ts";
-import { parseMountInfo } from "../../linux/mountinfo.ts";
-import { parseOptions } from "../../linux/options.ts";
-import { parseOverlayOptions } from "../../linux/overlay_options.ts";
-import { resolveInRoot } from "../../linux/path.ts";
-import { planAll } from "../../linux/plan.ts";
+import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
+import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
+import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseOptions } from "../../linux/spec/options.ts";
+import { parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
+import { resolveInRoot } from "../../linux/path/path.ts";
+import { planAll } from "../../linux/mount/plan.ts";
 import { unlessRefused } from "./rules.ts";
 
 /** Repeats a text to a length. */
@@ -96,7 +96,10 @@ export const cases: [name: string, prepare: (size: number) => () => unknown][] =
     [`a mount's plan: ${name}`, (size) => bind([overlay(make(size))], (mounts) => planAll(mounts, "/mnt"))],
   ]),
   ...targets.flatMap(([name, make]): typeof cases => [
-    [`a mount's place: ${name}`, (size) => bind({ type: "bind", source: "/", target: make(size) }, insideOf)],
+    [
+      `a mount's place: ${name}`,
+      (size) => bind({ type: "bind", source: "/", target: make(size) }, subpathOf),
+    ],
     [`a path in a root: ${name}`, (size) => bind(make(size), (path) => resolveInRoot("/", path))],
     [
       `a target: ${name}`,
@@ -124,7 +127,7 @@ export const cases: [name: string, prepare: (size: number) => () => unknown][] =
   ["names: their bytes", (size) => bind(fill("\udcff", size), encodeName)],
   ["names: their bytes, here and there", (size) => bind(fill("a\udcff", size), encodeName)],
   ["names: halves of pairs", (size) => bind(fill("a\ud800", size), encodeName)],
-  ["names: on a terminal", (size) => bind(fill("\n\\012", size), visible)],
+  ["names: on a terminal", (size) => bind(fill("\n\\012", size), escapeControl)],
   ["a list's order: siblings", (size) => order(entries((index) => `/mnt/${index}`, size))],
   ["a list's order: children first", (size) => order(chain(size).reverse())],
   ["a list's order: parents first", (size) => order(chain(size))],
@@ -176,7 +179,7 @@ function bind<T>(value: T, call: (value: T) => unknown): () => unknown {
 }
 
 function order(paths: string[]): () => unknown {
-  return bind(paths.map((inside) => ({ inside })), parentsFirst);
+  return bind(paths.map((subpath) => ({ subpath })), parentsFirst);
 }
 
 /** Paths one below the other, as long as the kernel takes them, again and again. */

@@ -5,7 +5,17 @@
  */
 
 /** What takes another way on another kernel, and is quick enough for an emulated machine. */
-const core = ["abi", "mount", "overlay", "idmap", "mapped_layers", "loop", "mountinfo", "temp", "explain"];
+const core = [
+  "syscalls/abi",
+  "mount/mount",
+  "mount/explain",
+  "filesystem/overlay",
+  "idmap/idmap",
+  "idmap/mapped_layers",
+  "loop/loop",
+  "mountinfo/mountinfo",
+  "temp/temp",
+];
 
 /**
  * The files for `deno test`.
@@ -16,6 +26,9 @@ const core = ["abi", "mount", "overlay", "idmap", "mapped_layers", "loop", "moun
  */
 export function testFiles(set: "core" | "all", project: string): string[] {
   if (set === "core") return core.map((name) => `test/${name}_test.ts`);
-  const names = [...Deno.readDirSync(`${project}/test`)].map(({ name }) => name);
-  return names.filter((name) => name.endsWith("_test.ts")).sort().map((name) => `test/${name}`);
+  const rooms = [...Deno.readDirSync(`${project}/test`)].filter(({ isDirectory }) => isDirectory);
+  const files = rooms.flatMap(({ name: room }) =>
+    [...Deno.readDirSync(`${project}/test/${room}`)].map(({ name }) => `test/${room}/${name}`)
+  );
+  return files.filter((path) => path.endsWith("_test.ts")).sort();
 }

@@ -12,7 +12,7 @@ export const page = new URL("../../docs/privileges.md", import.meta.url);
 
 const head = `# What each operation needs
 
-Found by running each with less and less until it failed (\`test/privilege_test.ts\`, which fails where this page is not
+Found by running each with less and less until it failed (\`test/privilege/privilege_test.ts\`, which fails where this page is not
 what it finds; \`deno task privileges\` writes it). Capabilities are those of a process of root's, on files of root's, in
 the initial user namespace; in a user namespace of its own it has all of them. Permissions are Deno's flags:
 \`--allow-read\` and \`--allow-write\` of the temporary directory, \`--allow-run\` of the FUSE helpers. Where \`PATH\` and

@@ -7,7 +7,7 @@
  * @module
  */
 
-import { hasFeature } from "../../linux/features.ts";
+import { hasFeature } from "../../linux/syscalls/features.ts";
 import { O_RDONLY, open, type OwnedFd } from "../../linux/mod.ts";
 import {
   createUserNamespace,

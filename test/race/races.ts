@@ -4,8 +4,8 @@
  * @module
  */
 
-import { type Feature, pretendMissing } from "../../linux/features.ts";
-import { type Mount, mount, MountError, type MountStack } from "../../mod.ts";
+import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
+import { type Mount, mount, MountError, type MountHandle } from "../../mod.ts";
 import { mountTable, openFiles, type Row } from "../kernel.ts";
 import * as raw from "../raw.ts";
 
@@ -127,7 +127,7 @@ async function attempt(
   return result;
 }
 
-async function mountOrRefuse(m: Mount, target: string, result: Tries): Promise<MountStack | undefined> {
+async function mountOrRefuse(m: Mount, target: string, result: Tries): Promise<MountHandle | undefined> {
   try {
     const stack = await mount(m, target);
     result.mounted++;

@@ -12,14 +12,14 @@ import {
   type Mount,
   mountAll,
   MountError,
-  type MountStack,
+  type MountHandle,
   unmount,
   unmountAll,
   unmountMounts,
   unmountRecursive,
   withTempMount,
 } from "../../mod.ts";
-import { type Feature, pretendMissing } from "../../linux/features.ts";
+import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import type { Random } from "./random.ts";
 
 /** A mount that should be there. */
@@ -56,7 +56,7 @@ const oldestKernel: readonly Feature[] = [
 /** The world of one run: directories, an image, and what is mounted. */
 export class World {
   readonly #expected: Expected[] = [];
-  readonly #held: { stack: MountStack; mounts: Mount[] }[] = [];
+  readonly #held: { stack: MountHandle; mounts: Mount[] }[] = [];
 
   constructor(readonly dir: string, readonly image: string | undefined, readonly random: Random) {
     for (const name of ["a", "b", "c", "temporary"]) Deno.mkdirSync(`${dir}/${name}`, { recursive: true });

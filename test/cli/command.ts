@@ -1,0 +1,56 @@
+/**
+ * The command, run by tests.
+ *
+ * @module
+ */
+
+import { pollingThreads } from "../kernel.ts";
+
+/** The command's file. */
+export const cli = new URL("../../cli.ts", import.meta.url).pathname;
+
+/** What it wrote, and how it ended. */
+export interface Output {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Starts the command. */
+export function start(args: string[], cwd: string): Deno.ChildProcess {
+  return new Deno.Command(Deno.execPath(), {
+    args: ["run", "--quiet", "-A", cli, ...args],
+    cwd,
+    stdin: "piped",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+}
+
+/** Runs the command to its end. */
+export async function denomount(args: string[], { cwd = "/", input = "" } = {}): Promise<Output> {
+  const child = start(args, cwd);
+  const writer = child.stdin.getWriter();
+  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // not everything reads it
+  await writer.close().catch(() => {});
+  const { code, stdout, stderr } = await child.output();
+  return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
+}
+
+/** A watch that runs, and the lines that it prints. */
+export async function startWatch(args: string[], dir: string) {
+  const child = start(["watch", ...args], dir);
+  await child.stdin.close();
+  const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  const lines = async (count: number) => {
+    while (text.split("\n").length <= count) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      text += value;
+    }
+    return text.trim().split("\n");
+  };
+  while (pollingThreads(child.pid) === 0) await new Promise((resolve) => setTimeout(resolve, 10));
+  return { child, lines, close: () => Promise.all([reader.cancel(), child.stderr.cancel()]) };
+}

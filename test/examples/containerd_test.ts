@@ -1,0 +1,121 @@
+import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "../assert.ts";
+import { type KernelContext, kernelTest } from "../harness.ts";
+import { names } from "../kernel.ts";
+import { project, type Said, say } from "../use/ways.ts";
+
+const needs = {
+  root: true,
+  tools: ["containerd", "ctr", "unshare"],
+  permissions: { run: true, env: true } as const,
+};
+
+const config = (dir: string) => `
+version = 2
+root = "${dir}/root"
+state = "${dir}/state"
+disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"]
+[grpc]
+address = "${dir}/socket"
+`;
+
+/** A containerd of the test's own, in a mount namespace of its own. */
+class Daemon implements AsyncDisposable {
+  readonly #process: Deno.ChildProcess;
+  readonly #env: Record<string, string>;
+
+  constructor(dir: string) {
+    Deno.writeTextFileSync(`${dir}/config.toml`, config(dir));
+    const args = ["--mount", "--propagation", "private", "containerd", "--config", `${dir}/config.toml`];
+    this.#process = new Deno.Command("unshare", { args, stdout: "null", stderr: "null" }).spawn();
+    this.#env = { CONTAINERD_ADDRESS: `${dir}/socket`, CONTAINERD_NAMESPACE: "denomount-test" };
+  }
+
+  /** What containerd's own command says. */
+  async ctr(...args: string[]): Promise<string[]> {
+    const { code, out, err } = await say("ctr", args, { env: this.#env });
+    assertEquals([code, err], [0, ""]);
+    return out;
+  }
+
+  /** What the example says. */
+  example(...args: string[]): Promise<Said> {
+    const path = new URL("examples/containerd.ts", project).pathname;
+    return say(Deno.execPath(), ["run", "--quiet", "-A", path, ...args], { env: this.#env });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#process.kill("SIGTERM");
+    await this.#process.status;
+  }
+}
+
+async function start(t: KernelContext): Promise<Daemon> {
+  const daemon = new Daemon(t.dir);
+  for (const end = Date.now() + 20_000; !names(t.dir).includes("socket") && Date.now() < end;) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+  return daemon;
+}
+
+/** The command for a shell that ctr prints, as a mount: `mount -t overlay overlay /target -o index=off,…`. */
+function printed([line = ""]: string[]) {
+  const [, type, source, , options = ""] = line.match(/^mount -t (\S+) (\S+) (\S+) -o (\S+)$/) ?? [];
+  return { type, source, options: options.split(",") };
+}
+
+kernelTest(
+  "a snapshot of containerd is mounted as containerd says, and what is written there is in the snapshot",
+  needs,
+  async (t) => {
+    t.make("target");
+    const target = `${t.dir}/target`;
+    await using daemon = await start(t);
+    const done = async (...args: string[]) => {
+      const { code, err } = await daemon.example(...args);
+      assertEquals([code, err], [0, ""]);
+    };
+    let parent: string[] = [];
+    for (const name of ["first", "second"]) {
+      await daemon.ctr("snapshots", "prepare", `${name}-active`, ...parent);
+      await done("mount", `${name}-active`, target);
+      Deno.writeTextFileSync(`${target}/${name}`, name);
+      await done("umount", `${name}-active`, target);
+      assertEquals(t.mounts(), []);
+      await daemon.ctr("snapshots", "commit", name, `${name}-active`);
+      parent = [name];
+    }
+    await daemon.ctr("snapshots", "view", "looked-at", "second");
+
+    const list = JSON.parse((await daemon.example("mounts", "looked-at")).out.join(""));
+    assertEquals(list, [printed(await daemon.ctr("snapshots", "mounts", "/target", "looked-at"))]);
+    await done("mount", "looked-at", target);
+    assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [["/target", "overlay"]]);
+    assertEquals(["first", "second"].map((name) => Deno.readTextFileSync(`${target}/${name}`)), [
+      "first",
+      "second",
+    ]);
+    assertThrows(() => Deno.writeTextFileSync(`${target}/third`, ""), Error, "Read-only file system");
+    await done("umount", "looked-at", target);
+  },
+);
+
+kernelTest("containerd mounts our list, and makes a layer of what is in it", needs, async (t) => {
+  t.make("upper", "lower/etc", "empty");
+  Deno.writeTextFileSync(`${t.dir}/lower/etc/below`, "");
+  Deno.writeTextFileSync(`${t.dir}/upper/above`, "");
+  const overlay = { type: "overlay", source: "ours", options: [`lowerdir=${t.dir}/upper:${t.dir}/lower`] };
+  Deno.writeTextFileSync(`${t.dir}/list.json`, JSON.stringify([overlay]));
+  await using daemon = await start(t);
+  const { code, out: [digest = ""], err } = await daemon.example("layer", `${t.dir}/list.json`);
+  assertEquals([code, err], [0, ""]);
+  assertMatch(digest, /^sha256:[0-9a-f]{64}$/);
+  const blob = `${t.dir}/root/io.containerd.content.v1.content/blobs/${digest.replace(":", "/")}`;
+  assertEquals((await say("tar", ["-tzf", blob])).out, ["above", "etc/", "etc/below"]);
+});
+
+kernelTest("what containerd refuses is said in its own words", needs, async (t) => {
+  await using daemon = await start(t);
+  const { code, err } = await daemon.example("mount", "no-such", t.dir);
+  assertEquals(code, 1);
+  assertStringIncludes(err, "containerd: snapshot no-such does not exist");
+});

@@ -1,0 +1,138 @@
+import { isMountpoint, mount, MountError, unmount } from "../../mod.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+
+const tools = ["mount.fuse3", "bindfs", "fuse-overlayfs", "fusermount3", "fusermount"];
+
+kernelTest("bindfs mounts through mount.fuse3 and unmounts through fusermount3", {
+  root: true,
+  tools: ["mount.fuse3", "bindfs", "fusermount3"],
+}, async (t) => {
+  t.make("source", "target");
+  Deno.writeTextFileSync(`${t.dir}/source/file`, "hello");
+  {
+    const m = { type: "fuse3.bindfs", source: `${t.dir}/source`, options: ["ro", "x-comment"] };
+    await using _stack = await mount(m, `${t.dir}/target`);
+    assertEquals(t.mounts().map((row) => row.fsType), ["fuse"]);
+    assertEquals(Deno.readTextFileSync(`${t.dir}/target/file`), "hello");
+  }
+  assertEquals(t.mounts(), []);
+});
+
+kernelTest("fuse-overlayfs mounts through mount.fuse", {
+  root: true,
+  tools: ["mount.fuse3", "fuse-overlayfs"],
+  permissions: { run: true },
+}, async (t) => {
+  t.make("lower", "upper", "work", "target");
+  Deno.writeTextFileSync(`${t.dir}/lower/file`, "hello");
+  const options = [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/work`];
+  await using _stack = await mount(
+    { type: "fuse.fuse-overlayfs", source: "overlay", options },
+    `${t.dir}/target`,
+  );
+  Deno.writeTextFileSync(`${t.dir}/target/new`, "new");
+  assertEquals(Deno.readTextFileSync(`${t.dir}/upper/new`), "new");
+});
+
+kernelTest("a helper that fails is an error with its own words, and leaves nothing", {
+  root: true,
+  tools: ["mount.fuse3", "bindfs"],
+}, async (t) => {
+  t.make("target");
+  const error = await assertRejects(
+    () => mount({ type: "fuse3.bindfs", source: `${t.dir}/none` }, `${t.dir}/target`),
+    MountError,
+  );
+  assertStringIncludes(error.message, "mount.fuse3 failed with exit status");
+  assertEquals(t.mounts(), []);
+});
+
+kernelTest("without the permission to run programs a FUSE mount still comes off, by umount2", {
+  root: true,
+  tools: ["mount.fuse3", "bindfs"],
+}, async (t) => {
+  t.make("source", "target");
+  await mount({ type: "fuse3.bindfs", source: `${t.dir}/source` }, `${t.dir}/target`);
+  await unmount(`${t.dir}/target`);
+  assert(!(await isMountpoint(`${t.dir}/target`)));
+});
+
+// The three below need a process of their own: SIGCHLD, a reaper and the working directory are a whole process's.
+const library = new URL("../../mod.ts", import.meta.url).href;
+const script = `
+  import { mount, unmountAll } from ${JSON.stringify(library)};
+  const [dir] = Deno.args;
+  await mount({ type: "fuse3.bindfs", source: dir + "/source" }, dir + "/target");
+  const table = new TextDecoder().decode(Deno.readFileSync("/proc/self/mountinfo"));
+  if (!table.includes(dir + "/target ")) throw new Error("not mounted");
+  await unmountAll(dir + "/target");
+  let failed = "";
+  try {
+    await mount({ type: "fuse3.bindfs", source: dir + "/none" }, dir + "/target");
+  } catch (error) {
+    failed = error.message;
+  }
+  console.log("failure:", failed);
+  Deno.exit(0);`;
+
+async function shell(command: string, dir: string, source: string): Promise<string> {
+  Deno.writeTextFileSync(`${dir}/script.ts`, source);
+  const { stdout, stderr, code } = await new Deno.Command("/bin/sh", {
+    args: ["-c", command, Deno.execPath(), dir],
+    cwd: dir,
+  }).output();
+  const text = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  assertEquals(code, 0, text);
+  return text;
+}
+
+const all = { root: true, tools, permissions: { run: true } as Deno.PermissionOptionsObject };
+
+kernelTest("a FUSE mount comes up, and a failure is a failure, where SIGCHLD is ignored", all, async (t) => {
+  t.make("source", "target");
+  const said = await shell(`trap "" CHLD; exec "$0" run -A --no-config "$1/script.ts" "$1"`, t.dir, script);
+  assertStringIncludes(said, "failure: cannot mount");
+  assertEquals(t.mounts(), []);
+});
+
+kernelTest(
+  "a FUSE mount comes up, and a failure is a failure, beside a reaper that takes every child",
+  all,
+  async (t) => {
+    t.make("source", "target");
+    const reaper = `
+    const reaperCode = \`
+      const { symbols } = Deno.dlopen("libc.so.6", { waitpid: { parameters: ["i32", "pointer", "i32"], result: "i32" } });
+      const reap = () => { for (let i = 0; i < 1000; i++) symbols.waitpid(-1, null, 1); setTimeout(reap, 0); };
+      reap();
+      self.postMessage("ready");\`;
+    const worker = new Worker("data:text/javascript," + encodeURIComponent(reaperCode), { type: "module" });
+    await new Promise((resolve) => worker.onmessage = resolve);`;
+    const said = await shell(`exec "$0" run -A --no-config "$1/script.ts" "$1"`, t.dir, reaper + script);
+    assertStringIncludes(said, "failure: cannot mount");
+    assertEquals(t.mounts(), []);
+  },
+);
+
+kernelTest(
+  "a hostile mount.fuse3 in the working directory is never run, whatever PATH says",
+  all,
+  async (t) => {
+    t.make("source", "target");
+    Deno.writeTextFileSync(`${t.dir}/mount.fuse3`, `#!/bin/sh\ntouch ${t.dir}/hacked\nexit 1\n`);
+    Deno.writeTextFileSync(`${t.dir}/bindfs`, `#!/bin/sh\ntouch ${t.dir}/hacked\nexit 1\n`);
+    for (const name of ["mount.fuse3", "bindfs"]) Deno.chmodSync(`${t.dir}/${name}`, 0o755);
+    for (const path of [".:$PATH", ":$PATH", "$PWD:$PATH", "../$(basename $PWD):$PATH", "$PATH:"]) {
+      await shell(
+        `PATH="${path}"; export PATH; exec "$0" run -A --no-config "$1/script.ts" "$1"`,
+        t.dir,
+        script,
+      );
+    }
+    assert(
+      ![...Deno.readDirSync(t.dir)].some(({ name }) => name === "hacked"),
+      "the hostile program was run",
+    );
+  },
+);

@@ -1,0 +1,290 @@
+import {
+  createUserNamespace,
+  idMapMount,
+  mount,
+  mountAll,
+  MountError,
+  removeIdMapOption,
+  unmount,
+  userNamespaceOf,
+  withReadonlyTempMount,
+} from "../../mod.ts";
+import { pretendMissing } from "../../linux/syscalls/features.ts";
+import { assert, assertEquals, assertRejects } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { otherMount } from "../other_mount.ts";
+
+const NOBODY = 65534; // what an id without a place in the map is shown as
+
+// Three ranges in one map, and another map for groups.
+const uidmap = "0:100000:1000,1000:300000:1,2000:200000:500";
+const gidmap = "0:400000:65536";
+const options = [`uidmap=${uidmap}`, `gidmap=${gidmap}`];
+
+/** What belongs to whom on disk, and what it is to look like. */
+const files: [name: string, uid: number, gid: number, seenUid: number, seenGid: number][] = [
+  ["root", 0, 0, 100000, 400000],
+  ["first-range-end", 999, 999, 100999, 400999],
+  ["one-id", 1000, 1, 300000, 400001],
+  ["outside-uid", 1001, 5, NOBODY, 400005],
+  ["third-range", 2499, 65535, 200499, 465535],
+  ["outside-both", 2500, 65536, NOBODY, NOBODY],
+];
+
+const owner = ({ uid, gid }: Deno.FileInfo) => [uid, gid];
+
+async function makeFiles(dir: string): Promise<void> {
+  for (const [name, uid, gid] of files) {
+    Deno.writeTextFileSync(`${dir}/${name}`, name);
+    Deno.chownSync(`${dir}/${name}`, uid, gid);
+  }
+  Deno.symlinkSync("nowhere", `${dir}/link`);
+  await new Deno.Command("chown", { args: ["-h", "7:8", `${dir}/link`] }).output();
+  await new Deno.Command("mknod", { args: [`${dir}/device`, "c", "1", "3"] }).output();
+  Deno.chownSync(`${dir}/device`, 9, 10);
+  Deno.writeTextFileSync(`${dir}/setuid`, "");
+  Deno.chownSync(`${dir}/setuid`, 11, 12);
+  Deno.chmodSync(`${dir}/setuid`, 0o6755);
+}
+
+/** Through the mount the ids are mapped, and everything else is as it was; below it nothing has changed. */
+function checkFiles(mapped: string, below: string): void {
+  for (const [name, uid, gid, seenUid, seenGid] of files) {
+    assertEquals(owner(Deno.lstatSync(`${mapped}/${name}`)), [seenUid, seenGid], name);
+    assertEquals(owner(Deno.lstatSync(`${below}/${name}`)), [uid, gid], name);
+  }
+  assertEquals(owner(Deno.lstatSync(`${mapped}/link`)), [100007, 400008]);
+  assert(Deno.lstatSync(`${mapped}/link`).isSymlink);
+  assertEquals(owner(Deno.lstatSync(`${mapped}/device`)), [100009, 400010]);
+  assertEquals(Deno.lstatSync(`${mapped}/device`).rdev, 0x103);
+  assertEquals(owner(Deno.lstatSync(`${mapped}/setuid`)), [100011, 400012]);
+  assertEquals(Deno.lstatSync(`${mapped}/setuid`).mode, 0o106755);
+}
+
+const tools = { root: true, tools: ["chown", "mknod"] };
+
+kernelTest(
+  "a bind is id-mapped by one mount: several ranges, nobody, devices, links, setuid",
+  tools,
+  async (t) => {
+    t.make("source", "target");
+    await makeFiles(`${t.dir}/source`);
+    const bind = { type: "bind", source: `${t.dir}/source`, options: ["bind", ...options] };
+    await using _stack = await mount(bind, `${t.dir}/target`);
+    checkFiles(`${t.dir}/target`, `${t.dir}/source`);
+    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/target"]);
+    assert(t.mounts()[0]?.options.includes("idmapped"));
+  },
+);
+
+kernelTest("what is written through an id-mapped bind belongs to the mapped id on disk", {
+  root: true,
+  tools: ["setpriv"],
+}, async (t) => {
+  t.make("source", "target");
+  Deno.chmodSync(t.dir, 0o711);
+  Deno.chownSync(`${t.dir}/source`, 42, 43);
+  const bind = { type: "bind", source: `${t.dir}/source`, options: ["bind", ...options] };
+  await using _stack = await mount(bind, `${t.dir}/target`);
+  const ids = ["--reuid=100042", "--regid=400043", "--clear-groups"];
+  await new Deno.Command("setpriv", { args: [...ids, "touch", `${t.dir}/target/new`] }).output();
+  assertEquals(owner(Deno.statSync(`${t.dir}/source/new`)), [42, 43]);
+  // Root of the host has no id within: the kernel can't write such an owner down.
+  await assertRejects(() => Deno.writeTextFile(`${t.dir}/target/root`, ""), Error, "os error 75");
+});
+
+kernelTest("ro and the rest come in the same step, and rro and rbind reach what is mounted below", {
+  root: true,
+}, async (t) => {
+  t.make("source/below", "target");
+  await using _below = await otherMount(`${t.dir}/source/below`);
+  Deno.writeTextFileSync(`${t.dir}/source/below/file`, "");
+  const attributes = () => t.mounts().filter(({ mountpoint }) => mountpoint.startsWith("/target"));
+  const mapped = { type: "bind", source: `${t.dir}/source` };
+  {
+    await using _stack = await mount(
+      { ...mapped, options: ["rbind", "ro", "nosuid", "rnoexec", ...options] },
+      `${t.dir}/target`,
+    );
+    assertEquals(owner(Deno.statSync(`${t.dir}/target/below/file`)), [100000, 400000]);
+    const [top, below] = attributes().map((row) => row.options);
+    for (const option of ["ro", "nosuid", "noexec", "idmapped"]) assert(top?.includes(option), option);
+    for (const option of ["rw", "noexec", "idmapped"]) assert(below?.includes(option), option);
+  }
+  {
+    await using _stack = await mount(
+      { ...mapped, options: ["bind", "rro", "rw", ...options] },
+      `${t.dir}/target`,
+    );
+    assertEquals(attributes().map(({ mountpoint }) => mountpoint), ["/target"]);
+    assert(attributes()[0]?.options.includes("rw"), "the mount's own word is the last");
+  }
+});
+
+kernelTest("a new file system can be id-mapped as well", {
+  root: true,
+  features: ["mappedTmpfs"],
+}, async (t) => {
+  t.make("target");
+  await using _stack = await mount(
+    { type: "tmpfs", source: "t", options: ["size=1m", "nodev", ...options] },
+    `${t.dir}/target`,
+  );
+  assertEquals(owner(Deno.statSync(`${t.dir}/target`)), [100000, 400000]);
+  assert(t.mounts()[0]?.options.includes("idmapped"));
+});
+
+kernelTest("idMapMount() maps through a given namespace, and leaves its descriptor to its owner", {
+  root: true,
+  tools: ["chown", "mknod", "unshare"],
+}, async (t) => {
+  t.make("source/below", "target");
+  await makeFiles(`${t.dir}/source`);
+  using userns = await createUserNamespace(uidmap, gidmap);
+  for (let round = 0; round < 2; round++) {
+    await idMapMount(`${t.dir}/source`, `${t.dir}/target`, userns, { readonly: true, nosuid: true });
+    checkFiles(`${t.dir}/target`, `${t.dir}/source`);
+    const [row] = t.mounts();
+    for (const option of ["ro", "nosuid", "idmapped"]) assert(row?.options.includes(option), option);
+    await using _off = { [Symbol.asyncDispose]: () => unmount(`${t.dir}/target`) };
+    await assertRejects(
+      () => idMapMount(`${t.dir}/target`, `${t.dir}/source/below`, userns),
+      MountError,
+      `${t.dir}/target is id-mapped already (mount_setattr: EPERM)`,
+    );
+  }
+  using initial = await userNamespaceOf(Deno.pid);
+  await assertRejects(
+    () => idMapMount(`${t.dir}/source`, `${t.dir}/target`, initial),
+    MountError,
+    "the initial user namespace maps nothing",
+  );
+});
+
+kernelTest("the namespace of a running process can be the map", {
+  root: true,
+  tools: ["chown", "mknod", "unshare"],
+}, async (t) => {
+  t.make("source", "target");
+  await makeFiles(`${t.dir}/source`);
+  await using child = new Deno.Command("unshare", {
+    args: ["--user", "--map-root-user", "sh", "-c", "echo; read _"],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const reader = child.stdout.getReader();
+  await reader.read();
+  {
+    using userns = await userNamespaceOf(child.pid);
+    await idMapMount(`${t.dir}/source`, `${t.dir}/target`, userns);
+  }
+  assertEquals(owner(Deno.statSync(`${t.dir}/target/root`)), [0, 0]);
+  assertEquals(owner(Deno.statSync(`${t.dir}/target/one-id`)), [NOBODY, NOBODY]);
+  await unmount(`${t.dir}/target`);
+  await reader.cancel();
+  await child.stdin.close();
+  await child.status;
+});
+
+kernelTest("what can't be id-mapped is refused by name, and nothing is left", { root: true }, async (t) => {
+  t.make("target", "source/proc");
+  const target = `${t.dir}/target`;
+  const refused: [string, string, string[], string][] = [
+    ["bind", "/proc", ["bind"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
+    ["proc", "proc", [], "proc can't be id-mapped (mount_setattr: EINVAL)"],
+    ["bind", "/usr", ["remount", "bind"], "an id map is for a new mount"],
+    ["", "", ["rprivate"], "an id map is for a new mount"],
+    ["fuse3.bindfs", "/usr", [], "a FUSE helper mounts it itself"],
+    ["overlay", "o", ["lowerdir=/proc:/sys"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
+    ["tmpfs", "t", [`size=${"1".repeat(300)}`], "no option can be longer than 255 bytes"],
+  ];
+  for (const [type, source, own, message] of refused) {
+    await assertRejects(
+      () => mount({ type, source, options: [...own, ...options] }, target),
+      MountError,
+      message,
+    );
+  }
+  await using _proc = await mount({ type: "proc", source: "proc" }, `${t.dir}/source/proc`);
+  await assertRejects(
+    () => mount({ type: "bind", source: `${t.dir}/source`, options: ["rbind", ...options] }, target),
+    MountError,
+    `proc, at ${t.dir}/source/proc, can't be id-mapped`,
+  );
+  assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/source/proc"]);
+});
+
+kernelTest("before Linux 5.12 an id map is an error that says so", { root: true }, async (t) => {
+  t.make("target");
+  using _older = pretendMissing("mountSetattr");
+  const bind = { type: "bind", source: "/usr", options: ["bind", ...options] };
+  await assertRejects(() => mount(bind, `${t.dir}/target`), MountError, "came with Linux 5.12");
+});
+
+Deno.test("an id map that can't be is refused before the first system call", {
+  permissions: { ffi: false, read: false },
+}, async () => {
+  const refused: [string[], string][] = [
+    [["uidmap=0:1:1"], '"uidmap=" needs a "gidmap=" beside it'],
+    [["gidmap=0:1:1"], '"gidmap=" needs a "uidmap=" beside it'],
+    [["uidmap=0:1", "gidmap=0:1:1"], '"0:1" is no id map'],
+    [["uidmap=0:1:1", "gidmap="], '"" is no id map'],
+    [["ro,uidmap=0:0:10,5:100:1,gidmap=0:1:1"], "id map 0:0:10 and id map 5:100:1 overlap"],
+    [["uidmap=0:4294967290:10", "gidmap=0:1:1"], "id map 0:4294967290:10: ids end below 2^32 - 1"],
+  ];
+  for (const [given, message] of refused) {
+    await assertRejects(
+      () => mount({ type: "bind", source: "/usr", options: ["bind", ...given] }, "/mnt"),
+      MountError,
+      message,
+    );
+  }
+});
+
+kernelTest(
+  "a frozen list mounts ten times, and every map of a list is its own",
+  { root: true },
+  async (t) => {
+    t.make("source", "target/a", "target/b", "lower", "other");
+    const maps = (host: number) => Object.freeze([`uidmap=0:${host}:10`, `gidmap=0:${host}:10`]);
+    const bind = (target: string, host: number) =>
+      Object.freeze({
+        type: "bind",
+        source: `${t.dir}/source`,
+        target,
+        options: Object.freeze(["bind", ...maps(host)]),
+      });
+    const overlay = Object.freeze({
+      type: "overlay",
+      source: "o",
+      target: "c",
+      options: Object.freeze([`lowerdir=${t.dir}/lower:${t.dir}/other`, ...maps(7000)]),
+    });
+    t.make("target/c");
+    const list = Object.freeze([bind("a", 7000), bind("b", 8000), overlay]);
+    for (let round = 0; round < 10; round++) {
+      await using _stack = await mountAll(list, `${t.dir}/target`);
+      const uids = ["a", "b", "c"].map((name) => Deno.statSync(`${t.dir}/target/${name}`).uid);
+      assertEquals(uids, [7000, 8000, 7000]);
+    }
+  },
+);
+
+kernelTest(
+  "removeIdMapOption() takes the maps out of an option list, also out of one with commas",
+  {},
+  async (t) => {
+    t.make("source");
+    const bind = { type: "bind", source: `${t.dir}/source` };
+    const list = [
+      { ...bind, options: ["rbind", ...options] },
+      { ...bind, options: ["rbind,uidmap=0:1:1,5:6:7,gidmap=0:1:1,nosuid"] },
+      bind,
+    ];
+    const plain = removeIdMapOption(list);
+    assertEquals(plain.map((mount) => mount.options), [["rbind"], ["rbind", "nosuid"], undefined]);
+    // Unmapped again, it can be looked at by whoever has no right to map these ids.
+    const [uid] = await withReadonlyTempMount(plain.slice(1, 2), (root) => owner(Deno.statSync(root)));
+    assertEquals(uid, Deno.statSync(`${t.dir}/source`).uid);
+  },
+);

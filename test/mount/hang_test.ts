@@ -1,0 +1,217 @@
+import { isErrno } from "../../linux/mod.ts";
+import {
+  isMountpoint,
+  listMounts,
+  lookupMount,
+  mount,
+  MountError,
+  unmount,
+  unmountAll,
+  unmountRecursive,
+} from "../../mod.ts";
+import { assert, assertEquals } from "../assert.ts";
+import { watch, type Watched } from "../hang/watch.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
+
+const needs: Needs = {
+  root: true,
+  tools: ["mount.fuse3", "bindfs", "fusermount3"],
+  permissions: { run: true, env: true },
+};
+const BUSY = 2000; // ms that a machine with other things to do may take longer
+
+/** A FUSE mount whose server does not answer, or is dead. */
+interface Dead extends AsyncDisposable {
+  /** Its mountpoint. */
+  target: string;
+  /** Whether the kernel knows that nobody will answer. */
+  isGone: boolean;
+}
+
+/** A server that takes requests and answers none, from the first on. */
+async function mute(t: KernelContext): Promise<Dead> {
+  const target = t.make("mute");
+  const server = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-config",
+      "-A",
+      new URL("server.ts", import.meta.url).pathname,
+      target,
+    ],
+    stdout: "piped",
+  }).spawn();
+  const reader = server.stdout.getReader();
+  assert(!(await reader.read()).done, "the server does not run");
+  return { target, isGone: false, [Symbol.asyncDispose]: end };
+
+  async function end(): Promise<void> {
+    server.kill("SIGKILL");
+    await server.status;
+    await reader.cancel();
+    await comesOff(target);
+  }
+}
+
+/** A bindfs that has worked, and is stopped or killed. */
+async function halted(t: KernelContext, signal: "SIGSTOP" | "SIGKILL", inner = false): Promise<Dead> {
+  const target = t.make(signal, `${signal}-source/inner`, `${signal}-source/unseen`);
+  const source = `${target}-source`;
+  const server = new Deno.Command("bindfs", { args: ["-f", "-o", "entry_timeout=0", source, target] })
+    .spawn();
+  while (!(await isMountpoint(target))) await new Promise((resolve) => setTimeout(resolve, 5));
+  Deno.statSync(`${target}/inner`); // its server answers
+  if (inner) await mount({ type: "tmpfs", source: "t" }, `${target}/inner`);
+  server.kill(signal);
+  if (signal === "SIGKILL") await server.status;
+  return { target, isGone: signal === "SIGKILL", [Symbol.asyncDispose]: end };
+
+  async function end(): Promise<void> {
+    if (signal === "SIGSTOP") server.kill("SIGKILL");
+    await server.status;
+    await comesOff(target);
+  }
+}
+
+/** By umount(8), which is not the library's. */
+async function comesOff(target: string): Promise<void> {
+  await new Deno.Command("umount", { args: ["-l", target], stderr: "null" }).output();
+  await new Promise((resolve) => setTimeout(resolve, 50)); // what waited for the server is told that it is gone
+}
+
+function assertInTime<T>({ ms, standstill, error }: Watched<T>, timeout: number): void {
+  assert(ms < timeout + BUSY, `it took ${Math.round(ms)} ms (${error})`);
+  assert(standstill < BUSY, `the event loop stood still for ${Math.round(standstill)} ms`);
+}
+
+const kinds: [name: string, make: (t: KernelContext) => Promise<Dead>][] = [
+  ["a server that never answers", mute],
+  ["a server that is stopped", (t) => halted(t, "SIGSTOP")],
+  ["a server that was killed", (t) => halted(t, "SIGKILL")],
+];
+
+for (const [name, make] of kinds) {
+  kernelTest(`${name}: its mount is looked at and listed`, needs, async (t) => {
+    await using dead = await make(t);
+    const listed = await watch(() => listMounts());
+    assertInTime(listed, 0);
+    const row = listed.value?.find(({ mountpoint }) => mountpoint === dead.target);
+    assert(row?.fsType.startsWith("fuse"));
+    const found = await watch(() => lookupMount(dead.target));
+    assertInTime(found, 0);
+    assertEquals(found.value, row);
+    const asked = await watch(() => isMountpoint(dead.target));
+    assertInTime(asked, 0);
+    assertEquals(asked.value, true);
+  });
+
+  kernelTest(`${name}: a path inside it is an error after the timeout`, needs, async (t) => {
+    await using dead = await make(t);
+    const inside = `${dead.target}/unseen`;
+    const calls = [
+      () => lookupMount(inside, { timeout: 200 }),
+      () => isMountpoint(inside, { timeout: 200 }),
+      () => unmount(inside, { timeout: 200 }),
+      () => unmountAll(inside, { timeout: 600 }),
+      () => unmountRecursive(inside, { timeout: 600 }),
+    ];
+    for (const call of calls) {
+      const { error, ...watched } = await watch<unknown>(call);
+      assertInTime(watched, 600);
+      assert(isErrno(error, dead.isGone ? "ENOTCONN" : "ETIMEDOUT"), `${call}: ${error}`);
+    }
+  });
+
+  kernelTest(`${name}: nothing is mounted inside it, nor from there`, needs, async (t) => {
+    await using dead = await make(t);
+    t.make("source", "target");
+    const bind = { type: "bind", source: `${t.dir}/source`, options: ["bind"] };
+    const calls = [
+      () => mount(bind, `${dead.target}/unseen`),
+      () => mount({ ...bind, source: `${dead.target}/unseen` }, `${t.dir}/target`),
+    ];
+    const watched = await Promise.all(calls.map((call) => watch<unknown>(call)));
+    for (const { error, ...rest } of watched) {
+      assertInTime(rest, 2500);
+      assert(
+        error instanceof MountError && error.code === (dead.isGone ? "ENOTCONN" : "ETIMEDOUT"),
+        `${error}`,
+      );
+    }
+    assertEquals(t.mounts().length, 1);
+  });
+
+  kernelTest(`${name}: a signal ends the waiting`, needs, async (t) => {
+    await using dead = await make(t);
+    if (dead.isGone) return; // nobody waits for it
+    for (const call of [lookupMount, isMountpoint, unmount, unmountAll, unmountRecursive]) {
+      const signal = AbortSignal.timeout(100);
+      const watched = await watch<unknown>(() => call(`${dead.target}/unseen`, { timeout: 60_000, signal }));
+      assertInTime(watched, 100);
+      assertEquals(watched.error, signal.reason);
+    }
+  });
+
+  for (const take of [unmount, unmountAll, unmountRecursive]) {
+    kernelTest(`${name}: ${take.name}() takes it off`, needs, async (t) => {
+      await using dead = await make(t);
+      const watched = await watch(() => take(dead.target, { timeout: 1000 }));
+      assertInTime(watched, 1000);
+      assertEquals(watched.error, undefined);
+      assertEquals(t.mounts(), []);
+    });
+  }
+}
+
+kernelTest(
+  "what is mounted inside a server that is stopped comes off with it, where detached",
+  needs,
+  async (t) => {
+    await using dead = await halted(t, "SIGSTOP", true);
+    assertEquals(t.mounts().length, 2);
+    const refused = await watch(() => unmountRecursive(dead.target, { timeout: 600 }));
+    assertInTime(refused, 600);
+    assert(isErrno(refused.error, "ETIMEDOUT", "EBUSY"), `${refused.error}`);
+    const taken = await watch(() => unmountRecursive(dead.target, { timeout: 600, detach: true }));
+    assertInTime(taken, 600);
+    assertEquals(taken.error, undefined);
+    assertEquals(t.mounts(), []);
+  },
+);
+
+kernelTest("a helper that hangs is ended, and the mount comes off all the same", needs, async (t) => {
+  t.make("source", "target", "bin");
+  await mount({ type: "fuse3.bindfs", source: `${t.dir}/source` }, `${t.dir}/target`);
+  for (const name of ["fusermount3", "fusermount"]) {
+    Deno.writeTextFileSync(`${t.dir}/bin/${name}`, "#!/bin/sh\nexec sleep 60\n", { mode: 0o755 });
+  }
+  const path = Deno.env.get("PATH") ?? "";
+  Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+  try {
+    const signal = AbortSignal.timeout(100);
+    const ended = await watch(() => unmount(`${t.dir}/target`, { timeout: 60_000, signal }));
+    assertInTime(ended, 100);
+    assertEquals(ended.error, signal.reason);
+    assertEquals(t.mounts().length, 1);
+    const watched = await watch(() => unmount(`${t.dir}/target`, { timeout: 500 }));
+    assertInTime(watched, 1000);
+    assertEquals(watched.error, undefined);
+    assertEquals(t.mounts(), []);
+  } finally {
+    Deno.env.set("PATH", path);
+  }
+});
+
+kernelTest("a signal ends the waiting for a mount that is busy", {}, async (t) => {
+  t.make("target");
+  await mount({ type: "tmpfs", source: "t" }, `${t.dir}/target`);
+  using _busy = Deno.openSync(`${t.dir}/target`);
+  for (const take of [unmount, unmountAll, unmountRecursive]) {
+    const signal = AbortSignal.timeout(100);
+    const watched = await watch(() => take(`${t.dir}/target`, { timeout: 60_000, signal }));
+    assertInTime(watched, 100);
+    assertEquals(watched.error, signal.reason);
+  }
+  await unmount(`${t.dir}/target`, { detach: true });
+});

@@ -1,0 +1,400 @@
+import { createUserNamespace, type IdMapping, parseIdMappings, userNamespaceOf } from "../../mod.ts";
+import { pretendMissing } from "../../linux/syscalls/features.ts";
+import { isErrno } from "../../ffi/errno.ts";
+import { libc } from "../../ffi/libc.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "../assert.ts";
+import { type KernelContext, kernelTest } from "../harness.ts";
+import { linkText, names, readText } from "../kernel.ts";
+
+const library = new URL("../../", import.meta.url).href;
+const PID_MAX_LIMIT = 2 ** 22; // linux/threads.h
+const inode = (fd: number) => linkText(`/proc/self/fd/${fd}`);
+const range = (containerId: number, hostId: number, size: number): IdMapping => ({
+  containerId,
+  hostId,
+  size,
+});
+
+// The first test: a library that is bound needs no permission any more.
+Deno.test("maps that can't be are refused before any system call, and the bad part is named", {
+  permissions: { ffi: false },
+}, async () => {
+  assertThrows(libc, Deno.errors.NotCapable); // none was made before in this process, and none can be now
+  const tooMany = Array.from({ length: 341 }, (_, index) => range(index * 2, index * 2, 1));
+  const tooLong = Array.from({ length: 250 }, (_, index) => range(index + 1e6, index + 1e6, 1));
+  const refused: [string | IdMapping[], string][] = [
+    ["", '"" is no id map'],
+    [[], "at least one range"],
+    ["abc", '"abc" is no id map'],
+    ["1:2", '"1:2" is no id map'],
+    ["0:1:1,", '"" is no id map'],
+    ["0:1:1,5:x:2", '"5:x:2" is no id map'],
+    ["-1:0:1", '"-1:0:1" is no id map'],
+    ["0:0:0", "id map 0:0:0: the range is empty"],
+    ["0:0:10,9:100:5", "id map 0:0:10 and id map 9:100:5 overlap"],
+    ["0:0:10,20:9:5", "id map 0:0:10 and id map 20:9:5 overlap"],
+    ["0:4294967290:10", "id map 0:4294967290:10: ids end below 2^32 - 1"],
+    ["0:0:4294967296", "id map 0:0:4294967296: ids end below 2^32 - 1"],
+    ["4294967295:0:1", "id map 4294967295:0:1: ids end below 2^32 - 1"],
+    ["4294967290:0:10", "id map 4294967290:0:10: ids end below 2^32 - 1"],
+    ["0:0:99999999999999999999", "is no id"],
+    [[range(-1, 0, 1)], "id map -1:0:1: -1 is no id"],
+    [[range(0, NaN, 1)], "NaN is no id"],
+    [[range(0, 0, 1.5)], "1.5 is no id"],
+    [[range(0, 0, 0)], "id map 0:0:0: the range is empty"],
+    [[range(0, 0, 1), range(5, 0.5, 1)], "id map 5:0.5:1: 0.5 is no id"],
+    [[range(0, 0, Infinity)], "Infinity is no id"],
+    [tooMany, "340 ranges at most, not 341"],
+    [
+      tooMany.map(({ containerId }) => `${containerId}:${containerId}:1`).join(),
+      "340 ranges at most, not 341",
+    ],
+    [tooLong, "an id map of 250 ranges is 4500 bytes long: the kernel takes 4095"],
+  ];
+  for (const [map, message] of refused) {
+    await assertRejects(() => createUserNamespace(map, "0:0:1"), TypeError, message);
+    await assertRejects(() => createUserNamespace("0:0:1", map), TypeError, message);
+    if (typeof map === "string") assertThrows(() => parseIdMappings(map), TypeError, message);
+  }
+  assertEquals(parseIdMappings("0:100000:65536,65536:5:1"), [range(0, 100000, 65536), range(65536, 5, 1)]);
+});
+
+/** The id map of a namespace, as a process in it reads it. */
+async function mapOf(fd: number, file: "uid_map" | "gid_map"): Promise<string> {
+  const args = [`--user=/proc/${Deno.pid}/fd/${fd}`, "--preserve-credentials", "cat", `/proc/self/${file}`];
+  const { stdout } = await new Deno.Command("nsenter", { args }).output();
+  return new TextDecoder().decode(stdout).trim().split("\n").map((line) => line.trim().split(/\s+/).join(":"))
+    .join(",");
+}
+
+const ways: [string, () => Disposable][] = [
+  ["from the pidfd", () => ({ [Symbol.dispose]() {} })],
+  ["from /proc", () => pretendMissing("pidfdNamespaces")],
+];
+
+for (const [way, take] of ways) {
+  kernelTest(`a user namespace has the maps that were asked for, ${way}`, {
+    root: true,
+    tools: ["nsenter"],
+  }, async () => {
+    using _ = take();
+    const uids = "0:100000:1000,1000:300000:1,2000:200000:500";
+    const gids: IdMapping[] = [{ containerId: 0, hostId: 400000, size: 65536 }, {
+      containerId: 70000,
+      hostId: 1,
+      size: 9,
+    }];
+    using userns = await createUserNamespace(uids, gids);
+    assertMatch(inode(userns.fd) ?? "", /^user:\[\d+\]$/);
+    assertEquals(await mapOf(userns.fd, "uid_map"), uids);
+    assertEquals(await mapOf(userns.fd, "gid_map"), "0:400000:65536,70000:1:9");
+    using another = await createUserNamespace(uids, gids);
+    assert(inode(another.fd) !== inode(userns.fd), "each is its own");
+  });
+
+  kernelTest(
+    `userNamespaceOf() is the namespace of that process, ${way}`,
+    { tools: ["unshare"] },
+    async () => {
+      using _ = take();
+      {
+        using mine = await userNamespaceOf(Deno.pid);
+        assertEquals(inode(mine.fd), linkText("/proc/self/ns/user"));
+      }
+      const args = ["--user", "sh", "-c", "echo; read _"];
+      await using child = new Deno.Command("unshare", { args, stdin: "piped", stdout: "piped" }).spawn();
+      const reader = child.stdout.getReader();
+      await reader.read();
+      {
+        using its = await userNamespaceOf(child.pid);
+        assertEquals(inode(its.fd), linkText(`/proc/${child.pid}/ns/user`));
+        assert(inode(its.fd) !== linkText("/proc/self/ns/user"));
+      }
+      await reader.cancel();
+      await child.stdin.close();
+      await child.status;
+      const error = await assertRejects(() => userNamespaceOf(PID_MAX_LIMIT + 1), Error);
+      assert(isErrno(error, "ESRCH"), error.message);
+    },
+  );
+
+  kernelTest(`whoever has but one id can map that, ${way}`, { tools: ["nsenter"] }, async () => {
+    using _ = take();
+    using userns = await createUserNamespace("5:0:1", [range(7, 0, 1)]);
+    assertEquals([await mapOf(userns.fd, "uid_map"), await mapOf(userns.fd, "gid_map")], ["5:0:1", "7:0:1"]);
+  });
+}
+
+kernelTest("the longest maps and the highest ids are the kernel's own", {
+  root: true,
+  tools: ["nsenter"],
+}, async () => {
+  const longest = Array.from({ length: 340 }, (_, index) => range(index * 2, index * 2, 1));
+  const highest = "0:0:4294967295"; // all but -1
+  using userns = await createUserNamespace(longest, highest);
+  assertEquals(parseIdMappings(await mapOf(userns.fd, "uid_map")), longest);
+  assertEquals(await mapOf(userns.fd, "gid_map"), highest);
+});
+
+/** A program that makes namespaces while other things go on in its process; it prints what came out. */
+async function runChild(
+  t: KernelContext,
+  program: string,
+  shell = 'exec "$@"',
+): Promise<Record<string, unknown>> {
+  Deno.writeTextFileSync(`${t.dir}/child.ts`, program);
+  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/child.ts`];
+  const { code, stdout, stderr } = await new Deno.Command("sh", { args: ["-c", shell, "sh", ...deno] })
+    .output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+const head = `
+  import { createUserNamespace } from "${library}mod.ts";
+  import { linkText, names, readText } from "${library}test/kernel.ts";
+  const MAP = "0:100000:65536";
+  const SIGCHLD = 17, SIG_IGN = 1n;
+  const inode = (fd: number) => linkText("/proc/self/fd/" + fd);
+  const { symbols: libc } = Deno.dlopen("libc.so.6", {
+    setpgid: { parameters: ["i32", "i32"], result: "i32" },
+    signal: { parameters: ["i32", "usize"], result: "usize" },
+  });
+  const pause = (milliseconds?: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+  const ignored = () => (BigInt("0x" + /SigIgn:\\s*(\\w+)/.exec(readText("/proc/self/status")!)![1]) >> 16n & 1n) === 1n;
+  /** The children of every thread, zombies too. */
+  const children = () =>
+    names("/proc").filter((name) => /^\\d/.test(name)).map((pid) => readText("/proc/" + pid + "/stat") ?? "")
+      .filter((stat) => Number(/.*\\) \\S (\\d+)/s.exec(stat)?.[1]) === Deno.pid).length;
+`;
+
+kernelTest(
+  "without the right to map these ids, the error is the kernel's, and nothing is left",
+  { tools: ["unshare"], permissions: { run: true } },
+  async (t) => {
+    const program = `${head}
+      await createUserNamespace("0:0:1", "0:0:1").then((userns) => userns.close());
+      const files = names("/proc/self/fd").length;
+      const { code, path } = await createUserNamespace("0:0:1", MAP).catch((error) => error);
+      console.log(JSON.stringify({ code, path, files: names("/proc/self/fd").length - files, children: children() }));`;
+    assertEquals(await runChild(t, program, 'exec unshare --user --map-root-user "$@"'), {
+      code: "EPERM",
+      path: "gid_map",
+      files: 0,
+      children: 0,
+    });
+  },
+);
+
+// Waits for any child, in a thread of its own and again and again, until the first of the shared numbers is set.
+const reaper = `
+  const { symbols: libc } = Deno.dlopen("libc.so.6", {
+    waitpid: { parameters: ["i32", "buffer", "i32"], result: "i32" },
+  });
+  self.onmessage = ({ data: { shared, index, flags } }) => {
+    const status = new Uint8Array(4);
+    self.postMessage("ready");
+    while (Atomics.load(shared, 0) === 0) {
+      if (libc.waitpid(-1, status, flags) > 0) Atomics.add(shared, index, 1);
+    }
+    self.postMessage("done");
+  };`;
+
+const many = (ignoring: boolean) =>
+  `${head}
+  let signals = 0;
+  if (${ignoring}) libc.signal(SIGCHLD, SIG_IGN);
+  else Deno.addSignalListener("SIGCHLD", () => signals++);
+  const shared = new Int32Array(new SharedArrayBuffer(12));
+  const reapers = [0, 0x40000000 /* __WALL */].map((flags, index) => {
+    const url = "data:text/javascript," + encodeURIComponent(${JSON.stringify(reaper)});
+    const worker = new Worker(url, { type: "module" });
+    const said = () => new Promise((resolve) => worker.onmessage = resolve);
+    const ready = said();
+    worker.postMessage({ shared, index: index + 1, flags });
+    return { ready, said };
+  });
+  for (const { ready } of reapers) await ready;
+  let distinct = 200;
+  for (let round = 0; round < 50 && shared[2] === 0; round++) { // till one was snatched, mostly in the first
+    const made = await Promise.all(Array.from({ length: 200 }, () => createUserNamespace(MAP, MAP)));
+    const inodes = made.map(({ fd }) => inode(fd)).filter((text) => text?.startsWith("user:["));
+    distinct = Math.min(distinct, new Set(inodes).size);
+    for (const userns of made) userns.close();
+  }
+  await pause(20); // a signal takes the way through the event loop
+  const done = reapers.map(({ said }) => said());
+  Atomics.store(shared, 0, 1);
+  await Promise.all(done);
+  const [, taken, snatched] = shared;
+  const found = { distinct, ignored: ignored(), taken, snatched: snatched! > 0, signals, children: children() };
+  console.log(JSON.stringify(found));
+  Deno.exit();`;
+
+for (const ignoring of [false, true]) {
+  const what = ignoring ? ", with SIGCHLD ignored" : "";
+  kernelTest(`200 namespaces at once beside reapers of every child are all their own${what}`, {
+    root: true,
+    permissions: { run: true },
+  }, async (t) => {
+    // Who asks for clones may have them: they are no longer needed.
+    const found = { distinct: 200, ignored: ignoring, taken: 0, snatched: true, signals: 0, children: 0 };
+    assertEquals(await runChild(t, many(ignoring)), found);
+  });
+}
+
+kernelTest("namespaces made in several threads at once are all their own", {
+  root: true,
+  permissions: { run: true },
+}, async (t) => {
+  const program = `${head}
+    if (self.name === "maker") {
+      const made = [];
+      for (let index = 0; index < 100; index++) made.push(await createUserNamespace(MAP, MAP));
+      self.postMessage(made.map(({ fd }) => inode(fd)));
+    } else {
+      const workers = Array.from({ length: 4 }, () => new Worker(import.meta.url, { type: "module", name: "maker" }));
+      const made = await Promise.all(workers.map((worker) =>
+        new Promise<string[]>((resolve) => worker.onmessage = ({ data }) => resolve(data))
+      ));
+      console.log(JSON.stringify({ distinct: new Set(made.flat()).size, children: children() }));
+      Deno.exit();
+    }`;
+  assertEquals(await runChild(t, program), { distinct: 400, children: 0 });
+});
+
+kernelTest("where /proc is another PID namespace's, no stranger's maps are written", {
+  root: true,
+  tools: ["unshare"],
+  permissions: { run: true },
+}, async (t) => {
+  const args = ["--user", "sh", "-c", "echo; read _"];
+  await using stranger = new Deno.Command("unshare", { args, stdin: "piped", stdout: "piped" }).spawn();
+  const reader = stranger.stdout.getReader();
+  await reader.read();
+  const program = `${head}
+    // The next process of this PID namespace gets the stranger's number.
+    Deno.writeTextFileSync("/proc/sys/kernel/ns_last_pid", "${stranger.pid - 1}");
+    const made = await createUserNamespace(MAP, MAP).then((userns) => inode(userns.fd), () => "refused");
+    console.log(JSON.stringify({ made }));`;
+  const { made } = await runChild(t, program, 'exec unshare --pid --fork "$@"');
+  assertMatch(`${made}`, /^(user:\[\d+\]|refused)$/);
+  assertEquals(readText(`/proc/${stranger.pid}/uid_map`), "");
+  await reader.cancel();
+  await stranger.stdin.close();
+  await stranger.status;
+});
+
+kernelTest("10,000 namespaces leave no descriptor, no zombie and no memory", {
+  root: true,
+  permissions: { run: true },
+}, async (t) => {
+  const program = `${head}
+    const make = async (count: number) => {
+      for (let index = 0; index < count; index++) (await createUserNamespace(MAP, MAP)).close();
+    };
+    const memory = () => Number(/VmRSS:\\s*(\\d+)/.exec(readText("/proc/self/status") ?? "")?.[1]);
+    await make(1000);
+    const before = { files: names("/proc/self/fd").length, threads: names("/proc/self/task").length, memory: memory() };
+    await make(9000);
+    console.log(JSON.stringify({
+      files: names("/proc/self/fd").length - before.files,
+      threads: names("/proc/self/task").length - before.threads,
+      megabytes: (memory() - before.memory) / 1024,
+      children: children(),
+    }));`;
+  const { megabytes, ...left } = await runChild(t, program);
+  assertEquals(left, { files: 0, threads: 0, children: 0 });
+  assert(Number(megabytes) < 16, `${megabytes} MB more`);
+});
+
+/** Processes with this in their command line; a child that shares its parent's memory shows the parent's. */
+function running(argument: string): string[] {
+  return names("/proc").filter((name) =>
+    /^\d+$/.test(name) && readText(`/proc/${name}/cmdline`)?.includes(argument)
+  );
+}
+
+const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
+
+/** Stops a process while it has a child that sleeps, and says which. Such moments are few, so it tries again. */
+async function stopBesideSleeper(process: Deno.ChildProcess, argument: string): Promise<string> {
+  for (let attempt = 0; attempt < 1000; attempt++) {
+    process.kill("SIGSTOP");
+    await pause(2);
+    const found = running(argument).find((name) =>
+      readText(`/proc/${name}/stat`)?.includes(`) S ${process.pid} `)
+    );
+    if (found !== undefined) return found;
+    process.kill("SIGCONT");
+    await pause(Math.random());
+  }
+  throw new Error(`process ${process.pid} was never seen with a child`);
+}
+
+/** The signals that a process does not block, but for those that can't be and those that libc keeps for itself. */
+function unblocked(pid: string): bigint {
+  const blocked = BigInt(`0x${/SigBlk:\s*(\w+)/.exec(readText(`/proc/${pid}/status`) ?? "")?.[1]}`);
+  const never = [9, 19, 32, 33, 34].reduce((bits, signal) => bits | 1n << BigInt(signal - 1), 0n);
+  return ~(blocked | never) & 2n ** 64n - 1n;
+}
+
+kernelTest("killed at any moment, it leaves no child that lives longer than some seconds, and no file", {
+  root: true,
+  permissions: { run: true },
+}, async (t) => {
+  Deno.writeTextFileSync(
+    `${t.dir}/child.ts`,
+    `${head} console.log("ready"); for (;;) (await createUserNamespace(MAP, MAP)).close();`,
+  );
+  const args = ["run", "--quiet", "-A", "--no-config", `${t.dir}/child.ts`];
+  for (let round = 0; round < 12; round++) {
+    const options = { args, cwd: t.dir, env: { TMPDIR: t.dir }, stdout: "piped" } as const;
+    await using child = new Deno.Command(Deno.execPath(), options).spawn();
+    const reader = child.stdout.getReader();
+    await reader.read();
+    await pause(round * 3 + Math.random());
+    const sleeper = round >= 10 ? await stopBesideSleeper(child, t.dir) : undefined;
+    child.kill("SIGKILL");
+    await child.status;
+    await reader.cancel();
+    if (sleeper === undefined) continue;
+    assert(running(t.dir).includes(sleeper), "it is left for a while");
+    assertEquals(unblocked(sleeper), 0n);
+  }
+  const deadline = Date.now() + 4000; // the sleepers sleep for three seconds
+  while (running(t.dir).length > 0 && Date.now() < deadline) await pause(100);
+  assertEquals(running(t.dir), []);
+  assertEquals(names(t.dir), ["child.ts"]); // and in /tmp nothing either, as after every test
+});
+
+kernelTest("a storm of signals on its process group reaches the process, now and later, but no child", {
+  root: true,
+  notEmulated: "the next signal comes before the last one is handled, and nothing else gets a turn",
+  permissions: { run: true },
+}, async (t) => {
+  const program = `${head}
+    const blocked = () => /SigBlk.*/.exec(readText("/proc/thread-self/status")!)![0];
+    const before = blocked();
+    libc.setpgid(0, 0);
+    let signals = 0;
+    Deno.addSignalListener("SIGUSR1", () => signals++);
+    // Some thousands a second: where they come faster than they are handled, the process does nothing else any more.
+    const breath = "i=0; while [ $i -lt 300 ]; do i=$((i+1)); done";
+    const args = ["-c", \`trap "" USR1; while kill -USR1 0; do \${breath}; done\`];
+    const storm = new Deno.Command("sh", { args, stderr: "null" }).spawn();
+    const seen = new Set<string | undefined>();
+    while (signals < 50 || seen.size < 300) {
+      for (let index = 0; index < 50; index++) {
+        const userns = await createUserNamespace(MAP, MAP);
+        seen.add(inode(userns.fd));
+        userns.close();
+      }
+      await pause();
+    }
+    storm.kill();
+    await storm.status;
+    console.log(JSON.stringify({ blocked: blocked() === before, children: children() }));
+    Deno.exit(0);`;
+  assertEquals(await runChild(t, program), { blocked: true, children: 0 });
+});

@@ -1,0 +1,142 @@
+import {
+  AT_FDCWD,
+  AT_STATX_DONT_SYNC,
+  AT_SYMLINK_NOFOLLOW,
+  STATX_BASIC_STATS,
+  STATX_MNT_ID,
+} from "../../linux/syscalls/constants.ts";
+import { statfs, statx } from "../../linux/syscalls/mod.ts";
+import { assertEquals, assertMatch } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { readText } from "../kernel.ts";
+
+const root = new URL("../../", import.meta.url).href;
+
+// All on the main thread, which strace follows alone. It knows each architecture's numbers, flags and structs from the kernel's own headers.
+const calls: [call: string, seen: RegExp][] = [
+  [
+    "linux.open(dir, linux.O_PATH | linux.O_DIRECTORY | linux.O_NOFOLLOW)",
+    /openat\(AT_FDCWD, "DIR", O_RDONLY\|O_NOFOLLOW\|O_CLOEXEC\|O_PATH\|O_DIRECTORY\) = \d+/,
+  ],
+  [
+    "linux.open(file, linux.O_RDWR | linux.O_DIRECT | linux.O_NONBLOCK)",
+    /openat\(AT_FDCWD, "DIR\/file", O_RDWR\|O_NONBLOCK\|O_DIRECT\|O_CLOEXEC\) = /,
+  ],
+  [
+    "linux.openat2(linux.AT_FDCWD, dir, linux.O_PATH | linux.O_DIRECTORY, 31 ^ linux.RESOLVE_BENEATH)",
+    new RegExp(
+      String.raw`openat2\(AT_FDCWD, "DIR", \{flags=O_RDONLY\|O_CLOEXEC\|O_PATH\|O_DIRECTORY, ` +
+        String
+          .raw`resolve=RESOLVE_NO_XDEV\|RESOLVE_NO_MAGICLINKS\|RESOLVE_NO_SYMLINKS\|RESOLVE_IN_ROOT\}, 24\) = `,
+    ),
+  ],
+  [
+    `linux.openTree(linux.AT_FDCWD, dir, linux.OPEN_TREE_CLONE | linux.AT_RECURSIVE)`,
+    /open_tree\(AT_FDCWD, "DIR", OPEN_TREE_CLONE\|OPEN_TREE_CLOEXEC\|AT_RECURSIVE\) = \d+/,
+  ],
+  [
+    "linux.moveMount(tree, '', linux.AT_FDCWD, dir + '/none', linux.MOVE_MOUNT_F_EMPTY_PATH)",
+    /move_mount\(\d+, "", AT_FDCWD, "DIR\/none", MOVE_MOUNT_F_EMPTY_PATH.*\) = -1 ENOENT/,
+  ],
+  ["context = linux.fsopen('tmpfs').fd", /fsopen\("tmpfs", FSOPEN_CLOEXEC\) = \d+/],
+  ["linux.fsconfigSetFlag(context, 'ro')", /fsconfig\(\d+, FSCONFIG_SET_FLAG, "ro", NULL, 0\) = 0/],
+  [
+    "linux.fsconfigSetString(context, 'size', '1m')",
+    /fsconfig\(\d+, FSCONFIG_SET_STRING, "size", "1m", 0\) = 0/,
+  ],
+  ["linux.fsconfigCreate(context)", /fsconfig\(\d+, FSCONFIG_CMD_CREATE, NULL, NULL, 0\) = 0/],
+  [
+    "made = linux.fsmount(context, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODIRATIME).fd",
+    /fsmount\(\d+, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID\|MOUNT_ATTR_NODIRATIME\) = \d+/,
+  ],
+  [
+    "linux.fspick(made, '', linux.FSPICK_EMPTY_PATH)",
+    /fspick\(\d+, "", FSPICK_CLOEXEC\|FSPICK_EMPTY_PATH\) = /,
+  ],
+  [
+    "linux.mountSetattr(made, '', linux.AT_EMPTY_PATH, { set: linux.MOUNT_ATTR_RDONLY, clear: linux.MOUNT_ATTR_NOSUID, " +
+    "propagation: linux.MS_PRIVATE })",
+    new RegExp(
+      String.raw`mount_setattr\(\d+, "", AT_EMPTY_PATH, \{attr_set=MOUNT_ATTR_RDONLY, ` +
+        String.raw`attr_clr=MOUNT_ATTR_NOSUID, propagation=MS_PRIVATE, userns_fd=0\}, 32\) = 0`,
+    ),
+  ],
+  [
+    "linux.statx(linux.AT_FDCWD, dir, linux.AT_STATX_DONT_SYNC, linux.STATX_BASIC_STATS)",
+    /statx\(AT_FDCWD, "DIR", AT_STATX_DONT_SYNC, STATX_BASIC_STATS, \{/,
+  ],
+  [
+    "linux.mount('a', dir + '/none', 'tmpfs', linux.MS_NOSUID | linux.MS_NOATIME | linux.MS_LAZYTIME, 'size=1m')",
+    /mount\("a", "DIR\/none", "tmpfs", MS_NOSUID\|MS_NOATIME\|MS_LAZYTIME, "size=1m"\) = -1 ENOENT/,
+  ],
+  [
+    "linux.umount2(dir + '/none', linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)",
+    /umount2\("DIR\/none", MNT_DETACH\|UMOUNT_NOFOLLOW\) = -1 ENOENT/,
+  ],
+  ["linux.pidfdSendSignal(linux.pidfdOpen(Deno.pid).fd, 0)", /pidfd_open\(\d+, 0\) = \d+/],
+  ["", /pidfd_send_signal\(\d+, 0, NULL, 0\) = 0/],
+  ["(await createUserNamespace('0:0:1', '0:0:1')).close()", /clone\(.*flags=.*CLONE_PIDFD.*CLONE_NEWUSER/],
+  ["", /waitid\(P_PIDFD, \d+, \{.*\}, WEXITED\|__WALL, NULL\) = 0/],
+];
+
+kernelTest("strace reads each call as it is meant: its number, its flags and its structs", {
+  features: ["mountSetattr", "openat2"],
+  root: true,
+  tools: ["strace"],
+  permissions: { run: true },
+}, async (t) => {
+  Deno.writeTextFileSync(`${t.dir}/file`, "");
+  // A call that is to fail is no matter: what counts is how it was read.
+  const attempts = calls.filter(([call]) => call !== "").map(([call]) => `try { ${call}; } catch {}`);
+  const program = `
+    import * as linux from "${root}linux/mod.ts";
+    import { createUserNamespace } from "${root}mod.ts";
+    const dir = ${JSON.stringify(t.dir)}, file = dir + "/file";
+    let context = -1, made = -1;
+    const tree = linux.openTree(linux.AT_FDCWD, dir, linux.OPEN_TREE_CLONE).fd;
+    ${attempts.join("\n")}
+    Deno.exit();`;
+  Deno.writeTextFileSync(`${t.dir}/program.ts`, program);
+  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
+  const { code, stderr } = await new Deno.Command("strace", {
+    args: ["-qq", "-v", "-o", `${t.dir}/trace`, ...deno],
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  const lines = Deno.readTextFileSync(`${t.dir}/trace`).replaceAll(t.dir, "DIR").replaceAll(/ +=/g, " =")
+    .split("\n");
+  // Those of the program, and not of the runtime's start.
+  const trace = lines.slice(lines.findIndex((line) => line.startsWith("open_tree("))).join("\n");
+  for (const [, seen] of calls) assertMatch(trace, seen);
+});
+
+kernelTest("statx() and statfs() read the fields that stat(1) prints", {
+  root: true,
+  tools: ["stat", "mknod"],
+}, async (t) => {
+  await new Deno.Command("mknod", { args: ["-m", "640", `${t.dir}/device`, "c", "7", "259"] }).output();
+  Deno.chownSync(`${t.dir}/device`, 1234, 56789);
+  const print = async (...args: string[]) =>
+    new TextDecoder().decode((await new Deno.Command("stat", { args }).output()).stdout).trim();
+
+  const flags = AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC;
+  const seen = statx(AT_FDCWD, `${t.dir}/device`, flags, STATX_BASIC_STATS | STATX_MNT_ID);
+  const { mode, uid, gid, inode, devMajor, devMinor, rdevMajor, rdevMinor } = seen;
+  const said = await print("--format=%f %u %g %i %Hd %Ld %Hr %Lr", `${t.dir}/device`);
+  assertEquals(
+    [mode.toString(16), uid, gid, inode, devMajor, devMinor, rdevMajor, rdevMinor].join(" "),
+    said,
+  );
+  const row = (readText("/proc/self/mountinfo") ?? "").split("\n").find((line) =>
+    line.startsWith(`${seen.mountId} `)
+  );
+  assertMatch(row ?? "", new RegExp(`^\\d+ \\d+ ${devMajor}:${devMinor} `));
+
+  const system = statfs("/proc");
+  const { blockSize, blocks, files } = system;
+  assertEquals(`${blockSize} ${blocks} ${files}`, await print("--file-system", "--format=%s %b %c", "/proc"));
+  const whole = statfs(t.dir);
+  assertEquals(
+    `${whole.blockSize} ${whole.blocks}`,
+    await print("--file-system", "--format=%s %b", t.dir),
+  );
+});

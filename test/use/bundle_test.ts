@@ -1,0 +1,37 @@
+import { assertEquals, assertStringIncludes } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { allWorks, map, project, say, selftest } from "./ways.ts";
+
+const permissions: Deno.PermissionOptionsObject = { run: true, env: true };
+
+/** One file that holds a program and all that it imports. */
+async function bundle(entry: string, file: string): Promise<void> {
+  // The bundler itself comes from the npm registry, once.
+  const { code, err } = await say(Deno.execPath(), ["bundle", "--quiet", "-o", file, entry]);
+  assertEquals(code, 0, err);
+}
+
+kernelTest("a program that is bundled into one file does all of its jobs", { permissions }, async (t) => {
+  await bundle(selftest, `${t.dir}/selftest.js`);
+  const grants = ["--allow-ffi", "--allow-read", "--allow-write"];
+  // Without npm and remote modules, and elsewhere: what is not in the file is not to be had.
+  const args = ["run", "--no-prompt", "--no-config", "--no-npm", "--no-remote", ...grants];
+  const { code, out, err } = await say(Deno.execPath(), [...args, `${t.dir}/selftest.js`, map], {
+    cwd: t.dir,
+    env: { DENO_DIR: `${t.dir}/cache` },
+  });
+  assertEquals([code, out], [0, allWorks], err);
+  assertEquals(t.mounts(), []);
+});
+
+kernelTest("the command that is bundled into one file starts itself again", {
+  tools: ["unshare"],
+  permissions,
+}, async (t) => {
+  const file = `${t.dir}/denomount.js`;
+  await bundle(new URL("cli.ts", project).pathname, file);
+  const args = ["run", "-A", "--no-config", "--no-npm", "--no-remote", file, "try", "--"];
+  const { code, err } = await say(Deno.execPath(), [...args, "touch", `${t.dir}/made`], { cwd: t.dir });
+  assertEquals(code, 0, err);
+  assertStringIncludes(err, "+ made");
+});

@@ -1,0 +1,104 @@
+import { assert, assertEquals } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { readText } from "../kernel.ts";
+import { allWorks, map, project, type Said, say, selftest } from "./ways.ts";
+
+/** What the runtime has in itself: it is there in a binary too. */
+const isOfRuntime = (specifier: string) => specifier.startsWith("node:");
+
+const grants = ["--allow-ffi", "--allow-read", "--allow-write"];
+
+interface Module {
+  local?: string;
+  kind?: string;
+  specifier: string;
+  dependencies?: { specifier: string; isDynamic?: boolean }[];
+}
+
+function compile(file: string, env: Record<string, string> = {}): Promise<Said> {
+  return say(Deno.execPath(), ["compile", ...grants, "-o", file, selftest], { env });
+}
+
+async function graph(entry = selftest): Promise<Module[]> {
+  const { code, out, err } = await say(Deno.execPath(), ["info", "--json", entry]);
+  assertEquals(code, 0, err);
+  return JSON.parse(out.join("\n")).modules;
+}
+
+/** `deno compile` puts programs on denort, the runtime alone, which it fetches where DENORT_BIN names none. */
+async function compiles(file: string): Promise<boolean> {
+  const { code, err } = await compile(file);
+  if (code === 0) return true;
+  assert(err.includes("base binary"), err);
+  console.log(
+    "no denort here (DENORT_BIN names none, none can be fetched): what it would be given is checked",
+  );
+  return false;
+}
+
+kernelTest("a program that is compiled is one file that does all of its jobs", {
+  permissions: { run: true, env: true },
+}, async (t) => {
+  const binary = `${t.dir}/selftest`;
+  if (await compiles(binary)) {
+    t.make("nowhere");
+    const { code, out, err } = await say(binary, [map], { cwd: `${t.dir}/nowhere` });
+    assertEquals([code, out], [0, allWorks], err);
+    assertEquals(t.mounts(), []);
+  } else await holdsEveryModule(binary);
+});
+
+/** Compiled with Deno itself in denort's place, which can't run it: but it is given the same files. */
+async function holdsEveryModule(binary: string): Promise<void> {
+  const { code, err } = await compile(binary, { DENORT_BIN: Deno.execPath() });
+  assertEquals(code, 0, err);
+  const bytes = await Deno.readTextFile(binary);
+  for (const { local, kind } of await graph()) {
+    if (kind !== "esm" || local === undefined) continue;
+    assert(bytes.includes(await Deno.readTextFile(local)), `${local} is not in the binary`);
+  }
+}
+
+Deno.test("a program's modules are files of the library and std: none is imported later, or from elsewhere", async () => {
+  const command = /^npm:\/(deno-std@1\.4\.0|commander@14\.0\.2|cli-table3@0\.6\.5)(\/|$)/;
+  const allowed: [string, RegExp][] = [
+    [selftest, /^npm:\/deno-std@1\.4\.0\//],
+    [new URL("cli.ts", project).pathname, command],
+  ];
+  for (const [entry, packages] of allowed) {
+    const modules = await graph(entry);
+    const ours = modules.filter(({ specifier }) => specifier.startsWith(project.href));
+    const others = modules.filter((module) => !ours.includes(module)).map(({ specifier }) => specifier)
+      .filter((specifier) => !isOfRuntime(specifier));
+    assertEquals(others.filter((specifier) => !packages.test(specifier)), []);
+    const later = ours.flatMap(({ dependencies = [] }) => dependencies)
+      .filter(({ isDynamic, specifier }) => isDynamic && !isOfRuntime(specifier));
+    assertEquals(later, []);
+    assert(ours.length > 30);
+  }
+});
+
+kernelTest("a program opens no file of the library but its modules: no worker's, no data", {
+  tools: ["strace"],
+  permissions: { run: true, env: true },
+}, async (t) => {
+  const trace = ["-f", "-z", "-qq", "-e", "trace=open,openat,openat2", "-o", `${t.dir}/trace`];
+  const args = [
+    ...trace,
+    Deno.execPath(),
+    "run",
+    "--no-prompt",
+    "--no-config",
+    "--no-lock",
+    ...grants,
+    selftest,
+    map,
+  ];
+  const { code, out, err } = await say("strace", args, { cwd: t.dir });
+  assertEquals([code, out], [0, allWorks], err);
+  const modules = new Set((await graph()).map(({ specifier }) => specifier));
+  const opened = [...(readText(`${t.dir}/trace`) ?? "").matchAll(/open\w*\([^"]*"([^"]+)"/g)]
+    .map(([, path = ""]) => path).filter((path) => path.startsWith(project.pathname));
+  assert(opened.includes(selftest));
+  assertEquals(opened.filter((path) => !modules.has(`file://${path}`)), []);
+});

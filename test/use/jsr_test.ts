@@ -1,0 +1,142 @@
+import { assert, assertEquals, assertStringIncludes } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { names } from "../kernel.ts";
+import { allWorks, map, project, say, selftest } from "./ways.ts";
+
+interface Documented {
+  doc?: string;
+  tags?: { kind: string; doc?: string }[];
+}
+
+interface DocumentedSymbol {
+  name: string;
+  declarations: { kind: string; jsDoc?: Documented }[];
+}
+
+interface Entry {
+  module_doc: Documented;
+  symbols: DocumentedSymbol[];
+}
+
+const config = JSON.parse(Deno.readTextFileSync(new URL("deno.json", project)));
+const entries = Object.values<string>(config.exports).map((path) => new URL(path, project).pathname);
+
+async function documentation(): Promise<[string, Entry][]> {
+  const { code, out, err } = await say(Deno.execPath(), ["doc", "--json", ...entries]);
+  assertEquals(code, 0, err);
+  return Object.entries<Entry>(JSON.parse(out.join("\n")).nodes);
+}
+
+const hasExample = ({ doc = "", tags = [] }: Documented) =>
+  tags.some(({ kind }) => kind === "example") ||
+  /for an example\.$/.test([doc, ...tags.map((tag) => tag.doc ?? "")].join("").trim());
+
+// What JSR's score counts and a package can settle. Its description and the runtimes are set on JSR's own page of the
+// package, and its provenance by who publishes it.
+Deno.test("every entry says what it is and has an example, and so has the README", async () => {
+  const all = await documentation();
+  assertEquals(all.length, entries.length);
+  for (const [entry, { module_doc }] of all) {
+    assert((module_doc.doc ?? "").length > 0, `${entry} says nothing`);
+    assert(hasExample(module_doc), `${entry} has no example`);
+  }
+  assert(Deno.readTextFileSync(new URL("README.md", project)).includes("```ts"));
+});
+
+Deno.test("every symbol is documented, every function with an example", async () => {
+  for (const [entry, { symbols }] of await documentation()) {
+    for (const { name, declarations } of symbols) {
+      for (const { kind, jsDoc = {} } of declarations) {
+        if (kind === "reference") continue; // documented at the entry that has it first
+        assert((jsDoc.doc ?? "").length > 0, `${name} of ${entry} is not documented`);
+        assert(kind !== "function" || hasExample(jsDoc), `${name} of ${entry} has no example`);
+      }
+    }
+  }
+});
+
+/** The files that are published; asked for, a slow type or anything else that the registry refuses is an error. */
+async function published(): Promise<string[]> {
+  const args = ["publish", "--dry-run", "--allow-dirty"];
+  const { code, err } = await say(Deno.execPath(), args, { cwd: project.pathname });
+  assertEquals(code, 0, err);
+  const files = [...err.matchAll(/file:\/\/(\S+)/g)].map(([, path = ""]) =>
+    path.slice(project.pathname.length)
+  );
+  return files.filter((path) => path !== ".git"); // a worktree's
+}
+
+Deno.test("what is published has no slow types, and is the library and the command alone", async () => {
+  const modules = (await published()).filter((path) => path.endsWith(".ts"));
+  assertEquals(modules.filter((path) => !/^(mod|cli|(ffi|linux|cli)\/.*)\.ts$/.test(path)), []);
+  assert(["mod.ts", "linux/mod.ts", "cli.ts"].every((entry) => modules.includes(entry)));
+});
+
+/** A registry on this machine that has this one package, as it would be published. */
+async function registry(): Promise<Deno.HttpServer<Deno.NetAddr>> {
+  const files = new Map<string, Uint8Array<ArrayBuffer>>();
+  for (const path of await published()) files.set(`/${path}`, Deno.readFileSync(new URL(path, project)));
+  const manifest: Record<string, { size: number; checksum: string }> = {};
+  for (const [path, bytes] of files) {
+    const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
+    manifest[path] = { size: bytes.length, checksum: `sha256-${hash}` };
+  }
+  const { name, version, exports } = config;
+  const [scope, short] = name.slice(1).split("/");
+  return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, ({ url }) => {
+    const path = new URL(url).pathname.slice(`/${name}`.length);
+    if (path === "/meta.json") {
+      return Response.json({ scope, name: short, latest: version, versions: { [version]: {} } });
+    }
+    if (path === `/${version}_meta.json`) return Response.json({ manifest, exports });
+    const file = files.get(path.slice(`/${version}`.length));
+    return new Response(file ?? "", {
+      status: file ? 200 : 404,
+      headers: { "content-type": "text/typescript" },
+    });
+  });
+}
+
+const permissions: Deno.PermissionOptionsObject = { run: true, net: ["127.0.0.1"], env: true };
+
+kernelTest(
+  "a program that imports the package by its name does all of its jobs",
+  { permissions },
+  async (t) => {
+    await using server = await registry();
+    const program = Deno.readTextFileSync(selftest)
+      .replace('"../mod.ts"', `"jsr:${config.name}"`)
+      .replace('"../linux/mod.ts"', `"jsr:${config.name}/linux"`);
+    Deno.writeTextFileSync(`${t.dir}/user.ts`, program);
+    const grants = ["--allow-ffi", "--allow-read", "--allow-write"];
+    const args = ["run", "--no-prompt", "--no-config", "--no-lock", ...grants, `${t.dir}/user.ts`, map];
+    const env = { DENO_DIR: `${t.dir}/cache`, JSR_URL: `http://127.0.0.1:${server.addr.port}/` };
+    const { code, out, err } = await say(Deno.execPath(), args, { cwd: t.dir, env });
+    assertEquals([code, out], [0, allWorks], err);
+  },
+);
+
+kernelTest(
+  "the command installs by the package's name, with no more than it is built on, and starts itself again",
+  {
+    tools: ["unshare"],
+    permissions,
+  },
+  async (t) => {
+    await using server = await registry();
+    const env = { DENO_DIR: `${t.dir}/cache`, JSR_URL: `http://127.0.0.1:${server.addr.port}/` };
+    const args = ["install", "-gA", "--root", t.dir, "--name", "denomount", `jsr:${config.name}/cli`];
+    const install = await say(Deno.execPath(), args, { cwd: t.dir, env });
+    assertEquals(install.code, 0, install.err);
+    const { code, err } = await say(`${t.dir}/bin/denomount`, ["try", "--", "touch", `${t.dir}/made`], {
+      cwd: t.dir,
+      env,
+    });
+    assertEquals(code, 0, err);
+    assertStringIncludes(err, "+ made");
+    const [host = ""] = names(`${t.dir}/cache/npm`);
+    const fetched = names(`${t.dir}/cache/npm/${host}`);
+    for (const own of ["cli-table3", "commander", "deno-std"]) assert(fetched.includes(own), own);
+    assert(!fetched.includes("modern-tar") && !fetched.includes("@grpc"), `${fetched}`);
+  },
+);
