@@ -25,7 +25,7 @@ export { OwnedFd } from "./ffi/fd.ts";
 export { explain, type Step } from "./linux/mount/explain.ts";
 export { type Feature, featureVersions, kernelFeatures } from "./linux/syscalls/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
-export { type IdMapAttributes, idMapMount } from "./linux/filesystem/bind.ts";
+export { type IdMapAttributes, idMapMount } from "./linux/mount/idmap_mount.ts";
 export { isMountpoint, lookupMount } from "./linux/mountinfo/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop/loop.ts";
 export { mount, mountAll, type MountHandle, type MountOptions } from "./linux/mount/mount.ts";

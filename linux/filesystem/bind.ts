@@ -1,15 +1,18 @@
 /**
- * Bind mounts: cloned and given their attributes while detached, so that none is ever writable for an instant; and
- * beside it the older way.
+ * Bind mounts. `createBind` clones the source with open_tree(2) and sets the clone's attributes while it is detached, so
+ * that a read-only bind is never briefly writable. `bindOnto` is its fallback by mount(2).
  *
  * @module
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { refuseBadText } from "../../ffi/memory.ts";
-import { changeAttributes, explainIdMap, hasChanges } from "../idmap/attributes.ts";
-import { requireIdMapping, usesMountSetattr } from "../syscalls/features.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { setAttributes } from "../idmap/attributes.ts";
+import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
+import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import { attributesToFlags } from "../spec/mount_flags.ts";
+import type { BindPlan } from "../spec/plan.ts";
+import { hasChanges, setattrSteps } from "../spec/setattr.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -19,45 +22,25 @@ import {
   MS_REMOUNT,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
-import { attributesToFlags, flagsOfMount } from "../spec/mount_flags.ts";
-import { MountError } from "../spec/error.ts";
-import { type ParsedOptions, parseOptions } from "../spec/options.ts";
 import { mount, openTree } from "../syscalls/mod.ts";
-import { attachMount, type MountTarget, openTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
-import { detachTopMount } from "../unmount/tree.ts";
-
-/** What makes a bind mount. */
-export interface BindPlan {
-  /** What is bound. */
-  source: string;
-  /** How. */
-  options: ParsedOptions;
-}
+import { remountBind } from "./remount.ts";
+import type { DescribeOptions, Resolved } from "./resolved.ts";
 
 /**
- * Makes a bind mount.
+ * Clones a bind's source.
  *
- * @param plan what to bind, and how.
- * @param place the mountpoint.
- * @param fds closes what is opened for it.
- * @param userns the user namespace whose maps it gets.
- * @param opened the source, where it is open already.
+ * @param plan the bind.
+ * @param resolved its source, and the user namespace whose maps it gets.
+ * @returns the detached mount.
  */
-export function bind(
-  plan: BindPlan,
-  place: MountTarget,
-  fds: OwnedFds,
-  userns?: OwnedFd,
-  opened?: OwnedFd,
-): void {
-  if (!usesMountSetattr()) return bindThenRemount(plan, place);
-  const tree = fds.add(cloneSource(plan, opened));
-  changeAttributes(tree, plan.options, userns);
-  attachMount(tree, place);
+export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
+  const tree = fds.add(cloneSource(plan, source));
+  setAttributes(tree, setattrSteps(plan, plan.recursive, userns !== undefined), userns);
+  return tree;
 }
 
-function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
-  const flags = OPEN_TREE_CLONE | (options.recursive ? AT_RECURSIVE : 0);
+function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
+  const flags = OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
   if (opened === undefined) return openTree(AT_FDCWD, source, flags);
   try {
     return openTree(opened.fd, "", flags | AT_EMPTY_PATH);
@@ -67,104 +50,54 @@ function cloneSource({ source, options }: BindPlan, opened: OwnedFd | undefined)
   }
 }
 
-/** Before 5.12: mount(2) binds without attributes, and a remount gives them. */
-function bindThenRemount({ source, options }: BindPlan, place: MountTarget): void {
-  refuseRecursive(options);
-  mount(source, procFdPath(place), null, MS_BIND | (options.recursive ? MS_REC : 0), null);
-  if (!hasChanges(options.attributes)) return;
-  try {
-    using bound = openTopMount(place);
-    remountBind(bound, options);
-  } catch (error) {
-    detachTopMount(place); // what was to be read-only must not stay writable
-    throw error;
-  }
-}
-
 /**
- * Changes a mount's attributes with mount(2), keeping all others: what a user namespace has locked can't be taken
- * off, and a remount that does not say it again fails.
+ * Describes {@linkcode createBind}.
  *
- * @param mounted the mount.
- * @param options what to change.
+ * @param plan the bind.
+ * @param options whether it gets an id map.
+ * @returns its calls.
  */
-export function remountBind(mounted: OwnedFd, options: ParsedOptions): void {
-  refuseRecursive(options);
-  const path = procFdPath(mounted);
-  const flags = attributesToFlags(options.attributes, flagsOfMount(path));
-  mount(null, path, null, MS_REMOUNT | MS_BIND | flags, null);
-}
-
-function refuseRecursive(options: ParsedOptions): void {
-  if (hasChanges(options.recursiveAttributes)) {
-    throw new TypeError("recursive attributes such as rro need mount_setattr(2), which came with Linux 5.12");
-  }
-}
-
-/** What else an id-mapped mount is to be. */
-export interface IdMapAttributes {
-  /** Everything that is mounted below the source, too. */
-  recursive?: boolean;
-  /** Not writable. */
-  readonly?: boolean;
-  /** Set-user-id bits have no effect. */
-  nosuid?: boolean;
-  /** Device files don't open. */
-  nodev?: boolean;
-  /** Nothing can be run from it. */
-  noexec?: boolean;
-  /** Symbolic links are not followed. */
-  nosymfollow?: boolean;
-}
-
-/**
- * Mounts a directory or file at another place, its owners seen through the maps of a user namespace. The attributes
- * hold for everything that is mounted.
- *
- * @param source what is mounted.
- * @param target the mountpoint.
- * @param userns the user namespace, which is only looked at; it need not be kept.
- * @param attributes what else the mount is to be.
- * @throws {MountError} where the file system can't be id-mapped, or is already. Nothing is left then.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12; what a file system allows differs with the kernel.
- *
- * @example
- * ```ts
- * import { createUserNamespace, idMapMount, unmount } from "@denomount/mount";
- *
- * const [source, target] = [await Deno.makeTempDir(), await Deno.makeTempDir()];
- * using userns = await createUserNamespace("0:100000:65536", "0:100000:65536");
- * await idMapMount(source, target, userns, { readonly: true });
- * console.log((await Deno.stat(target)).uid); // 100000
- * await unmount(target);
- * await Deno.remove(source);
- * await Deno.remove(target);
- * ```
- */
-export async function idMapMount(
-  source: string,
-  target: string,
-  userns: OwnedFd,
-  attributes: IdMapAttributes = {},
-): Promise<void> {
-  const options = namesOf(attributes);
-  const mounted = { type: "bind", source, options };
-  const { recursive = false } = attributes;
-  try {
-    for (const text of [source, target]) refuseBadText(text);
-    requireIdMapping();
-    using fds = new OwnedFds();
-    bind({ source, options: parseOptions(options) }, fds.add(openTarget(target)), fds, userns);
-  } catch (error) {
-    throw new MountError(mounted, target, await explainIdMap(error, source, userns, recursive));
-  }
-}
-
-function namesOf({ recursive = false, ...attributes }: IdMapAttributes): string[] {
-  const names: Record<string, boolean> = { ...attributes, readonly: false, ro: attributes.readonly ?? false };
-  const chosen = Object.keys(names).filter((name) => names[name]).map((name) =>
-    recursive ? `r${name}` : name
+export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Call[] {
+  const { source, recursive } = plan;
+  const clone = call(
+    "open_tree",
+    ["AT_FDCWD", quoted(source), recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
+    recursive
+      ? "clone the source's mount and the mounts below it, detached"
+      : "clone the source's mount, detached",
   );
-  return [recursive ? "rbind" : "bind", ...chosen];
+  const steps = setattrSteps(plan, recursive, isMapped).map((step) =>
+    setattrCall({ mount: "tree", change: step, ...step }, "set its attributes while it is detached")
+  );
+  return [clone, ...steps];
+}
+
+/**
+ * Binds with mount(2), and gives the bind its attributes by a remount: before Linux 5.12.
+ *
+ * @param plan the bind.
+ * @param target the mountpoint.
+ * @throws {TypeError} for recursive attributes, which only mount_setattr(2) can set.
+ */
+export function bindOnto(plan: BindPlan, target: MountTarget): void {
+  const { source, recursive } = plan;
+  mount(source, procFdPath(target), null, MS_BIND | (recursive ? MS_REC : 0), null);
+  if (!hasChanges(plan.attributes)) return;
+  using bound = openTopMount(target);
+  remountBind(plan, bound);
+}
+
+/**
+ * Describes {@linkcode bindOnto}.
+ *
+ * @param plan the bind.
+ * @param options the mountpoint.
+ * @returns its calls.
+ */
+export function describeBindOnto(plan: BindPlan, { target }: DescribeOptions): Call[] {
+  const flags = MS_BIND | (plan.recursive ? MS_REC : 0);
+  const bind = mountCall({ source: plan.source, target, flags }, "bind the source");
+  if (!hasChanges(plan.attributes)) return [bind];
+  const remount = attributesToFlags(plan.attributes) | MS_REMOUNT | MS_BIND;
+  return [bind, mountCall({ target, flags: remount }, "set its attributes, and keep the others")];
 }

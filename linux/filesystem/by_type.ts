@@ -1,185 +1,166 @@
 /**
- * Mounts of a file system by its type: fsopen(2), whose errors are sentences, and beside it mount(2).
+ * Mounts of a file system by its type. `createFilesystem` uses fsopen(2), whose errors are sentences and whose mount is
+ * detached; `mountFilesystemOnto` is its fallback by mount(2).
  *
  * @module
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { idMapNew } from "../idmap/attributes.ts";
-import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
-import {
-  attachNew,
-  createSuperblock,
-  createSuperblockAsync,
-  fitsString,
-  LONGEST_STRING,
-  setOptions,
-  withKernelLog,
-} from "./fs_context.ts";
-import { hasFeature } from "../syscalls/features.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { setAttributes } from "../idmap/attributes.ts";
+import { type MountTarget, procFdPath } from "../path/mount_target.ts";
+import { type Call, call, flagNames, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import { ExplainedError } from "../spec/error.ts";
+import { fitsFsconfig } from "../spec/limits.ts";
 import { attributesToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
-import { type LoopDevice, setupLoop } from "../loop/loop.ts";
-import type { ParsedOptions } from "../spec/options.ts";
-import { fsconfigSetString, fsopen, mount, mountOffThread, statx } from "../syscalls/mod.ts";
-import { procFdPath } from "../path/mount_target.ts";
-
-/** What mounts a file system. */
-export interface FilesystemPlan {
-  /** The file system's type. */
-  type: string;
-  /** The device, or a name. */
-  source: string;
-  /** How. */
-  options: ParsedOptions;
-}
-
-/** The most that mount(2) takes as data: a page less the NUL. */
-export const LONGEST_DATA = 4095;
+import type { FilesystemPlan } from "../spec/plan.ts";
+import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
+import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "../syscalls/mod.ts";
+import { createSuperblock, createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
+import type { DescribeOptions, Resolved } from "./resolved.ts";
 
 /**
- * Mounts a file system.
+ * Whether fsopen(2) makes a file system.
  *
- * @param plan what to mount, and how.
- * @param place the mountpoint.
- * @param fds closes what is opened for it.
- * @param userns the user namespace whose maps it gets.
- * @returns undefined where it is made already, as what needs no disk is.
- */
-export function mountFilesystem(
-  plan: FilesystemPlan,
-  place: OwnedFd,
-  fds: OwnedFds,
-  userns?: OwnedFd,
-): Promise<void> | undefined {
-  return plan.options.loop === undefined
-    ? mountSource(plan, place, fds, userns)
-    : mountImage(plan, place, userns);
-}
-
-async function mountImage(plan: FilesystemPlan, place: OwnedFd, userns?: OwnedFd): Promise<void> {
-  using device = await loopFor(plan);
-  using fds = new OwnedFds(); // closed before the device, which they would keep busy
-  await mountSource({ ...plan, source: device.path }, place, fds, userns);
-  device.close(); // the mount holds the device now, and autoclear frees it with the mount
-}
-
-async function loopFor({ source, options }: FilesystemPlan): Promise<LoopDevice> {
-  const { direct, ...rest } = options.loop ?? { direct: false };
-  const readonly = options.superFlags.findLast((name) => name === "ro" || name === "rw") === "ro";
-  return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
-}
-
-function mountSource(
-  plan: FilesystemPlan,
-  place: OwnedFd,
-  fds: OwnedFds,
-  userns?: OwnedFd,
-): Promise<void> | undefined {
-  const waits = isBlockDevice(plan.source);
-  return usesFsopen(plan) ? mountByContext(plan, place, fds, waits, userns) : mountByData(plan, place, waits);
-}
-
-/**
- * Whether it is made by fsopen(2), which attaches it nowhere.
- *
- * @param plan what to mount.
- * @returns false where mount(2) makes it.
+ * @param plan the file system.
+ * @returns false if the kernel lacks the call, or a value is too long for fsconfig(2).
  */
 export function usesFsopen(plan: FilesystemPlan): boolean {
-  return hasFeature("mountApi") && fitsContext(plan);
+  return hasFeature("mountApi") && fitsFsconfig(plan);
 }
 
-function mountByContext(
-  plan: FilesystemPlan,
-  place: OwnedFd,
-  fds: OwnedFds,
-  waits: boolean,
-  userns?: OwnedFd,
-): Promise<void> | undefined {
-  if (waits) return mountLater(plan, place, fds, userns);
-  attachNew(
-    createSuperblock(openContext(plan), "create"),
-    plan.options,
-    place,
-    fds,
-    userns && idMapper(plan.type, userns),
-  );
-  return undefined;
+/**
+ * Makes a file system with fsopen(2).
+ *
+ * @param plan the file system.
+ * @param resolved its device, and the user namespace whose maps it gets.
+ * @returns the detached mount; a promise if a disk has to be read.
+ */
+export function createFilesystem(plan: FilesystemPlan, resolved: Resolved): OwnedFd | Promise<OwnedFd> {
+  const source = resolved.device ?? plan.source;
+  if (isBlockDevice(source)) return createOnDisk(plan, source, resolved);
+  return mountSuperblock(plan, createSuperblock(openContext(plan, source), "create"), resolved);
 }
 
-async function mountLater(
-  plan: FilesystemPlan,
-  place: OwnedFd,
-  fds: OwnedFds,
-  userns?: OwnedFd,
-): Promise<void> {
-  const context = await createSuperblockAsync(() => openContext(plan), "create");
-  attachNew(context, plan.options, place, fds, userns && idMapper(plan.type, userns));
+async function createOnDisk(plan: FilesystemPlan, source: string, resolved: Resolved): Promise<OwnedFd> {
+  const context = await createSuperblockAsync(() => openContext(plan, source), "create");
+  return mountSuperblock(plan, context, resolved);
 }
 
-/** Does it to a new mount, before that is attached. */
-function idMapper(type: string, userns: OwnedFd): (made: OwnedFd) => void {
-  return (made) => idMapNew(made, userns, type);
-}
-
-function openContext({ type, source, options }: FilesystemPlan): OwnedFd {
+function openContext({ type, superFlags, data }: FilesystemPlan, source: string): OwnedFd {
   const context = fsopen(type);
   try {
     if (source !== "") fsconfigSetString(context.fd, "source", source);
-    setOptions(context, options.superFlags);
-    setOptions(context, options.data);
+    setParameters(context, superFlags);
+    setParameters(context, data);
     return context;
   } catch (error) {
     throw withKernelLog(context, error);
   }
 }
 
-function mountByData(plan: FilesystemPlan, place: OwnedFd, waits: boolean): Promise<void> | undefined {
-  const { type, source, options } = plan;
-  const data = options.data.join(",");
-  const flags = superFlagsToFlags(options.superFlags, attributesToFlags(options.attributes));
-  if (waits) return mountOffThread(source, procFdPath(place), type, flags, data);
-  mount(source, procFdPath(place), type, flags, data);
-  return undefined;
+function mountSuperblock(plan: FilesystemPlan, context: OwnedFd, { fds, userns }: Resolved): OwnedFd {
+  fds.add(context);
+  const mounted = fds.add(fsmount(context.fd, plan.attributes.set | plan.recursiveAttributes.set));
+  if (userns) mapIds(mounted, userns, plan.type);
+  return mounted;
+}
+
+function mapIds(mounted: OwnedFd, userns: OwnedFd, type: string): void {
+  try {
+    setAttributes(mounted, MAP, userns);
+  } catch (error) {
+    throw isErrno(error, "EINVAL") ? new ExplainedError(error, [], `${type} can't be id-mapped`) : error;
+  }
+}
+
+const MAP = [{ recursive: false, set: 0, clear: 0, isMapped: true }];
+
+/**
+ * Describes {@linkcode createFilesystem}.
+ *
+ * @param plan the file system.
+ * @param options whether it gets an id map.
+ * @returns its calls.
+ */
+export function describeFilesystem(plan: FilesystemPlan, { isMapped }: DescribeOptions): Call[] {
+  const { type, superFlags, data } = plan;
+  const source = plan.loop ? "/dev/loopN" : plan.source;
+  const map = setattrCall({ mount: "mount", isMapped }, "map its ids while it is detached");
+  return [
+    call("fsopen", [quoted(type)], "open a context to configure"),
+    ...source === "" ? [] : fsconfigCalls([`source=${source}`]),
+    ...fsconfigCalls([...superFlags, ...data]),
+    ...describeSuperblock(plan),
+    ...isMapped ? [map] : [],
+  ];
 }
 
 /**
- * Refuses options that no way of mounting takes, before any system call.
+ * Describes the two calls that make a mount of a configured context.
  *
- * @param plan what to mount.
- * @throws {TypeError} where they are over a page and a context can't take them either.
+ * @param plan its attributes.
+ * @returns the calls.
  */
-export function refuseLongData(plan: FilesystemPlan): void {
-  if (plan.options.idMaps && !fitsContext(plan)) {
-    throw new TypeError(`with an id map, no option can be longer than ${LONGEST_STRING} bytes`);
-  }
-  if (plan.options.data.length === 0) return;
-  const text = plan.options.data.join(",");
-  if (text.length * 3 <= LONGEST_DATA) return; // UTF-8 makes three bytes of a UTF-16 unit at the most
-  const bytes = new TextEncoder().encode(text).length;
-  if (bytes > LONGEST_DATA && !fitsContext(plan)) {
-    throw new TypeError(
-      `the options are ${bytes} bytes long, and one of them over ${LONGEST_STRING}: the kernel takes ${LONGEST_DATA} in all`,
-    );
-  }
+export function describeSuperblock(
+  { attributes, recursiveAttributes }: Pick<FilesystemPlan, "attributes" | "recursiveAttributes">,
+): Call[] {
+  const set = attributes.set | recursiveAttributes.set;
+  return [
+    call("fsconfig", ["context", "FSCONFIG_CMD_CREATE"], "make the superblock"),
+    call("fsmount", ["context", flagNames("MOUNT_ATTR_", set)], "make a mount of it, detached"),
+  ];
 }
 
-/** Whether fsconfig(2) takes every value. */
-function fitsContext({ source, options }: FilesystemPlan): boolean {
-  if (!fitsString(source)) return false;
-  for (const option of options.data) {
-    if (!fitsString(option) && !fitsString(option.slice(option.indexOf("=") + 1))) return false;
-  }
-  return true;
+/**
+ * Mounts a file system with mount(2).
+ *
+ * @param plan the file system.
+ * @param target the mountpoint.
+ * @param resolved its device.
+ * @returns a promise if a disk has to be read.
+ */
+export function mountFilesystemOnto(
+  plan: FilesystemPlan,
+  target: MountTarget,
+  resolved: Resolved,
+): Promise<void> | undefined {
+  const source = resolved.device ?? plan.source;
+  const { type, data } = plan;
+  const flags = mountFlags(plan);
+  if (isBlockDevice(source)) return mountOffThread(source, procFdPath(target), type, flags, data.join(","));
+  mount(source, procFdPath(target), type, flags, data.join(","));
+  return undefined;
 }
 
+function mountFlags({ superFlags, attributes }: FilesystemPlan): number {
+  return superFlagsToFlags(superFlags, attributesToFlags(attributes));
+}
+
+/**
+ * Describes {@linkcode mountFilesystemOnto}.
+ *
+ * @param plan the file system.
+ * @param options the mountpoint.
+ * @returns its calls.
+ */
+export function describeFilesystemOnto(plan: FilesystemPlan, { target }: DescribeOptions): Call[] {
+  const source = plan.loop ? "/dev/loopN" : plan.source;
+  const { type, data } = plan;
+  return [
+    mountCall({ source, target, type, flags: mountFlags(plan), data: data.join(",") }, "mount it"),
+  ];
+}
+
+/** Whether making the file system reads a disk. */
 function isBlockDevice(path: string): boolean {
   if (!path.startsWith("/")) return false;
   try {
     return (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFBLK;
   } catch (error) {
-    if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG")) return false; // mounting will say it
+    // Mounting fails with the same errno.
+    if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG")) return false;
     throw error;
   }
 }

@@ -5,46 +5,25 @@
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "../syscalls/constants.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
 import { ExplainedError } from "../spec/error.ts";
-import type { ParsedOptions } from "../spec/options.ts";
 import { keyAndValue } from "../spec/overlay_options.ts";
+import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "../syscalls/constants.ts";
 import {
   fsconfigCreate,
   fsconfigOffThread,
   fsconfigReconfigure,
   fsconfigSetFlag,
   fsconfigSetString,
-  fsmount,
   readKernelMessages,
 } from "../syscalls/mod.ts";
-import { attachMount } from "../path/mount_target.ts";
-
-/** The longest string that fsconfig(2) takes, in bytes. */
-export const LONGEST_STRING = 255;
 
 /**
- * Whether fsconfig(2) takes a value as a string.
+ * Closes a context after a failure, and reads the kernel's log of it before.
  *
- * @param text the value.
- * @returns false where it is too long.
- */
-export function fitsString(text: string): boolean {
-  if (text.length * 3 <= LONGEST_STRING) return true; // UTF-8 makes three bytes of a UTF-16 unit at the most
-  if (text.length > LONGEST_STRING) return false;
-  return ASCII.test(text) || new TextEncoder().encode(text).length <= LONGEST_STRING;
-}
-
-// deno-lint-ignore no-control-regex
-const ASCII = /^[\x00-\x7f]*$/;
-
-/**
- * Gives a context up after a failure.
- *
- * @param context the context, which is closed.
+ * @param context the context.
  * @param error what went wrong.
- * @returns the error, with what the kernel said about it.
+ * @returns the error with the kernel's sentences.
  */
 export function withKernelLog(context: OwnedFd, error: unknown): unknown {
   try {
@@ -55,30 +34,30 @@ export function withKernelLog(context: OwnedFd, error: unknown): unknown {
 }
 
 /**
- * Sets options one by one.
+ * Sets parameters one after the other.
  *
  * @param context the context.
- * @param options such as "size=1m" or "ro".
+ * @param options the parameters, such as "size=1m" or "ro".
  */
-export function setOptions(context: OwnedFd, options: readonly string[]): void {
+export function setParameters(context: OwnedFd, options: readonly string[]): void {
   for (const option of options) {
     const { key, value } = keyAndValue(option);
-    // Quotes are for the comma-separated form; a context takes the value as it is.
+    // Quotes belong to the comma-separated form; a context takes the value without them.
     if (value === undefined) fsconfigSetFlag(context.fd, key);
     else fsconfigSetString(context.fd, key, value.replace(/^"(.*)"$/s, "$1"));
   }
 }
 
-/** What is done with a context that is configured. */
+/** The last command to a configured context: makes a superblock, or changes the one that was picked. */
 type Command = "create" | "reconfigure";
 
 /**
- * Makes or changes a file system that waits for nobody.
+ * Makes or changes a superblock that no disk and no server is asked for.
  *
- * @param context the context, configured; closed where this fails.
- * @param command makes it or changes it.
- * @returns the same context, done.
- * @throws {ExplainedError} a call's error with what the kernel said about it.
+ * @param context the configured context; closed on failure.
+ * @param command which of the two.
+ * @returns the same context.
+ * @throws {ExplainedError} with the kernel's sentences.
  */
 export function createSuperblock(context: OwnedFd, command: Command): OwnedFd {
   try {
@@ -91,15 +70,15 @@ export function createSuperblock(context: OwnedFd, command: Command): OwnedFd {
 }
 
 /**
- * Makes or changes a file system that may wait on a disk or a server, on another thread.
+ * Makes or changes a superblock that may have to wait for a disk or a server, on another thread.
  *
- * The errno of a failure there is lost and the context is dead, so the caller's whole attempt is made once more on
- * this thread: for what fails, that is quick, because the disk was read already.
+ * The errno of a failure is lost on the other thread, and the context is dead after it. So the attempt is repeated on
+ * this thread, with a new context: it fails quickly, because the disk's blocks are in the page cache now.
  *
  * @param prepare opens and configures a context.
- * @param command makes it or changes it.
- * @returns the context, done.
- * @throws {ExplainedError} a call's error with what the kernel said about it.
+ * @param command which of the two.
+ * @returns the context.
+ * @throws {ExplainedError} with the kernel's sentences.
  */
 export async function createSuperblockAsync(prepare: () => OwnedFd, command: Command): Promise<OwnedFd> {
   const context = prepare();
@@ -107,26 +86,4 @@ export async function createSuperblockAsync(prepare: () => OwnedFd, command: Com
   if (await fsconfigOffThread(context.fd, number)) return context;
   context.close();
   return createSuperblock(prepare(), command);
-}
-
-/**
- * Attaches the mount of a new file system.
- *
- * @param context the context that has made it.
- * @param options what the mount is to be.
- * @param place where to.
- * @param fds closes the context, and what is opened.
- * @param change does something to the mount before.
- */
-export function attachNew(
-  context: OwnedFd,
-  { attributes, recursiveAttributes }: ParsedOptions,
-  place: OwnedFd,
-  fds: OwnedFds,
-  change?: (made: OwnedFd) => void,
-): void {
-  fds.add(context);
-  const made = fds.add(fsmount(context.fd, attributes.set | recursiveAttributes.set));
-  change?.(made);
-  attachMount(made, place);
 }

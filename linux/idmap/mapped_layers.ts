@@ -10,7 +10,7 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
-import { explainIdMap } from "./attributes.ts";
+import { explainIdMap } from "./explain.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,

@@ -1,254 +1,139 @@
 /**
- * Making the mounts of a list, one after the other: all of them or none.
- *
- * Mostly there is nothing to wait for. So these functions make a mount at once where they can, and give a promise only
- * where a disk, a server or another thread has to be waited for: each `await` takes as long as a system call.
+ * Executing the plans of a list, one after the other: all of them or none. Each is resolved, created and attached before
+ * the next one, because a later one may name a path that an earlier one makes.
  *
  * @module
  */
 
-import { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { explainIdMap } from "../idmap/attributes.ts";
-import { bind } from "../filesystem/bind.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "../syscalls/constants.ts";
-import { hasFeature } from "../syscalls/features.ts";
-import { mountFilesystem } from "../filesystem/by_type.ts";
-import { mountFuse } from "../filesystem/fuse.ts";
-import { MountError } from "../spec/error.ts";
-import type { AttachedMount } from "./handle.ts";
-import { mountInNamespace } from "./in_namespace.ts";
-import type { PropagationStep } from "../spec/options.ts";
-import { mountOverlay } from "../filesystem/overlay.ts";
-import { join } from "../path/path.ts";
-import type { Plan } from "./plan.ts";
-import { ensureResolvable, openCached } from "../path/cached_lookup.ts";
+import { createDetached, isCreatedDetached, isIncompleteAtFirst, mountOnto } from "../filesystem/kinds.ts";
+import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
-import { mount, mountSetattr } from "../syscalls/mod.ts";
-import {
-  type MountTarget,
-  openTarget,
-  openTargetCached,
-  openTopMount,
-  procFdPath,
-  resolveTarget,
-} from "../path/mount_target.ts";
-import { detachTopMount, detachTree } from "../unmount/tree.ts";
+import { mountStaged } from "../filesystem/staged.ts";
+import { explainIdMap } from "../idmap/explain.ts";
 import { UserNamespaces } from "../namespace/user.ts";
+import { attachMount, type MountTarget } from "../path/mount_target.ts";
+import { join } from "../path/path.ts";
+import { MountError } from "../spec/error.ts";
+import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
+import { usesMountSetattr } from "../syscalls/features.ts";
+import { detachTopMount, detachTree } from "../unmount/tree.ts";
+import type { AttachedMount } from "./handle.ts";
+import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 
-/** What all mounts of a list have in common. */
-interface MountTransaction {
-  /** The directory that they go under. */
-  target: string;
-  /** That of its mount namespace, where it is another. */
-  thread: NamespaceThread | undefined;
-  /** Those of the id-mapped ones, from the first one on. */
-  namespaces: UserNamespaces | undefined;
-  /** What was mounted until now. */
-  made: AttachedMount[];
+/** The mounts of one list. */
+interface MountTransaction extends ResolveContext {
+  /** What is attached until now, in its order. */
+  readonly attached: AttachedMount[];
 }
 
 /**
- * Makes the mounts of a list.
+ * Executes the plans of a list.
  *
- * @param plans what to make, in this order.
+ * @param plans the plans, in the order to mount.
  * @param target the directory that they go under.
- * @param thread makes the calls that are about the target, where that is in another mount namespace.
- * @returns what was mounted.
- * @throws {MountError} for the one that failed. What was mounted before it is off again.
+ * @param thread the thread in the target's mount namespace, if that is another one.
+ * @returns what is attached.
+ * @throws {MountError} for the plan that failed. What was attached before it is detached again.
  */
-export function executePlans(
+export async function executePlans(
   plans: readonly Plan[],
   target: string,
   thread?: NamespaceThread,
-): AttachedMount[] | Promise<AttachedMount[]> {
-  const work: MountTransaction = { target, thread, namespaces: undefined, made: [] };
-  for (let index = 0; index < plans.length; index++) {
-    const plan = plans[index] as Plan;
-    const making = executePlan(plan, work);
-    if (making || work.namespaces) return carryOn(making, plans.slice(index + 1), work);
-  }
-  return work.made;
-}
-
-async function carryOn(
-  making: Promise<void> | undefined,
-  rest: Plan[],
-  work: MountTransaction,
 ): Promise<AttachedMount[]> {
+  const transaction = { target, thread, namespaces: new UserNamespaces(), attached: [] };
   try {
     try {
-      await making;
-      for (const plan of rest) await executePlan(plan, work);
+      for (const plan of plans) await executePlan(plan, transaction);
     } finally {
-      work.namespaces?.[Symbol.dispose](); // in here, for it can fail as well
+      transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
-    return work.made;
+    return transaction.attached;
   } catch (error) {
-    // Detached and not unmounted: nobody was told of these mounts yet, and none may be kept by being busy.
-    const takeOff = () => work.made.reverse().forEach(({ mountpoint }) => detachTree(mountpoint));
-    if (work.thread === undefined) takeOff();
-    else work.thread.run(takeOff);
+    rollBack(transaction);
     throw error;
   }
 }
 
-// No function on the way of a mount that needs no waiting makes a closure: each would be a piece of memory for every
-// mount, and what is allocated costs as much as a system call in the end.
+/** Detaches and doesn't unmount: no caller has seen these mounts yet, and a busy one must not stay. */
+function rollBack({ attached, thread }: MountTransaction): void {
+  const detach = () => attached.reverse().forEach(({ mountpoint }) => detachTree(mountpoint));
+  if (thread === undefined) detach();
+  else thread.run(detach);
+}
 
-function executePlan(plan: Plan, work: MountTransaction): Promise<void> | undefined {
-  const fds = new OwnedFds(); // all that is opened for this mount, closed together
+async function executePlan(plan: Plan, transaction: MountTransaction): Promise<void> {
+  const fds = new OwnedFds();
+  let resolved: ResolvedPlan | undefined;
   try {
-    const making = start(plan, work, fds);
-    if (making) return orFail(making, plan, work, fds);
-    fds[Symbol.dispose]();
-    return undefined;
-  } catch (error) {
-    return fail(error, plan, work, fds);
-  }
-}
-
-function start(plan: Plan, work: MountTransaction, fds: OwnedFds): Promise<void> | undefined {
-  const { action, idMaps } = plan;
-  if (idMaps) (work.namespaces ??= new UserNamespaces()).of(idMaps);
-  if (work.thread !== undefined) return makeLater(plan, work, fds);
-  const source = action.kind === "bind" ? openCached(action.plan.source) : "absent";
-  if (source instanceof OwnedFd) fds.add(source);
-  const place = source === "unknown" ? undefined : openTargetCached(work.target, plan.subpath);
-  if (place === undefined) return makeLater(plan, work, fds);
-  fds.add(place);
-  return makeAt(place, plan, work, fds, source instanceof OwnedFd ? source : undefined);
-}
-
-async function orFail(
-  making: Promise<void>,
-  plan: Plan,
-  work: MountTransaction,
-  fds: OwnedFds,
-): Promise<void> {
-  try {
-    await making;
-    fds[Symbol.dispose]();
-  } catch (error) {
-    await fail(error, plan, work, fds);
-  }
-}
-
-async function fail(error: unknown, plan: Plan, work: MountTransaction, fds: OwnedFds): Promise<never> {
-  const { action, subpath: below, mount } = plan;
-  let cause = error;
-  try {
-    fds[Symbol.dispose](); // first, for to explain it may take descriptors, which may be what is wanting
-    const userns = usernsOf(plan, work);
-    if (userns !== undefined && action.kind === "bind") {
-      cause = await explainIdMap(error, action.plan.source, userns, action.plan.options.recursive);
-    }
-  } catch (failure) {
-    cause = failure;
-  }
-  throw new MountError(mount, below === "/" ? work.target : join(work.target, below), cause);
-}
-
-/** Where somebody has to be asked for the way to the source or the target, or a thread for the target. */
-async function makeLater(plan: Plan, work: MountTransaction, fds: OwnedFds): Promise<void> {
-  const { action, subpath: below } = plan;
-  const { target, thread } = work;
-  if (action.kind === "bind") await ensureResolvable(action.plan.source);
-  const place = thread === undefined
-    ? await resolveTarget(target, below)
-    : thread.run(() => openTarget(target, below));
-  await makeAt(fds.add(place), plan, work, fds);
-}
-
-function makeAt(
-  place: MountTarget,
-  plan: Plan,
-  work: MountTransaction,
-  fds: OwnedFds,
-  source?: OwnedFd,
-): Promise<void> | undefined {
-  const one = madeBy(plan, place); // asked before it is made: no failure to tell its path may leave it there
-  const userns = usernsOf(plan, work);
-  const making = work.thread === undefined
-    ? make(plan, place, fds, userns, source)
-    : mountInNamespace(plan, place, work.thread, fds, userns, make);
-  if (making) return finishLater(making, one, place, plan, work, fds);
-  finish(one, place, plan, work, fds);
-  return undefined;
-}
-
-function usernsOf({ idMaps }: Plan, { namespaces }: MountTransaction): OwnedFd | undefined {
-  return idMaps && namespaces?.known(idMaps);
-}
-
-async function finishLater(
-  making: Promise<void>,
-  one: AttachedMount | undefined,
-  place: MountTarget,
-  plan: Plan,
-  work: MountTransaction,
-  fds: OwnedFds,
-): Promise<void> {
-  await making;
-  finish(one, place, plan, work, fds);
-}
-
-function finish(
-  one: AttachedMount | undefined,
-  place: MountTarget,
-  plan: Plan,
-  { made }: MountTransaction,
-  fds: OwnedFds,
-): void {
-  if (plan.propagation.length > 0) {
-    fds.closeAllBut(place); // what was just made comes off again where a step fails, and that takes descriptors
-    propagate(plan.propagation, place, one !== undefined);
-  }
-  if (one) made.push(one);
-}
-
-function madeBy({ action }: Plan, place: MountTarget): AttachedMount | undefined {
-  if (action.kind === "remount" || action.kind === "propagation") return undefined;
-  return { mountpoint: place.path, isTree: action.kind === "bind" && action.plan.options.recursive };
-}
-
-function make(
-  { action }: Plan,
-  place: MountTarget,
-  fds: OwnedFds,
-  userns: OwnedFd | undefined,
-  source?: OwnedFd,
-): Promise<void> | undefined {
-  switch (action.kind) {
-    case "bind":
-      bind(action.plan, place, fds, userns, source);
-      return undefined;
-    case "overlay":
-      return mountOverlay(action.plan, place, fds, userns);
-    case "fuse":
-      return mountFuse(action.plan, place);
-    case "filesystem":
-      return mountFilesystem(action.plan, place, fds, userns);
-    case "remount":
-      return remount(action.options, place);
-    case "propagation":
-      return undefined;
-  }
-}
-
-/** A step of its own: attaching under a shared mount would undo it, and mount(2) takes it with nothing else. */
-function propagate(steps: readonly PropagationStep[], place: MountTarget, isNew: boolean): void {
-  place.run(() => {
     try {
-      for (const { type, recursive } of steps) {
-        using mounted = openTopMount(place);
-        if (hasFeature("mountSetattr")) {
-          mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
-        } else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
-      }
+      resolved = await resolvePlan(plan, transaction, fds);
+      if (makesMount(plan)) await makeMount(plan, resolved, transaction);
+      else await changeMount(plan, resolved.target, transaction);
+    } finally {
+      fds[Symbol.dispose](); // before what is held, which open descriptors keep busy
+      if (resolved?.held) await resolved.held[Symbol.asyncDispose]();
+    }
+  } catch (error) {
+    const path = plan.subpath === "/" ? transaction.target : join(transaction.target, plan.subpath);
+    throw new MountError(plan.mount, path, await explain(error, plan, transaction));
+  }
+}
+
+async function makeMount(
+  plan: NewMountPlan,
+  resolved: ResolvedPlan,
+  { thread, attached }: MountTransaction,
+): Promise<void> {
+  const { target, fds } = resolved;
+  if (plan.propagation.length > 0) requireSetattr(thread);
+  // The path is read before the mount is made: if it can't be read, nothing has to be undone.
+  const mount = { mountpoint: target.path, isTree: plan.kind === "bind" && plan.recursive };
+  if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
+    const created = createDetached(plan, resolved);
+    attachMount(created instanceof Promise ? await created : created, target);
+  } else if (thread !== undefined || isIncompleteAtFirst(plan)) await mountStaged(plan, resolved);
+  else await mountOnto(plan, target, resolved);
+  if (plan.propagation.length > 0) {
+    fds.closeAllBut(target); // undoing the mount takes descriptors, which may be used up
+    setPropagationOrDetach(plan, target);
+  }
+  attached.push(mount);
+}
+
+function setPropagationOrDetach(plan: Plan, target: MountTarget): void {
+  target.run(() => {
+    try {
+      setPropagation(plan.propagation, target);
     } catch (error) {
-      if (isNew) detachTopMount(place);
+      detachTopMount(target);
       throw error;
     }
   });
+}
+
+async function changeMount(plan: Plan, target: MountTarget, { thread }: MountTransaction): Promise<void> {
+  requireSetattr(thread);
+  if (plan.kind === "remount") await target.run(() => remount(plan, target));
+  if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));
+}
+
+/** In another mount namespace, this process's /proc does not lead to the mount, so mount(2) can't change it. */
+function requireSetattr(thread: NamespaceThread | undefined): void {
+  if (thread === undefined || usesMountSetattr()) return;
+  throw new TypeError(
+    "to change a mount in another mount namespace takes mount_setattr(2), which came with Linux 5.12",
+  );
+}
+
+/** Runs after the plan's descriptors are closed: it opens some, and they may be what had run out. */
+async function explain(error: unknown, plan: Plan, { namespaces }: MountTransaction): Promise<unknown> {
+  const userns = plan.idMaps && namespaces.known(plan.idMaps);
+  if (userns === undefined || plan.kind !== "bind") return error;
+  try {
+    return await explainIdMap(error, plan.source, userns, plan.recursive);
+  } catch (failure) {
+    return failure;
+  }
 }

@@ -4,21 +4,23 @@
  * @module
  */
 
-import { executePlans } from "./execute.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { enterNamespace, explainNamespace, type MountNamespace, openNamespace } from "../namespace/mount.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
+import { type Plan, planMounts } from "../spec/plan.ts";
+import { executePlans } from "./execute.ts";
 import { AttachedMounts, type MountHandle } from "./handle.ts";
-import { enterNamespace, explainNamespace, type MountNamespace, openNamespace } from "../namespace/mount.ts";
-import { type Plan, planAll } from "./plan.ts";
 
 export type { MountHandle };
 
 /** Where to mount. */
 export interface MountOptions {
   /**
-   * The mount namespace that the target is in; this process's own if left out. The sources are looked up here all the
-   * same: so a container gets a directory or an image that it can't see. The target is a path from the namespace's root
-   * directory. The handle keeps a descriptor of the namespace open until everything is off again.
+   * The mount namespace that the target is in; this process's own if left out. Sources are looked up in this process's
+   * namespace all the same: a container can so get a directory or an image that it can't see. The target is a path from
+   * the root directory of the other namespace. The handle keeps a descriptor of the namespace open until everything is
+   * unmounted.
    */
   namespace?: MountNamespace;
 }
@@ -26,14 +28,14 @@ export interface MountOptions {
 /**
  * Mounts one mount under a target.
  *
- * @param m the mount; it is not changed.
- * @param target an existing directory, or a file to bind a file on. `m.target` is joined inside it: no symbolic link
- * and no `..` in it leads out.
- * @param options where.
- * @returns the handle that takes it off again.
- * @throws {MountError} with the kernel's own sentence where it has one. Nothing is left then.
- *
  * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
+ *
+ * @param mount the mount; it is not changed.
+ * @param target an existing directory, or a file to bind a file on. `mount.target` is joined inside it: no symbolic link
+ * and no `..` in it leads out.
+ * @param options the target's mount namespace.
+ * @returns the handle that unmounts it.
+ * @throws {MountError} with the kernel's own sentence if it has one. Nothing is mounted then.
  *
  * @example
  * ```ts
@@ -46,20 +48,20 @@ export interface MountOptions {
  * await Deno.remove(target);
  * ```
  */
-export function mount(m: Mount, target: string, options: MountOptions = {}): Promise<MountHandle> {
-  return mountAll([m], target, options);
+export function mount(mount: Mount, target: string, options: MountOptions = {}): Promise<MountHandle> {
+  return mountAll([mount], target, options);
 }
 
 /**
- * Mounts a list under a target: in its order, but parents before children; all of it or nothing.
- *
- * @param mounts the mounts, as containerd's snapshotters print them; they are not changed.
- * @param target the directory that they go under.
- * @param options where.
- * @returns the handle that takes all of it off again.
- * @throws {MountError} for the one that failed. What was mounted before it is off again.
+ * Mounts a list under a target, in its order but parents before children: all of it or nothing.
  *
  * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
+ *
+ * @param mounts the mounts, in containerd's shape; they are not changed.
+ * @param target the directory that they go under.
+ * @param options the target's mount namespace.
+ * @returns the handle that unmounts all of it.
+ * @throws {MountError} for the mount that failed. Those before it are unmounted again.
  *
  * @example
  * ```ts
@@ -81,30 +83,32 @@ export async function mountAll(
   target: string,
   options: MountOptions = {},
 ): Promise<MountHandle> {
-  const plans = planAll(mounts, target);
+  const plans = planMounts(mounts, target);
   const { namespace } = options;
-  if (namespace !== undefined && plans.length > 0) return await mountThere(plans, target, namespace);
-  const made = executePlans(plans, target);
-  return new AttachedMounts(target, made instanceof Promise ? await made : made);
+  if (namespace !== undefined && plans.length > 0) return await mountInNamespace(plans, target, namespace);
+  return new AttachedMounts(target, await executePlans(plans, target));
 }
 
-async function mountThere(plans: Plan[], target: string, where: MountNamespace): Promise<MountHandle> {
-  using opened = new DisposableStack();
+async function mountInNamespace(
+  plans: Plan[],
+  target: string,
+  namespace: MountNamespace,
+): Promise<MountHandle> {
+  let opened: OwnedFd | undefined;
   try {
     refuseRelative(target);
-    const namespace = opened.use(openNamespace(where));
-    await using thread = await enterNamespace(namespace);
-    const stack = new AttachedMounts(target, await executePlans(plans, target, thread), namespace);
-    opened.move();
-    return stack;
+    opened = openNamespace(namespace);
+    await using thread = await enterNamespace(opened);
+    return new AttachedMounts(target, await executePlans(plans, target, thread), opened);
   } catch (error) {
+    opened?.close();
     const [first] = plans;
     if (error instanceof MountError || first === undefined) throw error;
-    throw new MountError(first.mount, target, explainNamespace(error, where));
+    throw new MountError(first.mount, target, explainNamespace(error, namespace));
   }
 }
 
-/** A thread that has joined a mount namespace stands at its root directory. */
+/** A thread that has joined a mount namespace has its root directory as the working directory. */
 function refuseRelative(target: string): void {
   if (!target.startsWith("/")) {
     throw new TypeError("in another mount namespace, the target is an absolute path");

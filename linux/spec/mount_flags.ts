@@ -29,7 +29,6 @@ import {
   MS_SYNCHRONOUS,
 } from "../syscalls/constants.ts";
 import type { AttributeChange } from "./options.ts";
-import { statfs } from "../syscalls/mod.ts";
 
 const pairs: readonly (readonly [attribute: number, flag: number])[] = [
   [MOUNT_ATTR_RDONLY, MS_RDONLY],
@@ -74,14 +73,13 @@ const statfsPairs: readonly (readonly [statfs: number, flag: number])[] = [
 ];
 
 /**
- * A mount's flags as they are.
+ * The mount(2) flags of an existing mount.
  *
- * @param path a path on the mount.
+ * @param statfsFlags `f_flags` of statfs(2).
  * @returns its `MS_…` flags; `MS_STRICTATIME` where access times are always updated.
  */
-export function flagsOfMount(path: string): number {
-  const told = statfs(path).flags;
-  const flags = statfsPairs.reduce((all, [bit, flag]) => told & bit ? all | flag : all, 0);
+export function statfsToFlags(statfsFlags: number): number {
+  const flags = statfsPairs.reduce((all, [bit, flag]) => statfsFlags & bit ? all | flag : all, 0);
   return flags & MS__ATIME ? flags : flags | MS_STRICTATIME;
 }
 

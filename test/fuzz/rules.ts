@@ -15,7 +15,7 @@ import { MountError } from "../../linux/spec/error.ts";
 import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
 import { parseOptions, splitOptions } from "../../linux/spec/options.ts";
 import { escapeDirectory, overlayData, parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
-import { planAll } from "../../linux/mount/plan.ts";
+import { planMounts } from "../../linux/spec/plan.ts";
 import { assert, assertEquals } from "../assert.ts";
 import * as input from "./input.ts";
 
@@ -154,7 +154,7 @@ export const rules: readonly Rule[] = [
 
   rule("a list of mounts is planned, or refused with the mount that is wrong", input.mounts, (mounts) => {
     const frozen = mounts.map((mount) => Object.freeze({ ...mount, options: Object.freeze(mount.options) }));
-    unlessRefused(() => planAll(frozen as Mount[], "/target"));
+    unlessRefused(() => planMounts(frozen as Mount[], "/target"));
   }),
   rule("a file of mounts is read back", input.mounts, (mounts) => {
     assertEquals(parseMounts(JSON.stringify(mounts), "f"), mounts.map(input.asRead));

@@ -14,7 +14,7 @@ import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
 import { parseOptions } from "../../linux/spec/options.ts";
 import { parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
 import { resolveInRoot } from "../../linux/path/path.ts";
-import { planAll } from "../../linux/mount/plan.ts";
+import { planMounts } from "../../linux/spec/plan.ts";
 import { unlessRefused } from "./rules.ts";
 
 /** Repeats a text to a length. */
@@ -93,7 +93,10 @@ const overlay = (options: string[]): Mount => ({ type: "overlay", source: "o", o
 export const cases: [name: string, prepare: (size: number) => () => unknown][] = [
   ...optionLists.flatMap(([name, make]): typeof cases => [
     [`option parser: ${name}`, (size) => bind(make(size), parseOptions)],
-    [`a mount's plan: ${name}`, (size) => bind([overlay(make(size))], (mounts) => planAll(mounts, "/mnt"))],
+    [
+      `a mount's plan: ${name}`,
+      (size) => bind([overlay(make(size))], (mounts) => planMounts(mounts, "/mnt")),
+    ],
   ]),
   ...targets.flatMap(([name, make]): typeof cases => [
     [
@@ -103,7 +106,7 @@ export const cases: [name: string, prepare: (size: number) => () => unknown][] =
     [`a path in a root: ${name}`, (size) => bind(make(size), (path) => resolveInRoot("/", path))],
     [
       `a target: ${name}`,
-      (size) => bind(make(size), (target) => planAll([{ type: "bind", source: "/", target }], "/mnt")),
+      (size) => bind(make(size), (target) => planMounts([{ type: "bind", source: "/", target }], "/mnt")),
     ],
   ]),
   ...tables.map((

@@ -1,0 +1,167 @@
+/**
+ * The kinds of mounts, and which mechanism this kernel has for each: the kernel makes it detached, or mount(2) or a helper
+ * program puts it onto a mountpoint.
+ *
+ * @module
+ */
+
+import type { OwnedFd } from "../../ffi/fd.ts";
+import type { MountTarget } from "../path/mount_target.ts";
+import { type Call, call, quoted } from "../spec/call.ts";
+import type { NewMountPlan } from "../spec/plan.ts";
+import { hasChanges } from "../spec/setattr.ts";
+import { usesMountSetattr } from "../syscalls/features.ts";
+import { bindOnto, createBind, describeBind, describeBindOnto } from "./bind.ts";
+import {
+  createFilesystem,
+  describeFilesystem,
+  describeFilesystemOnto,
+  mountFilesystemOnto,
+  usesFsopen,
+} from "./by_type.ts";
+import { describeFuse, mountFuseOnto } from "./fuse.ts";
+import { describeMappedLayers } from "./mapped_overlay.ts";
+import { createOverlay, describeOverlay, usesLowerdirPlus } from "./overlay.ts";
+import { describeOverlayOnto, mountOverlayOnto } from "./overlay_one_page.ts";
+import type { DescribeOptions, Resolved } from "./resolved.ts";
+
+/**
+ * Whether the kernel makes a mount detached, so that it is complete before it is attached.
+ *
+ * @param plan the mount.
+ * @returns false if mount(2) or a helper program makes it.
+ */
+export function isCreatedDetached(plan: NewMountPlan): boolean {
+  switch (plan.kind) {
+    case "bind":
+      return usesMountSetattr();
+    case "overlay":
+      return usesLowerdirPlus();
+    case "filesystem":
+      return usesFsopen(plan);
+    case "fuse":
+      return false;
+  }
+}
+
+/**
+ * Makes a mount detached.
+ *
+ * @param plan the mount.
+ * @param resolved its descriptors.
+ * @returns the detached mount; a promise if a disk has to be read.
+ */
+export function createDetached(
+  plan: Exclude<NewMountPlan, { kind: "fuse" }>,
+  resolved: Resolved,
+): OwnedFd | Promise<OwnedFd> {
+  switch (plan.kind) {
+    case "bind":
+      return createBind(plan, resolved);
+    case "overlay":
+      return createOverlay(plan, resolved);
+    case "filesystem":
+      return createFilesystem(plan, resolved);
+  }
+}
+
+/**
+ * Mounts onto a mountpoint, with mount(2) or a helper program.
+ *
+ * @param plan the mount.
+ * @param target the mountpoint: the plan's own, or a temporary one.
+ * @param resolved its other descriptors.
+ * @returns a promise if a disk, a thread or a helper is waited for.
+ */
+export function mountOnto(
+  plan: NewMountPlan,
+  target: MountTarget,
+  resolved: Resolved,
+): Promise<void> | undefined {
+  switch (plan.kind) {
+    case "bind":
+      bindOnto(plan, target);
+      return undefined;
+    case "overlay":
+      return mountOverlayOnto(plan, target, resolved);
+    case "filesystem":
+      return mountFilesystemOnto(plan, target, resolved);
+    case "fuse":
+      return mountFuseOnto(plan, target);
+  }
+}
+
+/**
+ * Whether {@linkcode mountOnto} shows the mount before it is what its plan says. It is staged then: mounted at a
+ * temporary mountpoint first, and moved when it is complete.
+ *
+ * @param plan the mount.
+ * @returns true for a bind that mount(2) can't give its attributes in one call.
+ */
+export function isIncompleteAtFirst(plan: NewMountPlan): boolean {
+  return plan.kind === "bind" && hasChanges(plan.attributes);
+}
+
+/**
+ * Describes how a new mount is made.
+ *
+ * @param plan the mount.
+ * @param options the mountpoint, and whether it gets an id map.
+ * @returns the calls up to the one that attaches it.
+ */
+export function describeDetached(
+  plan: Exclude<NewMountPlan, { kind: "fuse" }>,
+  options: DescribeOptions,
+): Call[] {
+  switch (plan.kind) {
+    case "bind":
+      return describeBind(plan, options);
+    case "overlay":
+      return describeOverlay(plan, options);
+    case "filesystem":
+      return [...describeLoop(plan.loop && plan.source), ...describeFilesystem(plan, options)];
+  }
+}
+
+/**
+ * Describes {@linkcode mountOnto}.
+ *
+ * @param plan the mount.
+ * @param options the mountpoint, and whether it gets an id map.
+ * @returns the calls.
+ */
+export function describeOnto(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  switch (plan.kind) {
+    case "bind":
+      return describeBindOnto(plan, options);
+    case "overlay":
+      return describeOverlayOnto(plan, options);
+    case "filesystem":
+      return [...describeLoop(plan.loop && plan.source), ...describeFilesystemOnto(plan, options)];
+    case "fuse":
+      return describeFuse(plan, options);
+  }
+}
+
+/**
+ * Describes what is done after a mount is attached.
+ *
+ * @param plan the mount.
+ * @param options whether it gets an id map.
+ * @returns the calls.
+ */
+export function describeRelease(plan: NewMountPlan, { isMapped }: DescribeOptions): Call[] {
+  return plan.kind === "overlay" && isMapped ? describeMappedLayers(plan.layers).after : [];
+}
+
+function describeLoop(image: string | undefined): Call[] {
+  if (image === undefined) return [];
+  return [
+    call("ioctl", [quoted("/dev/loop-control"), "LOOP_CTL_GET_FREE"], "find a free loop device"),
+    call(
+      "ioctl",
+      [quoted("/dev/loopN"), "LOOP_CONFIGURE", quoted(image)],
+      "attach the image; the kernel frees the device with the mount",
+    ),
+  ];
+}

@@ -1,0 +1,59 @@
+/**
+ * The lower layers of an id-mapped overlay, as both ways of making it take them.
+ *
+ * @module
+ */
+
+import { commonDirectory, join } from "../path/path.ts";
+import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
+import type { OverlayOptions } from "../spec/overlay_options.ts";
+import { MOUNT_ATTR_RDONLY, MS_PRIVATE } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
+import type { MappedLayers } from "./resolved.ts";
+
+/**
+ * Whether overlay takes layers of detached mounts as descriptors.
+ *
+ * @returns false before Linux 6.15: the mapped layers are attached at temporary places while the overlay is made.
+ */
+export function usesDetachedLayers(): boolean {
+  return hasFeature("detachedLayers");
+}
+
+/**
+ * An overlay's layers with the paths of the mapped ones.
+ *
+ * @param layers the layers.
+ * @param mapped where the lower ones are attached.
+ * @returns the layers as they were, if none is attached.
+ */
+export function withMappedPaths(layers: OverlayOptions, mapped: MappedLayers | undefined): OverlayOptions {
+  if (mapped === undefined || !("paths" in mapped)) return layers;
+  const path = (layer: string) => mapped.paths.get(layer) ?? layer;
+  return { ...layers, lower: layers.lower.map(path), dataOnly: layers.dataOnly.map(path) };
+}
+
+/**
+ * Describes how the lower layers are mapped, if all of them are on one mount; else each is cloned and mapped alone.
+ *
+ * @param layers the layers.
+ * @returns the calls before the overlay is made, those after, and whether the mapped layers stay detached.
+ */
+export function describeMappedLayers(
+  { lower, dataOnly }: OverlayOptions,
+): { before: Call[]; after: Call[]; isDetached: boolean } {
+  const isDetached = usesDetachedLayers();
+  const change = { set: MOUNT_ATTR_RDONLY, clear: 0 };
+  const common = commonDirectory([...lower, ...dataOnly].map((path) => join("/", path)));
+  const place = quoted("…/denomount-XXXXXX/root");
+  const before = [
+    call("open_tree", ["AT_FDCWD", quoted(common), "OPEN_TREE_CLONE"], "clone the layers' common directory"),
+    setattrCall({ mount: "tree", change, isMapped: true, propagation: MS_PRIVATE }, "map its ids"),
+  ];
+  if (isDetached) return { before, after: [], isDetached };
+  return {
+    before: [...before, call("move_mount", ["tree", place], "attach it while the overlay is made")],
+    after: [call("umount2", [place, "0"], "the overlay has clones of its layers")],
+    isDetached,
+  };
+}

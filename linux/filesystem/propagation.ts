@@ -1,0 +1,45 @@
+/**
+ * Changes of a mount's propagation. They are made after the mount is attached, because the kernel makes a mount shared
+ * that is attached under a shared one; and in calls of their own, because mount(2) takes them with nothing else.
+ *
+ * @module
+ */
+
+import type { MountTarget } from "../path/mount_target.ts";
+import { openTopMount, procFdPath } from "../path/mount_target.ts";
+import { type Call, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import type { PropagationStep } from "../spec/options.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MS_REC } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
+import { mount, mountSetattr } from "../syscalls/mod.ts";
+
+/**
+ * Changes the propagation of the topmost mount on a mountpoint.
+ *
+ * @param steps the changes, in their order.
+ * @param target the mountpoint.
+ */
+export function setPropagation(steps: readonly PropagationStep[], target: MountTarget): void {
+  for (const { type, recursive } of steps) {
+    using mounted = openTopMount(target);
+    if (hasFeature("mountSetattr")) {
+      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
+    } else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
+  }
+}
+
+/**
+ * Describes {@linkcode setPropagation}.
+ *
+ * @param steps the changes.
+ * @param target the mountpoint's path.
+ * @returns its calls.
+ */
+export function describePropagation(steps: readonly PropagationStep[], target: string): Call[] {
+  const purpose = "set which mounts made here later are visible in other namespaces";
+  return steps.map(({ type, recursive }) =>
+    hasFeature("mountSetattr")
+      ? setattrCall({ mount: quoted(target), recursive, propagation: type }, purpose)
+      : mountCall({ target, flags: type | (recursive ? MS_REC : 0) }, purpose)
+  );
+}

@@ -1,0 +1,87 @@
+/**
+ * An id-mapped bind with a user namespace that the caller has.
+ *
+ * @module
+ */
+
+import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { refuseBadText } from "../../ffi/memory.ts";
+import { createBind } from "../filesystem/bind.ts";
+import { explainIdMap } from "../idmap/explain.ts";
+import { attachMount, openTarget } from "../path/mount_target.ts";
+import { MountError } from "../spec/error.ts";
+import { type BindPlan, planMounts } from "../spec/plan.ts";
+import { requireIdMapping } from "../syscalls/features.ts";
+
+/** What else an id-mapped mount is to be. */
+export interface IdMapAttributes {
+  /** The mounts below the source too. */
+  recursive?: boolean;
+  /** Not writable. */
+  readonly?: boolean;
+  /** Set-user-id bits have no effect. */
+  nosuid?: boolean;
+  /** Device files can't be opened. */
+  nodev?: boolean;
+  /** Programs can't be executed. */
+  noexec?: boolean;
+  /** Symbolic links are not followed. */
+  nosymfollow?: boolean;
+}
+
+/**
+ * Mounts a directory or file at another path, its owners seen through the maps of a user namespace. The attributes apply
+ * to every mount of it.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12; which file systems can be mapped depends on the kernel.
+ *
+ * @param source the directory or file.
+ * @param target the mountpoint.
+ * @param userns the user namespace; it need not stay open.
+ * @param attributes what else the mount is to be.
+ * @throws {MountError} if the file system can't be id-mapped, or is already. Nothing is mounted then.
+ *
+ * @example
+ * ```ts
+ * import { createUserNamespace, idMapMount, unmount } from "@denomount/mount";
+ *
+ * const [source, target] = [await Deno.makeTempDir(), await Deno.makeTempDir()];
+ * using userns = await createUserNamespace("0:100000:65536", "0:100000:65536");
+ * await idMapMount(source, target, userns, { readonly: true });
+ * console.log((await Deno.stat(target)).uid); // 100000
+ * await unmount(target);
+ * await Deno.remove(source);
+ * await Deno.remove(target);
+ * ```
+ */
+export async function idMapMount(
+  source: string,
+  target: string,
+  userns: OwnedFd,
+  attributes: IdMapAttributes = {},
+): Promise<void> {
+  const { recursive = false } = attributes;
+  const mount = { type: "bind", source, options: optionWords(attributes) };
+  try {
+    for (const text of [source, target]) refuseBadText(text);
+    requireIdMapping();
+    const [plan] = planMounts([mount], target);
+    using fds = new OwnedFds();
+    const resolved = {
+      target: fds.add(openTarget(target)),
+      fds,
+      userns,
+      source: undefined,
+      device: undefined,
+      mappedLayers: undefined,
+    };
+    attachMount(createBind(plan as BindPlan, resolved), resolved.target);
+  } catch (error) {
+    throw new MountError(mount, target, await explainIdMap(error, source, userns, recursive));
+  }
+}
+
+function optionWords({ recursive = false, readonly, ...attributes }: IdMapAttributes): string[] {
+  const words = Object.entries({ ro: readonly, ...attributes }).flatMap(([word, on]) => on ? [word] : []);
+  return [recursive ? "rbind" : "bind", ...words.map((word) => recursive ? `r${word}` : word)];
+}

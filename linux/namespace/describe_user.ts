@@ -1,0 +1,32 @@
+/**
+ * The calls that make a user namespace with id maps, for `explain()`.
+ *
+ * @module
+ */
+
+import { type Call, call, quoted } from "../spec/call.ts";
+import type { IdMaps } from "../spec/options.ts";
+import { requireIdMapping } from "../syscalls/features.ts";
+
+/**
+ * Describes how the user namespace of an id-mapped mount is made.
+ *
+ * @param maps its maps.
+ * @param made the maps of this list that have a namespace already; these are added.
+ * @returns the calls; none if a mount before has the same maps.
+ * @throws {TypeError} if the kernel has no id-mapped mounts.
+ */
+export function describeUserNamespace({ uid, gid }: IdMaps, made: Set<string>): Call[] {
+  requireIdMapping();
+  const key = `${uid}/${gid}`;
+  if (made.has(key)) return [];
+  made.add(key);
+  const written = (file: string, text: string) =>
+    call("write", [file, quoted(text)], "the first id inside, the first outside, and how many");
+  return [
+    call("clone", ["sleep", "CLONE_NEWUSER|CLONE_PIDFD"], "a user namespace, held by a child that sleeps"),
+    written("uid_map", uid),
+    written("gid_map", gid),
+    call("pidfd_send_signal", ["child", "SIGKILL"], "the namespace's descriptor holds it from here on"),
+  ];
+}
