@@ -7,7 +7,7 @@
  * ```
  *
  * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
- * nothing left mounted, 143 by SIGTERM, 129 by SIGHUP. `run` and `try` end with the status of their command.
+ * nothing left mounted, 143 by SIGTERM, 129 by SIGHUP. `run` ends with the status of its command.
  *
  * The command is one function, so that a program of its own can have it as a part.
  *
@@ -32,7 +32,6 @@ import { manual } from "./cli/manual.ts";
 import { errorMessage } from "./cli/errors.ts";
 import { escapeControl, print, printError } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
-import { tryIsolated, tryOut } from "./cli/try.ts";
 import { watch } from "./cli/watch.ts";
 
 const FAILED = 1;
@@ -77,7 +76,7 @@ Exit status:
   1    a call failed; its sentence is on standard error
   2    wrong use
   130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
-"run" and "try" end with the status of their command.`;
+"run" ends with the status of its command.`;
 
 function program(done: (status: number) => void): Command {
   const top = new Command("denomount");
@@ -89,7 +88,7 @@ function program(done: (status: number) => void): Command {
     .showSuggestionAfterError(false)
     .enablePositionalOptions()
     .addHelpText("after", EXIT_STATUS)
-    .addHelpText("after", "\nExample:\n  denomount try apt-get install -y cowsay");
+    .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
 
   top.command("up").description("mount a list under TARGET: all of it, or nothing")
     .argument("<FILE>").argument("<TARGET>")
@@ -138,31 +137,6 @@ Example:
   top.command("run-isolated", { hidden: true }).argument("<FILE>").argument("<CMD...>").option("--chroot")
     .passThroughOptions()
     .action(async (file, command, flags) => done(await run(file, command, flags, true)));
-
-  const withFates = (command: Command) =>
-    command
-      .option("--apply", "make the changes for real")
-      .option(
-        "--keep <DIR>",
-        "copy what was added and changed to DIR, and list in DIR/.deleted what was deleted",
-      )
-      .passThroughOptions();
-  withFates(top.command("try")).description(
-    "run CMD over a throwaway overlay of the whole system; show its changes",
-  )
-    .argument("<CMD...>")
-    .addHelpText(
-      "after",
-      `
-CMD sees the system and can change all of it; nothing is really changed. The changes are listed on standard error:
-+ added, ~ changed, - deleted. The network, processes and devices are the real ones. Without root, too.
-Example:
-  denomount try -- sh -c 'echo hello > /etc/motd; rm -r ~/Downloads'`,
-    )
-    .action(async (command, flags) => done(await tryOut(command, flags)));
-
-  withFates(top.command("try-isolated", { hidden: true })).argument("<CMD...>").option("--as <UID:GID>")
-    .action(async (command, flags) => done(await tryIsolated(command, flags)));
 
   top.command("explain").description("print what mounting a list would do, system call by system call")
     .argument("<FILE>").argument("<TARGET>")

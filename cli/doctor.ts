@@ -31,8 +31,7 @@ const features: Record<Feature, [string, string]> = {
 const programs: [string, string, string][] = [
   ["mount.fuse3", "FUSE mounts", "fuse3"],
   ["fusermount3", "FUSE without root", "fuse3"],
-  ["unshare", "run, try", "util-linux"],
-  ["cp", "try --apply", "coreutils"],
+  ["unshare", "run", "util-linux"],
 ];
 
 /**

@@ -131,9 +131,5 @@ async function build(): Promise<void> {
   ], "/run/build");
 }
 
-await picture(
-  "try",
-  "denomount try -- sh -c 'echo hi > /etc/motd; rm /etc/hostname; cp -r /etc/skel ~/new'",
-);
 await build(); // in the mount namespace of this run, with which it goes
 await picture("ls", "denomount ls --tree /run/build");

@@ -1,8 +1,6 @@
-import { llistxattr } from "../../linux/mod.ts";
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
 import { cli, denomount, start } from "./command.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { names } from "../kernel.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 
@@ -28,11 +26,11 @@ const signals = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 for (const [signal, status] of Object.entries(signals) as [keyof typeof signals, number][]) {
   kernelTest(
-    `${signal} ends run and try with their command, and nothing of theirs is left`,
+    `${signal} ends run with its command, and leaves nothing mounted`,
     needs,
     async (t) => {
       const command = ["sh", "-c", "echo up; exec sleep 60"];
-      for (const args of [["run", listFile(t)], ["run", "--private", listFile(t)], ["try"]]) {
+      for (const args of [["run", listFile(t)], ["run", "--private", listFile(t)]]) {
         const child = await startUp([...args, "--", ...command], t.dir);
         child.kill(signal); // to it alone, as a supervisor does
         assertEquals((await child.status).code, status, args.join(" "));
@@ -79,49 +77,15 @@ kernelTest("a signal that comes while everything is taken off does not stop that
 kernelTest("what the command leaves running keeps nothing mounted", needs, async (t) => {
   const pidFile = `${t.dir}/pid`;
   const daemon = ["sh", "-c", `sleep 60 > /dev/null 2>&1 & echo $! > ${pidFile}; exit 3`];
-  for (const args of [["run", "--private", listFile(t)], ["run", listFile(t)], ["try", "--apply"]]) {
+  for (const args of [["run", "--private", listFile(t)], ["run", listFile(t)]]) {
     const { code, err } = await denomount([...args, "--", ...daemon], { cwd: t.dir });
     Deno.kill(Number(Deno.readTextFileSync(pidFile)), "SIGKILL");
     assertEquals(code, 3, err);
-    if (args.length === 2 && args[0] === "run") assertMatch(err, /^denomount: still used by a process/);
+    if (args.length === 2) assertMatch(err, /^denomount: still used by a process/);
   }
 });
 
-kernelTest(
-  "try --apply leaves none of overlay's own attributes on the files",
-  { ...needs, root: true },
-  async (t) => {
-    t.make("old/in", "replaced");
-    Deno.writeTextFileSync(`${t.dir}/changed`, "old");
-    Deno.writeTextFileSync(`${t.dir}/moved`, "moved");
-    Deno.writeTextFileSync(`${t.dir}/old/in/file`, "deep");
-    const script = "echo new >> changed; mv moved elsewhere; mkdir new; mv old/in/file new/file; " +
-      "rmdir replaced; echo > replaced; rm -r old; mkdir old; touch old/again";
-    const { code, err } = await denomount(["try", "--apply", "sh", "-c", script], { cwd: t.dir });
-    assertEquals(code, 0, err);
-    const files = ["changed", "elsewhere", "new", "new/file", "replaced", "old", "old/again"];
-    assertEquals(files.map((file) => llistxattr(`${t.dir}/${file}`)), files.map(() => []));
-    assertEquals(Deno.readTextFileSync(`${t.dir}/new/file`), "deep");
-    assertEquals([names(t.dir), names(`${t.dir}/old`)], [
-      ["changed", "elsewhere", "new", "old", "replaced"],
-      ["again"],
-    ]);
-  },
-);
-
-kernelTest("try takes seconds for ten thousand files, not minutes", needs, async (t) => {
-  const start = performance.now();
-  const script = "mkdir many && cd many && seq 10000 | xargs touch";
-  const { code, err } = await denomount(["try", "--apply", "sh", "-c", script], { cwd: t.dir });
-  assertEquals(code, 0);
-  assertStringIncludes(err, "10001 added, 0 changed, 0 deleted\napplied\n");
-  assertEquals(names(`${t.dir}/many`).length, 10_000);
-  assert(performance.now() - start < 30_000);
-});
-
-kernelTest("an ordinary user can try and run", { ...needs, root: true }, async (t) => {
-  t.make("kept", "sub");
-  Deno.writeTextFileSync(`${t.dir}/changed`, "old");
+kernelTest("run needs no root, and up says that it does", { ...needs, root: true }, async (t) => {
   // A user without rights, who may read what root may: the runtime's cache is root's.
   const asUser = async (...args: string[]) => {
     const command = [Deno.execPath(), "run", "--quiet", "-A", cli, ...args];
@@ -131,16 +95,6 @@ kernelTest("an ordinary user can try and run", { ...needs, root: true }, async (
     }).output();
     return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
   };
-  const script = "id -u; echo new > changed; mkdir sub/deep; echo x > added";
-  const tried = await asUser("try", "--", "sh", "-c", script);
-  assertEquals([tried.code, tried.out], [0, "1000\n"], tried.err);
-  assertStringIncludes(tried.err, "2 added, 1 changed, 0 deleted");
-  assertEquals(names(t.dir), ["changed", "kept", "sub"]);
-  assertEquals((await asUser("try", "--keep", `${t.dir}/kept`, "--", "sh", "-c", script)).code, 0);
-  assertEquals(Deno.readTextFileSync(`${t.dir}/kept${t.dir}/added`), "x\n");
-  assertEquals((await asUser("try", "--apply", "--", "sh", "-c", script)).code, 0);
-  assertEquals(Deno.readTextFileSync(`${t.dir}/changed`), "new\n");
-  assertEquals(names(`${t.dir}/sub`), ["deep"]);
   const ran = await asUser("run", listFile(t), "--", "sh", "-c", "id -u; echo > here; exit 5");
   assertEquals([ran.code, ran.out], [5, "0\n"], ran.err);
   const refused = await asUser("up", listFile(t), t.dir);

@@ -5,7 +5,6 @@ import { names, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
-const text = (path: string) => Deno.readTextFileSync(path);
 
 function rootfs(t: KernelContext): string {
   t.make("lower", "skeleton/tmp", "skeleton/proc");
@@ -80,56 +79,6 @@ kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
     await child.output();
     assertEquals(names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), [], `after ${after} ms`);
   }
-});
-
-kernelTest("try shows what a command changes, and changes nothing", {
-  ...needs,
-  features: ["marksOnTmpfs"],
-}, async (t) => {
-  t.make("deleted/in");
-  Deno.writeTextFileSync(`${t.dir}/changed`, "old");
-  Deno.writeTextFileSync(`${t.dir}/gone`, "old");
-  const script =
-    "echo new > changed; rm gone; mkdir -p added/deep; echo 12345 > added/deep/file; rm -r deleted; exit 3";
-  const { code, out, err } = await denomount(["try", "--", "sh", "-c", script], { cwd: t.dir });
-  assertEquals([code, out], [3, ""]);
-  const lines = err.trim().split("\n").map((line) => line.replace(/^[ │├└─]+/, ""));
-  const from = lines.indexOf(t.dir.split("/").at(-1) ?? "");
-  assertEquals(lines.slice(from + 1, -1), [
-    "+ added/",
-    "+ deep/",
-    "+ file  6 B",
-    "~ changed  4 B",
-    "- deleted/",
-    "- gone",
-  ]);
-  assertEquals(lines.at(-1), "3 added, 1 changed, 2 deleted");
-  assertEquals([text(`${t.dir}/changed`), text(`${t.dir}/gone`), names(t.dir)], ["old", "old", [
-    "changed",
-    "deleted",
-    "gone",
-  ]]);
-});
-
-kernelTest("try --apply makes the changes for real, --keep copies them", needs, async (t) => {
-  t.make("deleted/in", "kept");
-  Deno.writeTextFileSync(`${t.dir}/changed`, "old");
-  const script =
-    "echo new > changed; chmod 640 changed; mkdir added; ln -s x added/link; rm -r deleted; mkdir deleted; " +
-    "chmod 711 deleted";
-  const kept = await denomount(["try", "--keep", `${t.dir}/kept`, "sh", "-c", script], { cwd: t.dir });
-  assertEquals(kept.code, 0, kept.err);
-  assertEquals(text(`${t.dir}/kept${t.dir}/changed`), "new\n");
-  assertStringIncludes(text(`${t.dir}/kept/.deleted`), `${t.dir}/deleted/in`);
-  assertEquals(text(`${t.dir}/changed`), "old");
-
-  const applied = await denomount(["try", "--apply", "sh", "-c", script], { cwd: t.dir });
-  assertEquals(applied.code, 0, applied.err);
-  assertEquals(text(`${t.dir}/changed`), "new\n");
-  assertEquals((Deno.statSync(`${t.dir}/changed`).mode ?? 0) & 0o777, 0o640);
-  assertEquals(Deno.readLinkSync(`${t.dir}/added/link`), "x");
-  assertEquals(names(`${t.dir}/deleted`), []);
-  assertEquals((Deno.statSync(`${t.dir}/deleted`).mode ?? 0) & 0o777, 0o711);
 });
 
 kernelTest("ls --tree shows loop files, id maps, propagation and sizes, without colours in a pipe", {
@@ -210,7 +159,7 @@ kernelTest(
     assertStringIncludes(new TextDecoder().decode(stdout), "attach");
     assertMatch((await denomount(["completions", "zsh"])).out, /^#compdef denomount/);
     const fish = (await denomount(["completions", "fish"])).out;
-    assertMatch(fish, /^complete -c denomount .* -a try /m);
+    assertMatch(fish, /^complete -c denomount .* -a run /m);
     assertMatch(fish, /^complete -c denomount .* watch' -l namespace /m);
     assertEquals((await denomount(["completions", "tcsh"])).code, 2);
     const manual = (await denomount(["manual"])).out;
@@ -218,8 +167,8 @@ kernelTest(
       const part of [
         ".TH DENOMOUNT 1",
         ".SH COMMANDS",
-        '.SS "denomount try',
-        ".B \\-\\-apply",
+        '.SS "denomount run',
+        ".B \\-\\-chroot",
         '.SS "denomount watch',
         ".B \\-\\-namespace <PID>",
         "130  ended by Ctrl\\-C",
