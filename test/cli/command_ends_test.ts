@@ -10,8 +10,8 @@ function listFile({ dir }: KernelContext): string {
   return file;
 }
 
-/** Starts a command that says "up" when its own command runs. */
-async function startUp(args: string[], dir: string): Promise<Deno.ChildProcess> {
+/** Starts the command and waits until the command that it runs prints "up". */
+async function startUntilUp(args: string[], dir: string): Promise<Deno.ChildProcess> {
   const child = start(args, dir);
   await child.stdin.close();
   const reader = child.stdout.getReader();
@@ -26,13 +26,13 @@ const signals = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 for (const [signal, status] of Object.entries(signals) as [keyof typeof signals, number][]) {
   kernelTest(
-    `${signal} ends run with its command, and leaves nothing mounted`,
+    `${signal} ends run and the command that it runs, and leaves nothing mounted`,
     needs,
     async (t) => {
       const command = ["sh", "-c", "echo up; exec sleep 60"];
       for (const args of [["run", listFile(t)], ["run", "--private", listFile(t)]]) {
-        const child = await startUp([...args, "--", ...command], t.dir);
-        child.kill(signal); // to it alone, as a supervisor does
+        const child = await startUntilUp([...args, "--", ...command], t.dir);
+        child.kill(signal); // to the process alone, as a supervisor does
         assertEquals((await child.status).code, status, args.join(" "));
       }
     },
@@ -40,7 +40,7 @@ for (const [signal, status] of Object.entries(signals) as [keyof typeof signals,
 }
 
 kernelTest(
-  "a signal that is ignored, as nohup has it, is ignored by the command and by its own",
+  "run and the command that it runs ignore a signal that is ignored at start, as under nohup",
   needs,
   async (t) => {
     const denomountRun = [Deno.execPath(), "run", "--quiet", "-A", cli, "run", listFile(t), "--"];
@@ -64,17 +64,17 @@ kernelTest(
   },
 );
 
-kernelTest("a signal that comes while everything is taken off does not stop that", needs, async (t) => {
+kernelTest("a signal during unmounting does not interrupt it", needs, async (t) => {
   const pidFile = `${t.dir}/pid`;
   const daemon = ["sh", "-c", `sleep 60 > /dev/null 2>&1 & echo $! > ${pidFile}; echo up; exit 3`];
-  const child = await startUp(["run", listFile(t), "--", ...daemon], t.dir);
-  await new Promise((resolve) => setTimeout(resolve, 500)); // the mount is busy, and tried again for 2.5 s
+  const child = await startUntilUp(["run", listFile(t), "--", ...daemon], t.dir);
+  await new Promise((resolve) => setTimeout(resolve, 500)); // run retries the busy mount for 2.5 s
   child.kill("SIGTERM");
   assertEquals((await child.status).code, 3);
   Deno.kill(Number(Deno.readTextFileSync(pidFile)), "SIGKILL");
 });
 
-kernelTest("what the command leaves running keeps nothing mounted", needs, async (t) => {
+kernelTest("run detaches its mounts if a process that outlives its command uses them", needs, async (t) => {
   const pidFile = `${t.dir}/pid`;
   const daemon = ["sh", "-c", `sleep 60 > /dev/null 2>&1 & echo $! > ${pidFile}; exit 3`];
   for (const args of [["run", "--private", listFile(t)], ["run", listFile(t)]]) {
@@ -85,8 +85,8 @@ kernelTest("what the command leaves running keeps nothing mounted", needs, async
   }
 });
 
-kernelTest("run needs no root, and up says that it does", { ...needs, root: true }, async (t) => {
-  // A user without rights, who may read what root may: the runtime's cache is root's.
+kernelTest("run works without root, and up fails with a hint", { ...needs, root: true }, async (t) => {
+  // A user without capabilities, but with root's file access: Deno's cache belongs to root.
   const asUser = async (...args: string[]) => {
     const command = [Deno.execPath(), "run", "--quiet", "-A", cli, ...args];
     const { code, stdout, stderr } = await new Deno.Command("unshare", {
@@ -102,7 +102,7 @@ kernelTest("run needs no root, and up says that it does", { ...needs, root: true
   assertMatch(refused.err, /^denomount: cannot mount .*it needs root .*\n$/);
 });
 
-kernelTest("what is wrong is said in one line that names the path", needs, async (t) => {
+kernelTest("an error is one line that names the path", needs, async (t) => {
   const missing = `${t.dir}/missing`;
   for (
     const args of [["lookup", missing], ["ls", missing], ["watch", missing], ["umount", missing], [
@@ -117,14 +117,14 @@ kernelTest("what is wrong is said in one line that names the path", needs, async
   }
 });
 
-kernelTest("types are separated by commas, and a path may follow them", needs, async () => {
+kernelTest("--type takes types separated by commas, and a path may follow", needs, async () => {
   for (const args of [["--type", "proc,sysfs", "/proc"], ["-t", "sysfs", "-t", "proc", "/proc"]]) {
     const { out } = await denomount(["ls", "--json", ...args]);
     assertEquals(JSON.parse(out).map(({ mountpoint }: { mountpoint: string }) => mountpoint)[0], "/proc");
   }
 });
 
-kernelTest("colours are for a terminal, and not with NO_COLOR; a reader that goes away is fine", {
+kernelTest("colors go to a terminal only, and not with NO_COLOR; a closed reader is no error", {
   ...needs,
   tools: ["script", "unshare"],
 }, async () => {
@@ -133,10 +133,10 @@ kernelTest("colours are for a terminal, and not with NO_COLOR; a reader that goe
     const { stdout } = await new Deno.Command("script", { args: ["-qec", ls, "/dev/null"], env }).output();
     return new TextDecoder().decode(stdout);
   };
-  const COLOUR = "\x1b[";
-  assertStringIncludes(await onTerminal({ NO_COLOR: "" }), COLOUR);
-  assert(!(await onTerminal({ NO_COLOR: "1" })).includes(COLOUR));
-  assert(!(await denomount(["ls", "--tree", "/proc"])).out.includes(COLOUR));
-  const gone = `set -o pipefail; for i in 1 2 3; do ${ls} || exit; done | true`;
-  assertEquals((await new Deno.Command("bash", { args: ["-c", gone] }).output()).code, 0);
+  const COLOR = "\x1b[";
+  assertStringIncludes(await onTerminal({ NO_COLOR: "" }), COLOR);
+  assert(!(await onTerminal({ NO_COLOR: "1" })).includes(COLOR));
+  assert(!(await denomount(["ls", "--tree", "/proc"])).out.includes(COLOR));
+  const closedReader = `set -o pipefail; for i in 1 2 3; do ${ls} || exit; done | true`;
+  assertEquals((await new Deno.Command("bash", { args: ["-c", closedReader] }).output()).code, 0);
 });
