@@ -6,17 +6,17 @@
  * denomount --help
  * ```
  *
- * Exit status: 0 done; 1 a call failed, with its sentence on standard error; 2 wrong use; 130 ended by Ctrl-C, with
- * nothing left mounted, 143 by SIGTERM, 129 by SIGHUP. `run` and `try` end with the status of their command.
+ * Exit status: 0 success; 1 a call failed, and standard error names it; 2 usage error; 130 ended by Ctrl-C, 143 by
+ * SIGTERM, 129 by SIGHUP, with nothing left mounted. `run` exits with the status of its command.
  *
- * The command is one function, so that a program of its own can have it as a part.
+ * The command is one exported function, {@link main}, so that another program can call it.
  *
  * @example
  * ```ts
  * import { main } from "@denomount/mount/cli";
  *
  * const status = await main(["ls", "--tree", "/proc"]);
- * if (status !== 0) throw new Error(`denomount ls ended with ${status}`);
+ * if (status !== 0) throw new Error(`denomount ls exited with ${status}`);
  * ```
  *
  * @module
@@ -32,19 +32,19 @@ import { manual } from "./cli/manual.ts";
 import { errorMessage } from "./cli/errors.ts";
 import { escapeControl, print, printError } from "./cli/print.ts";
 import { run } from "./cli/run.ts";
-import { tryIsolated, tryOut } from "./cli/try.ts";
 import { watch } from "./cli/watch.ts";
 
 const FAILED = 1;
-const WRONG_USE = 2;
+const USAGE_ERROR = 2;
 
 /**
  * Runs the command.
  *
- * @param args its arguments, without the program's name.
- * @returns the exit status.
+ * Needs the permission `ffi`, `read` for FILE, and `run` for FUSE and for `denomount run`. The Linux capabilities depend
+ * on the subcommand; mounting and unmounting need CAP_SYS_ADMIN.
  *
- * Needs the permission `ffi`, `read` for FILE, and `run` for FUSE.
+ * @param args the arguments, without the program's name.
+ * @returns the exit status.
  *
  * @example
  * ```ts
@@ -60,48 +60,48 @@ export async function main(args: readonly string[]): Promise<number> {
     await program((code) => status = code).parseAsync([...args], { from: "user" });
     return status;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : WRONG_USE;
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
     printError(`denomount: ${escapeControl(errorMessage(error))}`);
     return FAILED;
   }
 }
 
 const JSON_FILE = `
-FILE is JSON, a list of mounts as containerd's snapshotters print it ("-" is standard input):
+FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
   [{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]},
    {"type": "bind", "source": "/srv", "target": "/srv", "options": ["rbind", "ro"]}]`;
 
 const EXIT_STATUS = `
 Exit status:
-  0    done
-  1    a call failed; its sentence is on standard error
-  2    wrong use
+  0    success
+  1    a call failed; standard error names it
+  2    usage error
   130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
-"run" and "try" end with the status of their command.`;
+"run" exits with the status of its command.`;
 
 function program(done: (status: number) => void): Command {
   const top = new Command("denomount");
   top
-    .description("Mounts lists of mounts under a directory, and takes them off again.")
+    .description("Mounts lists of mounts under a directory, and unmounts them.")
     .version("0.1.0")
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
     .showSuggestionAfterError(false)
     .enablePositionalOptions()
     .addHelpText("after", EXIT_STATUS)
-    .addHelpText("after", "\nExample:\n  denomount try apt-get install -y cowsay");
+    .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
 
-  top.command("up").description("mount a list under TARGET: all of it, or nothing")
+  top.command("up").description("mount a list under TARGET: all of it or nothing")
     .argument("<FILE>").argument("<TARGET>")
     .option(
       "--namespace <PID>",
-      "TARGET is in the mount namespace of this process, the sources are here",
+      "look up TARGET in this process's mount namespace, the sources in the current one",
       pid,
     )
     .addHelpText("after", `${JSON_FILE}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`)
     .action(async (file, target, flags) => done(await up(file, target, flags)));
 
-  withUnmountOptions(top.command("down")).description("take a list off TARGET again")
+  withUnmountOptions(top.command("down")).description("unmount a list from TARGET")
     .argument("<FILE>").argument("<TARGET>")
     .addHelpText("after", `${JSON_FILE}\n\nExample:\n  denomount down mounts.json /mnt`)
     .action(async (file, target, { lazy, ...options }) =>
@@ -109,94 +109,74 @@ function program(done: (status: number) => void): Command {
     );
 
   withUnmountOptions(top.command("umount")).description(
-    "unmount each TARGET; one that is not mounted is fine",
+    "unmount each TARGET; a TARGET that is not a mountpoint is no error",
   )
     .argument("<TARGET...>")
-    .option("-a, --all", "every mount that is stacked on it")
-    .option("-R, --recursive", "everything that is mounted below it too, the deepest first")
-    .option("--no-follow", "do not follow a symbolic link at the end of TARGET")
+    .option("-a, --all", "every mount that is stacked on TARGET")
+    .option("-R, --recursive", "every mount at and below TARGET, the deepest first")
+    .option("--no-follow", "do not follow TARGET if it is a symbolic link")
     .addHelpText("after", "\nExample:\n  denomount umount --recursive /mnt")
     .action(async (targets, { follow, ...flags }) =>
       done(await umount(targets, { ...flags, noFollow: !follow }))
     );
 
-  top.command("run").description("run CMD in a temporary mount of a list; everything is gone afterwards")
+  top.command("run").description("run CMD in a temporary mount of a list, and unmount it when CMD exits")
     .argument("<FILE>").argument("<CMD...>")
-    .option("--chroot", "with the mount as its root directory")
-    .option("--private", "in a mount namespace of its own, where nobody else sees the mounts")
+    .option("--chroot", "make the mount CMD's root directory")
+    .option("--private", "mount in a new mount namespace, which other processes do not see")
     .passThroughOptions()
     .addHelpText(
       "after",
       `${JSON_FILE}
 
-CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, it runs in a user namespace.
+CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, CMD runs in a user namespace.
 Example:
   denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
     )
-    .action(async (file, command, flags) => done(await run(file, withoutDashes(command), flags)));
+    .action(async (file, command, flags) => done(await run(file, stripSeparator(command), flags)));
 
   top.command("run-isolated", { hidden: true }).argument("<FILE>").argument("<CMD...>").option("--chroot")
     .passThroughOptions()
     .action(async (file, command, flags) => done(await run(file, command, flags, true)));
 
-  const withFates = (command: Command) =>
-    command
-      .option("--apply", "make the changes for real")
-      .option(
-        "--keep <DIR>",
-        "copy what was added and changed to DIR, and list in DIR/.deleted what was deleted",
-      )
-      .passThroughOptions();
-  withFates(top.command("try")).description(
-    "run CMD over a throwaway overlay of the whole system; show its changes",
-  )
-    .argument("<CMD...>")
-    .addHelpText(
-      "after",
-      `
-CMD sees the system and can change all of it; nothing is really changed. The changes are listed on standard error:
-+ added, ~ changed, - deleted. The network, processes and devices are the real ones. Without root, too.
-Example:
-  denomount try -- sh -c 'echo hello > /etc/motd; rm -r ~/Downloads'`,
-    )
-    .action(async (command, flags) => done(await tryOut(command, flags)));
-
-  withFates(top.command("try-isolated", { hidden: true })).argument("<CMD...>").option("--as <UID:GID>")
-    .action(async (command, flags) => done(await tryIsolated(command, flags)));
-
-  top.command("explain").description("print what mounting a list would do, system call by system call")
+  top.command("explain").description("print the system calls that mount a list, without making them")
     .argument("<FILE>").argument("<TARGET>")
     .option("--json", "as JSON")
-    .addHelpText("after", `${JSON_FILE}\n\nNothing is done. Example:\n  denomount explain mounts.json /mnt`)
+    .addHelpText(
+      "after",
+      `${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`,
+    )
     .action(async (file, target, flags) => done(await explainList(file, target, flags)));
 
-  top.command("idmap").description("mount SOURCE on TARGET with its owners mapped")
+  top.command("idmap").description("bind SOURCE on TARGET as an id-mapped mount")
     .argument("<SOURCE>").argument("<TARGET>")
-    .requiredOption("--uid <MAP>", "the user ids, as container:host:size and more after a comma")
-    .option("--gid <MAP>", "the group ids (default: as the user ids)")
-    .option("-r, --readonly", "not writable")
-    .option("-R, --recursive", "with everything that is mounted below SOURCE")
+    .requiredOption("--uid <MAP>", "the user ids: container:host:size, further ranges after commas")
+    .option("--gid <MAP>", "the group ids (default: the same as --uid)")
+    .option("-r, --readonly", "read-only")
+    .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
     .action(async (source, target, flags) => done(await idmap(source, target, flags)));
 
-  const loop = top.command("loop").description("files as block devices");
-  loop.command("attach").description("attach FILE to a free device, and print it").argument("<FILE>")
-    .option("-r, --readonly", "not writable")
-    .option("--autoclear", "free it when its last user closes it")
-    .option("--direct", "past the page cache")
-    .option("--offset <BYTES>", "where the data begins", bytes)
-    .option("--size-limit <BYTES>", "how much of the file is used", bytes)
+  const loop = top.command("loop").description("attach files as block devices");
+  loop.command("attach").description("attach FILE to a free loop device, and print the device").argument(
+    "<FILE>",
+  )
+    .option("-r, --readonly", "read-only")
+    .option("--autoclear", "detach the device when its last user closes it")
+    .option("--direct", "bypass the page cache (direct I/O)")
+    .option("--offset <BYTES>", "where the data begins in FILE", bytes)
+    .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
     .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
     .action(async (file, flags) => done(await loopAttach(file, flags)));
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
     .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
     .action(async (devices) => done(await loopDetach(devices)));
-  loop.command("ls").description("print the attached devices").option("--json", "as JSON")
+  loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount loop ls")
     .action(async (flags) => done(await loopList(flags)));
 
   top.command("doctor").description(
-    "print what this kernel, this user and this Deno can do, and what to install",
+    "print what this kernel, user and Deno support, and what to install",
   )
     .option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount doctor")
@@ -213,34 +193,34 @@ Example:
     .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
     .action(() => print(manual(top)));
 
-  top.command("ls").description("print the mount table, or its part at and below PATH")
+  top.command("ls").description("print the mount table, or the mounts at and below PATH")
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
-    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
-    .option("--namespace <PID>", "of the mount namespace of this process", pid)
+    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option("--namespace <PID>", "read the table of this process's mount namespace", pid)
     .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
     .action(async (path, flags) => done(await ls(path, flags)));
 
   top.command("watch").description(
-    "print mounts and unmounts as they happen, at and below PATH or everywhere",
+    "print mounts and unmounts as they happen, everywhere or at and below PATH",
   )
     .argument("[PATH]")
-    .option("-t, --type <TYPE>", "only file systems of this type, or these, with commas between", types)
-    .option("--changes", "changed options too")
-    .option("--namespace <PID>", "in the mount namespace of this process, for as long as it lives", pid)
-    .option("--json", "as JSON, a line each")
+    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option("--changes", "also print changes of options")
+    .option("--namespace <PID>", "watch this process's mount namespace until the process exits", pid)
+    .option("--json", "as JSON, one object per line")
     .addHelpText(
       "after",
       `
-Prints + for what was mounted, - unmounted, > moved, ~ changed, ± for what came and went before it could be looked at.
-Ends with Ctrl-C, when nobody reads it any more, and with the process of --namespace.
+Prints + mounted, - unmounted, > moved, ~ changed, ± mounted and unmounted before it could be read.
+Ends on Ctrl-C, when the reader of its output closes, and when the process of --namespace exits.
 Example:
   denomount watch --type overlay /run`,
     )
     .action(async (path, flags) => done(await watch(path, flags)));
 
-  top.command("lookup").description("print the mount that PATH is on")
+  top.command("lookup").description("print the mount that contains PATH")
     .argument("<PATH>")
     .option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount lookup .")
@@ -251,33 +231,32 @@ Example:
 
 function withUnmountOptions(command: Command): Command {
   return command
-    .option("-l, --lazy", "out of the tree now, cleaned up when it is no longer used")
-    .option("-f, --force", "break off requests to a server that is gone")
-    .option("--namespace <PID>", "in the mount namespace of this process", pid)
-    .option("--timeout <MS>", "how long to try again while it is busy (default: 2500)", milliseconds);
+    .option("-l, --lazy", "detach now; the kernel cleans up when the last user is gone (MNT_DETACH)")
+    .option("-f, --force", "abort the requests to a server that does not answer (MNT_FORCE)")
+    .option("--namespace <PID>", "unmount in this process's mount namespace", pid)
+    .option("--timeout <MS>", "how long to retry while TARGET is busy (default: 2500)", milliseconds);
 }
 
-/** The "--" that parts a command from what is said about it. */
-function withoutDashes(command: string[]): string[] {
+function stripSeparator(command: string[]): string[] {
   return command[0] === "--" ? command.slice(1) : command;
 }
 
 function bytes(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of bytes.");
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("Must be a whole number of bytes.");
   return Number(text);
 }
 
 function milliseconds(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("It is a whole number of milliseconds.");
+  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("Must be a whole number of milliseconds.");
   return Number(text);
 }
 
-function types(text: string, before: string[] = []): string[] {
-  return [...before, ...text.split(",")];
+function types(text: string, previous: string[] = []): string[] {
+  return [...previous, ...text.split(",")];
 }
 
 function pid(text: string): number {
-  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("It is a process's number.");
+  if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("Must be a process ID.");
   return Number(text);
 }
 

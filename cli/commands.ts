@@ -1,5 +1,5 @@
 /**
- * What each of the command's verbs does.
+ * The actions of the subcommands.
  *
  * @module
  */
@@ -18,38 +18,38 @@ import {
   unmountRecursive,
 } from "../mod.ts";
 import { readMounts } from "./mounts_file.ts";
-import { ofProcess } from "./namespace.ts";
+import { withNamespaceErrors } from "./namespace.ts";
 import { dim } from "./deps.ts";
 import { escapeControl, mountLines, print } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { DeferredSignals } from "./signals.ts";
 
 /**
- * Mounts a list and leaves it mounted. On Ctrl-C all of it comes off again.
+ * Mounts a list and leaves it mounted. If a signal arrives meanwhile, unmounts all of it.
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
- * @param flags the process whose mount namespace that is in.
+ * @param flags the process whose mount namespace contains the target.
  * @returns the exit status.
  */
 export async function up(file: string, target: string, flags: { namespace?: number }): Promise<number> {
   const mounts = await readMounts(file);
   using signals = new DeferredSignals();
-  const stack = await withProgress(`mounting on ${escapeControl(target)}`, mountAll(mounts, target, flags));
+  const handle = await withProgress(`mounting on ${escapeControl(target)}`, mountAll(mounts, target, flags));
   const status = await signals.status();
   if (status !== undefined) {
-    await stack.unmount();
+    await handle.unmount();
     return status;
   }
-  for (const mountpoint of stack.mountpoints) print(escapeControl(mountpoint));
+  for (const mountpoint of handle.mountpoints) print(escapeControl(mountpoint));
   return 0;
 }
 
 /**
- * Takes a list off again.
+ * Unmounts a list.
  *
  * @param file the list's file, or "-".
- * @param target the directory that it is under.
+ * @param target the directory that the list is mounted under.
  * @param options how to unmount.
  * @returns the exit status.
  */
@@ -57,21 +57,21 @@ export async function down(file: string, target: string, options: CommandOptions
   const mounts = await readMounts(file);
   const work = () =>
     withProgress(`unmounting ${escapeControl(target)}`, unmountMounts(mounts, target, options));
-  await ofProcess(options.namespace, work);
+  await withNamespaceErrors(options.namespace, work);
   return 0;
 }
 
-/** How the command unmounts. */
+/** The options that `down` and `umount` share. */
 export interface CommandOptions extends UnmountOptions {
-  /** The process whose mount namespace the target is in. */
+  /** The process whose mount namespace contains the target. */
   namespace?: number;
 }
 
-/** What `umount` does with each target. */
+/** The options of `umount`. */
 export interface UmountFlags extends CommandOptions {
-  /** Every mount that is stacked on it. */
+  /** Unmounts every mount that is stacked on the target. */
   all?: boolean;
-  /** Everything below it too. */
+  /** Unmounts everything at and below the target. */
   recursive?: boolean;
   /** MNT_DETACH. */
   lazy?: boolean;
@@ -81,25 +81,25 @@ export interface UmountFlags extends CommandOptions {
  * Unmounts targets.
  *
  * @param targets their paths.
- * @param flags how.
+ * @param flags how to unmount.
  * @returns the exit status.
  */
 export async function umount(targets: readonly string[], flags: UmountFlags): Promise<number> {
   const { all, recursive, lazy, ...rest } = flags;
   const options: CommandOptions = { ...rest, ...(lazy ? { detach: true } : {}) };
-  const take = recursive ? unmountRecursive : all ? unmountAll : unmount;
+  const unmountTarget = recursive ? unmountRecursive : all ? unmountAll : unmount;
   for (const target of targets) {
-    const work = () => withProgress(`unmounting ${escapeControl(target)}`, take(target, options));
-    await ofProcess(options.namespace, work);
+    const work = () => withProgress(`unmounting ${escapeControl(target)}`, unmountTarget(target, options));
+    await withNamespaceErrors(options.namespace, work);
   }
   return 0;
 }
 
 /**
- * Prints the mount that a path is on.
+ * Prints the mount that contains a path.
  *
  * @param path the path.
- * @param flags as JSON.
+ * @param flags whether to print JSON.
  * @returns the exit status.
  */
 export async function lookup(path: string, flags: { json?: boolean }): Promise<number> {
@@ -109,11 +109,11 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 }
 
 /**
- * Mounts a directory or file at another place with its owners mapped.
+ * Binds a directory or file as an id-mapped mount.
  *
- * @param source what is mounted.
+ * @param source the directory or file.
  * @param target the mountpoint.
- * @param flags the maps, and what else the mount is to be.
+ * @param flags the maps and the attributes of the mount.
  * @returns the exit status.
  */
 export async function idmap(
@@ -127,11 +127,11 @@ export async function idmap(
 }
 
 /**
- * Prints what mounting a list would do, without doing it.
+ * Prints the system calls that mount a list, without making them.
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
- * @param flags as JSON.
+ * @param flags whether to print JSON.
  * @returns the exit status.
  */
 export async function explainList(file: string, target: string, flags: { json?: true }): Promise<number> {

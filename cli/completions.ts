@@ -1,5 +1,5 @@
 /**
- * Completions for shells, made from the command itself.
+ * Shell completions, generated from the definition of the command.
  *
  * @module
  */
@@ -11,8 +11,8 @@ interface Word {
   description: string;
 }
 
-/** Every command that can be typed, as its words, with what may come next. */
-function commandsOf(command: Command, words: string[] = []): { words: string[]; next: Word[] }[] {
+/** Each visible subcommand as its words, with the words that may follow. */
+function completionsOf(command: Command, words: string[] = []): { words: string[]; next: Word[] }[] {
   const visible = command.createHelp().visibleCommands(command).filter((each) => each.name() !== "help");
   const options = command.createHelp().visibleOptions(command).map((option): Word => ({
     text: option.long ?? option.short ?? "",
@@ -21,28 +21,28 @@ function commandsOf(command: Command, words: string[] = []): { words: string[]; 
   const commands = visible.map((each): Word => ({ text: each.name(), description: each.description() }));
   return [
     { words, next: [...commands, ...options] },
-    ...visible.flatMap((each) => commandsOf(each, [...words, each.name()])),
+    ...visible.flatMap((each) => completionsOf(each, [...words, each.name()])),
   ];
 }
 
 /**
- * A completion script.
+ * Returns a completion script.
  *
  * @param top the command.
  * @param shell bash, zsh or fish.
  * @returns the script.
  */
 export function completions(top: Command, shell: string): string {
-  const all = commandsOf(top);
-  const make: Record<string, (all: ReturnType<typeof commandsOf>) => string> = { bash, zsh, fish };
-  const script = make[shell];
-  if (script === undefined) {
-    throw new InvalidArgumentError(`there are completions for bash, zsh and fish, not for "${shell}"`);
+  const all = completionsOf(top);
+  const generators: Record<string, (all: ReturnType<typeof completionsOf>) => string> = { bash, zsh, fish };
+  const generate = generators[shell];
+  if (generate === undefined) {
+    throw new InvalidArgumentError(`completions exist for bash, zsh and fish, not for "${shell}"`);
   }
-  return script(all);
+  return generate(all);
 }
 
-function bash(all: ReturnType<typeof commandsOf>): string {
+function bash(all: ReturnType<typeof completionsOf>): string {
   const cases = all.map(({ words, next }) =>
     `    "${words.join(" ")}") next="${next.map(({ text }) => text).join(" ")}" ;;`
   );
@@ -66,7 +66,7 @@ ${cases.join("\n").replace(/^ {4}/gm, "      ")}
 complete -o filenames -F _denomount denomount`;
 }
 
-function zsh(all: ReturnType<typeof commandsOf>): string {
+function zsh(all: ReturnType<typeof completionsOf>): string {
   const quoted = ({ text, description }: Word) => `'${`${text}:${description}`.replaceAll("'", "'\\''")}'`;
   const cases = all.map(({ words, next }) =>
     `      '${words.join(" ")}') next=(${next.map(quoted).join(" ")}) ;;`
@@ -91,17 +91,17 @@ ${cases.join("\n")}
 _denomount "$@"`;
 }
 
-function fish(all: ReturnType<typeof commandsOf>): string {
+function fish(all: ReturnType<typeof completionsOf>): string {
   const lines = all.flatMap(({ words, next }) =>
     next.map(({ text, description }) => {
       const seen = words.map((word) => `__fish_seen_subcommand_from ${word}`);
       const condition = seen.length > 0 ? seen.join("; and ") : "__fish_use_subcommand";
-      const what = text.startsWith("--")
+      const argument = text.startsWith("--")
         ? `-l ${text.slice(2)}`
         : text.startsWith("-")
         ? `-s ${text.slice(1)}`
         : `-a ${text}`;
-      return `complete -c denomount -n '${condition}' ${what} -d '${description.replaceAll("'", "\\'")}'`;
+      return `complete -c denomount -n '${condition}' ${argument} -d '${description.replaceAll("'", "\\'")}'`;
     })
   );
   return ["# fish completion for denomount", ...lines].join("\n");

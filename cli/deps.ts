@@ -1,5 +1,5 @@
 /**
- * The packages that the command is built on, pinned and in full: an https import of cli.ts sees no import map. The
+ * The packages that the command uses, as pinned and complete specifiers: an https import of cli.ts uses no import map. The
  * library itself uses none of them.
  *
  * @module

@@ -1,5 +1,5 @@
 /**
- * `denomount doctor`: what works here, and what to do about the rest.
+ * `denomount doctor`: what this system supports, and how to get the rest.
  *
  * @module
  */
@@ -15,31 +15,30 @@ interface Finding {
   note?: string;
 }
 
-/** Each feature in words, and what is done without it. */
+/** The name of each feature and its fallback. */
 const features: Record<Feature, [string, string]> = {
   mountApi: ["detached binds, fsopen", "mount(2) is used"],
-  mountSetattr: ["attributes in one step, id-mapped mounts", "a remount is used, and no id maps"],
-  openat2: ["safe paths (openat2)", "paths are walked by hand"],
-  overlayLayers: ["overlays without a page limit", "layers are shortened"],
-  overlayDescriptors: ["overlay layers as descriptors", "their paths are used"],
+  mountSetattr: ["attributes in one call, id-mapped mounts", "a remount is used; id maps fail"],
+  openat2: ["safe path resolution (openat2)", "each path component is opened separately"],
+  overlayLayers: ["overlays without a page limit", "layer paths are shortened"],
+  overlayDescriptors: ["overlay layers as descriptors", "layer paths are used"],
   detachedLayers: ["id-mapped overlays without a temporary mount", "a temporary mount is used"],
   statmount: ["constant-time lookup (statmount)", "the mount table is read"],
-  pidfdNamespaces: ["namespaces of a pidfd", "/proc is used"],
-  mountEvents: ["mounts as they happen (fanotify)", "mount tables are compared"],
+  pidfdNamespaces: ["namespaces from a pidfd", "/proc is used"],
+  mountEvents: ["mount events (fanotify)", "mount tables are compared"],
 };
 
 const programs: [string, string, string][] = [
   ["mount.fuse3", "FUSE mounts", "fuse3"],
   ["fusermount3", "FUSE without root", "fuse3"],
-  ["unshare", "run, try", "util-linux"],
-  ["cp", "try --apply", "coreutils"],
+  ["unshare", "run", "util-linux"],
 ];
 
 /**
- * Prints what this kernel, this user and this Deno can do.
+ * Prints what this kernel, user and Deno support.
  *
- * @param flags as JSON.
- * @returns the exit status: 1 where nothing can be mounted at all.
+ * @param flags whether to print JSON.
+ * @returns the exit status: 1 if this user can mount nothing, not even in a user namespace.
  */
 export async function doctor(flags: { json?: true }): Promise<number> {
   const rights = await findRights();
@@ -49,7 +48,7 @@ export async function doctor(flags: { json?: true }): Promise<number> {
       {
         name: "the kernel's features",
         state: "no" as const,
-        note: "to see them, run it as root, or by unshare -Urm",
+        note: "run as root, or in a user namespace (unshare -Urm), to probe them",
       },
     ],
     ...mayProbe(rights) ? kernelFindings() : [],
@@ -66,11 +65,11 @@ export async function doctor(flags: { json?: true }): Promise<number> {
 }
 
 function kernelFindings(): Finding[] {
-  const here = kernelFeatures();
-  return Object.entries(features).map(([feature, [name, instead]]): Finding =>
-    here[feature as Feature]
+  const supported = kernelFeatures();
+  return Object.entries(features).map(([feature, [name, fallback]]): Finding =>
+    supported[feature as Feature]
       ? { name, state: "yes" }
-      : { name, state: "older", note: `needs Linux ${featureVersions[feature as Feature]}; ${instead}` }
+      : { name, state: "older", note: `needs Linux ${featureVersions[feature as Feature]}; ${fallback}` }
   );
 }
 
@@ -95,7 +94,7 @@ async function findRights(): Promise<Finding[]> {
   const mount: Finding = mayMount ? { name: "mounting (CAP_SYS_ADMIN)", state: "yes" } : {
     name: "mounting (CAP_SYS_ADMIN)",
     state: "no",
-    note: "run as root, or in a user namespace: unshare -Urm",
+    note: "run as root, or in a user namespace (unshare -Urm)",
   };
   return [mount, await userNamespaces()];
 }
@@ -107,8 +106,8 @@ async function userNamespaces(): Promise<Finding> {
     return { name, state: "yes" };
   } catch (error) {
     if (!isErrno(error, "EPERM", "EACCES", "ENOSPC", "EINVAL", "ENOSYS")) throw error;
-    // An ordinary user may map groups only after setgroups(2) was given up, which unshare(1) does.
-    if (error.syscall === "write") return { name, state: "yes", note: "for your own id alone" };
+    // Without CAP_SETGID, a process must deny setgroups(2) before it writes gid_map; unshare(1) does.
+    if (error.syscall === "write") return { name, state: "yes", note: "for your own id only" };
     const note = "see the sysctls user.max_user_namespaces and kernel.apparmor_restrict_unprivileged_userns";
     return { name, state: "no", note };
   }
@@ -119,19 +118,19 @@ function device(name: string, path: string, remedy: string): Finding {
     open(path, O_RDWR).close();
     return { name, state: "yes" };
   } catch (error) {
-    if (isErrno(error, "EACCES", "EPERM")) return { name, state: "no", note: `${path} is for root` };
+    if (isErrno(error, "EACCES", "EPERM")) return { name, state: "no", note: `only root may open ${path}` };
     if (isErrno(error, "ENOENT", "ENODEV", "ENXIO")) {
-      return { name, state: "no", note: `there is no ${path}: ${remedy}` };
+      return { name, state: "no", note: `${path} does not exist: ${remedy}` };
     }
     throw error;
   }
 }
 
-function program([name, what, debianPackage]: [string, string, string]): Finding {
+function program([name, purpose, debianPackage]: [string, string, string]): Finding {
   const directories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
   const found = directories.some((directory) => exists(`${directory}/${name}`));
-  if (found) return { name: `${name}, for ${what}`, state: "yes" };
-  return { name: `${name}, for ${what}`, state: "no", note: `install the package ${debianPackage}` };
+  if (found) return { name: `${name}, for ${purpose}`, state: "yes" };
+  return { name: `${name}, for ${purpose}`, state: "no", note: `install the package ${debianPackage}` };
 }
 
 function exists(path: string): boolean {

@@ -1,25 +1,25 @@
 /**
- * Errors as one line for people.
+ * Errors as one line of text.
  *
  * @module
  */
 
 import { SyscallError } from "../mod.ts";
 
-/** What an errno means to whoever typed the command. */
+/** The sentence for an errno, with the remedy if it is known. */
 const sentences: Record<string, (path: string) => string> = {
   EACCES: (path) => `no access to ${path}: run as root`,
   EBUSY: (path) => `${path} is in use`,
   ENOENT: (path) => `${path} does not exist`,
-  ENOTDIR: (path) => `${path} does not exist: something on the way is no directory`,
+  ENOTDIR: (path) => `${path} does not exist: a component of the path is not a directory`,
   EPERM: (path) => `${path}: not permitted: run as root`,
 };
 
 /**
- * An error as one line.
+ * Returns an error as one line.
  *
- * @param error what was thrown.
- * @returns its sentence. Of two errors, the second while the first was cleaned up after, both.
+ * @param error the thrown value.
+ * @returns the sentence. For a SuppressedError both: the first error, then the one from cleaning up after it.
  */
 export function errorMessage(error: unknown): string {
   if (error instanceof SuppressedError) {

@@ -1,5 +1,5 @@
 /**
- * `denomount ls`: the mount table, as rows or as a tree.
+ * `denomount ls`: the mount table as rows or as a tree.
  *
  * @module
  */
@@ -26,24 +26,24 @@ import {
 } from "../linux/mod.ts";
 import { join } from "../linux/path/path.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
-import { ofProcess } from "./namespace.ts";
+import { withNamespaceErrors } from "./namespace.ts";
 import { columns, escapeControl, mountTable, print, sizeText } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
 
-/** What to print of the table. */
+/** The options of `ls`. */
 export interface ListFlags {
-  /** As JSON. */
+  /** Prints JSON. */
   json?: true;
-  /** As a tree. */
+  /** Prints a tree. */
   tree?: true;
   /** Only file systems of these types. */
   type?: string[];
-  /** The process whose mount namespace it is. */
+  /** The process whose mount namespace is read. */
   namespace?: number;
 }
 
 /**
- * Prints the mount table, or the part of it at and below a path.
+ * Prints the mount table, or the mounts at and below a path.
  *
  * @param path the path.
  * @param flags what to print.
@@ -51,28 +51,29 @@ export interface ListFlags {
  */
 export async function ls(path: string | undefined, flags: ListFlags): Promise<number> {
   const { json, tree, type, namespace } = flags;
-  const below = path === undefined ? undefined : prefixFilter(await placeIn(namespace, path));
+  const below = path === undefined ? undefined : prefixFilter(await pathInNamespace(namespace, path));
   const typed = type === undefined ? undefined : fsTypeFilter(...type);
   const filter: MountFilter = (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) });
   const list = () => listMounts({ filter, ...namespace === undefined ? {} : { pid: namespace } });
-  const mounts = await ofProcess(namespace, list);
+  const mounts = await withNamespaceErrors(namespace, list);
   if (json) print(JSON.stringify(mounts, null, 2));
   else print(tree ? mountTree(mounts, namespace) : mountTable(mounts));
   return 0;
 }
 
 /**
- * A path without symbolic links; in another mount namespace, where it can't be looked up, the path as it is written.
+ * Returns a path without symbolic links. In another mount namespace, where it can't be resolved, returns the normalized
+ * path.
  *
- * @param namespace the process whose mount namespace it is in.
+ * @param namespace the process whose mount namespace contains the path; undefined for this process.
  * @param path the path.
  * @returns the path.
  */
-export async function placeIn(namespace: number | undefined, path: string): Promise<string> {
+export async function pathInNamespace(namespace: number | undefined, path: string): Promise<string> {
   return namespace === undefined ? await canonicalizePath(path) : join("/", path);
 }
 
-/** Each mount below the one that it is on, with what is worth knowing of it. */
+/** Each mount below its parent mount, with its source, use and options. */
 function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
   const nodes = new Map(
     mounts.map((value): [number, TreeNode<MountInfo>] => [value.id, { value, children: [] }]),
@@ -82,22 +83,22 @@ function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
     const parent = nodes.get(node.value.parent);
     (parent && parent !== node ? parent.children : roots).push(node);
   }
-  const rows = treeLines(roots).map(({ strokes, value }) => [
-    dim(strokes) + bold(escapeControl(value.mountpoint)),
+  const rows = treeLines(roots).map(({ branches, value }) => [
+    dim(branches) + bold(escapeControl(value.mountpoint)),
     cyan(escapeControl(value.fsType)),
     escapeControl(sourceText(value)),
     sizeOf(value, namespace),
-    coloured(yellow, marks(value)),
+    colored(yellow, optionText(value)),
   ]);
   return columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
 }
 
-/** An empty cell gets no colour, for that would not be empty. */
-function coloured(colour: (text: string) => string, text: string): string {
-  return text === "" ? "" : colour(text);
+/** Leaves an empty cell empty, without escape sequences. */
+function colored(color: (text: string) => string, text: string): string {
+  return text === "" ? "" : color(text);
 }
 
-/** A loop device is shown with its file, and a bind with the directory that it shows. */
+/** The source of a mount: of a loop device with its backing file, of a bind with its root in the file system. */
 function sourceText({ source, root, fsType }: MountInfo): string {
   const device = /^\/dev\/(loop\d+)$/.exec(source)?.[1];
   const file = device && textOf(`/sys/block/${device}/loop/backing_file`);
@@ -115,15 +116,15 @@ function textOf(path: string): string | undefined {
   }
 }
 
-// A server that does not answer would hold the call for ever.
-const servers = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
+// statfs(2) on these waits for a server; a dead server never answers.
+const servedTypes = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
 
 function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): string {
-  if (servers.test(fsType)) return "";
+  if (servedTypes.test(fsType)) return "";
   const path = namespace === undefined ? mountpoint : `/proc/${namespace}/root${mountpoint}`;
   try {
     if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID).mountId !== BigInt(id)) {
-      return ""; // another is mounted over it
+      return ""; // another mount covers it
     }
     const { blocks, blocksFree, blockSize } = statfs(path);
     return blocks === 0
@@ -135,7 +136,7 @@ function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): stri
   }
 }
 
-function marks({ options, optional }: MountInfo): string {
-  const telling = options.split(",").filter((option) => !/^(rw|relatime)$/.test(option));
-  return [...telling, ...optional === "" ? [] : [optional]].join(" ");
+function optionText({ options, optional }: MountInfo): string {
+  const notable = options.split(",").filter((option) => !/^(rw|relatime)$/.test(option));
+  return [...notable, ...optional === "" ? [] : [optional]].join(" ");
 }

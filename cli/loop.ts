@@ -1,5 +1,5 @@
 /**
- * `denomount loop`: files as block devices.
+ * `denomount loop`: attach, detach and list loop devices.
  *
  * @module
  */
@@ -12,13 +12,13 @@ import { columns, escapeControl, print } from "./print.ts";
  * Attaches a file and prints the device.
  *
  * @param file the backing file.
- * @param params how.
+ * @param params how to attach it.
  * @returns the exit status.
  */
 export async function loopAttach(file: string, params: LoopParams): Promise<number> {
   const device = await setupLoop(file, params);
   print(device.path);
-  device.close(); // it stays attached
+  device.close(); // closes the descriptor; the file stays attached
   return 0;
 }
 
@@ -36,33 +36,33 @@ export async function loopDetach(devices: readonly string[]): Promise<number> {
 /**
  * Prints the attached devices and their files.
  *
- * @param flags as JSON.
+ * @param flags whether to print JSON.
  * @returns the exit status.
  */
 // deno-lint-ignore require-await
 export async function loopList(flags: { json?: true }): Promise<number> {
-  // The names come from /proc: Deno lists /sys only for who may do everything.
+  // From /proc/partitions: Deno.readDir() of /sys needs --allow-all.
   const names = [...(textOf("/proc/partitions") ?? "").matchAll(/\b(loop\d+)$/gm)].map(([, name = ""]) =>
     name
   );
   const attached = names.flatMap((name) => {
-    const file = textOf(`/sys/block/${name}/loop/backing_file`);
-    const fact = (what: string) => textOf(`/sys/block/${name}/loop/${what}`) ?? "0";
-    return file === undefined ? [] : [{
+    const backingFile = textOf(`/sys/block/${name}/loop/backing_file`);
+    const attribute = (file: string) => textOf(`/sys/block/${name}/loop/${file}`) ?? "0";
+    return backingFile === undefined ? [] : [{
       device: `/dev/${name}`,
-      backingFile: file,
-      offset: Number(fact("offset")),
-      sizeLimit: Number(fact("sizelimit")),
-      autoclear: fact("autoclear") === "1",
-      direct: fact("dio") === "1",
+      backingFile,
+      offset: Number(attribute("offset")),
+      sizeLimit: Number(attribute("sizelimit")),
+      autoclear: attribute("autoclear") === "1",
+      direct: attribute("dio") === "1",
       readonly: textOf(`/sys/block/${name}/ro`) === "1",
     }];
   });
   if (flags.json) print(JSON.stringify(attached, null, 2));
   else {
-    const rows = attached.map(({ device, backingFile, offset, ...is }) => {
-      const marks = (["readonly", "autoclear", "direct"] as const).filter((mark) => is[mark]);
-      return [device, escapeControl(backingFile), `${offset}`, marks.join(",")];
+    const rows = attached.map(({ device, backingFile, offset, ...attributes }) => {
+      const options = (["readonly", "autoclear", "direct"] as const).filter((name) => attributes[name]);
+      return [device, escapeControl(backingFile), `${offset}`, options.join(",")];
     });
     print(columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
   }

@@ -1,5 +1,5 @@
 /**
- * The manual page, made from the same text as `--help`.
+ * The manual page, generated from the text of `--help`.
  *
  * @module
  */
@@ -7,16 +7,16 @@
 import type { Command } from "./deps.ts";
 
 /**
- * The page in the language of man(7).
+ * Returns the page as man(7) source.
  *
  * @param top the command.
- * @returns its text.
+ * @returns the text.
  */
 export function manual(top: Command): string {
   return [
     `.TH DENOMOUNT 1 "" "denomount ${top.version()}" "User Commands"`,
     ".SH NAME",
-    "denomount \\- lists of mounts, put under a directory and taken off again",
+    "denomount \\- mount and unmount lists of mounts",
     ".SH SYNOPSIS",
     ".B denomount",
     ".I COMMAND",
@@ -30,7 +30,7 @@ export function manual(top: Command): string {
   ].join("\n");
 }
 
-/** Those that do something, and not those that only hold others. */
+/** The subcommands without subcommands. */
 function commands(command: Command): Command[] {
   const visible = command.createHelp().visibleCommands(command).filter((each) => each.name() !== "help");
   return visible.flatMap((each) => each.commands.length > 0 ? commands(each) : [each]);
@@ -49,7 +49,7 @@ function section(command: Command): string[] {
   ];
 }
 
-/** What stands after the options in a command's help. */
+/** The part of a command's help that follows the options. */
 function helpAfter(command: Command): string {
   let text = "";
   command.configureOutput({ ...command.configureOutput(), writeOut: (part) => text += part });

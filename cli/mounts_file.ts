@@ -7,16 +7,16 @@
 import { quote } from "../ffi/text.ts";
 import type { Mount } from "../mod.ts";
 
-/** Go prints fields without a JSON tag with a capital letter, and empty lists as null. */
+/** Go encodes a field without a JSON tag under its capitalized name, and a nil slice as null. */
 type Fields = Record<string, unknown>;
 
 /**
  * Reads a list of mounts.
  *
  * @param text the JSON text.
- * @param name the file's name, for an error's sentence.
+ * @param name the file's name, for error messages.
  * @returns the mounts.
- * @throws {TypeError} naming the entry and the field.
+ * @throws {TypeError} if the text is not a list of mounts; the message names the entry and the field.
  */
 export function parseMounts(text: string, name: string): Mount[] {
   const value = parseJson(text, name);

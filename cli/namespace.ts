@@ -1,5 +1,5 @@
 /**
- * Another process's mount namespace, for those commands that take `--namespace`.
+ * Errors about another process's mount namespace, for the subcommands that take `--namespace`.
  *
  * @module
  */
@@ -7,13 +7,16 @@
 import { isErrno } from "../linux/mod.ts";
 
 /**
- * Does something in the mount namespace of a process; where that can't be looked at or joined, a sentence says so.
+ * Calls a function. If it fails because the process's mount namespace can't be read or joined, the error says so.
  *
- * @param pid the process; undefined for this one.
- * @param work what to do.
- * @returns what it returns.
+ * @param pid the process; undefined for this process.
+ * @param work the function.
+ * @returns the result of the function.
  */
-export async function ofProcess<T>(pid: number | undefined, work: () => T | Promise<T>): Promise<T> {
+export async function withNamespaceErrors<T>(
+  pid: number | undefined,
+  work: () => T | Promise<T>,
+): Promise<T> {
   try {
     return await work();
   } catch (error) {
@@ -24,10 +27,10 @@ export async function ofProcess<T>(pid: number | undefined, work: () => T | Prom
 }
 
 function sentenceFor(error: Error, pid: number): string | undefined {
-  const isOfNamespace = isErrno(error, "ENOENT", "ESRCH", "EPERM", "EACCES", "EINVAL") &&
+  const isAboutNamespace = isErrno(error, "ENOENT", "ESRCH", "EPERM", "EACCES", "EINVAL") &&
     (error.syscall === "setns" || error.syscall === "pidfd_open" || error.path?.startsWith(`/proc/${pid}/`));
-  if (!isOfNamespace) return undefined;
+  if (!isAboutNamespace) return undefined;
   return error.code === "EPERM" || error.code === "EACCES"
-    ? `not permitted to look into the mount namespace of process ${pid}: run as root`
+    ? `no permission to access the mount namespace of process ${pid}: run as root`
     : `there is no process ${pid}`;
 }

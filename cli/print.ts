@@ -1,5 +1,5 @@
 /**
- * What the command prints.
+ * Output of the command.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import type { MountInfo } from "../mod.ts";
 import { Table } from "./deps.ts";
 
 /**
- * Writes a line to standard output. A reader that has gone away (`| head`) ends the command quietly.
+ * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
  *
  * @param line the line.
  */
@@ -24,7 +24,7 @@ export function print(line: string): void {
 }
 
 /**
- * Writes a line to standard error. Where that can't be written to, as on a terminal that was closed, nobody reads it.
+ * Writes a line to standard error. Ignores a failure to write, such as on a closed terminal.
  *
  * @param line the line.
  */
@@ -33,16 +33,16 @@ export function printError(line: string): void {
     const bytes = new TextEncoder().encode(line + "\n");
     for (let at = 0; at < bytes.length;) at += Deno.stderr.writeSync(bytes.subarray(at));
   } catch {
-    // there is nowhere to say it
+    // the error stream itself failed
   }
 }
 
 /**
- * Text that is safe on a terminal: control characters, what turns the direction of writing, and bytes that are no
- * UTF-8, as octal, the way that mountinfo writes them.
+ * Makes text safe to print on a terminal: replaces control characters, bidirectional controls and bytes that are not
+ * UTF-8 with octal escapes, as mountinfo does.
  *
  * @param text any text.
- * @returns the text without control characters.
+ * @returns the escaped text.
  */
 export function escapeControl(text: string): string {
   return text.replace(/\p{Cc}|\p{Bidi_Control}|[\udc80-\udcff]|\\(?=[0-7]{3})/gu, (character) => {
@@ -55,10 +55,10 @@ export function escapeControl(text: string): string {
 const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).padStart(3, "0"));
 
 /**
- * Rows in columns, without borders.
+ * Formats rows as columns without borders.
  *
  * @param head the columns' names.
- * @param rows what stands in them.
+ * @param rows the cells.
  * @returns the lines.
  */
 export function columns(head: readonly string[], rows: readonly string[][]): string {
@@ -81,10 +81,10 @@ export function columns(head: readonly string[], rows: readonly string[][]): str
 }
 
 /**
- * The mount table for people.
+ * Formats the mount table.
  *
- * @param mounts its rows.
- * @returns lines without borders, in columns.
+ * @param mounts the mounts.
+ * @returns the lines.
  */
 export function mountTable(mounts: readonly MountInfo[]): string {
   const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
@@ -94,7 +94,7 @@ export function mountTable(mounts: readonly MountInfo[]): string {
 }
 
 /**
- * One mount for people, a field to a line.
+ * Formats a mount, one field per line.
  *
  * @param info the mount.
  * @returns the lines.
@@ -115,9 +115,9 @@ export function mountLines(info: MountInfo): string {
 }
 
 /**
- * A number of bytes for people.
+ * Formats a size.
  *
- * @param bytes how many.
+ * @param bytes the size in bytes.
  * @returns such as "1.5 MiB".
  */
 export function sizeText(bytes: number): string {

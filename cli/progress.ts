@@ -1,16 +1,16 @@
 /**
- * A line on the terminal for what takes long.
+ * Progress on the terminal for operations that take long.
  *
  * @module
  */
 
 /**
- * Waits for something. On a terminal, a line says what is waited for once it has taken a second, and goes when it is
- * done.
+ * Waits for an operation. If standard error is a terminal, prints the operation and its elapsed time after each second, and
+ * erases the line at the end.
  *
- * @param what such as "mounting on /mnt".
- * @param work what is waited for.
- * @returns its result.
+ * @param what the operation, such as "mounting on /mnt".
+ * @param work its promise.
+ * @returns the result.
  */
 export async function withProgress<T>(what: string, work: Promise<T>): Promise<T> {
   if (!Deno.stderr.isTerminal()) return await work;

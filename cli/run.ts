@@ -8,21 +8,21 @@ import { readMounts } from "./mounts_file.ts";
 import { isRoot, runCommand, runIsolated } from "./self.ts";
 import { withTempMountOrSignal } from "./temporary.ts";
 
-/** How to run it. */
+/** The options of `run`. */
 export interface RunFlags {
-  /** With the mount as its root directory. */
+  /** The mount is the command's root directory. */
   chroot?: true;
-  /** In a mount namespace of its own, where nobody else sees the mounts. */
+  /** The mounts are in a new mount namespace, which other processes do not see. */
   private?: true;
 }
 
 /**
- * Mounts a list at a temporary directory and runs a command in it; everything is gone afterwards.
+ * Mounts a list at a temporary directory, runs a command in it, and unmounts the list when the command exits.
  *
  * @param file the list's file, or "-".
  * @param command the program and its arguments.
- * @param flags how.
- * @param isolated whether this is the namespace of its own already.
+ * @param flags how to run it.
+ * @param isolated whether this process already runs in the new mount namespace.
  * @returns the command's exit status.
  */
 export async function run(
@@ -36,7 +36,7 @@ export async function run(
   }
   const mounts = await readMounts(file);
   return await withTempMountOrSignal(mounts, isolated, (root) => {
-    const inside = flags.chroot ? ["chroot", root, ...command] : command;
-    return runCommand(inside, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
+    const commandLine = flags.chroot ? ["chroot", root, ...command] : command;
+    return runCommand(commandLine, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
   });
 }

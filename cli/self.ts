@@ -1,5 +1,5 @@
 /**
- * This command started again, in namespaces of its own.
+ * Starting this command again in new namespaces, and running other commands.
  *
  * @module
  */
@@ -8,8 +8,8 @@ import { DeferredSignals } from "./signals.ts";
 
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
 
-/** The command line that starts this program again, with the permissions that it has itself. */
-function self(): string[] {
+/** The command line that starts this program again with the same permissions. */
+function ownCommandLine(): string[] {
   if (Deno.build.standalone) return [Deno.execPath()];
   const granted = permissions.filter((name) => Deno.permissions.querySync({ name }).state === "granted");
   return [
@@ -22,21 +22,21 @@ function self(): string[] {
   ];
 }
 
-/** Where the command is: beside this module, or in the one file that `deno bundle` has made of all of them. */
-function commandUrl(here: string): string {
-  return here.endsWith("/cli/self.ts") ? new URL("../cli.ts", here).href : here;
+/** The URL of cli.ts, or of the file that `deno bundle` made of all modules. */
+function commandUrl(moduleUrl: string): string {
+  return moduleUrl.endsWith("/cli/self.ts") ? new URL("../cli.ts", moduleUrl).href : moduleUrl;
 }
 
-/** Whether this user can mount, or needs a user namespace for it. */
+/** Whether the user is root; others need a user namespace to mount. */
 export function isRoot(): boolean {
   return Deno.uid() === 0;
 }
 
 /**
- * Runs this command in a mount namespace of its own; for an ordinary user, in a user namespace as well.
+ * Runs this command in a new mount namespace, and in a new user namespace if the user is not root.
  *
- * @param args its arguments.
- * @returns its exit status.
+ * @param args the arguments.
+ * @returns the exit status.
  */
 export async function runIsolated(args: readonly string[]): Promise<number> {
   const namespaces = [
@@ -45,17 +45,17 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
     "--propagation",
     "private",
   ];
-  return await runCommand(["unshare", ...namespaces, "--", ...self(), ...args]);
+  return await runCommand(["unshare", ...namespaces, "--", ...ownCommandLine(), ...args]);
 }
 
 /**
- * Runs a command in the foreground, and waits for it whatever signal comes: what is to be done afterwards is done. SIGTERM
- * and SIGHUP are passed on to it. Ctrl-C and Ctrl-\ the terminal sends to it as well; without a terminal, they are passed
- * on too.
+ * Runs a command in the foreground and waits for it to exit, also if this process gets a signal, so that the caller can
+ * clean up. Forwards SIGTERM and SIGHUP to the command. Forwards SIGINT and SIGQUIT only without a terminal: a terminal
+ * sends them to the whole foreground process group.
  *
  * @param command the program and its arguments.
  * @param options its directory and environment.
- * @returns its exit status, 128 and more for a signal, as a shell has it.
+ * @returns the exit status; 128 plus the signal number if a signal ended the command, as in a shell.
  */
 export async function runCommand(
   command: readonly string[],
@@ -63,22 +63,22 @@ export async function runCommand(
 ): Promise<number> {
   const [program = "", ...args] = command;
   const isOnTerminal = [Deno.stdin, Deno.stdout, Deno.stderr].some((stream) => stream.isTerminal());
-  // Before it starts, for what it says can make somebody send one.
+  // Before the command starts: its output can prompt another process to send a signal.
   using _signals = new DeferredSignals((signal) => {
-    const isTerminals = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
-    if (!isTerminals) child.kill(signal);
+    const isSentByTerminal = isOnTerminal && (signal === "SIGINT" || signal === "SIGQUIT");
+    if (!isSentByTerminal) child.kill(signal);
   });
-  const child = start(program, args, options);
+  const child = spawn(program, args, options);
   return (await child.status).code;
 }
 
-function start(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {
+function spawn(program: string, args: string[], options: Deno.CommandOptions): Deno.ChildProcess {
   try {
     return new Deno.Command(program, { ...options, args }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
       const hint = program === "unshare" ? ": install the package util-linux" : "";
-      throw new Error(`there is no program "${program}"${hint}`, { cause: error });
+      throw new Error(`program not found: "${program}"${hint}`, { cause: error });
     }
     throw error;
   }

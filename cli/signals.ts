@@ -1,5 +1,5 @@
 /**
- * Signals that end a program, held until what it has mounted is off again.
+ * Terminating signals, deferred until the mounts of this process are unmounted.
  *
  * @module
  */
@@ -8,53 +8,55 @@ import { ignoreSignal, O_RDONLY, open, readAll } from "../linux/mod.ts";
 
 const numbers = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const; // asm-generic/signal.h
 
-/** A signal that ends a program. */
-export type EndingSignal = keyof typeof numbers;
+/** A signal that terminates a process by default. */
+export type TerminatingSignal = keyof typeof numbers;
 
-const endingSignals = Object.keys(numbers) as EndingSignal[];
+const terminatingSignals = Object.keys(numbers) as TerminatingSignal[];
 
-let before: readonly EndingSignal[] | undefined;
+let ignoredAtStart: readonly TerminatingSignal[] | undefined;
 
-/** What was ignored when the program started, as nohup(1) has it with SIGHUP. */
-function ignoredBefore(): readonly EndingSignal[] {
-  if (before !== undefined) return before;
+/** The signals that were ignored when the program started, as nohup(1) ignores SIGHUP. */
+function initiallyIgnored(): readonly TerminatingSignal[] {
+  if (ignoredAtStart !== undefined) return ignoredAtStart;
   using status = open("/proc/self/status", O_RDONLY);
   const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(new TextDecoder().decode(readAll(status.fd))) ?? [];
-  return before = endingSignals.filter((signal) => BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n);
+  return ignoredAtStart = terminatingSignals.filter((signal) =>
+    BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n
+  );
 }
 
-/** Holds the signals until the end of its scope. */
+/** Defers the terminating signals until it is disposed. */
 export class DeferredSignals implements Disposable {
   #status: number | undefined;
-  readonly #handlers: [EndingSignal, () => void][];
+  readonly #handlers: [TerminatingSignal, () => void][];
 
   /**
-   * Begins to hold them.
+   * Begins to defer the signals.
    *
-   * @param onSignal called for each.
+   * @param onSignal called for each signal.
    */
-  constructor(onSignal: (signal: EndingSignal) => void = () => {}) {
-    const signals = endingSignals.filter((signal) => !ignoredBefore().includes(signal));
+  constructor(onSignal: (signal: TerminatingSignal) => void = () => {}) {
+    const signals = terminatingSignals.filter((signal) => !initiallyIgnored().includes(signal));
     this.#handlers = signals.map((signal) => [signal, () => {
       this.#status ??= 128 + numbers[signal];
       onSignal(signal);
     }]);
     for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
-    // With its first listener the runtime takes them all; ignored ones stay so, for the commands that are started too.
-    for (const signal of ignoredBefore()) ignoreSignal(numbers[signal]);
+    // Deno's first listener resets the ignored signals; they must stay ignored here and in the child processes.
+    for (const signal of initiallyIgnored()) ignoreSignal(numbers[signal]);
   }
 
   /**
-   * Whether one came.
+   * Returns the exit status of the first signal.
    *
-   * @returns the exit status that says so, as a shell has it; undefined where none came.
+   * @returns 128 plus the signal number, as in a shell; undefined if no signal arrived.
    */
   async status(): Promise<number | undefined> {
-    await new Promise((resolve) => setTimeout(resolve)); // one that came during a call is delivered here
+    await new Promise((resolve) => setTimeout(resolve)); // delivers a signal that arrived during a synchronous call
     return this.#status;
   }
 
-  /** Gives them up. */
+  /** Stops deferring the signals. */
   [Symbol.dispose](): void {
     for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
   }

@@ -1,5 +1,5 @@
 /**
- * Temporary mounts of the command's: gone when it ends, whoever uses them.
+ * Temporary mounts, unmounted when the command exits.
  *
  * @module
  */
@@ -12,12 +12,12 @@ import { withProgress } from "./progress.ts";
 import { DeferredSignals } from "./signals.ts";
 
 /**
- * Mounts a list at a temporary directory and calls a function, unless a signal came meanwhile. Then everything comes off.
+ * Mounts a list at a temporary directory, calls a function unless a signal arrived meanwhile, and unmounts the list.
  *
  * @param mounts the list.
- * @param lazy whether it comes off at once, however busy; else it is tried first without.
- * @param work gets the directory; returns the exit status.
- * @returns the exit status; that of the signal, if the function was not called.
+ * @param lazy whether to detach the mounts at once (MNT_DETACH); otherwise only if they are busy.
+ * @param work called with the directory; returns the exit status.
+ * @returns the exit status of the function, or of the signal if the function was not called.
  */
 export async function withTempMountOrSignal(
   mounts: readonly Mount[],
@@ -25,32 +25,28 @@ export async function withTempMountOrSignal(
   work: (root: string) => Promise<number>,
 ): Promise<number> {
   using signals = new DeferredSignals();
-  using place = new TempDirectory();
-  await using _mounted = unmountOnDispose(await withProgress("mounting", mountAll(mounts, place.root)), lazy);
-  return await signals.status() ?? await work(place.root);
+  using directory = new TempDirectory();
+  await using _mounts = unmountOnDispose(
+    await withProgress("mounting", mountAll(mounts, directory.root)),
+    lazy,
+  );
+  return await signals.status() ?? await work(directory.root);
 }
 
-/**
- * Takes mounts off at the end of a scope. Those that are still in use, by a process that the command has left running,
- * are taken out of sight, and end when nobody uses them any more.
- *
- * @param mounted the mounts.
- * @param lazy whether this is done without trying anything else.
- * @returns what is disposed of.
- */
-export function unmountOnDispose(mounted: MountHandle, lazy: boolean): AsyncDisposable {
-  return { [Symbol.asyncDispose]: () => takeOff(mounted, lazy) };
+/** Unmounts at the end of the scope. Detaches the mounts if a process that the command left running still uses them. */
+function unmountOnDispose(handle: MountHandle, lazy: boolean): AsyncDisposable {
+  return { [Symbol.asyncDispose]: () => unmountOrDetach(handle, lazy) };
 }
 
-async function takeOff(mounted: MountHandle, lazy: boolean): Promise<void> {
-  if (lazy) return await mounted.unmount({ detach: true });
+async function unmountOrDetach(handle: MountHandle, lazy: boolean): Promise<void> {
+  if (lazy) return await handle.unmount({ detach: true });
   try {
-    await withProgress(`unmounting ${escapeControl(mounted.target)}`, mounted.unmount());
+    await withProgress(`unmounting ${escapeControl(handle.target)}`, handle.unmount());
   } catch (error) {
     if (!isErrno(error, "EBUSY")) throw error;
-    await mounted.unmount({ detach: true });
+    await handle.unmount({ detach: true });
     printError(
-      `denomount: still used by a process, and gone when that ends: ${escapeControl(error.path ?? "")}`,
+      `denomount: still used by a process, unmounted when it exits: ${escapeControl(error.path ?? "")}`,
     );
   }
 }

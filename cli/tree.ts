@@ -1,29 +1,29 @@
 /**
- * Trees as lines.
+ * Trees as lines of text.
  *
  * @module
  */
 
-/** A line and what stands below it. */
+/** A node and its children. */
 export interface TreeNode<T> {
-  /** What the line is about. */
+  /** The value of the node. */
   value: T;
-  /** What stands below it. */
+  /** The nodes below it. */
   children: TreeNode<T>[];
 }
 
 /**
- * The lines of a tree, each with the strokes that lead to it.
+ * Returns the lines of a tree, each with the branches that lead to it.
  *
- * @param nodes the topmost ones.
- * @param prefix the strokes until here.
- * @returns the strokes and the value of each line.
+ * @param nodes the top-level nodes.
+ * @param prefix the branches of the levels above.
+ * @returns the branches and the value of each line.
  */
-export function treeLines<T>(nodes: readonly TreeNode<T>[], prefix = ""): { strokes: string; value: T }[] {
+export function treeLines<T>(nodes: readonly TreeNode<T>[], prefix = ""): { branches: string; value: T }[] {
   return nodes.flatMap(({ value, children }, index) => {
     const isLast = index === nodes.length - 1;
     return [
-      { strokes: `${prefix}${isLast ? "└─ " : "├─ "}`, value },
+      { branches: `${prefix}${isLast ? "└─ " : "├─ "}`, value },
       ...treeLines(children, `${prefix}${isLast ? "   " : "│  "}`),
     ];
   });

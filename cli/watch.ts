@@ -6,28 +6,28 @@
 
 import { fsTypeFilter, type MountEvent, type MountFilter, prefixFilter, watchMounts } from "../mod.ts";
 import { EFD_CLOEXEC, eventfd, POLLIN, pollOffThread, write } from "../linux/mod.ts";
-import { placeIn } from "./list.ts";
+import { pathInNamespace } from "./list.ts";
 import { bold, cyan, dim, green, red, yellow } from "./deps.ts";
-import { ofProcess } from "./namespace.ts";
+import { withNamespaceErrors } from "./namespace.ts";
 import { escapeControl, print } from "./print.ts";
 import { DeferredSignals } from "./signals.ts";
 
-/** What to watch, and how to print it. */
+/** The options of `watch`. */
 export interface WatchFlags {
   /** Only file systems of these types. */
   type?: string[];
-  /** Changed options too. */
+  /** Also prints changes of options. */
   changes?: true;
   /** The process whose mount namespace is watched. */
   namespace?: number;
-  /** As JSON, a line each. */
+  /** Prints JSON, one object per line. */
   json?: true;
 }
 
 /**
- * Prints mounts and unmounts until Ctrl-C, until the watched process ends, or until nobody reads them any more.
+ * Prints mounts and unmounts until Ctrl-C, until the watched process exits, or until the reader of standard output closes.
  *
- * @param path only at and below it.
+ * @param path the path at and below which to watch; undefined for everywhere.
  * @param flags what to watch.
  * @returns the exit status.
  */
@@ -39,8 +39,8 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
   try {
     const { signal } = abort;
     const pid = namespace === undefined ? {} : { pid: namespace };
-    const events = await ofProcess(namespace, () => watchMounts({ signal, changes, ...pid }));
-    await using _reader = whenNobodyReads(() => abort.abort());
+    const events = await withNamespaceErrors(namespace, () => watchMounts({ signal, changes, ...pid }));
+    await using _reader = onReaderClosed(() => abort.abort());
     for await (const event of events) {
       if (isWanted(event, filters)) print(json ? jsonLine(event) : line(event));
     }
@@ -51,11 +51,11 @@ export async function watch(path: string | undefined, flags: WatchFlags): Promis
 }
 
 async function filtersOf(path: string | undefined, { type, namespace }: WatchFlags): Promise<MountFilter[]> {
-  const below = path === undefined ? [] : [prefixFilter(await placeIn(namespace, path))];
+  const below = path === undefined ? [] : [prefixFilter(await pathInNamespace(namespace, path))];
   return [...below, ...type ? [fsTypeFilter(...type)] : []];
 }
 
-/** What is known by its number alone passes no filter. */
+/** A transient mount is known only by its id, so it matches no filter. */
 function isWanted(event: MountEvent, filters: readonly MountFilter[]): boolean {
   if (event.kind === "transient") return filters.length === 0;
   const seen = "before" in event ? [event.mount, event.before] : [event.mount];
@@ -76,19 +76,19 @@ const marks: Record<MountEvent["kind"], string> = {
 };
 
 function line(event: MountEvent): string {
-  const colour = { mounted: green, unmounted: red, moved: cyan, changed: yellow, transient: dim }[event.kind];
+  const color = { mounted: green, unmounted: red, moved: cyan, changed: yellow, transient: dim }[event.kind];
   const time = dim(new Date().toTimeString().slice(0, 8));
-  return `${time} ${colour(marks[event.kind])} ${what(event)}`;
+  return `${time} ${color(marks[event.kind])} ${describe(event)}`;
 }
 
-function what(event: MountEvent): string {
-  if (event.kind === "transient") return dim(`mount ${event.mountId}, gone before it could be looked at`);
+function describe(event: MountEvent): string {
+  if (event.kind === "transient") return dim(`mount ${event.mountId}, unmounted before it could be read`);
   const { mountpoint, fsType, source, options } = event.mount;
-  const place = event.kind === "moved"
+  const location = event.kind === "moved"
     ? `${escapeControl(event.before.mountpoint)} -> ${bold(escapeControl(mountpoint))}`
     : bold(escapeControl(mountpoint));
-  const told = event.kind === "changed" ? changesOf(event) : options;
-  return `${place}  ${escapeControl(fsType)}  ${escapeControl(source)}  ${dim(escapeControl(told))}`;
+  const details = event.kind === "changed" ? changesOf(event) : options;
+  return `${location}  ${escapeControl(fsType)}  ${escapeControl(source)}  ${dim(escapeControl(details))}`;
 }
 
 function changesOf({ mount, before }: Extract<MountEvent, { kind: "changed" }>): string {
@@ -97,8 +97,8 @@ function changesOf({ mount, before }: Extract<MountEvent, { kind: "changed" }>):
     .map((field) => `${before[field] || "private"} -> ${mount[field] || "private"}`).join("; ");
 }
 
-/** Without this, `denomount watch | head -1` would go on until there is a second line to be written. */
-function whenNobodyReads(end: () => void): AsyncDisposable {
+/** Calls a function when the reader of standard output closes; `watch | head -1` would otherwise run until its next write. */
+function onReaderClosed(end: () => void): AsyncDisposable {
   const wake = eventfd(EFD_CLOEXEC);
   const STDOUT = 1;
   const waiting = pollOffThread([{ fd: STDOUT, events: 0 }, { fd: wake.fd, events: POLLIN }]).then(

@@ -1,5 +1,5 @@
 /**
- * The pictures of the command in the README: real runs of it on a terminal, drawn as SVG.
+ * The README's picture of the command: a real run on a terminal, drawn as SVG.
  *
  *     deno task pictures
  *
@@ -14,8 +14,8 @@ const COLUMNS = 97;
 const ROWS = 40;
 const project = new URL("..", import.meta.url);
 
-/** Runs a command on a terminal of its own, script(1)'s, and returns what it writes there. */
-async function onTerminal(command: string): Promise<Uint8Array<ArrayBuffer>> {
+/** Runs a command on a pseudoterminal of script(1), and returns its output. */
+async function runOnTerminal(command: string): Promise<Uint8Array<ArrayBuffer>> {
   const cli = new URL("cli.ts", project).pathname;
   const shell =
     `stty cols ${COLUMNS} rows ${ROWS}; denomount() { ${Deno.execPath()} run -A '${cli}' "$@"; }; ${command}`;
@@ -26,22 +26,22 @@ async function onTerminal(command: string): Promise<Uint8Array<ArrayBuffer>> {
   return stdout;
 }
 
-/** A piece of a line in one style. */
+/** A part of a line in one style. */
 interface Run {
   column: number;
   text: string;
   style: string;
 }
 
-const colours: Record<number, string> = { 1: "red", 2: "green", 3: "yellow", 6: "cyan" };
+const colors: Record<number, string> = { 1: "red", 2: "green", 3: "yellow", 6: "cyan" };
 
 function styleOf(cell: IBufferCell): string {
-  const colour = cell.isFgPalette() ? colours[cell.getFgColor()] : undefined;
-  return [cell.isBold() ? "bold" : "", cell.isDim() ? "dim" : "", colour ?? ""].filter((name) => name !== "")
+  const color = cell.isFgPalette() ? colors[cell.getFgColor()] : undefined;
+  return [cell.isBold() ? "bold" : "", cell.isDim() ? "dim" : "", color ?? ""].filter((name) => name !== "")
     .join(" ");
 }
 
-/** The lines of a screen that has these bytes written to it. */
+/** Renders terminal output, and returns the lines of the screen. */
 async function screen(bytes: Uint8Array): Promise<Run[][]> {
   const terminal = new xterm.Terminal({ cols: COLUMNS, rows: ROWS, allowProposedApi: true });
   await new Promise<void>((resolve) => terminal.write(bytes, resolve));
@@ -62,9 +62,9 @@ async function screen(bytes: Uint8Array): Promise<Run[][]> {
   return lines;
 }
 
-const [WIDTH, HEIGHT, MARGIN] = [8.4, 17, 16]; // of a character of 14 pixels, and around all of them
+const [WIDTH, HEIGHT, MARGIN] = [8.4, 17, 16]; // pixels: of a character at font size 14, and around the text
 
-// As a page's reader has it, light or dark; what knows no media query draws the light one.
+// Light or dark, as the reader's system; a renderer without media queries draws the light one.
 const css = `
   rect { fill: #fff; stroke: #d0d7de } text { fill: #1f2328; font: 14px ui-monospace, "DejaVu Sans Mono", monospace }
   .bold { font-weight: bold } .dim { fill: #6e7781 } .red { fill: #cf222e } .green { fill: #1a7f37 }
@@ -76,15 +76,17 @@ const css = `
 
 const escape = (text: string) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
-/** A run's place and width are given, so that no font moves the columns. */
+/** Sets the position and width of the text, so that the columns align in any font. */
 function drawRun({ column, text, style }: Run, y: number): string {
   const start = column + text.length - text.trimStart().length;
-  const shown = text.trim();
-  const place = `x="${(MARGIN + start * WIDTH).toFixed(1)}" y="${y}" textLength="${
-    (shown.length * WIDTH).toFixed(1)
+  const trimmed = text.trim();
+  const position = `x="${(MARGIN + start * WIDTH).toFixed(1)}" y="${y}" textLength="${
+    (trimmed.length * WIDTH).toFixed(1)
   }"`;
-  const look = style === "" ? "" : ` class="${style}"`;
-  return `<text ${place} lengthAdjust="spacingAndGlyphs" xml:space="preserve"${look}>${escape(shown)}</text>`;
+  const className = style === "" ? "" : ` class="${style}"`;
+  return `<text ${position} lengthAdjust="spacingAndGlyphs" xml:space="preserve"${className}>${
+    escape(trimmed)
+  }</text>`;
 }
 
 function draw(title: string, lines: readonly Run[][]): string {
@@ -103,14 +105,14 @@ function draw(title: string, lines: readonly Run[][]): string {
 
 async function picture(name: string, command: string): Promise<void> {
   const prompt = new TextEncoder().encode(`\x1b[2m$\x1b[0m \x1b[1m${command}\x1b[0m\r\n`);
-  const lines = await screen(new Uint8Array([...prompt, ...await onTerminal(command)]));
+  const lines = await screen(new Uint8Array([...prompt, ...await runOnTerminal(command)]));
   const { pathname } = new URL(`docs/${name}.svg`, project);
   await Deno.writeTextFile(pathname, draw(command, lines));
   await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", pathname] }).output();
   console.log(pathname);
 }
 
-/** What `ls --tree` has to show: a disk image, a root file system and what is mounted in it. */
+/** Mounts what the picture of `ls --tree` shows: a disk image, and a root file system with mounts in it. */
 async function build(): Promise<void> {
   await mount({ type: "tmpfs", source: "srv" }, "/srv");
   await mount({ type: "tmpfs", source: "run", options: ["mode=755"] }, "/run");
@@ -131,9 +133,5 @@ async function build(): Promise<void> {
   ], "/run/build");
 }
 
-await picture(
-  "try",
-  "denomount try -- sh -c 'echo hi > /etc/motd; rm /etc/hostname; cp -r /etc/skel ~/new'",
-);
-await build(); // in the mount namespace of this run, with which it goes
+await build(); // in the mount namespace of this run; the kernel unmounts it at the end
 await picture("ls", "denomount ls --tree /run/build");

@@ -6,18 +6,16 @@
 
 import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
-import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, O_RDONLY } from "../linux/syscalls/constants.ts";
+import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP } from "../linux/syscalls/constants.ts";
 import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
-import { fsconfigCreate, fsmount, fsopen, mountSetattr, open } from "../linux/syscalls/mod.ts";
+import { fsconfigCreate, fsmount, fsopen, mountSetattr } from "../linux/syscalls/mod.ts";
 import { UserNamespaces } from "../linux/namespace/user.ts";
 
 /** A feature of the library's list, or one that only tests need. */
 export type TestFeature =
   | Feature
   /** A tmpfs can be id-mapped, Linux 6.3. */
-  | "mappedTmpfs"
-  /** An overlay can delete a directory whose upper one is on a tmpfs: for root always, for others from Linux 6.6. */
-  | "marksOnTmpfs";
+  | "mappedTmpfs";
 
 /**
  * Whether this kernel has a feature.
@@ -26,8 +24,7 @@ export type TestFeature =
  * @returns true where it works here.
  */
 export function kernelHas(feature: TestFeature): boolean {
-  if (feature === "mappedTmpfs") return mapsTmpfs();
-  return feature === "marksOnTmpfs" ? marksTmpfs() : hasFeature(feature);
+  return feature === "mappedTmpfs" ? mapsTmpfs() : hasFeature(feature);
 }
 
 function mapsTmpfs(): boolean {
@@ -42,21 +39,6 @@ function mapsTmpfs(): boolean {
     if (isErrno(error, "EINVAL")) return false;
     throw error;
   }
-}
-
-/** Overlay marks a directory as opaque by an extended attribute, trusted.… or with `userxattr` user.…. */
-function marksTmpfs(): boolean {
-  using tree = detachedTmpfs();
-  const library = Deno.dlopen("libc.so.6", {
-    fsetxattr: { parameters: ["i32", "buffer", "buffer", "usize", "i32"], result: "i32" },
-  });
-  using directory = open(`/proc/self/fd/${tree.fd}`, O_RDONLY); // the tree's own is an O_PATH descriptor
-  const text = (content: string) => new TextEncoder().encode(content + "\0");
-  const marked = ["trusted.denomount", "user.denomount"].some((name) =>
-    library.symbols.fsetxattr(directory.fd, text(name), text("y"), 1n, 0) === 0
-  );
-  library.close();
-  return marked;
 }
 
 function detachedTmpfs(): OwnedFd {

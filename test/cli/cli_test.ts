@@ -11,7 +11,7 @@ async function denomount(args: string[], input = ""): Promise<{ code: number; ou
     stderr: "piped",
   }).spawn();
   const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // wrong use ends before reading
+  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // a usage error exits before reading
   await writer.close().catch(() => {});
   const { code, stdout, stderr } = await child.output();
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
@@ -34,7 +34,7 @@ function list(t: KernelContext): Record<string, unknown>[] {
 const needs = { permissions: { run: true } as Deno.PermissionOptionsObject };
 
 kernelTest(
-  "up mounts a list and down takes it off, from a file and from standard input",
+  "up mounts a list and down unmounts it, from a file and from standard input",
   needs,
   async (t) => {
     const json = JSON.stringify(list(t));
@@ -51,7 +51,7 @@ kernelTest(
   },
 );
 
-kernelTest("up reads capitalised keys, as Go prints them", needs, async (t) => {
+kernelTest("up reads capitalized keys, as Go encodes them", needs, async (t) => {
   t.make("root");
   const json = JSON.stringify([{ Type: "tmpfs", Source: "go", Target: "", Options: null }]);
   assertEquals((await denomount(["up", "-", `${t.dir}/root`], json)).code, 0);
@@ -60,7 +60,7 @@ kernelTest("up reads capitalised keys, as Go prints them", needs, async (t) => {
   assertEquals(t.mounts(), []);
 });
 
-kernelTest("umount takes stacks and trees off", needs, async (t) => {
+kernelTest("umount unmounts the top mount, with --all or --recursive the whole stack", needs, async (t) => {
   t.make("root");
   const json = JSON.stringify([{ type: "tmpfs", source: "a" }, { type: "tmpfs", source: "b" }]);
   for (const flag of ["--all", "--recursive"]) {
@@ -77,7 +77,7 @@ kernelTest("umount takes stacks and trees off", needs, async (t) => {
 });
 
 kernelTest(
-  "ls and lookup show the kernel's table, and no control character reaches the terminal",
+  "ls and lookup print the kernel's table with control characters escaped",
   needs,
   async (t) => {
     t.make("odd\n\x1bname");
@@ -93,7 +93,7 @@ kernelTest(
   },
 );
 
-kernelTest("wrong use is one line and exit status 2", needs, async () => {
+kernelTest("a usage error prints one line and exits with status 2", needs, async () => {
   for (
     const args of [["up"], ["up", "a"], ["bogus"], ["ls", "--bogus"], ["umount"], ["up", "a", "b", "c"], [
       "umount",
@@ -109,11 +109,11 @@ kernelTest("wrong use is one line and exit status 2", needs, async () => {
 });
 
 kernelTest(
-  "a failed call is exit status 1 and its sentence, and leaves nothing mounted",
+  "a failed call prints its error, exits with status 1 and leaves nothing mounted",
   needs,
   async (t) => {
     t.make("root");
-    const cases: [string, RegExp][] = [
+    const cases: [json: string, error: RegExp][] = [
       [
         '[{"type":"tmpfs","source":"t"},{"type":"tmpfs","source":"t","options":["bogus"]}]',
         /Unknown parameter 'bogus'/,
@@ -126,10 +126,10 @@ kernelTest(
       ['{"type":"tmpfs"}', /must be a list of mounts, got an object/],
       ["[{", /standard input: /],
     ];
-    for (const [json, sentence] of cases) {
+    for (const [json, error] of cases) {
       const { code, out, err } = await denomount(["up", "-", `${t.dir}/root`], json);
       assertEquals([code, out, err.trimEnd().split("\n").length], [1, "", 1], err);
-      assertMatch(err, sentence);
+      assertMatch(err, error);
       assertEquals(t.mounts(), []);
     }
     const missing = await denomount(["up", `${t.dir}/none.json`, `${t.dir}/root`]);
@@ -137,7 +137,7 @@ kernelTest(
   },
 );
 
-kernelTest("--help is there for each command, with an example", needs, async () => {
+kernelTest("--help prints the usage and an example for each subcommand", needs, async () => {
   for (const command of [[], ["up"], ["down"], ["umount"], ["ls"], ["lookup"]]) {
     const { code, out } = await denomount([...command, "--help"]);
     assertEquals(code, 0);

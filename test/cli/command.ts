@@ -1,5 +1,5 @@
 /**
- * The command, run by tests.
+ * Running the command in tests.
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { pollingThreads } from "../kernel.ts";
 /** The command's file. */
 export const cli = new URL("../../cli.ts", import.meta.url).pathname;
 
-/** What it wrote, and how it ended. */
+/** The output and exit status of the command. */
 export interface Output {
   code: number;
   out: string;
@@ -27,17 +27,17 @@ export function start(args: string[], cwd: string): Deno.ChildProcess {
   }).spawn();
 }
 
-/** Runs the command to its end. */
+/** Runs the command until it exits. */
 export async function denomount(args: string[], { cwd = "/", input = "" } = {}): Promise<Output> {
   const child = start(args, cwd);
   const writer = child.stdin.getWriter();
-  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // not everything reads it
+  await writer.write(new TextEncoder().encode(input)).catch(() => {}); // some subcommands never read standard input
   await writer.close().catch(() => {});
   const { code, stdout, stderr } = await child.output();
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
 }
 
-/** A watch that runs, and the lines that it prints. */
+/** Starts `denomount watch`; returns the process and the lines that it prints. */
 export async function startWatch(args: string[], dir: string) {
   const child = start(["watch", ...args], dir);
   await child.stdin.close();

@@ -5,7 +5,6 @@ import { names, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
-const text = (path: string) => Deno.readTextFileSync(path);
 
 function rootfs(t: KernelContext): string {
   t.make("lower", "skeleton/tmp", "skeleton/proc");
@@ -15,34 +14,38 @@ function rootfs(t: KernelContext): string {
   ]);
 }
 
-kernelTest("run has the command in the mount, ends with its status, and leaves nothing", needs, async (t) => {
-  const input = rootfs(t);
-  const inside = await denomount([
-    "run",
-    "-",
-    "--",
-    "sh",
-    "-c",
-    "pwd; ls -d bin; echo $DENOMOUNT_ROOT; exit 7",
-  ], { input });
-  const [directory = "", found, root] = inside.out.trim().split("\n");
-  assertEquals([inside.code, found, root, inside.err], [7, "bin", directory, ""]);
-  const chroot = await denomount([
-    "run",
-    "--chroot",
-    "-",
-    "/bin/sh",
-    "-c",
-    "echo in > /tmp/x; cat /tmp/x; ls /",
-  ], { input });
-  assertEquals(chroot.code, 0);
-  assertMatch(chroot.out, /^in\n[\s\S]*^tmp$/m);
-  const isolated = await denomount(["run", "--private", "-", "true"], { input });
-  assertEquals(isolated, { code: 0, out: "", err: "" });
-  assertEquals((await denomount(["run", "-", "/no/such/program"], { input })).code, 1);
-});
+kernelTest(
+  "run starts the command in the mount, exits with its status, and leaves nothing mounted",
+  needs,
+  async (t) => {
+    const input = rootfs(t);
+    const inside = await denomount([
+      "run",
+      "-",
+      "--",
+      "sh",
+      "-c",
+      "pwd; ls -d bin; echo $DENOMOUNT_ROOT; exit 7",
+    ], { input });
+    const [directory = "", found, root] = inside.out.trim().split("\n");
+    assertEquals([inside.code, found, root, inside.err], [7, "bin", directory, ""]);
+    const chroot = await denomount([
+      "run",
+      "--chroot",
+      "-",
+      "/bin/sh",
+      "-c",
+      "echo in > /tmp/x; cat /tmp/x; ls /",
+    ], { input });
+    assertEquals(chroot.code, 0);
+    assertMatch(chroot.out, /^in\n[\s\S]*^tmp$/m);
+    const isolated = await denomount(["run", "--private", "-", "true"], { input });
+    assertEquals(isolated, { code: 0, out: "", err: "" });
+    assertEquals((await denomount(["run", "-", "/no/such/program"], { input })).code, 1);
+  },
+);
 
-function killIfThere(pid: number, signal: Deno.Signal): void {
+function killIfRunning(pid: number, signal: Deno.Signal): void {
   try {
     Deno.kill(pid, signal);
   } catch (error) {
@@ -50,25 +53,25 @@ function killIfThere(pid: number, signal: Deno.Signal): void {
   }
 }
 
-kernelTest("Ctrl-C ends the command of run, and then its mounts", needs, async (t) => {
+kernelTest("Ctrl-C ends the command of run, which then unmounts its mounts", needs, async (t) => {
   const child = start(["run", "-", "sh", "-c", "echo up; exec sleep 60"], t.dir);
   const writer = child.stdin.getWriter();
   await writer.write(new TextEncoder().encode(rootfs(t)));
   await writer.close();
   const reader = child.stdout.getReader();
   await reader.read();
-  // What a terminal does: the whole foreground group gets the signal; here its two members do.
+  // A terminal sends SIGINT to the whole foreground process group: here to its two members.
   const children = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ").map(
     Number,
   );
-  child.kill("SIGINT"); // which may pass it on, as here is no terminal: then they are gone already
-  for (const pid of children) killIfThere(pid, "SIGINT");
+  child.kill("SIGINT"); // without a terminal the command forwards it, so the children may already have exited
+  for (const pid of children) killIfRunning(pid, "SIGINT");
   assertEquals((await child.status).code, 130);
   await reader.cancel();
   await child.stderr.cancel();
 });
 
-kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
+kernelTest("Ctrl-C at any time leaves no temporary directory", needs, async (t) => {
   const input = new TextEncoder().encode(rootfs(t));
   for (let after = 20; after < 200; after += 10) {
     const child = start(["run", "-", "sleep", "0.3"], t.dir);
@@ -82,57 +85,7 @@ kernelTest("Ctrl-C leaves nothing, whenever it comes", needs, async (t) => {
   }
 });
 
-kernelTest("try shows what a command changes, and changes nothing", {
-  ...needs,
-  features: ["marksOnTmpfs"],
-}, async (t) => {
-  t.make("deleted/in");
-  Deno.writeTextFileSync(`${t.dir}/changed`, "old");
-  Deno.writeTextFileSync(`${t.dir}/gone`, "old");
-  const script =
-    "echo new > changed; rm gone; mkdir -p added/deep; echo 12345 > added/deep/file; rm -r deleted; exit 3";
-  const { code, out, err } = await denomount(["try", "--", "sh", "-c", script], { cwd: t.dir });
-  assertEquals([code, out], [3, ""]);
-  const lines = err.trim().split("\n").map((line) => line.replace(/^[ │├└─]+/, ""));
-  const from = lines.indexOf(t.dir.split("/").at(-1) ?? "");
-  assertEquals(lines.slice(from + 1, -1), [
-    "+ added/",
-    "+ deep/",
-    "+ file  6 B",
-    "~ changed  4 B",
-    "- deleted/",
-    "- gone",
-  ]);
-  assertEquals(lines.at(-1), "3 added, 1 changed, 2 deleted");
-  assertEquals([text(`${t.dir}/changed`), text(`${t.dir}/gone`), names(t.dir)], ["old", "old", [
-    "changed",
-    "deleted",
-    "gone",
-  ]]);
-});
-
-kernelTest("try --apply makes the changes for real, --keep copies them", needs, async (t) => {
-  t.make("deleted/in", "kept");
-  Deno.writeTextFileSync(`${t.dir}/changed`, "old");
-  const script =
-    "echo new > changed; chmod 640 changed; mkdir added; ln -s x added/link; rm -r deleted; mkdir deleted; " +
-    "chmod 711 deleted";
-  const kept = await denomount(["try", "--keep", `${t.dir}/kept`, "sh", "-c", script], { cwd: t.dir });
-  assertEquals(kept.code, 0, kept.err);
-  assertEquals(text(`${t.dir}/kept${t.dir}/changed`), "new\n");
-  assertStringIncludes(text(`${t.dir}/kept/.deleted`), `${t.dir}/deleted/in`);
-  assertEquals(text(`${t.dir}/changed`), "old");
-
-  const applied = await denomount(["try", "--apply", "sh", "-c", script], { cwd: t.dir });
-  assertEquals(applied.code, 0, applied.err);
-  assertEquals(text(`${t.dir}/changed`), "new\n");
-  assertEquals((Deno.statSync(`${t.dir}/changed`).mode ?? 0) & 0o777, 0o640);
-  assertEquals(Deno.readLinkSync(`${t.dir}/added/link`), "x");
-  assertEquals(names(`${t.dir}/deleted`), []);
-  assertEquals((Deno.statSync(`${t.dir}/deleted`).mode ?? 0) & 0o777, 0o711);
-});
-
-kernelTest("ls --tree shows loop files, id maps, propagation and sizes, without colours in a pipe", {
+kernelTest("ls --tree prints loop files, id maps, propagation and sizes, without colors in a pipe", {
   ...needs,
   root: true,
   tools: ["mkfs.ext4"],
@@ -159,7 +112,7 @@ kernelTest("ls --tree shows loop files, id maps, propagation and sizes, without 
 });
 
 kernelTest(
-  "idmap mounts with owners mapped, and loop attaches, lists and detaches",
+  "idmap makes an id-mapped mount, and loop attaches, lists and detaches",
   { ...needs, root: true },
   async (t) => {
     t.make("source", "target");
@@ -190,7 +143,7 @@ kernelTest(
   },
 );
 
-kernelTest("explain prints the calls and makes none of them; doctor says what works", needs, async (t) => {
+kernelTest("explain prints the calls without making them, and doctor prints what works", needs, async (t) => {
   const input = JSON.stringify([{ type: "tmpfs", source: "t", options: ["size=1m"] }]);
   const { code, out } = await denomount(["explain", "-", t.make("target")], { input });
   assertEquals(code, 0);
@@ -201,16 +154,17 @@ kernelTest("explain prints the calls and makes none of them; doctor says what wo
 });
 
 kernelTest(
-  "completions and the manual come from the help, and are what their programs read",
+  "completions and the manual cover the help, in the syntax of their readers",
   needs,
   async () => {
     const bash = (await denomount(["completions", "bash"])).out;
-    const asked = `${bash}\nCOMP_WORDS=(denomount loop at) COMP_CWORD=2; _denomount; echo "\${COMPREPLY[@]}"`;
-    const { stdout } = await new Deno.Command("bash", { args: ["-c", asked] }).output();
+    const script =
+      `${bash}\nCOMP_WORDS=(denomount loop at) COMP_CWORD=2; _denomount; echo "\${COMPREPLY[@]}"`;
+    const { stdout } = await new Deno.Command("bash", { args: ["-c", script] }).output();
     assertStringIncludes(new TextDecoder().decode(stdout), "attach");
     assertMatch((await denomount(["completions", "zsh"])).out, /^#compdef denomount/);
     const fish = (await denomount(["completions", "fish"])).out;
-    assertMatch(fish, /^complete -c denomount .* -a try /m);
+    assertMatch(fish, /^complete -c denomount .* -a run /m);
     assertMatch(fish, /^complete -c denomount .* watch' -l namespace /m);
     assertEquals((await denomount(["completions", "tcsh"])).code, 2);
     const manual = (await denomount(["manual"])).out;
@@ -218,8 +172,8 @@ kernelTest(
       const part of [
         ".TH DENOMOUNT 1",
         ".SH COMMANDS",
-        '.SS "denomount try',
-        ".B \\-\\-apply",
+        '.SS "denomount run',
+        ".B \\-\\-chroot",
         '.SS "denomount watch',
         ".B \\-\\-namespace <PID>",
         "130  ended by Ctrl\\-C",
@@ -230,7 +184,7 @@ kernelTest(
   },
 );
 
-kernelTest("what takes over a second says so on a terminal, and only there", {
+kernelTest("an operation of more than a second prints progress, on a terminal only", {
   ...needs,
   tools: ["script", "unshare"],
 }, async (t) => {
@@ -252,7 +206,7 @@ kernelTest("what takes over a second says so on a terminal, and only there", {
 const watching = { ...needs, tools: ["unshare", "nsenter", "mount", "umount"] };
 
 kernelTest(
-  "watch prints what is mounted, moved and unmounted, for people, and Ctrl-C ends it",
+  "watch prints mounts, moves and unmounts as text, and Ctrl-C ends it",
   watching,
   async (t) => {
     t.make("a", "b");
@@ -274,13 +228,13 @@ kernelTest(
   },
 );
 
-kernelTest("watch --json prints a line for each event, of the wanted types alone", watching, async (t) => {
+kernelTest("watch --json prints one line per event, of the given types only", watching, async (t) => {
   t.make("a");
   const { child, lines, close } = await startWatch(["--json", "--changes", "--type", "tmpfs", t.dir], t.dir);
   await run("mount", "-t", "ramfs", "other", `${t.dir}/a`);
   await run("umount", `${t.dir}/a`);
   await run("mount", "-t", "tmpfs", "new", `${t.dir}/a`);
-  await lines(1); // seen before it is changed
+  await lines(1); // watch reads the mount before it changes
   await run("mount", "-o", "remount,ro", `${t.dir}/a`);
   const events = (await lines(2)).map((line) => JSON.parse(line));
   assertEquals(
@@ -294,19 +248,23 @@ kernelTest("watch --json prints a line for each event, of the wanted types alone
   await close();
 });
 
-kernelTest("watch ends when nobody reads it any more, and when its process ends", watching, async (t) => {
-  const { child, close } = await startWatch([], t.dir);
-  await close();
-  assertEquals((await child.status).code, 0);
+kernelTest(
+  "watch ends when its reader closes, and when the process of --namespace exits",
+  watching,
+  async (t) => {
+    const { child, close } = await startWatch([], t.dir);
+    await close();
+    assertEquals((await child.status).code, 0);
 
-  const namespace = await MountNamespace.start();
-  const other = await startWatch(["--namespace", `${namespace.pid}`], t.dir);
-  await namespace.run("mount", "-t", "tmpfs", "theirs", t.dir);
-  assertStringIncludes((await other.lines(1)).join(), `+ ${t.dir}  tmpfs  theirs`);
-  await namespace[Symbol.asyncDispose]();
-  assertEquals((await other.child.status).code, 0);
-  await other.close();
-});
+    const namespace = await MountNamespace.start();
+    const other = await startWatch(["--namespace", `${namespace.pid}`], t.dir);
+    await namespace.run("mount", "-t", "tmpfs", "inside", t.dir);
+    assertStringIncludes((await other.lines(1)).join(), `+ ${t.dir}  tmpfs  inside`);
+    await namespace[Symbol.asyncDispose]();
+    assertEquals((await other.child.status).code, 0);
+    await other.close();
+  },
+);
 
 kernelTest(
   "up, ls and down work in another process's mount namespace with --namespace",
@@ -320,28 +278,32 @@ kernelTest(
       { type: "bind", source: `${t.dir}/source`, options: ["bind", "ro"] },
     ]);
     const target = `${t.dir}/target`;
-    const there = ["--namespace", `${namespace.pid}`];
-    assertEquals(await denomount(["up", ...there, "-", target], { input }), {
+    const inNamespace = ["--namespace", `${namespace.pid}`];
+    assertEquals(await denomount(["up", ...inNamespace, "-", target], { input }), {
       code: 0,
       out: `${target}\n${target}\n`,
       err: "",
     });
     assertEquals(await namespace.run("cat", `${target}/file`), "from here");
     assertEquals(t.mounts(), []);
-    const { out } = await denomount(["ls", "--tree", ...there, target]);
+    const { out } = await denomount(["ls", "--tree", ...inNamespace, target]);
     const [, below = "", top = ""] = out.trimEnd().split("\n");
-    assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // it is covered, and how full it is can't be told
+    assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // another mount covers it, so its size can't be read
     assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro$/);
     assertEquals(JSON.parse((await denomount(["ls", "--json", target])).out), []);
-    assertEquals(await denomount(["down", ...there, "-", target], { input }), { code: 0, out: "", err: "" });
-    assertEquals(JSON.parse((await denomount(["ls", "--json", ...there, target])).out), []);
-    assertEquals((await denomount(["up", ...there, "-", target], { input })).code, 0);
-    assertEquals((await denomount(["umount", "--recursive", ...there, t.dir])).code, 0);
+    assertEquals(await denomount(["down", ...inNamespace, "-", target], { input }), {
+      code: 0,
+      out: "",
+      err: "",
+    });
+    assertEquals(JSON.parse((await denomount(["ls", "--json", ...inNamespace, target])).out), []);
+    assertEquals((await denomount(["up", ...inNamespace, "-", target], { input })).code, 0);
+    assertEquals((await denomount(["umount", "--recursive", ...inNamespace, t.dir])).code, 0);
 
     for (const args of [["up", "-", target], ["down", "-", target], ["ls"], ["watch"], ["umount", target]]) {
-      const none = await denomount([...args, "--namespace", "1073741824"], { input });
-      assertEquals([none.code, none.err.trimEnd().split("\n").length], [1, 1], none.err);
-      assertStringIncludes(none.err, "there is no process 1073741824");
+      const missing = await denomount([...args, "--namespace", "1073741824"], { input });
+      assertEquals([missing.code, missing.err.trimEnd().split("\n").length], [1, 1], missing.err);
+      assertStringIncludes(missing.err, "there is no process 1073741824");
       assertEquals((await denomount([...args, "--namespace", "x"], { input })).code, 2);
     }
   },

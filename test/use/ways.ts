@@ -52,6 +52,17 @@ export async function say(program: string, args: string[], options: Deno.Command
   return { code, out: out.trimEnd().split("\n"), err };
 }
 
+/**
+ * The arguments of a `denomount run` that starts itself again in a mount namespace and prints the type of its mount.
+ *
+ * @param dir where the list of mounts is written.
+ * @returns the arguments.
+ */
+export function runInTmpfs(dir: string): string[] {
+  Deno.writeTextFileSync(`${dir}/list.json`, JSON.stringify([{ type: "tmpfs", source: "scratch" }]));
+  return ["run", "--private", `${dir}/list.json`, "--", "stat", "--file-system", "--format=%T", "."];
+}
+
 /** Serves the checkout over http on this machine, as a code host would. */
 export function serveProject(): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
