@@ -1,11 +1,13 @@
 /**
- * Checks that the documentation says what a call needs, where a reader finds it. The exit status is 1 if it doesn't.
+ * Checks that the documentation says what a call needs, where a reader finds it. The exit status is 1 if it
+ * does not.
  *
  *     deno run -A scripts/docs.ts
  *
- * - Each exported function, class and method that can reach a system call has a paragraph "Needs …": permissions,
- *   capabilities, the kernel. What is said of a class or an interface holds for its methods.
+ * - Each exported function, class and method that can reach a system call has a paragraph "Needs …":
+ *   permissions, capabilities, the kernel. What is said of a class or an interface holds for its methods.
  * - That paragraph stands before the first tag. After a tag it is a part of the tag's text.
+ * - Each file that ARCHITECTURE.md names exists.
  *
  * @module
  */
@@ -134,8 +136,32 @@ export function swallowedParagraphs(documented: unknown, outer: Documented = {})
   return [...found, ...parts];
 }
 
+/**
+ * The files that a page names in backticks, as a path from the project's directory.
+ *
+ * @param page the page's text.
+ * @returns the files and directories, each once.
+ */
+export function namedFiles(page: string): string[] {
+  const names = [...page.matchAll(/`((?:cli|ffi|linux|scripts|test)\/[\w./]*)`/g)].map(([, name = ""]) =>
+    name
+  );
+  return [...new Set(names)];
+}
+
+function missingFiles(project: URL, page: string): string[] {
+  return namedFiles(Deno.readTextFileSync(new URL(page, project))).filter((name) => {
+    try {
+      return Deno.statSync(new URL(name, project)) === undefined;
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return true;
+      throw error;
+    }
+  }).map((name) => `${page}: names ${name}, which does not exist`);
+}
+
 /** Runs `deno doc` on the entries, each of which reads its own names. */
-async function readSymbols(project: string): Promise<DocSymbol[]> {
+async function readSymbols(project: URL): Promise<DocSymbol[]> {
   const args = ["doc", "--json", "mod.ts", "linux/mod.ts", "cli.ts"];
   const command = new Deno.Command(Deno.execPath(), { args, cwd: project, stderr: "inherit" });
   const { success, stdout } = await command.output();
@@ -148,10 +174,14 @@ async function readSymbols(project: string): Promise<DocSymbol[]> {
 
 async function main(): Promise<number> {
   const project = new URL("../", import.meta.url);
-  const symbols = await readSymbols(project.pathname);
-  const offenders = new Set([...missingNeeds(symbols, PURE), ...swallowedParagraphs(symbols)]);
+  const symbols = await readSymbols(project);
+  const offenders = new Set([
+    ...missingNeeds(symbols, PURE),
+    ...swallowedParagraphs(symbols),
+    ...missingFiles(project, "ARCHITECTURE.md"),
+  ]);
   for (const line of offenders) console.error(line.replace(project.href, ""));
-  console.log(`${symbols.length} exported names, ${offenders.size} with documentation that has to be mended`);
+  console.log(`${symbols.length} exported names, ${offenders.size} mistakes in the documentation`);
   return offenders.size > 0 ? 1 : 0;
 }
 

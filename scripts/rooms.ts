@@ -1,6 +1,7 @@
 /**
- * Checks the one direction of the library's rooms (ARCHITECTURE.md), and prints a table of them: their files and lines,
- * the imports upward, the circles, the longest file and the longest function. The exit status is 1 if anything is wrong.
+ * Checks the one direction of the library's rooms (ARCHITECTURE.md), and prints a table of them: their files
+ * and lines, the imports upward, the circles, the longest file and the longest function. The exit status is 1
+ * if an import is wrong.
  *
  *     deno run -A scripts/rooms.ts
  *
@@ -155,8 +156,8 @@ function nameOf(node: ts.Node): string {
 }
 
 /**
- * What is wrong with the imports: those upward, those of files that are no part of the library, and those that a
- * room's limit forbids.
+ * What is wrong with the imports: those upward, those of files that are no part of the library, and those
+ * that a room's limit forbids.
  *
  * @param imports the imports of all files of the library.
  * @returns one line each, as FILE:LINE imports FILE: REASON.

@@ -1,4 +1,10 @@
-import { type Documented, type JsDoc, missingNeeds, swallowedParagraphs } from "../../scripts/docs.ts";
+import {
+  type Documented,
+  type JsDoc,
+  missingNeeds,
+  namedFiles,
+  swallowedParagraphs,
+} from "../../scripts/docs.ts";
 import { assertEquals } from "../assert.ts";
 
 function documented(kind: string, jsDoc: JsDoc, methods: Documented[] = []): Documented {
@@ -44,4 +50,9 @@ Deno.test("a paragraph after a tag is found in the tag, wherever that is", () =>
   assertEquals(swallowedParagraphs([documented("class", { doc: "A device." }, [inner])]), [
     'a.ts:3: close: @throws swallows "Needs root,"',
   ]);
+});
+
+Deno.test("the files that a page names are its paths in backticks", () => {
+  const page = "`linux/loop/` has `linux/loop/loop.ts`, not `loop.ts`, `<<linux/mount/attach.ts>>` or `f()`.";
+  assertEquals(namedFiles(`${page}\n${page}`), ["linux/loop/", "linux/loop/loop.ts"]);
 });
