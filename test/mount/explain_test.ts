@@ -1,71 +1,140 @@
-import { explain, type Mount, MountError } from "../../mod.ts";
-import { pretendMissing } from "../../linux/syscalls/features.ts";
+import { explain, type Mount, MountError, type Step } from "../../mod.ts";
+import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals, assertStringIncludes, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
 const maps = ["uidmap=0:100000:65536", "gidmap=0:100000:65536"];
 const CALLS = "open_tree,move_mount,fsopen,fsconfig,fsmount,fspick,mount_setattr,mount,umount2";
+const features = [
+  "openat2",
+  "mountApi",
+  "mountSetattr",
+  "overlayLayers",
+  "overlayDescriptors",
+  "detachedLayers",
+  "pidfdNamespaces",
+  "statmount",
+] as const;
 
-const older: [string, Parameters<typeof pretendMissing>][] = [
-  ["", []],
-  [" on an old kernel", [
+/** Every way that a mount can take, by what the kernel lacks. */
+const ways: Record<string, readonly Feature[]> = {
+  "with every call": [],
+  "without detached layers (before 6.15)": ["detachedLayers"],
+  "without lowerdir+ (before 6.5)": ["overlayLayers", "overlayDescriptors", "detachedLayers"],
+  "without mount_setattr (before 5.12)": [
+    "mountSetattr",
+    "overlayLayers",
+    "overlayDescriptors",
+    "detachedLayers",
+  ],
+  "without the mount API (before 5.2, or a seccomp filter)": [
     "mountApi",
     "mountSetattr",
     "overlayLayers",
     "overlayDescriptors",
     "detachedLayers",
-  ]],
-];
+  ],
+};
 
-for (const [what, missing] of older) {
-  kernelTest(`explain() says what strace sees when it is done${what}`, {
+/** A list for every kind, all of them mounted at one directory and unmounted again. */
+function lists(dir: string, missing: readonly Feature[]): Mount[][] {
+  const overlay = (...options: string[]): Mount => ({ type: "overlay", source: "o", options });
+  const bind = (...options: string[]): Mount => ({ type: "bind", source: `${dir}/source`, options });
+  const tmpfs = (...options: string[]): Mount => ({ type: "tmpfs", source: "tmpfs", options });
+  const layers = `lowerdir=${dir}/lower:${dir}/other`;
+  const upper = [`upperdir=${dir}/upper`, `workdir=${dir}/work`];
+  const remount = (...options: string[]): Mount => ({
+    type: "",
+    source: "",
+    options: ["remount", ...options],
+  });
+  const all: Mount[][] = [
+    [bind("bind")],
+    [bind("rbind")],
+    [bind("bind", "ro", "noatime")],
+    [bind("rbind", "nosuid", "rprivate")],
+    [tmpfs("size=1m", "nosuid", "ro")],
+    [tmpfs("private")],
+    [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
+    [overlay(layers)],
+    [overlay(layers, ...upper, "index=off", "nodev")],
+    [{ type: "ext4", source: `${dir}/image`, options: ["loop", "ro"] }],
+    [tmpfs(), remount("bind", "nosuid", "ro")],
+    [tmpfs(), remount("size=2m", "noexec")],
+    [tmpfs(), { type: "none", source: "", options: ["rshared"] }],
+    [{ type: "fuse3.bindfs", source: `${dir}/source`, options: ["ro"] }],
+  ];
+  if (missing.includes("mountSetattr")) return all;
+  return [...all, [bind("rbind", "rro", "noexec")], [bind("bind", ...maps)], [bind("rbind", ...maps)], [
+    overlay(layers, ...maps),
+  ], [{ type: "ext4", source: `${dir}/image`, options: ["loop", "ro", ...maps] }]];
+}
+
+for (const [way, missing] of Object.entries(ways)) {
+  kernelTest(`explain() describes the calls that strace sees, ${way}`, {
     root: true,
-    tools: ["strace", "mkfs.ext4"],
+    tools: ["strace", "mkfs.ext4", "mount.fuse3", "bindfs"],
+    features: features.filter((feature) =>
+      !missing.includes(feature) && feature !== "statmount" && feature !== "pidfdNamespaces" &&
+      feature !== "openat2"
+    ),
     permissions: { run: true },
   }, async (t) => {
-    t.make("root", "root/a", "root/b", "root/c", "lower", "other", "upper", "work", "source");
+    t.make("root", "lower", "other", "upper", "work", "source");
     await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "1M"] }).output();
-    const mapped = missing.length === 0 ? maps : [];
-    const list: Mount[] = [
-      { type: "tmpfs", source: "tmpfs", options: ["size=1m", "nosuid", "private"] },
-      { type: "bind", source: `${t.dir}/source`, options: ["bind", "ro", "noatime"] },
-      { type: "bind", source: `${t.dir}/source`, options: ["bind", ...mapped] },
-      { type: "overlay", source: "o", options: [`lowerdir=${t.dir}/lower:${t.dir}/other`, ...mapped] },
-      {
-        type: "overlay",
-        source: "o",
-        options: [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/work`],
-      },
-      { type: "ext4", source: `${t.dir}/image`, options: ["loop", "ro"] },
-      { type: "", source: "", options: ["remount", "bind", "nosuid"] },
-    ];
-    const program = `
-      import { mountAll } from "${new URL("../../mod.ts", import.meta.url).href}";
-      import { hasFeature, pretendMissing } from "${
-      new URL("../../linux/syscalls/features.ts", import.meta.url).href
-    }";
-      for (const feature of ["openat2", "mountApi", "mountSetattr", "overlayLayers", "overlayDescriptors", "detachedLayers",
-        "pidfdNamespaces", "statmount"] as const) hasFeature(feature);
-      using _ = pretendMissing(...${JSON.stringify(missing)});
-      const { umount2 } = Deno.dlopen("libc.so.6", { umount2: { parameters: ["buffer", "i32"], result: "i32" } }).symbols;
-      const none = new TextEncoder().encode("/begin\\0");
-      umount2(none, 0);
-      const stack = await mountAll(${JSON.stringify(list)}, ${JSON.stringify(`${t.dir}/root`)});
-      umount2(none, 0);
-      await stack.unmount();`;
-    Deno.writeTextFileSync(`${t.dir}/program.ts`, program);
-    const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
-    const { code, stderr } = await new Deno.Command("strace", {
-      args: ["-f", "-qq", "--seccomp-bpf", "-o", `${t.dir}/trace`, `--trace=${CALLS}`, ...deno],
-    }).output();
-    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
-    const [, between = ""] = Deno.readTextFileSync(`${t.dir}/trace`).split(/umount2\("\/begin".*\n/);
-    const seen = [...between.matchAll(/^\d+ +(\w+)\(/gm)].map(([, name]) => name);
-
+    const given = lists(t.dir, missing);
+    const traced = await trace(t.dir, given, missing);
     using _ = pretendMissing(...missing);
-    const steps = explain(list, `${t.dir}/root`);
-    assertEquals(steps.map((step) => step.call).filter((name) => CALLS.split(",").includes(name)), seen);
+    for (const [index, list] of given.entries()) {
+      const steps = explain(list, `${t.dir}/root`).filter(({ call }) => CALLS.split(",").includes(call));
+      assertEquals(steps.map(summary), traced[index], JSON.stringify(list));
+    }
   });
+}
+
+/** Mounts each list below strace, and returns the calls of each. */
+async function trace(dir: string, given: Mount[][], missing: readonly Feature[]): Promise<string[][]> {
+  const program = `
+    import { mountAll } from "${new URL("../../mod.ts", import.meta.url).href}";
+    import { hasFeature, pretendMissing } from "${
+    new URL("../../linux/syscalls/features.ts", import.meta.url).href
+  }";
+    for (const feature of ${JSON.stringify(features)}) hasFeature(feature as never);
+    using _ = pretendMissing(...${JSON.stringify(missing)} as never[]);
+    const { umount2 } = Deno.dlopen("libc.so.6", { umount2: { parameters: ["buffer", "i32"], result: "i32" } }).symbols;
+    const mark = (name: string) => umount2(new TextEncoder().encode(name + "\\0"), 0);
+    for (const list of ${JSON.stringify(given)}) {
+      mark("/begin");
+      const handle = await mountAll(list, ${JSON.stringify(`${dir}/root`)});
+      mark("/end");
+      await handle.unmount();
+    }`;
+  Deno.writeTextFileSync(`${dir}/program.ts`, program);
+  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${dir}/program.ts`];
+  const { code, stderr } = await new Deno.Command("strace", {
+    args: ["-f", "-qq", "--seccomp-bpf", "-o", `${dir}/trace`, `--trace=${CALLS}`, ...deno],
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  // The helper of a FUSE mount makes calls of its own, in another process.
+  const lines = Deno.readTextFileSync(`${dir}/trace`).split("\n");
+  const helpers = new Set(lines.flatMap((line) => line.includes('"fuse') ? [line.split(" ")[0]] : []));
+  const text = lines.filter((line) => !helpers.has(line.split(" ")[0])).join("\n");
+  return [...text.matchAll(/umount2\("\/begin".*\n([^]*?)umount2\("\/end"/g)].map(([, calls = ""]) =>
+    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].map(([, name = "", args = ""]) => line(name, args))
+  );
+}
+
+/** A call by its name and those of its arguments that are flags. */
+function summary({ call, arguments: args }: Step): string {
+  return line(call, args);
+}
+
+/** strace 6.1 writes the field of access times in parts, and a remount passes the access time that the mount had. */
+function line(name: string, args: string): string {
+  const names = args.replace(/attr_clr=[^0][^,}]*|attr_clr=0x[^,}]*/, "ATTR_CLR").match(
+    /\b(MS_(?!SILENT|RELATIME)\w+|MNT_\w+|AT_RECURSIVE|OPEN_TREE_CLONE\b|FSCONFIG_\w+|MOUNT_ATTR_\w+|ATTR_CLR)\b/g,
+  );
+  return [name, ...[...new Set(names)].sort()].join(" ");
 }
 
 Deno.test("explain() shows the arguments, and refuses what can't be", { permissions: { ffi: true } }, () => {
