@@ -1,25 +1,27 @@
 /**
- * The handle of what was mounted.
+ * The handle of mounts.
  *
  * @module
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
-import type { UnmountOptions } from "../unmount/deadline.ts";
 import { runInNamespace } from "../namespace/mount.ts";
-import { unmount } from "../unmount/unmount.ts";
+import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountTree } from "../unmount/tree.ts";
+import { unmount } from "../unmount/unmount.ts";
 
 /**
- * Mounts that stand together, and come off together.
+ * The mounts of one list, which are unmounted together.
+ *
+ * Unmounting needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
- * import { type MountStack, mountAll } from "@denomount/mount";
+ * import { mountAll, type MountHandle } from "@denomount/mount";
  *
  * const target = await Deno.makeTempDir();
  * {
- *   await using root: MountStack = await mountAll([{ type: "tmpfs", source: "tmpfs" }], target);
+ *   await using root: MountHandle = await mountAll([{ type: "tmpfs", source: "tmpfs" }], target);
  *   console.log(root.mountpoints);
  * }
  * await Deno.remove(target);
@@ -28,86 +30,89 @@ import { unmountTree } from "../unmount/tree.ts";
 export interface MountHandle extends AsyncDisposable {
   /** The target as it was given. */
   readonly target: string;
-  /** What was mounted on, resolved, in the order mounted. */
+  /** The mountpoints, resolved, in the order mounted. */
   readonly mountpoints: readonly string[];
   /**
-   * Takes everything off, in reverse order. A second call does nothing; after a failure, another call goes on where it
-   * stopped.
+   * Unmounts everything, in reverse order. A second call does nothing; after a failure, another call continues where the
+   * first stopped.
    *
-   * @param options how.
+   * Needs the permission `ffi` and CAP_SYS_ADMIN.
+   *
+   * @param options how to unmount.
    * @throws {SyscallError} as {@linkcode unmount} does.
    */
   unmount(options?: Omit<UnmountOptions, "namespace">): Promise<void>;
 }
 
-/** One of the mounts. */
+/** One attached mount. */
 export interface AttachedMount {
-  /** Where it is. */
+  /** Its mountpoint. */
   readonly mountpoint: string;
-  /** A recursive bind, which brings mounts of its own. */
+  /** Whether it is a recursive bind, which brings mounts below it. */
   readonly isTree: boolean;
 }
 
-/** A handle that nobody has any more, its mounts left to stay or taken off in another way, gives its namespace up. */
-const forgotten = new FinalizationRegistry<OwnedFd>((namespace) => namespace.close());
+/** Closes the namespace of a handle that was garbage-collected before it was unmounted. */
+const namespaces = new FinalizationRegistry<OwnedFd>((namespace) => namespace.close());
 
-/** Mounts that were made, and how they come off. */
+/** The attached mounts of a list. */
 export class AttachedMounts implements MountHandle {
   /** The target as it was given. */
   readonly target: string;
-  readonly #made: readonly AttachedMount[];
+  readonly #attached: readonly AttachedMount[];
   readonly #namespace: OwnedFd | undefined;
-  #left: number; // how many of them still stand
+  #count: number; // of those that are still mounted
   #mountpoints: readonly string[] | undefined;
   #unmounting: Promise<void> | undefined;
 
   /**
-   * Takes mounts over.
+   * A handle of mounts.
    *
    * @param target the target as it was given.
-   * @param made the mounts, in the order mounted.
-   * @param namespace the mount namespace that they are in, where it is another one than this process's own.
+   * @param attached the mounts, in the order mounted.
+   * @param namespace the mount namespace that they are in, if it is another one than this process's own.
    */
-  constructor(target: string, made: readonly AttachedMount[], namespace?: OwnedFd) {
+  constructor(target: string, attached: readonly AttachedMount[], namespace?: OwnedFd) {
     this.target = target;
-    this.#made = made;
-    this.#left = made.length;
+    this.#attached = attached;
+    this.#count = attached.length;
     this.#namespace = namespace;
-    if (namespace) forgotten.register(this, namespace);
+    if (namespace) namespaces.register(this, namespace);
   }
 
-  /** What was mounted on, in the order mounted. */
+  /** The mountpoints, in the order mounted. */
   get mountpoints(): readonly string[] {
-    return this.#mountpoints ??= Object.freeze(this.#made.map(({ mountpoint }) => mountpoint));
+    return this.#mountpoints ??= Object.freeze(this.#attached.map(({ mountpoint }) => mountpoint));
   }
 
-  /** Takes everything off, in reverse order. */
+  /** Unmounts everything, in reverse order. */
   async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
     const before = this.#unmounting;
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#unmounting = promise;
-    if (before) await before; // two calls at a time would both take the topmost off, and then what is below it
+    if (before) await before; // two calls at a time would both unmount the topmost mount, and then the one below it
     try {
-      if (this.#namespace === undefined) await this.#takeOff(options);
-      else await this.#takeOffThere(this.#namespace, options);
+      if (this.#namespace === undefined) await this.#unmountAll(options);
+      else await this.#unmountInNamespace(this.#namespace, options);
     } finally {
       resolve();
     }
   }
 
-  async #takeOffThere(namespace: OwnedFd, options: UnmountOptions): Promise<void> {
-    if (this.#left > 0) await runInNamespace(namespace, () => this.#takeOff(options));
+  async #unmountInNamespace(namespace: OwnedFd, options: UnmountOptions): Promise<void> {
+    if (this.#count > 0) await runInNamespace(namespace, () => this.#unmountAll(options));
     namespace.close();
   }
 
-  async #takeOff(options: UnmountOptions): Promise<void> {
-    for (let top = this.#made[this.#left - 1]; top !== undefined; top = this.#made[this.#left - 1]) {
+  async #unmountAll(options: UnmountOptions): Promise<void> {
+    for (; this.#count > 0; this.#count--) {
+      const top = this.#attached[this.#count - 1];
+      if (top === undefined) return;
       await (top.isTree ? unmountTree(top.mountpoint, options) : unmount(top.mountpoint, options));
-      this.#left--;
     }
   }
 
-  /** Takes everything off at the end of an `await using` scope. */
+  /** Unmounts everything at the end of an `await using` scope. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.unmount();
   }

@@ -1,23 +1,23 @@
 /**
- * Mounts for the length of a call, at a directory that goes with them.
+ * Mounts for the length of a call, at a temporary directory.
  *
  * @module
  */
 
-import { mountAll, type MountHandle } from "./mount.ts";
 import { type Mount, readonlyMounts } from "../spec/mount.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
+import { mountAll, type MountHandle } from "./mount.ts";
 
 /**
- * Mounts a list at a temporary directory, calls a function, and takes everything off again, whatever happens.
+ * Mounts a list at a temporary directory, calls a function, and unmounts everything, also if the function throws.
+ *
+ * Needs the permission `ffi`, and CAP_SYS_ADMIN.
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
- * @throws {SyscallError} where a mount does not come off: it is left to `cleanupTempMounts`.
- *
- * Needs the permission `ffi`, and CAP_SYS_ADMIN.
+ * @throws {SyscallError} if a mount can't be unmounted: it is left to `cleanupTempMounts`.
  *
  * @example
  * ```ts
@@ -31,17 +31,17 @@ export async function withTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
 ): Promise<T> {
-  using place = new TempDirectory();
-  const mounted = await mountAll(mounts, place.root);
-  await using _ = { [Symbol.asyncDispose]: () => takeOff(mounted, place) };
-  return await fn(place.root);
+  using directory = new TempDirectory();
+  const mounted = await mountAll(mounts, directory.root);
+  await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(mounted, directory) };
+  return await fn(directory.root);
 }
 
-async function takeOff(mounted: MountHandle, place: TempDirectory): Promise<void> {
+async function unmountOrAbandon(mounted: MountHandle, directory: TempDirectory): Promise<void> {
   try {
     await mounted.unmount();
   } catch (error) {
-    place.abandon(); // its directory can't go either, and why it can't is known already
+    directory.abandon(); // it can't be removed while something is mounted on it
     throw error;
   }
 }
@@ -49,12 +49,12 @@ async function takeOff(mounted: MountHandle, place: TempDirectory): Promise<void
 /**
  * As {@linkcode withTempMount}, with the mounts made read-only.
  *
+ * Needs the permission `ffi`, and CAP_SYS_ADMIN.
+ *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
- *
- * Needs the permission `ffi`, and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts

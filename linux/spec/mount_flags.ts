@@ -93,7 +93,7 @@ const superFlagBits: Record<string, number> = {
 const opposites: Record<string, string> = { rw: "ro", async: "sync", nolazytime: "lazytime", nomand: "mand" };
 
 /**
- * The mount(2) flags for what a file system itself is told.
+ * The mount(2) flags of a superblock.
  *
  * @param names such as "ro" or "sync"; the last word counts.
  * @param before the flags until now.
