@@ -1,13 +1,13 @@
 /**
  * The mount as data, in containerd's shape, and what can be done to a list of them without a system call. None of
- * these functions changes what it is given.
+ * these functions changes its arguments.
  *
  * @module
  */
 
+import { join } from "../path/path.ts";
 import { isIdMap, splitOptions } from "./options.ts";
 import { escapeLayer, unescapeLayer } from "./overlay_options.ts";
-import { join } from "../path/path.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
 export interface Mount {
@@ -15,17 +15,25 @@ export interface Mount {
   type: string;
   /** The device, directory or name that is mounted. */
   source: string;
-  /** Where, below the target of the call; the target itself if left out. */
+  /** The mountpoint below the target of the call; the target itself if left out. */
   target?: string;
-  /** fstab-style options, one to an entry. */
+  /** fstab-style options; an entry may be several joined by commas. */
   options?: readonly string[];
 }
 
+/** Whether a type is containerd's instruction for its mount manager, and not the kernel's. */
+const lastPart = (type: string) => type.slice(type.lastIndexOf("/") + 1);
+
+function words({ options }: Mount): string[] {
+  return (options ?? []).flatMap(splitOptions);
+}
+
 /**
- * Whether a mount can't be written to.
+ * Whether a mount can't be written to, by the rules of containerd's `ReadOnly()`: a word `ro` counts, whatever stands
+ * after it; an erofs always is, and an overlay without an upper directory. It makes no system call.
  *
- * @param mount the mount.
- * @returns true where its last word is `ro` or `rro`, or where it is an overlay without an upper directory.
+ * @param mount the mount; a type such as "format/mkdir/overlay" counts by its last part.
+ * @returns true if it can't be written to.
  *
  * @example
  * ```ts
@@ -35,14 +43,23 @@ export interface Mount {
  * ```
  */
 export function isReadonly(mount: Mount): boolean {
-  const options = (mount.options ?? []).flatMap(splitOptions);
-  const last = options.findLast((option) => option === "ro" || option === "rro" || option === "rw");
-  if (last !== undefined && last !== "rw") return true;
-  return mount.type === "overlay" && !options.some((option) => option.startsWith("upperdir="));
+  const type = lastPart(mount.type);
+  if (type === "erofs") return true;
+  const options = words(mount);
+  if (options.some(isReadonlyWord)) return true;
+  return type === "overlay" && !options.some((option) => option.startsWith("upperdir="));
+}
+
+function isReadonlyWord(option: string): boolean {
+  return /^(ro|rro|ro=.*)$/.test(option);
 }
 
 /**
- * The same mounts, read-only: an overlay's upper directory becomes its topmost lower one, everything else gets `ro`.
+ * The same mounts, read-only: an overlay's upper directory becomes its topmost lower one, a recursive bind gets `rro`,
+ * which counts for the mounts below too, and everything else gets `ro`. It makes no system call.
+ *
+ * An overlay's lower layers keep their id maps, and its former upper layer, which holds the ids that the container has
+ * written, is not mapped: `X-denomount.unmapped=` says so.
  *
  * @param mounts the mounts; they are not changed.
  * @returns new mounts.
@@ -59,34 +76,39 @@ export function isReadonly(mount: Mount): boolean {
  */
 export function readonlyMounts(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => {
-    const options = (mount.options ?? []).flatMap(splitOptions);
-    if (mount.type === "overlay") return { ...mount, options: readonlyOverlay(options) };
-    return { ...mount, options: [...options.filter((option) => option !== "ro" && option !== "rw"), "ro"] };
+    const options = words(mount);
+    if (lastPart(mount.type) === "overlay") return { ...mount, options: readonlyOverlay(options) };
+    const rest = options.filter((option) => !/^r?r[ow](=.*)?$/.test(option));
+    return { ...mount, options: [...rest, options.includes("rbind") ? "rro" : "ro"] };
   });
 }
 
 function readonlyOverlay(options: readonly string[]): string[] {
   const upper = options.findLast((option) => option.startsWith("upperdir="))?.slice("upperdir=".length);
-  const writable = ["upperdir=", "workdir="];
-  // `volatile` is about the upper directory and refused by the kernel without one.
-  const rest = options.filter((option) =>
-    option !== "volatile" && !writable.some((key) => option.startsWith(key))
-  );
+  // Those about the upper directory are refused by the kernel without one.
+  const rest = options.filter((option) => !isVolatile(option) && !/^(upperdir|workdir)=/.test(option));
   if (upper === undefined) return rest;
   const layer = unescapeLayer(upper);
   const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
-  return rest.map((option, index) => {
-    if (index !== first) return option;
-    if (!option.startsWith("lowerdir=")) return option;
-    // In upperdir a colon is a colon, among the lower directories it parts two of them.
-    return `lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`;
-  }).flatMap((option, index) =>
-    index === first && option.startsWith("lowerdir+=") ? [`lowerdir+=${layer}`, option] : [option]
-  );
+  const changed = rest.flatMap((option, index) => {
+    if (index !== first) return [option];
+    if (option.startsWith("lowerdir+=")) return [`lowerdir+=${layer}`, option];
+    // In upperdir a colon is a colon; in lowerdir it separates two directories.
+    return [`lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`];
+  });
+  return options.some(isIdMapWord) ? [...changed, `X-denomount.unmapped=${layer}`] : changed;
+}
+
+function isIdMapWord(option: string): boolean {
+  return isIdMap(option) || option.startsWith("X-mount.idmap=");
+}
+
+function isVolatile(option: string): boolean {
+  return option === "volatile" || option === "fsync=volatile";
 }
 
 /**
- * The same mounts without overlay's `volatile` option.
+ * The same mounts without overlay's options `volatile` and `fsync=volatile`. It makes no system call.
  *
  * @param mounts the mounts; they are not changed.
  * @returns new mounts.
@@ -100,12 +122,12 @@ function readonlyOverlay(options: readonly string[]): string[] {
  */
 export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) =>
-    mount.type === "overlay" ? without(mount, (option) => option === "volatile") : { ...mount }
+    lastPart(mount.type) === "overlay" ? without(mount, isVolatile) : { ...mount }
   );
 }
 
 /**
- * The same mounts without `uidmap=` and `gidmap=`.
+ * The same mounts without `uidmap=` and `gidmap=`. It makes no system call.
  *
  * @param mounts the mounts; they are not changed.
  * @returns new mounts.
@@ -121,58 +143,24 @@ export function removeIdMapOption(mounts: readonly Mount[]): Mount[] {
   return mounts.map((mount) => without(mount, isIdMap));
 }
 
+/** Entries without an unwanted word stay as they are written. */
 function without(mount: Mount, unwanted: (option: string) => boolean): Mount {
-  if (mount.options === undefined) return { ...mount };
-  return { ...mount, options: mount.options.flatMap(splitOptions).filter((option) => !unwanted(option)) };
+  if (!mount.options) return { ...mount };
+  const options = mount.options.flatMap((entry) => {
+    const split = splitOptions(entry);
+    return split.some(unwanted) ? split.filter((option) => !unwanted(option)) : [entry];
+  });
+  return { ...mount, options };
 }
 
 /**
- * The place of a mount below the target.
+ * The mountpoint of a mount below the target.
  *
- * @param mount the mount.
+ * @param target the mount's target.
  * @returns a normalized path that begins with a slash.
  */
-export function subpathOf(mount: Mount): string {
-  if (mount.target === undefined) return "/";
-  const inside = join("/", mount.target);
-  return inside.length > 1 && inside.endsWith("/") ? inside.slice(0, -1) : inside;
-}
-
-/** An item among the others, with its neighbours: from either side, the list goes round. */
-interface Link<T> {
-  item?: T;
-  before: Link<T>;
-  after: Link<T>;
-}
-
-/**
- * Puts parents before children and leaves the order as it is otherwise.
- *
- * @param items what has a place.
- * @returns the same in their order.
- */
-export function parentsFirst<T extends { subpath: string }>(items: readonly T[]): T[] {
-  if (items.length < 2) return [...items];
-  const firstBelow = new Map<string, Link<T>>();
-  const end = {} as Link<T>;
-  end.before = end.after = end;
-  for (const item of items) {
-    const child = firstBelow.get(item.subpath);
-    const after = child ?? end;
-    const link: Link<T> = { item, before: after.before, after };
-    link.before.after = link.after.before = link;
-    // Above a directory that has an earlier item below it, all have.
-    let directory = parentOf(item.subpath);
-    while (directory !== undefined && firstBelow.get(directory) === child) {
-      firstBelow.set(directory, link);
-      directory = parentOf(directory);
-    }
-  }
-  const ordered: T[] = [];
-  for (let { item, after } = end.after; item !== undefined; { item, after } = after) ordered.push(item);
-  return ordered;
-}
-
-function parentOf(path: string): string | undefined {
-  return path === "/" ? undefined : path.slice(0, path.lastIndexOf("/")) || "/";
+export function subpathOf(target: string | null | undefined): string {
+  if (!target || target === "/") return "/";
+  const subpath = join("/", target);
+  return subpath.length > 1 && subpath.endsWith("/") ? subpath.slice(0, -1) : subpath;
 }

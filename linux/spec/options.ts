@@ -1,47 +1,30 @@
 /**
- * fstab-style options, read once into a value that says what to do.
+ * Option lists as fstab and containerd write them, read once into a value that says what to do.
  *
  * @module
  */
 
-import {
-  MOUNT_ATTR__ATIME,
-  MOUNT_ATTR_NOATIME,
-  MOUNT_ATTR_NODEV,
-  MOUNT_ATTR_NODIRATIME,
-  MOUNT_ATTR_NOEXEC,
-  MOUNT_ATTR_NOSUID,
-  MOUNT_ATTR_NOSYMFOLLOW,
-  MOUNT_ATTR_RDONLY,
-  MOUNT_ATTR_RELATIME,
-  MOUNT_ATTR_STRICTATIME,
-  MS_PRIVATE,
-  MS_SHARED,
-  MS_SLAVE,
-  MS_UNBINDABLE,
-} from "../syscalls/constants.ts";
 import { quote } from "../../ffi/text.ts";
 import { mapFileText } from "./id_mapping.ts";
+import { type AttributeChange, ATTRIBUTES, type AttributeWord, WORDS } from "./option_table.ts";
+import { splitOptions } from "./split_options.ts";
+import { type IdMapText, isXMount, readXMount, type XMount } from "./x_mount.ts";
+import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
 
-/** Attributes to set and to clear on a mount (`MOUNT_ATTR_…`). */
-export interface AttributeChange {
-  /** To set. */
-  set: number;
-  /** To clear; the access time field is always cleared as a whole. */
-  clear: number;
-}
+export type { AttributeChange } from "./option_table.ts";
+export { isIdMap, splitOptions } from "./split_options.ts";
 
-/** A step that changes a mount's propagation. */
+/** A change of a mount's propagation. */
 export interface PropagationStep {
   /** `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`. */
-  type: number;
-  /** The whole tree of mounts. */
-  recursive: boolean;
+  readonly type: number;
+  /** Whether the mounts below are changed too. */
+  readonly recursive: boolean;
 }
 
 /** How to attach a loop device for a mount. */
 export interface LoopOption {
-  /** Past the page cache. */
+  /** Whether it bypasses the page cache. */
   direct: boolean;
   /** Where the data begins in the backing file, in bytes. */
   offset?: number;
@@ -49,12 +32,16 @@ export interface LoopOption {
   sizeLimit?: number;
 }
 
-/** Id maps, as the kernel's uid_map and gid_map files take them. */
+/** Id maps, as the kernel's uid_map and gid_map files take them; or the namespace file that has them. */
 export interface IdMaps {
-  /** The user ids. */
-  uid: string;
+  /** The user ids, a line for each range. */
+  readonly uid: string;
   /** The group ids. */
-  gid: string;
+  readonly gid: string;
+  /** The file of a user namespace whose maps are taken instead. */
+  readonly file?: string;
+  /** Whether the top mount alone is mapped, though the bind is recursive: OCI's `idmap`. */
+  readonly topOnly?: boolean;
 }
 
 /** What a list of options says. */
@@ -65,115 +52,38 @@ export interface ParsedOptions {
   recursive: boolean;
   /** A change of an existing mount. */
   remount: boolean;
-  /** The mount's attributes. */
+  /** Attributes of the mount. */
   attributes: AttributeChange;
-  /** Attributes of the mount and of all below it. */
+  /** Attributes of the mount and of every mount below it. */
   recursiveAttributes: AttributeChange;
-  /** What the file system itself is told, as fsconfig(2) names it: "ro", "sync", … */
+  /** Flags of the superblock, as fsconfig(2) names them: "ro", "sync", … */
   superFlags: string[];
-  /** Steps after the mount is in place. */
+  /** Changes of propagation, after the mount is attached. */
   propagation: PropagationStep[];
-  /** The file system's own options, one to an entry. */
+  /** The file system's own parameters, one to an entry. */
   data: string[];
-  /** Present where a loop device is wanted. */
+  /** Security contexts, which only an SELinux kernel knows. */
+  labels: string[];
+  /** Lower layers of an id-mapped overlay that keep their owners: this library's own `X-denomount.unmapped=`. */
+  unmapped: string[];
+  /** Instructions that begin with `X-mount.`. */
+  xMount: XMount;
+  /** Present if a loop device is wanted. */
   loop?: LoopOption;
-  /** Present where the mount is to be id-mapped. */
+  /** Present if the mount is to be id-mapped. */
   idMaps?: IdMaps;
 }
 
-type AttributeOption = readonly [set: number, clear: number];
-
-// What each name sets and clears. The same names with an r before them are recursive, as in the OCI runtime
-// specification and, for rro, in mount(8).
-const attributes: Record<string, AttributeOption> = {
-  ro: [MOUNT_ATTR_RDONLY, 0],
-  rw: [0, MOUNT_ATTR_RDONLY],
-  nosuid: [MOUNT_ATTR_NOSUID, 0],
-  suid: [0, MOUNT_ATTR_NOSUID],
-  nodev: [MOUNT_ATTR_NODEV, 0],
-  dev: [0, MOUNT_ATTR_NODEV],
-  noexec: [MOUNT_ATTR_NOEXEC, 0],
-  exec: [0, MOUNT_ATTR_NOEXEC],
-  nosymfollow: [MOUNT_ATTR_NOSYMFOLLOW, 0],
-  symfollow: [0, MOUNT_ATTR_NOSYMFOLLOW],
-  nodiratime: [MOUNT_ATTR_NODIRATIME, 0],
-  diratime: [0, MOUNT_ATTR_NODIRATIME],
-  noatime: [MOUNT_ATTR_NOATIME, MOUNT_ATTR__ATIME],
-  strictatime: [MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME],
-  relatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
-  // Without a say of its own the kernel's default holds, which is relatime.
-  atime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
-  norelatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
-  nostrictatime: [MOUNT_ATTR_RELATIME, MOUNT_ATTR__ATIME],
-};
-
-// Names that vfs_parse_sb_flag() in the kernel's fs/fs_context.c knows.
-const superFlags = ["ro", "rw", "sync", "async", "dirsync", "lazytime", "nolazytime", "mand", "nomand"];
-
-const propagations = { shared: MS_SHARED, slave: MS_SLAVE, private: MS_PRIVATE, unbindable: MS_UNBINDABLE };
-
-// Words for mount -a, systemd and people, which say nothing about the mount itself.
-const USERSPACE_OPTIONS = ["", "defaults", "auto", "noauto", "nofail", "_netdev", "nouser", "silent", "loud"];
-
-// mount(8): who lets users mount takes these away from them.
-const userMounts = {
-  user: ["nosuid", "nodev", "noexec"],
-  users: ["nosuid", "nodev", "noexec"],
-  owner: ["nosuid", "nodev"],
-  group: ["nosuid", "nodev"],
-};
-
-/** What one word says. */
-interface OptionSpec {
-  kind: "bind" | "remount" | "loop" | undefined;
-  recursive: boolean;
-  own: AttributeOption | undefined;
-  tree: AttributeOption | undefined;
-  superFlag: string | undefined;
-  propagation: number;
-  implied: readonly string[];
+/** What counts when all options are read. */
+interface Seen {
+  loop: boolean;
+  uid: string | undefined;
+  gid: string | undefined;
+  idmap: "top" | "tree" | undefined;
 }
-
-/** Every word that is not a file system's own, so that each option is looked up once. */
-const words = new Map<string, OptionSpec>();
-
-function define(name: string, meaning: Partial<OptionSpec> = {}): void {
-  const before = words.get(name);
-  words.set(name, {
-    kind: undefined,
-    recursive: false,
-    own: undefined,
-    tree: undefined,
-    superFlag: undefined,
-    propagation: 0,
-    implied: [],
-    ...before,
-    ...meaning,
-  });
-}
-
-for (const name of USERSPACE_OPTIONS) define(name);
-for (const [name, attribute] of Object.entries(attributes)) {
-  define(name, { own: attribute });
-  define(`r${name}`, { tree: attribute });
-}
-for (const name of superFlags) define(name, { superFlag: name });
-for (const name of ["ro", "rw"]) define(`r${name}`, { superFlag: name });
-for (const [name, propagation] of Object.entries(propagations)) {
-  define(name, { propagation });
-  define(`r${name}`, { propagation, recursive: true });
-}
-for (const [name, implied] of Object.entries(userMounts)) define(name, { implied });
-define("bind", { kind: "bind" });
-define("rbind", { kind: "bind", recursive: true });
-define("remount", { kind: "remount" });
-define("loop", { kind: "loop" });
-
-// Options whose value is a path, in which a comma is a comma.
-const paths = /^(lowerdir|lowerdir\+|datadir\+|upperdir|workdir)=/;
 
 /**
- * Reads a list of fstab-style options.
+ * Reads a list of options.
  *
  * @param options the options; an entry with commas counts as several.
  * @returns what they say.
@@ -184,82 +94,134 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     bind: false,
     recursive: false,
     remount: false,
-    attributes: { set: 0, clear: 0 },
-    recursiveAttributes: { set: 0, clear: 0 },
+    attributes: NO_CHANGE,
+    recursiveAttributes: NO_CHANGE,
     superFlags: [],
     propagation: [],
     data: [],
+    labels: [],
+    unmapped: [],
+    xMount: NO_INSTRUCTIONS,
   };
-  const seen: Seen = { loop: false, uid: undefined, gid: undefined };
+  const seen: Seen = { loop: false, uid: undefined, gid: undefined, idmap: undefined };
   for (const entry of options) {
     if (!entry.includes(",")) readOption(entry, parsed, seen);
     else for (const option of splitOptions(entry)) readOption(option, parsed, seen);
   }
-  if (seen.uid !== undefined || seen.gid !== undefined) parsed.idMaps = idMapsOf(seen);
-  if (seen.loop) takeLoopOptions(parsed);
-  else if (parsed.data.includes("direct-io")) {
-    throw new TypeError('"direct-io" says how a loop device works: add "loop"');
-  }
+  readIdMaps(parsed, seen);
+  readLoop(parsed, seen);
   return parsed;
 }
 
-/** What counts when all options are read. */
-interface Seen {
-  loop: boolean;
-  uid: string | undefined;
-  gid: string | undefined;
-}
+const NO_CHANGE: AttributeChange = { set: 0, clear: 0 };
+const NO_INSTRUCTIONS: XMount = {};
 
 function readOption(option: string, parsed: ParsedOptions, seen: Seen): void {
-  const word = words.get(option);
-  if (word === undefined) {
-    if (isIdMap(option)) seen[option.startsWith("u") ? "uid" : "gid"] = option.slice("uidmap=".length);
-    else if (!isUserspaceComment(option)) parsed.data.push(option);
-    return;
-  }
-  const { kind, recursive, own, tree, superFlag, propagation, implied } = word;
-  if (own) apply(parsed.attributes, own);
-  if (tree) apply(parsed.recursiveAttributes, tree);
+  const spec = WORDS.get(option);
+  if (spec === undefined) return readOther(option, parsed, seen);
+  const { kind, attribute, tree = false, superFlag, propagation, recursive = false, implied } = spec;
+  if (attribute) changeAttributes(parsed, attribute, tree);
   if (superFlag !== undefined) parsed.superFlags.push(superFlag);
-  if (propagation !== 0) parsed.propagation.push({ type: propagation, recursive });
+  if (propagation !== undefined) parsed.propagation.push({ type: propagation, recursive });
   if (kind === "bind") {
     parsed.bind = true;
     parsed.recursive ||= recursive;
   } else if (kind === "remount") parsed.remount = true;
   else if (kind === "loop") seen.loop = true;
-  for (const name of implied) readOption(name, parsed, seen);
+  else if (kind === "idmap") seen.idmap = recursive ? "tree" : "top";
+  if (implied) { for (const word of implied) readOption(word, parsed, seen); }
 }
 
-/** Whether an option is a comment; the kernel never sees those. */
-function isUserspaceComment(option: string): boolean {
+function readOther(option: string, parsed: ParsedOptions, seen: Seen): void {
+  if (option.startsWith("uidmap=")) seen.uid = option.slice("uidmap=".length);
+  else if (option.startsWith("gidmap=")) seen.gid = option.slice("gidmap=".length);
+  else if (readLayeredAttribute(option, parsed)) return;
+  else if (isXMount(option)) parsed.xMount = readXMount(option, parsed.xMount);
+  else if (LABEL.test(option)) parsed.labels.push(option);
+  else if (option.startsWith(UNMAPPED)) parsed.unmapped.push(option.slice(UNMAPPED.length));
+  else if (option.startsWith("user=")) readOption("user", parsed, seen);
+  else if (!isComment(option)) parsed.data.push(option);
+}
+
+const UNMAPPED = "X-denomount.unmapped=";
+const LABEL = /^((fs|def|root)?context=|seclabel$)/;
+
+/** A later word has the last say over an earlier one. */
+function changeAttributes(parsed: ParsedOptions, word: AttributeWord, tree: boolean): void {
+  const key = tree ? "recursiveAttributes" : "attributes";
+  const before = parsed[key];
+  const { set, clear, takesBack } = word;
+  if (takesBack && before.clear & MOUNT_ATTR__ATIME) {
+    const mode = before.set & MOUNT_ATTR__ATIME;
+    if (!takesBack.includes(mode)) return;
+  }
+  parsed[key] = { set: (before.set & ~(clear | set)) | set, clear: (before.clear & ~set) | clear };
+  if (!tree) return;
+  const own = parsed.attributes; // the tree's top is this mount: a word before it is overruled
+  const both = ~(set | clear);
+  parsed.attributes = { set: own.set & both, clear: own.clear & both };
+}
+
+/** mount(8) since 2.39: `ro=vfs` is about the mount, `ro=fs` about the superblock, `ro=recursive` about the tree. */
+function readLayeredAttribute(option: string, parsed: ParsedOptions): boolean {
+  const at = option.indexOf("=");
+  const name = option.slice(0, at);
+  const attribute = at > 0 && Object.hasOwn(ATTRIBUTES, name) ? ATTRIBUTES[name] : undefined;
+  if (attribute === undefined) return false;
+  const layers = option.slice(at + 1).replace(/^"(.*)"$/, "$1").split(/[,:]/);
+  for (const layer of layers) {
+    if (!["vfs", "fs", "recursive"].includes(layer)) {
+      throw new TypeError(`${quote(option)}: after "${name}=" comes "vfs", "fs" or "recursive"`);
+    }
+  }
+  const hasFlag = name === "ro" || name === "rw";
+  const isVfs = !layers.includes("fs") || layers.includes("vfs");
+  const isFs = hasFlag && (!layers.includes("vfs") || layers.includes("fs"));
+  if (!hasFlag && !isVfs) {
+    throw new TypeError(`${quote(option)}: "${name}" is about a mount, and no file system knows it`);
+  }
+  if (isVfs) changeAttributes(parsed, attribute, layers.includes("recursive"));
+  if (isFs) parsed.superFlags.push(name);
+  return true;
+}
+
+/** Whether an option is a comment, which the kernel never sees. */
+function isComment(option: string): boolean {
   if (option.startsWith("X-containerd.")) {
     throw new TypeError(
-      `${quote(option)} is for a mount manager and says nothing to the kernel: activate the mount first`,
+      `${
+        quote(option)
+      } is an instruction for a mount manager: activate the list with one before it is mounted`,
     );
   }
-  if (option.startsWith("loop=")) {
-    throw new TypeError(`${quote(option)} names a loop device: say "loop", and a free one is taken`);
+  if (option.startsWith("X-") && !option.startsWith("X-fstrim.")) {
+    throw new TypeError(`${quote(option)} is no instruction that this library knows`);
   }
-  return option.startsWith("x-") || option.startsWith("X-") || option.startsWith("comment=");
+  if (option.startsWith("loop=")) {
+    throw new TypeError(`${quote(option)} names a loop device: write "loop", and a free one is used`);
+  }
+  return option.startsWith("x-") || option.startsWith("X-fstrim.") || option.startsWith("comment=");
 }
 
-function apply(change: AttributeChange, [set, clear]: AttributeOption): void {
-  // A later option has the last word over an earlier one.
-  change.set = (change.set & ~(clear | set)) | set;
-  change.clear = (change.clear & ~set) | clear;
-}
-
-function takeLoopOptions(parsed: ParsedOptions): void {
+function readLoop(parsed: ParsedOptions, { loop }: Seen): void {
+  if (!loop) {
+    const word = parsed.data.find((option) => LOOP_WORD.test(option) && !option.startsWith("offset="));
+    if (word !== undefined) throw new TypeError(`${quote(word)} is about a loop device: add "loop"`);
+    return;
+  }
+  if (parsed.xMount.noloop) throw new TypeError('"loop" and "X-mount.noloop" contradict each other');
   const value = (key: string) => parsed.data.findLast((option) => option.startsWith(key))?.slice(key.length);
   parsed.loop = { direct: parsed.data.includes("direct-io") };
   const offset = value("offset=");
   const sizeLimit = value("sizelimit=");
   if (offset !== undefined) parsed.loop.offset = parseSize("offset", offset);
   if (sizeLimit !== undefined) parsed.loop.sizeLimit = parseSize("sizelimit", sizeLimit);
-  parsed.data = parsed.data.filter((option) => !/^(offset=|sizelimit=|direct-io$)/.test(option));
+  parsed.data = parsed.data.filter((option) => !LOOP_WORD.test(option));
 }
 
-/** A number of bytes as losetup takes it: with K, M, G or T, with or without iB, for powers of 1024. */
+const LOOP_WORD = /^(offset=|sizelimit=|direct-io$)/;
+
+/** A number of bytes as losetup(8) takes it: with K, M, G or T, with or without iB, for powers of 1024. */
 function parseSize(name: string, text: string): number {
   const match = /^(\d+)(?:([KMGT])(?:iB)?)?$/.exec(text);
   const size = Number(match?.[1]) * 1024 ** ("KMGT".indexOf(match?.[2] ?? "") + 1);
@@ -269,63 +231,28 @@ function parseSize(name: string, text: string): number {
   return match[2] === undefined ? Number(match[1]) : size;
 }
 
-function idMapsOf({ uid, gid }: Seen): IdMaps {
+function readIdMaps(parsed: ParsedOptions, { uid, gid, idmap }: Seen): void {
+  const given = parsed.xMount.idmap;
+  if (uid === undefined && gid === undefined && given === undefined) {
+    if (idmap === undefined) return;
+    throw new TypeError(
+      `"${idmap === "tree" ? "ridmap" : "idmap"}" needs the maps: "uidmap=" and "gidmap=" beside it`,
+    );
+  }
+  if (given !== undefined && (uid !== undefined || gid !== undefined)) {
+    throw new TypeError('"X-mount.idmap=" and "uidmap=", "gidmap=" contradict each other');
+  }
+  const topOnly = idmap === "top";
+  parsed.idMaps = given !== undefined ? idMapsOfText(given, topOnly) : idMapsOfPair(uid, gid, topOnly);
+}
+
+function idMapsOfText(given: IdMapText, topOnly: boolean): IdMaps {
+  if ("file" in given) return { uid: "", gid: "", file: given.file, topOnly };
+  return { uid: mapFileText(given.uid), gid: mapFileText(given.gid), topOnly };
+}
+
+function idMapsOfPair(uid: string | undefined, gid: string | undefined, topOnly: boolean): IdMaps {
   if (gid === undefined) throw new TypeError('"uidmap=" needs a "gidmap=" beside it');
   if (uid === undefined) throw new TypeError('"gidmap=" needs a "uidmap=" beside it');
-  return { uid: mapFileText(uid), gid: mapFileText(gid) };
+  return { uid: mapFileText(uid), gid: mapFileText(gid), topOnly };
 }
-
-/**
- * Whether an option is one half of an id map.
- *
- * @param option the option.
- * @returns true for `uidmap=` and `gidmap=`.
- */
-export function isIdMap(option: string): boolean {
-  return option.startsWith("uidmap=") || option.startsWith("gidmap=");
-}
-
-/**
- * Splits an entry at its commas, but not inside a path, the quotes that a security context may stand in, or between
- * the ranges of an id map.
- *
- * @param entry such as "ro,nosuid".
- * @returns the options, one to an entry.
- */
-export function splitOptions(entry: string): string[] {
-  if (!entry.includes(",") || paths.test(entry)) return [entry];
-  const split: string[] = [];
-  let idMap: string[] = []; // the one that came last, by its ranges
-  const endIdMap = () => {
-    if (idMap.length > 0) split.push(idMap.join(","));
-    idMap = [];
-  };
-  for (const option of commaParts(entry)) {
-    if (idMap.length > 0 && /^[^=]*:[^=]*$/.test(option)) idMap.push(option);
-    else {
-      endIdMap();
-      if (isIdMap(option)) idMap.push(option);
-      else split.push(option);
-    }
-  }
-  endIdMap();
-  return split;
-}
-
-/** A regular expression would do, but for a long text its engine runs out of stack. */
-function commaParts(entry: string): string[] {
-  const parts: string[] = [];
-  let start = 0;
-  let quoted = false;
-  for (let at = 0; at <= entry.length; at++) {
-    const code = entry.charCodeAt(at);
-    if (code === QUOTE) quoted = !quoted;
-    if (at < entry.length && (code !== COMMA || quoted)) continue;
-    if (at > start) parts.push(entry.slice(start, at));
-    start = at + 1;
-  }
-  return parts;
-}
-
-const QUOTE = 34; // ASCII
-const COMMA = 44;

@@ -7,19 +7,24 @@
 
 import { refuseBadText } from "../../ffi/memory.ts";
 import { quote } from "../../ffi/text.ts";
+import { join } from "../path/path.ts";
+import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
 import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
-import { type Mount, parentsFirst, subpathOf } from "./mount.ts";
+import { type Mount, subpathOf } from "./mount.ts";
+import { WORDS } from "./option_table.ts";
 import {
   type AttributeChange,
   type IdMaps,
-  isIdMap,
   type LoopOption,
   type ParsedOptions,
   parseOptions,
   type PropagationStep,
+  splitOptions,
 } from "./options.ts";
 import { type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
+import { checkMount } from "./read_mount.ts";
+import { hasChanges } from "./setattr.ts";
 
 /** What every plan has. */
 export interface CommonPlan {
@@ -35,6 +40,22 @@ export interface CommonPlan {
   readonly idMaps: IdMaps | undefined;
   /** Changes of propagation, made after the mount is attached. */
   readonly propagation: readonly PropagationStep[];
+  /** The mode of the mountpoint, if it is made when it is missing. */
+  readonly mkdir: number | undefined;
+  /** The directory below the root that is mounted instead of it. */
+  readonly subdir: string | undefined;
+  /** What the root of the new mount gets. */
+  readonly root: RootChange | undefined;
+}
+
+/** The owner and mode that the root of a mount gets: `X-mount.owner=`, `group=` and `mode=`. */
+export interface RootChange {
+  /** The owner, by name or number. */
+  readonly owner: string | undefined;
+  /** The group, by name or number. */
+  readonly group: string | undefined;
+  /** The mode. */
+  readonly mode: number | undefined;
 }
 
 /** A bind mount. */
@@ -55,6 +76,10 @@ export interface OverlayPlan extends CommonPlan {
   readonly layers: OverlayOptions;
   /** Flags of the superblock, as fsconfig(2) names them. */
   readonly superFlags: readonly string[];
+  /** Security contexts, passed if the kernel has SELinux. */
+  readonly labels: readonly string[];
+  /** Lower layers that keep their owners beside an id map. */
+  readonly unmapped: readonly string[];
 }
 
 /** A file system that the kernel makes from its type. */
@@ -68,6 +93,8 @@ export interface FilesystemPlan extends CommonPlan {
   readonly superFlags: readonly string[];
   /** The file system's own parameters, such as "size=1m". */
   readonly data: readonly string[];
+  /** Security contexts, passed if the kernel has SELinux. */
+  readonly labels: readonly string[];
   /** How to attach the image file to a loop device. */
   readonly loop: LoopOption | undefined;
 }
@@ -81,7 +108,7 @@ export interface FusePlan extends CommonPlan {
   readonly type: string;
   /** The source, as the server understands it. */
   readonly source: string;
-  /** The options, as the server understands them. */
+  /** The options, as the helper and the server understand them. */
   readonly options: readonly string[];
 }
 
@@ -94,6 +121,8 @@ export interface RemountPlan extends CommonPlan {
   readonly superFlags: readonly string[];
   /** The file system's own parameters. */
   readonly data: readonly string[];
+  /** Security contexts, passed if the kernel has SELinux. */
+  readonly labels: readonly string[];
 }
 
 /** A change of an existing mount's propagation alone. */
@@ -122,69 +151,172 @@ export function makesMount(plan: Plan): plan is NewMountPlan {
  *
  * @param mounts the mounts; they are not changed.
  * @param target the directory that they go under.
- * @returns the plans, in the order to mount.
+ * @returns the plans, in the list's order.
  * @throws {MountError} for the first mount that is refused.
  */
 export function planMounts(mounts: readonly Mount[], target: string): Plan[] {
-  return parentsFirst(mounts.map((mount) => planMount(mount, target)));
+  return mounts.map((mount) => planMount(mount, target));
 }
 
 function planMount(mount: Mount, target: string): Plan {
+  let path = target;
   try {
-    const subpath = subpathOf(mount);
-    refuseBadText(mount.type);
-    refuseBadText(mount.source);
+    const checked = checkMount(mount);
+    const { type, source, options: given } = checked;
     refuseBadText(target);
-    if (subpath !== "/") refuseBadText(subpath);
-    for (const option of mount.options ?? []) refuseBadText(option);
     if (target === "") throw new TypeError("the target is an empty path");
-    const options = parseOptions(kernelOptions(mount));
-    const { attributes, recursiveAttributes, idMaps, propagation } = options;
-    const common = { mount, subpath, attributes, recursiveAttributes, idMaps, propagation };
-    const plan = planKind(common, options);
-    if (idMaps) refuseIdMaps(plan);
+    const subpath = subpathOf(checked.target);
+    if (subpath !== "/") {
+      refuseBadText(subpath);
+      path = join(target, subpath);
+    }
+    refuseBadText(type);
+    refuseBadText(source);
+    for (const option of given) refuseBadText(option);
+    refuseManagerType(type);
+    const options = isFuse(type) ? parseFuseOptions(given) : parseOptions(given);
+    const plan = planKind(commonPlan(mount, subpath, options), checked, options);
+    if (options.idMaps) refuseIdMaps(plan);
     return plan;
   } catch (error) {
-    throw new MountError(mount, target, error);
+    throw new MountError(mount, path, error);
   }
 }
 
-/** A FUSE server's options are its own: of them, only what this library refuses or acts on is read. */
-function kernelOptions({ type, options = [] }: Mount): readonly string[] {
-  return isFuse(type)
-    ? options.filter((option) => option.startsWith("X-containerd.") || isIdMap(option))
-    : options;
+function commonPlan(mount: Mount, subpath: string, options: ParsedOptions): CommonPlan {
+  const { attributes, recursiveAttributes, idMaps, propagation } = options;
+  const { mkdir, subdir, owner, group, mode } = options.xMount;
+  const isChanged = owner !== undefined || group !== undefined || mode !== undefined;
+  const root = isChanged ? { owner, group, mode } : undefined;
+  return { mount, subpath, attributes, recursiveAttributes, idMaps, propagation, mkdir, subdir, root };
+}
+
+/** containerd 2.2's snapshotters return types for its mount manager, which are no file systems. */
+function refuseManagerType(type: string): void {
+  if (/^(format|mkfs|mkdir)\//.test(type) || type === "loop") {
+    throw new TypeError(
+      `the type ${
+        quote(type)
+      } is an instruction for a mount manager: activate the list with one before it is mounted`,
+    );
+  }
+  if (type === "auto") {
+    throw new TypeError('the type "auto" asks to guess: name the file system\'s type, such as "ext4"');
+  }
 }
 
 function isFuse(type: string): boolean {
   return type.startsWith("fuse.") || type.startsWith("fuse3.");
 }
 
-function planKind(common: CommonPlan, options: ParsedOptions): Plan {
-  const { type, source } = common.mount;
-  const { superFlags, data, loop } = options;
-  if (options.remount) return { ...common, kind: "remount", bind: options.bind, superFlags, data };
-  if (options.bind || type === "bind") return planBind(common, options);
-  if (isFuse(type)) return planFuse(common);
-  if (type === "" || type === "none") {
-    if (options.propagation.length > 0 && data.length === 0) return { ...common, kind: "propagation" };
-    throw new TypeError("the mount has no type, and is neither a bind nor a remount");
-  }
-  if (type === "overlay") return planOverlay(common, options);
-  const plan: FilesystemPlan = { ...common, kind: "filesystem", type, source, superFlags, data, loop };
+function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOptions): Plan {
+  const { type, source } = mount;
+  if (options.remount) return planRemount(common, options);
+  if (options.bind || type === "bind") return planBind(common, source, options);
+  if (isFuse(type)) return planFuse(common, mount);
+  if (type === "" || type === "none") return planPropagation(common, options);
+  if (type === "overlay") return planOverlay(common, source, options);
+  const { superFlags, labels, loop } = options;
+  const data = options.data.map(unescapeComma);
+  const plan: FilesystemPlan = {
+    ...common,
+    kind: "filesystem",
+    type,
+    source,
+    superFlags,
+    data,
+    labels,
+    loop,
+  };
   refuseLongData(plan, common.idMaps !== undefined);
   return plan;
 }
 
-function planBind(common: CommonPlan, options: ParsedOptions): BindPlan {
-  refuseLoop(options, "a bind mount");
-  const [first] = options.data; // mount(2) ignores data of a bind
-  if (first !== undefined) throw new TypeError(`a bind mount knows no option ${quote(first)}`);
-  return { ...common, kind: "bind", source: common.mount.source, recursive: options.recursive };
+/** Only overlay reads a backslash before a comma; fsconfig(2) takes the value as it is. */
+function unescapeComma(option: string): string {
+  return option.includes("\\,") ? option.replaceAll("\\,", ",") : option;
 }
 
-function planFuse(common: CommonPlan): FusePlan {
-  const { type, source, options = [] } = common.mount;
+function planRemount(common: CommonPlan, options: ParsedOptions): RemountPlan {
+  const { bind, superFlags, data, labels } = options;
+  refuseLoop(options, "a remount");
+  refuseNewMountWords(common, "a remount");
+  if (bind) refuseSuperblockWords(options, 'a remount of the mount alone, with "bind",');
+  return { ...common, kind: "remount", bind, superFlags, data: data.map(unescapeComma), labels };
+}
+
+function planPropagation(common: CommonPlan, options: ParsedOptions): RemountPlan | PropagationPlan {
+  if (options.propagation.length === 0) {
+    throw new TypeError("the mount has no type, and is neither a bind nor a remount");
+  }
+  refuseLoop(options, "a change of propagation");
+  refuseNewMountWords(common, "a change of propagation");
+  refuseSuperblockWords(options, "a change of propagation");
+  const { attributes, recursiveAttributes } = common;
+  if (!hasChanges(attributes) && !hasChanges(recursiveAttributes)) return { ...common, kind: "propagation" };
+  return { ...common, kind: "remount", bind: true, superFlags: [], data: [], labels: [] };
+}
+
+function planBind(common: CommonPlan, source: string, options: ParsedOptions): BindPlan {
+  refuseLoop(options, "a bind mount");
+  refuseSuperblockWords(options, "a bind mount");
+  return {
+    ...common,
+    attributes: withoutGrants(common.attributes),
+    recursiveAttributes: withoutGrants(common.recursiveAttributes),
+    kind: "bind",
+    source,
+    recursive: options.recursive,
+  };
+}
+
+/**
+ * `rw`, `suid`, `dev` and `exec` of a new bind say nothing: containerd writes `rbind,rw` on everything, and what is
+ * mounted grants nothing that its source withholds. To take a restriction away is a remount's job.
+ */
+function withoutGrants({ set, clear }: AttributeChange): AttributeChange {
+  return { set, clear: clear & MOUNT_ATTR__ATIME };
+}
+
+/** A bind shares its source's superblock, and the kernel ignores whatever is said about it. */
+function refuseSuperblockWords({ data, superFlags }: ParsedOptions, what: string): void {
+  const [first] = data;
+  if (first !== undefined) throw new TypeError(`${what} knows no option ${quote(first)}`);
+  const flag = superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
+  if (flag !== undefined) {
+    throw new TypeError(`${what} can't change ${quote(flag)}, a flag of the file system`);
+  }
+}
+
+/** What changes the root of a mount, or chooses it, belongs to a new one. */
+function refuseNewMountWords({ subdir, root }: CommonPlan, what: string): void {
+  if (subdir !== undefined) throw new TypeError(`${what} takes no "X-mount.subdir="`);
+  if (root !== undefined) throw new TypeError(`${what} takes no "X-mount.owner=", "group=" or "mode="`);
+}
+
+/** What mount.fuse(8) reads itself; any other word of the table is carried out by this library. */
+const HELPER_WORDS = new Set([
+  ...["ro", "rw", "suid", "nosuid", "dev", "nodev", "exec", "noexec"],
+  ...["async", "sync", "dirsync", "atime", "noatime"],
+]);
+
+/** What this library carries out; the rest is the helper's and the server's. */
+function parseFuseOptions(given: readonly string[]): ParsedOptions {
+  const options = given.flatMap(splitOptions);
+  const isChange = options.includes("remount") || options.includes("bind") || options.includes("rbind");
+  return parseOptions(
+    isChange ? options : options.filter((word) => !HELPER_WORDS.has(word) && !isData(word)),
+  );
+}
+
+/** Whether a word is none of this library's. */
+function isData(word: string): boolean {
+  return !WORDS.has(word) &&
+    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|\w+=(vfs|recursive)$)/.test(word);
+}
+
+function planFuse(common: CommonPlan, { type, source, options }: Required<Mount>): FusePlan {
+  refuseNewMountWords(common, "a FUSE mount");
   const dot = type.indexOf(".");
   return {
     ...common,
@@ -192,11 +324,11 @@ function planFuse(common: CommonPlan): FusePlan {
     helper: `mount.${type.slice(0, dot)}`,
     type: type.slice(dot + 1),
     source,
-    options: options.filter((option) => !option.startsWith("x-") && !option.startsWith("X-")),
+    options: options.flatMap(splitOptions).filter((word) => HELPER_WORDS.has(word) || isData(word)),
   };
 }
 
-function planOverlay(common: CommonPlan, options: ParsedOptions): OverlayPlan {
+function planOverlay(common: CommonPlan, source: string, options: ParsedOptions): OverlayPlan {
   refuseLoop(options, "an overlay");
   const layers = parseOverlayOptions(options.data);
   if (layers.lower.length === 0) throw new TypeError('an overlay needs at least one layer in "lowerdir="');
@@ -208,8 +340,8 @@ function planOverlay(common: CommonPlan, options: ParsedOptions): OverlayPlan {
   if (layers.upper !== undefined && layers.work === undefined) {
     throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');
   }
-  const source = common.mount.source || "overlay";
-  return { ...common, kind: "overlay", source, layers, superFlags: options.superFlags };
+  const { superFlags, labels, unmapped } = options;
+  return { ...common, kind: "overlay", source: source || "overlay", layers, superFlags, labels, unmapped };
 }
 
 function refuseLoop(options: ParsedOptions, what: string): void {
