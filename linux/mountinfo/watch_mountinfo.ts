@@ -53,8 +53,7 @@ export class MountinfoPoll implements MountSource {
 
   #list(): Map<number, MountInfo> {
     lseekStart(this.#file.fd);
-    const text = new TextDecoder().decode(readAll(this.#file.fd));
-    return new Map(parseMountInfo(text).map((mount) => [mount.id, mount]));
+    return new Map(parseMountInfo(readAll(this.#file.fd)).map((mount) => [mount.id, mount]));
   }
 
   [Symbol.dispose](): void {
