@@ -299,10 +299,10 @@ let errno: Int32Array;
 /**
  * The C library, bound at the first call and kept for the life of the process.
  *
+ * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
+ *
  * @returns the bound functions.
  * @throws {Deno.errors.NotCapable} without `--allow-ffi`.
- *
- * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
  *
  * @example
  * ```ts ignore
@@ -379,9 +379,9 @@ function bind(): Libc {
  * This thread's `errno`: to be read right after the call that failed. A call made `nonblocking` ran on another
  * thread, so its errno is not here.
  *
- * @returns the error number.
- *
  * Needs the permission `ffi`.
+ *
+ * @returns the error number.
  *
  * @example
  * ```ts ignore

@@ -73,11 +73,11 @@ function markOf(text: string): number {
  * A C string for a call on this thread, which is done with it when it returns: allocating memory takes longer than
  * most system calls, and encoding the same path again for the next call as long as some.
  *
+ * Needs the permission `ffi`.
+ *
  * @param text what to encode, as UTF-8.
  * @returns its address, in memory that the calls after it use again.
  * @throws {TypeError} as {@linkcode cString} does.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore
@@ -166,11 +166,11 @@ const alone = new Scratch(LONGEST);
  * C strings for as many calls on this thread, encoded all at once: for each of an overlay's hundred layers alone it would
  * take a third as long as the call.
  *
+ * Needs the permission `ffi`.
+ *
  * @param texts what to encode, as UTF-8.
  * @param use makes the call with one of them, by its address.
  * @throws {TypeError} as {@linkcode cString} does.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore
@@ -230,10 +230,10 @@ export function decodeCString(bytes: Uint8Array, offset: number): string {
 /**
  * The text that a C pointer leads to.
  *
+ * Needs the permission `ffi`.
+ *
  * @param pointer the address of a NUL-terminated string, or null.
  * @returns its text; the empty string for null.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore
@@ -276,10 +276,10 @@ export async function offThread<T>(call: () => Promise<T>, ...buffers: Uint8Arra
 /**
  * The kernel's sentence for an error number.
  *
+ * Needs the permission `ffi`.
+ *
  * @param errno the number.
  * @returns libc's text for it, such as "Device or resource busy".
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore

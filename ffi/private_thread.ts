@@ -55,11 +55,11 @@ const CLONE_FS = 0x200;
 /**
  * Makes libc calls on a thread whose working directory is its own, then ends the thread.
  *
+ * Needs the permission `ffi`.
+ *
  * @param calls what to call, in order; the first failure ends them.
  * @returns what each call returned.
  * @throws {SyscallError} for the first call that failed.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts ignore

@@ -40,13 +40,13 @@ import { type Statmount, statmount } from "../syscalls/mod.ts";
 /**
  * The mount that a path is on.
  *
+ * Needs the permission `ffi`. From Linux 6.13 it takes a few microseconds however many mounts there are; before, the
+ * mount table is read.
+ *
  * @param path a path that exists; symbolic links are followed.
  * @param patience how long a server on the way may take.
  * @returns the mount, as mountinfo would show it.
  * @throws {SyscallError} ENOENT where the path does not exist, ETIMEDOUT where a server on the way does not answer.
- *
- * Needs the permission `ffi`. From Linux 6.13 it takes a few microseconds however many mounts there are; before, the
- * mount table is read.
  *
  * @example
  * ```ts
@@ -70,13 +70,13 @@ export async function lookupMount(path: string, patience: WaitOptions = {}): Pro
 /**
  * Whether something is mounted on a path.
  *
+ * Needs the permission `ffi` and Linux 5.8. Takes a few microseconds however many mounts there are.
+ *
  * @param path the path; symbolic links are followed.
  * @param patience how long a server on the way may take.
  * @returns true for the root of a mount, of a bind too; false for anything else, also where nothing exists.
  * @throws {SyscallError} where the path can't be looked at, such as EACCES; ETIMEDOUT where a server on the way does not
  * answer.
- *
- * Needs the permission `ffi` and Linux 5.8. Takes a few microseconds however many mounts there are.
  *
  * @example
  * ```ts

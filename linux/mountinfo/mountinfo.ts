@@ -51,11 +51,11 @@ export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean 
 /**
  * The mounts of this process's mount namespace, or of another's.
  *
+ * Needs the permission `ffi`.
+ *
  * @param options a filter, and the process (its pid) whose table is read.
  * @returns the mounts in the kernel's order.
  * @throws {SyscallError} ENOENT where there is no such process, EACCES where it may not be looked at.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts

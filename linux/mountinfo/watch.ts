@@ -32,15 +32,15 @@ export type MountWatch = AsyncIterableIterator<MountEvent, undefined> & AsyncDis
  * looked at is told of as "transient". Changed options are told of only with `changes`; changed propagation alone wakes
  * nobody, and is told of at the next event.
  *
+ * Needs the permission `ffi`. From Linux 6.15, with CAP_SYS_ADMIN, the kernel's own events are taken (fanotify). Before,
+ * and without the right, mount tables are compared: what came and went between two looks is not seen then, and of
+ * several things that happened at once, what went comes first.
+ *
  * @param options what to watch.
  * @returns the events, in their order. `break`, `return()`, an error, an abort and the end of its `await using` scope
  * end it, and leave no thread and no descriptor. With `pid`, it ends with that process.
  * @throws {SyscallError} ENOENT where there is no such process, EACCES where it may not be looked at.
  * @throws the signal's reason, from the iteration.
- *
- * Needs the permission `ffi`. From Linux 6.15, with CAP_SYS_ADMIN, the kernel's own events are taken (fanotify). Before,
- * and without the right, mount tables are compared: what came and went between two looks is not seen then, and of
- * several things that happened at once, what went comes first.
  *
  * @example
  * ```ts

@@ -55,11 +55,11 @@ const MAXSYMLINKS = 40; // the kernel's own bound, linux/namei.h
 /**
  * The absolute path without symbolic links, `.` and `..`.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path a path that exists.
  * @returns the canonical path.
  * @throws {SyscallError} ENOENT where it does not exist, ELOOP where symbolic links lead in a circle.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -76,13 +76,13 @@ export function canonicalizePath(path: string): Promise<string> {
  * A path inside a root directory, as a process whose root that is would see it: no symbolic link and no `..` leads
  * out. What does not exist is taken as it is written.
  *
+ * Needs the permission `ffi`. Between this answer and its use another process can put a symbolic link in its place;
+ * `mount` is not open to that, because it holds the target's descriptor.
+ *
  * @param root the directory that is taken as the root; it must exist.
  * @param path the path inside it.
  * @returns the path from outside.
  * @throws {SyscallError} ENOENT where the root does not exist, ELOOP for over 40 symbolic links.
- *
- * Needs the permission `ffi`. Between this answer and its use another process can put a symbolic link in its place;
- * `mount` is not open to that, because it holds the target's descriptor.
  *
  * @example
  * ```ts

@@ -132,11 +132,11 @@ const known = new Map<Feature, boolean>();
 /**
  * Whether this kernel has a feature, tried at the first question.
  *
- * @param feature which one.
- * @returns true where it works here.
- *
  * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN; without it they count as
  * missing, and are tried again at the next question.
+ *
+ * @param feature which one.
+ * @returns true where it works here.
  *
  * @example
  * ```ts
@@ -162,9 +162,9 @@ export function hasFeature(feature: Feature): boolean {
  * What this kernel can do, each feature tried at the first question. Whatever is missing is done in an older way, or its
  * error says what it needs.
  *
- * @returns true for each feature that works here.
- *
  * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN: without it they count as missing.
+ *
+ * @returns true for each feature that works here.
  *
  * @example
  * ```ts

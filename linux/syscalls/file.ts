@@ -18,12 +18,12 @@ const PATH_MAX = 4096; // linux/limits.h
 /**
  * open(2): opens a file.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
  * @returns its descriptor.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -39,13 +39,13 @@ export function open(path: string, flags: number): OwnedFd {
 /**
  * openat(2): opens a file below a directory that is open.
  *
+ * Needs the permission `ffi`.
+ *
  * @param dirfd where a relative path starts.
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
  * @returns its descriptor.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -62,14 +62,14 @@ export function openat(dirfd: number, path: string, flags: number): OwnedFd {
 /**
  * openat2(2): opens a file with a say in how the path is walked.
  *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
  * @param dirfd where the path starts.
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
  * @param resolve `RESOLVE_…` flags.
  * @returns its descriptor.
  * @throws {SyscallError} with the call's errno; EAGAIN where a rename or mount raced with the walk.
- *
- * Needs the permission `ffi` and Linux 5.6.
  *
  * @example
  * ```ts
@@ -88,13 +88,13 @@ export function openat2(dirfd: number, path: string, flags: number, resolve: num
 /**
  * The same, for who asks whether a path can be opened: an error that nobody looks at takes many times as long.
  *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
  * @param dirfd the directory that a relative path is in, or `AT_FDCWD`.
  * @param path the path.
  * @param flags `O_…`; the descriptor is always close-on-exec.
  * @param resolve `RESOLVE_…`.
  * @returns the descriptor, which the caller closes; or the error's number, negative.
- *
- * Needs the permission `ffi` and Linux 5.6.
  *
  * @example
  * ```ts
@@ -117,12 +117,12 @@ const pathMemory = new Uint8Array(PATH_MAX + 1);
 /**
  * read(2): what there is to read now.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @param bytes where it goes.
  * @returns how many bytes; 0 at the end of the file.
  * @throws {SyscallError} EAGAIN where the descriptor does not wait and there is nothing.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -139,12 +139,12 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
 /**
  * read(2) until the end of the file.
  *
+ * Needs the permission `ffi`: Deno's own file functions refuse /proc and /sys unless everything is allowed.
+ *
  * @param fd an open descriptor.
  * @param room memory to read into; 64 KiB of its own if left out.
  * @returns all its bytes, in that memory if they fit there.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`: Deno's own file functions refuse /proc and /sys unless everything is allowed.
  *
  * @example
  * ```ts
@@ -172,10 +172,10 @@ export function readAll(
 /**
  * lseek(2) to the beginning, to read a file again.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -194,12 +194,12 @@ export function lseekStart(fd: number): void {
 /**
  * write(2), all of the bytes in one call: the map files of a user namespace take nothing else.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @param bytes what to write.
  * @param path the file, for an error's sentence.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -222,11 +222,11 @@ function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
 /**
  * readlink(2): where a symbolic link leads.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path the link.
  * @returns its text.
  * @throws {SyscallError} EINVAL where the path is no symbolic link.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -244,11 +244,11 @@ export function readlink(path: string): string {
 /**
  * realpath(3): the absolute path without symbolic links, `.` and `..`.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path a path that exists.
  * @returns the canonical path.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -269,11 +269,11 @@ const XATTR_LIST_MAX = 65536; // linux/limits.h
 /**
  * llistxattr(2): the names of a file's extended attributes, as far as this user may know them.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path the file; a symbolic link is not followed.
  * @returns the names, such as "security.capability".
  * @throws {SyscallError} EOPNOTSUPP where the file system has none.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -295,11 +295,11 @@ export function llistxattr(path: string): string[] {
 /**
  * lremovexattr(2): takes an extended attribute off a file.
  *
+ * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
+ *
  * @param path the file; a symbolic link is not followed.
  * @param name the attribute's name.
  * @throws {SyscallError} ENODATA where it has none of that name.
- *
- * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -321,11 +321,11 @@ export function lremovexattr(path: string, name: string): void {
 /**
  * mkdir(2): makes a directory.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path the directory.
  * @param mode its permission bits, such as 0o700, less the umask.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -344,11 +344,11 @@ export function mkdir(path: string, mode: number): void {
 /**
  * mkdtemp(3): makes a new directory, with a name that nobody can guess, for this user alone.
  *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ *
  * @param prefix the path that its name begins with.
  * @returns the directory's path.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  */
 export function mkdtemp(prefix: string): string {
   const template = cString(`${prefix}XXXXXX`);
@@ -361,10 +361,10 @@ export function mkdtemp(prefix: string): string {
 /**
  * rmdir(2): removes an empty directory, and nothing else.
  *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ *
  * @param path the directory.
  * @throws {SyscallError} ENOTEMPTY where something is in it, EBUSY where something is mounted on it.
- *
- * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  */
 export function rmdir(path: string): void {
   check(libc().rmdir(scratchCString(path)), "rmdir", path);
@@ -373,11 +373,11 @@ export function rmdir(path: string): void {
 /**
  * flock(2): takes or gives up a lock on an open file, which ends with the process at the latest.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @param operation `LOCK_EX`, with `LOCK_NB` not to wait.
  * @throws {SyscallError} EAGAIN where somebody else holds the lock.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -398,14 +398,14 @@ export function flock(fd: number, operation: number): void {
 /**
  * ioctl(2) with a number as its argument.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @param request the operation.
  * @param argument its argument.
  * @param path the device, for an error's sentence.
  * @returns what the call returns.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -422,14 +422,14 @@ export function ioctl(fd: number, request: number, argument: number, path?: stri
 /**
  * ioctl(2) with a struct as its argument.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fd an open descriptor.
  * @param request the operation.
  * @param argument the struct's bytes, read and written by the kernel.
  * @param path the device, for an error's sentence.
  * @returns what the call returns.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts

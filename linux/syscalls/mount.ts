@@ -34,14 +34,14 @@ const SYS_mount_setattr = 442;
 /**
  * mount(2): makes or changes a mount the way that every kernel knows.
  *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
  * @param source the device or directory; null where there is none.
  * @param target the mountpoint.
  * @param type the file system's type; null where there is none.
  * @param flags `MS_…` flags.
  * @param data the file system's options, comma-separated, up to 4095 bytes; null for none.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -73,14 +73,14 @@ export function mount(
  * mount(2) on another thread, for what may wait on a disk. A failure is tried once more on this thread, because
  * only here its errno can be read; a failed mount(2) has changed nothing.
  *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
  * @param source the device or directory; null where there is none.
  * @param target the mountpoint.
  * @param type the file system's type; null where there is none.
  * @param flags `MS_…` flags.
  * @param data the file system's options; null for none.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -112,11 +112,11 @@ export async function mountOffThread(
 /**
  * umount2(2): takes a mount off.
  *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
  * @param target the mountpoint.
  * @param flags `MNT_…` flags and `UMOUNT_NOFOLLOW`.
  * @throws {SyscallError} with the call's errno: EINVAL where the target is no mountpoint, EBUSY where it is used.
- *
- * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -136,11 +136,11 @@ export function umount2(target: string, flags: number): void {
  * umount2(2) on another thread, for a file system that may have to be flushed first. A failure is tried once
  * more on this thread, because only here its errno can be read; a failed umount2(2) has changed nothing.
  *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
  * @param target the mountpoint.
  * @param flags `MNT_…` flags and `UMOUNT_NOFOLLOW`.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @example
  * ```ts
@@ -161,13 +161,13 @@ export async function umount2OffThread(target: string, flags: number): Promise<v
 /**
  * open_tree(2): opens a place in the tree, or with `OPEN_TREE_CLONE` a detached copy of the mount there.
  *
+ * Needs the permission `ffi`, Linux 5.2, and CAP_SYS_ADMIN for a copy.
+ *
  * @param dirfd where a relative path starts; `AT_FDCWD` for the working directory.
  * @param path the place.
  * @param flags `OPEN_TREE_CLONE`, `AT_RECURSIVE`, `AT_EMPTY_PATH`, …; close-on-exec is always set.
  * @returns the tree's descriptor.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`, Linux 5.2, and CAP_SYS_ADMIN for a copy.
  *
  * @example
  * ```ts
@@ -190,14 +190,14 @@ export function openTree(dirfd: number, path: string, flags: number): OwnedFd {
 /**
  * move_mount(2): attaches a detached mount, or moves one.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
  * @param fromFd the mount's descriptor, or where `fromPath` starts.
  * @param fromPath the mount's path; "" with `MOVE_MOUNT_F_EMPTY_PATH`.
  * @param toFd the mountpoint's descriptor, or where `toPath` starts.
  * @param toPath the mountpoint; "" with `MOVE_MOUNT_T_EMPTY_PATH`.
  * @param flags `MOVE_MOUNT_…` flags.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @example
  * ```ts
@@ -230,11 +230,11 @@ export function moveMount(
 /**
  * fsopen(2): begins a file system of a type, to be configured and then mounted.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
  * @param type the file system's type, such as "tmpfs".
  * @returns the descriptor of its context.
  * @throws {SyscallError} ENODEV where the kernel does not know the type.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @example
  * ```ts
@@ -253,13 +253,13 @@ export function fsopen(type: string): OwnedFd {
 /**
  * fspick(2): begins to change the file system of an existing mount.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
  * @param dirfd where the path starts.
  * @param path the root of the mount; "" with `FSPICK_EMPTY_PATH`.
  * @param flags `FSPICK_…` flags; close-on-exec is always set.
  * @returns the descriptor of its context.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @example
  * ```ts
@@ -289,11 +289,11 @@ export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
 /**
  * fsconfig(2), FSCONFIG_SET_FLAG: sets a parameter that has no value.
  *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
  * @param fd the context of fsopen or fspick.
  * @param key the parameter's name.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
- *
- * Needs the permission `ffi` and Linux 5.2.
  *
  * @example
  * ```ts
@@ -310,12 +310,12 @@ export function fsconfigSetFlag(fd: number, key: string): void {
 /**
  * fsconfig(2), FSCONFIG_SET_STRING: sets a parameter to a string.
  *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
  * @param fd the context of fsopen or fspick.
  * @param key the parameter's name.
  * @param value its value, up to 255 bytes.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
- *
- * Needs the permission `ffi` and Linux 5.2.
  *
  * @example
  * ```ts
@@ -332,12 +332,12 @@ export function fsconfigSetString(fd: number, key: string, value: string): void 
 /**
  * fsconfig(2), FSCONFIG_SET_STRING, with one value after the other: what an overlay of many layers does.
  *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
  * @param fd the context of fsopen or fspick.
  * @param key the parameter's name.
  * @param values what it is set to, up to 255 bytes each.
  * @throws {SyscallError} for the first one that fails, such as ENOENT for a layer that does not exist.
- *
- * Needs the permission `ffi` and Linux 5.2.
  *
  * @example
  * ```ts
@@ -359,12 +359,12 @@ export function fsconfigSetStrings(fd: number, key: string, values: readonly str
 /**
  * fsconfig(2), FSCONFIG_SET_FD: sets a parameter to an open descriptor.
  *
+ * Needs the permission `ffi` and Linux 5.2; each file system says what takes a descriptor (overlay from 6.13).
+ *
  * @param fd the context of fsopen or fspick.
  * @param key the parameter's name.
  * @param value the descriptor.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
- *
- * Needs the permission `ffi` and Linux 5.2; each file system says what takes a descriptor (overlay from 6.13).
  *
  * @example
  * ```ts
@@ -382,10 +382,10 @@ export function fsconfigSetFd(fd: number, key: string, value: number): void {
 /**
  * fsconfig(2), FSCONFIG_CMD_CREATE: makes the file system that was configured.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
  * @param fd the context of fsopen.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @example
  * ```ts
@@ -402,10 +402,10 @@ export function fsconfigCreate(fd: number): void {
 /**
  * fsconfig(2), FSCONFIG_CMD_RECONFIGURE: changes the file system that was picked.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fspick} for an example.
+ *
  * @param fd the context of fspick.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fspick} for an example.
  */
 export function fsconfigReconfigure(fd: number): void {
   fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, null, null, 0);
@@ -415,11 +415,11 @@ export function fsconfigReconfigure(fd: number): void {
  * fsconfig(2) with one of the two commands, on another thread: making a file system on a block device or
  * changing it to read-only waits for the disk.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
  * @param fd the context of fsopen or fspick.
  * @param command `FSCONFIG_CMD_CREATE` or `FSCONFIG_CMD_RECONFIGURE`.
  * @returns whether it worked; a failure's errno stays on the other thread, and the context is dead.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @example
  * ```ts
@@ -458,12 +458,12 @@ function keyString(key: string): Deno.PointerValue {
 /**
  * fsmount(2): a detached mount of the file system that was made.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fsopen} for an example.
+ *
  * @param fd the context of fsopen, after {@linkcode fsconfigCreate}.
  * @param attributes `MOUNT_ATTR_…` of the mount.
  * @returns the mount's descriptor, for {@linkcode moveMount}.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fsopen} for an example.
  */
 export function fsmount(fd: number, attributes: number): OwnedFd {
   return new OwnedFd(check(libc().fsmount(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes), "fsmount"));
@@ -473,10 +473,10 @@ export function fsmount(fd: number, attributes: number): OwnedFd {
  * Reads what the kernel has to say about a context of fsopen or fspick: one message for each read(2), such as
  * "overlay: Unknown parameter 'bogus'".
  *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
  * @param fd the context.
  * @returns its messages, without the letter for the kind (e, w, i) that each begins with.
- *
- * Needs the permission `ffi` and Linux 5.2.
  *
  * @example
  * ```ts
@@ -516,13 +516,13 @@ export interface MountAttr {
 /**
  * mount_setattr(2): changes the attributes of a mount, or with `AT_RECURSIVE` of a tree of them, all at once.
  *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12.
+ *
  * @param dirfd the mount's descriptor, or where the path starts.
  * @param path the mount's root; "" with `AT_EMPTY_PATH`.
  * @param flags `AT_EMPTY_PATH`, `AT_RECURSIVE`.
  * @param attr what to change.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12.
  *
  * @example
  * ```ts

@@ -13,11 +13,11 @@ import { struct } from "../../ffi/scratch.ts";
 /**
  * fanotify_init(2): a queue of events.
  *
+ * Needs the permission `ffi`.
+ *
  * @param flags `FAN_…` flags; close-on-exec is to be one of them.
  * @returns its descriptor, from which the events are read.
  * @throws {SyscallError} EINVAL for flags that this kernel does not know, EMFILE where the user has too many.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -36,13 +36,13 @@ export function fanotifyInit(flags: number): OwnedFd {
 /**
  * fanotify_mark(2) on a descriptor: says what is watched.
  *
+ * Needs the permission `ffi`; for a mount namespace CAP_SYS_ADMIN in its user namespace, and Linux 6.15.
+ *
  * @param queue the descriptor of {@linkcode fanotifyInit}.
  * @param flags `FAN_MARK_…` flags.
  * @param mask the events, such as `FAN_MNT_ATTACH`.
  * @param fd what is watched, such as an open /proc/PID/ns/mnt.
  * @throws {SyscallError} EPERM without the right to watch it, ENOSPC where the user watches too much.
- *
- * Needs the permission `ffi`; for a mount namespace CAP_SYS_ADMIN in its user namespace, and Linux 6.15.
  *
  * @example
  * ```ts
@@ -67,11 +67,11 @@ export function fanotifyMark(queue: number, flags: number, mask: number, fd: num
 /**
  * eventfd(2): a descriptor to wake somebody by, who polls it.
  *
+ * Needs the permission `ffi`.
+ *
  * @param flags `EFD_…` flags.
  * @returns the descriptor; eight bytes that are not zero, written to it, make it readable.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -97,11 +97,11 @@ export interface PollFd {
  * poll(2) on another thread, without an end: waits until something happens to one of some descriptors. They must stay
  * open until then.
  *
+ * Needs the permission `ffi`.
+ *
  * @param fds the descriptors.
  * @returns what happened to each: `POLL…` flags.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts

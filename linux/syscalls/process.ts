@@ -15,9 +15,9 @@ const SYS_pidfd_open = 434;
 /**
  * geteuid(2): the user whose rights this process has.
  *
- * @returns the user's id, as this user namespace has it.
- *
  * Needs the permission `ffi`.
+ *
+ * @returns the user's id, as this user namespace has it.
  *
  * @example
  * ```ts
@@ -33,11 +33,11 @@ export function geteuid(): number {
 /**
  * pidfd_open(2): a descriptor for a process, which can't become another's.
  *
+ * Needs the permission `ffi` and Linux 5.3.
+ *
  * @param pid the process.
  * @returns its descriptor.
  * @throws {SyscallError} ESRCH where there is no such process.
- *
- * Needs the permission `ffi` and Linux 5.3.
  *
  * @example
  * ```ts
@@ -53,11 +53,11 @@ export function pidfdOpen(pid: number): OwnedFd {
 /**
  * pidfd_send_signal(2): sends a signal to a process by its descriptor.
  *
+ * Needs the permission `ffi` and Linux 5.1.
+ *
  * @param pidfd the process.
  * @param signal the signal; 0 only asks whether the process is there.
  * @throws {SyscallError} ESRCH where it has ended.
- *
- * Needs the permission `ffi` and Linux 5.1.
  *
  * @example
  * ```ts
@@ -76,10 +76,10 @@ const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of n
 /**
  * waitid(2) for the process of a pidfd to end, whatever its exit signal.
  *
+ * Needs the permission `ffi` and Linux 5.4. It blocks.
+ *
  * @param pidfd a child of this process.
  * @throws {SyscallError} ECHILD where it is none, or was waited for.
- *
- * Needs the permission `ffi` and Linux 5.4. It blocks.
  *
  * @example
  * ```ts
@@ -100,9 +100,9 @@ export function waitidPidfd(pidfd: number): void {
 /**
  * signal(2) with SIG_IGN: ignores a signal, here and in the programs that are started from now on.
  *
- * @param signal its number, such as 1 for SIGHUP.
- *
  * Needs the permission `ffi`. A listener that Deno has for the signal hears nothing more.
+ *
+ * @param signal its number, such as 1 for SIGHUP.
  *
  * @example
  * ```ts

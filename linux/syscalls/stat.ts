@@ -44,14 +44,14 @@ export interface Statx {
 /**
  * statx(2): what a path is, and which mount it is on.
  *
+ * Needs the permission `ffi`.
+ *
  * @param dirfd where a relative path starts.
  * @param path the path; "" with `AT_EMPTY_PATH`.
  * @param flags `AT_…` flags. With `AT_STATX_DONT_SYNC` it never waits for a server.
  * @param mask `STATX_…`: what is asked for.
  * @returns the fields.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -88,11 +88,11 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  * statx(2) on another thread, for a path that leads over a server which may not answer. What it tells is not returned:
  * when it is done, statx(2) on this thread need not wait.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path the path.
  * @param flags `AT_…` flags.
  * @returns settles when the path has been walked, also where there is nothing.
- *
- * Needs the permission `ffi`.
  *
  * @example
  * ```ts
@@ -131,11 +131,11 @@ export interface Statfs {
 /**
  * statfs(2): how full a file system is, and its mount's flags.
  *
+ * Needs the permission `ffi`. On a dead network or FUSE mount it can hang.
+ *
  * @param path a path on the mount.
  * @returns the fields.
  * @throws {SyscallError} with the call's errno.
- *
- * Needs the permission `ffi`. On a dead network or FUSE mount it can hang.
  *
  * @example
  * ```ts
@@ -204,13 +204,13 @@ let mountAnswer = new Scratch(4096);
 /**
  * statmount(2): what a mount is, without reading the mount table.
  *
+ * Needs the permission `ffi` and Linux 6.8 (the source from 6.13, another namespace from 6.11).
+ *
  * @param mountId the unique id, from {@linkcode statx} with `STATX_MNT_ID_UNIQUE`.
  * @param mask `STATMOUNT_…`: what is asked for.
  * @param namespaceId the id of the mount's namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
  * @returns the fields; those not in the returned mask are 0 or "".
  * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
- *
- * Needs the permission `ffi` and Linux 6.8 (the source from 6.13, another namespace from 6.11).
  *
  * @example
  * ```ts
@@ -238,11 +238,11 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
  * statmount(2), asked for nothing but its file system's magic number and flags: without a text, it is done in half a
  * microsecond.
  *
+ * Needs the permission `ffi` and Linux 6.8.
+ *
  * @param mountId the unique id; the kernel counts them up, and none will reach 2^53.
  * @returns the magic number (linux/magic.h) and the file system's `SB_…` flags.
  * @throws {SyscallError} ENOENT where there is no such mount in this mount namespace.
- *
- * Needs the permission `ffi` and Linux 6.8.
  *
  * @example
  * ```ts
@@ -277,12 +277,12 @@ function setRequest(mountId: bigint, param: bigint, namespaceId: bigint): void {
 /**
  * listmount(2): the unique ids of the mounts below a mount.
  *
+ * Needs the permission `ffi` and Linux 6.8 (another namespace from 6.11).
+ *
  * @param mountId the unique id; `LSMT_ROOT` for all mounts of the namespace.
  * @param namespaceId the id of the mount namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
  * @returns the ids, in the order that the mounts were made.
  * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
- *
- * Needs the permission `ffi` and Linux 6.8 (another namespace from 6.11).
  *
  * @example
  * ```ts
