@@ -16,7 +16,9 @@ import {
 } from "../syscalls/constants.ts";
 import { lookupMount } from "../mountinfo/lookup.ts";
 import { ExplainedError } from "../spec/error.ts";
-import { listMounts, type MountInfo, prefixFilter } from "../mountinfo/mountinfo.ts";
+import { prefixFilter } from "../mountinfo/filters.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import type { AttributeChange, ParsedOptions } from "../spec/options.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { mountSetattr, openTree } from "../syscalls/mod.ts";

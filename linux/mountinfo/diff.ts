@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MountInfo } from "./mountinfo.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
 import type { PollFd } from "../syscalls/mod.ts";
 
 /** One way to learn what happens. */

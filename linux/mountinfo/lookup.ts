@@ -32,7 +32,8 @@ import {
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
 } from "../syscalls/constants.ts";
-import { listMounts, type MountInfo } from "./mountinfo.ts";
+import { listMounts } from "./list_mounts.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
 import { ensureResolvable, isCached, resolveOffThread, type WaitOptions } from "../path/cached_lookup.ts";
 import { mountAt, type StatxMount, statxMountUnique } from "./statx_mount.ts";
 import { type Statmount, statmount } from "../syscalls/mod.ts";

@@ -28,7 +28,7 @@ import {
 import { hasFeature } from "../syscalls/features.ts";
 import { mountOfId } from "./lookup.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
-import type { MountInfo } from "./mountinfo.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
 import {
   fanotifyInit,
   fanotifyMark,

@@ -8,7 +8,7 @@
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { O_RDONLY, POLLERR, POLLPRI } from "../syscalls/constants.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
-import { type MountInfo, parseMountInfo } from "./mountinfo.ts";
+import { type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
 import { lseekStart, open, type PollFd, readAll } from "../syscalls/mod.ts";
 
 /**

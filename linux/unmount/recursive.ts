@@ -6,7 +6,9 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import { callInNamespace, Deadline, type UnmountOptions } from "./deadline.ts";
-import { listMounts, type MountInfo, prefixFilter } from "../mountinfo/mountinfo.ts";
+import { prefixFilter } from "../mountinfo/filters.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";

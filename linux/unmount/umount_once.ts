@@ -9,7 +9,7 @@ import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "../syscalls/constants
 import { isErrno } from "../../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
-import type { MountInfo } from "../mountinfo/mountinfo.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "../path/cached_lookup.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";

@@ -1,12 +1,10 @@
 /**
- * The mount table: parse, filter, list.
+ * A mountinfo file as values.
  *
  * @module
  */
 
 import { decodeName, quote, unescapeOctal } from "../../ffi/text.ts";
-import { O_RDONLY } from "../syscalls/constants.ts";
-import { open, readAll } from "../syscalls/mod.ts";
 
 /**
  * One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
@@ -47,37 +45,6 @@ export interface MountInfo {
  * @returns `skip` to leave it out, `stop` to read no further; with both false or absent it is taken.
  */
 export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean };
-
-/**
- * The mounts of this process's mount namespace, or of another's.
- *
- * Needs the permission `ffi`.
- *
- * @param options a filter, and the process (its pid) whose table is read.
- * @returns the mounts in the kernel's order.
- * @throws {SyscallError} ENOENT where there is no such process, EACCES where it may not be looked at.
- *
- * @example
- * ```ts
- * import { fsTypeFilter, listMounts } from "@denomount/mount";
- *
- * for (const mount of await listMounts({ filter: fsTypeFilter("proc") })) console.log(mount.mountpoint);
- * ```
- */
-// deno-lint-ignore require-await
-export async function listMounts(options: { filter?: MountFilter; pid?: number } = {}): Promise<MountInfo[]> {
-  const { filter, pid } = options;
-  if (pid !== undefined && (!Number.isSafeInteger(pid) || pid <= 0)) {
-    throw new TypeError(`a pid is a positive whole number, not ${pid}`);
-  }
-  using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
-  const bytes = readAll(table.fd, tableMemory);
-  tableMemory = new Uint8Array(bytes.buffer);
-  return parseMountInfo(bytes, filter);
-}
-
-// Kept, as large as the largest table so far: fresh memory costs as much as reading into it.
-let tableMemory = new Uint8Array(64 * 1024);
 
 /**
  * Reads the text of a mountinfo file.
@@ -224,77 +191,4 @@ class Line {
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;
-}
-
-/**
- * Takes the mounts at a path and below it.
- *
- * @param prefix a canonical path.
- * @returns the filter.
- *
- * @example
- * ```ts
- * import { listMounts, prefixFilter } from "@denomount/mount";
- *
- * console.log((await listMounts({ filter: prefixFilter("/proc") })).length);
- * ```
- */
-export function prefixFilter(prefix: string): MountFilter {
-  const below = prefix.endsWith("/") ? prefix : prefix + "/";
-  const at = below === "/" ? "/" : below.slice(0, -1);
-  return ({ mountpoint }) => ({ skip: mountpoint !== at && !mountpoint.startsWith(below) });
-}
-
-/**
- * Takes the mounts that a path is on: those at it and at each of its parent directories.
- *
- * @param path a canonical path.
- * @returns the filter.
- *
- * @example
- * ```ts
- * import { listMounts, parentsFilter } from "@denomount/mount";
- *
- * console.log(await listMounts({ filter: parentsFilter("/proc/self") }));
- * ```
- */
-export function parentsFilter(path: string): MountFilter {
-  const inside = path.endsWith("/") ? path : path + "/";
-  return ({ mountpoint }) => ({
-    skip: !inside.startsWith(mountpoint.endsWith("/") ? mountpoint : mountpoint + "/"),
-  });
-}
-
-/**
- * Takes the first mount at exactly this mountpoint, and reads no further.
- *
- * @param mountpoint a canonical path.
- * @returns the filter.
- *
- * @example
- * ```ts
- * import { listMounts, singleEntryFilter } from "@denomount/mount";
- *
- * const [proc] = await listMounts({ filter: singleEntryFilter("/proc") });
- * ```
- */
-export function singleEntryFilter(mountpoint: string): MountFilter {
-  return (info) => info.mountpoint === mountpoint ? { stop: true } : { skip: true };
-}
-
-/**
- * Takes the mounts of some file systems.
- *
- * @param types their types, such as "overlay".
- * @returns the filter.
- *
- * @example
- * ```ts
- * import { fsTypeFilter, listMounts } from "@denomount/mount";
- *
- * console.log(await listMounts({ filter: fsTypeFilter("overlay", "tmpfs") }));
- * ```
- */
-export function fsTypeFilter(...types: string[]): MountFilter {
-  return ({ fsType }) => ({ skip: !types.includes(fsType) });
 }

@@ -1,0 +1,301 @@
+/**
+ * The system calls that configure a file system: fsopen(2), fspick(2), fsconfig(2) and fsmount(2).
+ *
+ * @module
+ */
+
+import { check, SyscallError } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import { lastErrno, libc } from "../../ffi/libc.ts";
+import { allocCString, scratchCString, withStrings } from "../../ffi/memory.ts";
+import type { Scratch } from "../../ffi/scratch.ts";
+import {
+  FSCONFIG_CMD_CREATE,
+  FSCONFIG_CMD_RECONFIGURE,
+  FSCONFIG_SET_FD,
+  FSCONFIG_SET_FLAG,
+  FSCONFIG_SET_STRING,
+  FSMOUNT_CLOEXEC,
+  FSOPEN_CLOEXEC,
+  FSPICK_CLOEXEC,
+} from "./constants.ts";
+
+// asm-generic/unistd.h; from 424 up, every architecture has the same numbers.
+const SYS_fsopen = 430;
+const SYS_fsconfig = 431;
+const SYS_fsmount = 432;
+const SYS_fspick = 433;
+
+/**
+ * fsopen(2): begins a file system of a type, to be configured and then mounted.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
+ * @param type the file system's type, such as "tmpfs".
+ * @returns the descriptor of its context.
+ * @throws {SyscallError} ENODEV where the kernel does not know the type.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigCreate, fsconfigSetString, fsmount, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * fsconfigSetString(context.fd, "size", "1m");
+ * fsconfigCreate(context.fd);
+ * using detached = fsmount(context.fd, 0);
+ * ```
+ */
+export function fsopen(type: string): OwnedFd {
+  return new OwnedFd(check(libc().fsopen(SYS_fsopen, scratchCString(type), FSOPEN_CLOEXEC), "fsopen", type));
+}
+
+/**
+ * fspick(2): begins to change the file system of an existing mount.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
+ * @param dirfd where the path starts.
+ * @param path the root of the mount; "" with `FSPICK_EMPTY_PATH`.
+ * @param flags `FSPICK_…` flags; close-on-exec is always set.
+ * @returns the descriptor of its context.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * const target = await Deno.makeTempDir();
+ * linux.mount("tmpfs", target, "tmpfs", 0, "size=1m");
+ * {
+ *   using context = linux.fspick(linux.AT_FDCWD, target, 0);
+ *   linux.fsconfigSetString(context.fd, "size", "2m");
+ *   linux.fsconfigReconfigure(context.fd);
+ * }
+ * linux.umount2(target, 0);
+ * await Deno.remove(target);
+ * ```
+ */
+export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
+  return new OwnedFd(
+    check(
+      libc().fspick(SYS_fspick, dirfd, scratchCString(path), flags | FSPICK_CLOEXEC),
+      "fspick",
+      path || undefined,
+    ),
+  );
+}
+
+/**
+ * fsconfig(2), FSCONFIG_SET_FLAG: sets a parameter that has no value.
+ *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param key the parameter's name.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetFlag, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * fsconfigSetFlag(context.fd, "ro");
+ * ```
+ */
+export function fsconfigSetFlag(fd: number, key: string): void {
+  fsconfig(fd, FSCONFIG_SET_FLAG, key, null, 0);
+}
+
+/**
+ * fsconfig(2), FSCONFIG_SET_STRING: sets a parameter to a string.
+ *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param key the parameter's name.
+ * @param value its value, up to 255 bytes.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetString, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * fsconfigSetString(context.fd, "size", "1m");
+ * ```
+ */
+export function fsconfigSetString(fd: number, key: string, value: string): void {
+  fsconfig(fd, FSCONFIG_SET_STRING, key, value, 0);
+}
+
+/**
+ * fsconfig(2), FSCONFIG_SET_STRING, with one value after the other: what an overlay of many layers does.
+ *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param key the parameter's name.
+ * @param values what it is set to, up to 255 bytes each.
+ * @throws {SyscallError} for the first one that fails, such as ENOENT for a layer that does not exist.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetStrings, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("overlay");
+ * fsconfigSetStrings(context.fd, "lowerdir+", ["/usr", "/etc"]);
+ * ```
+ */
+export function fsconfigSetStrings(fd: number, key: string, values: readonly string[]): void {
+  const { fsconfig } = libc();
+  const name = keyString(key);
+  withStrings(values, (value, text) => {
+    if (fsconfig(SYS_fsconfig, fd, FSCONFIG_SET_STRING, name, value, 0) >= 0) return;
+    throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path: `${key}=${text}` });
+  });
+}
+
+/**
+ * fsconfig(2), FSCONFIG_SET_FD: sets a parameter to an open descriptor.
+ *
+ * Needs the permission `ffi` and Linux 5.2; each file system says what takes a descriptor (overlay from 6.13).
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param key the parameter's name.
+ * @param value the descriptor.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetFd, fsopen, open, O_PATH } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("overlay");
+ * using layer = open("/usr", O_PATH);
+ * fsconfigSetFd(context.fd, "lowerdir+", layer.fd);
+ * ```
+ */
+export function fsconfigSetFd(fd: number, key: string, value: number): void {
+  fsconfig(fd, FSCONFIG_SET_FD, key, null, value);
+}
+
+/**
+ * fsconfig(2), FSCONFIG_CMD_CREATE: makes the file system that was configured.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
+ * @param fd the context of fsopen.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigCreate, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * fsconfigCreate(context.fd);
+ * ```
+ */
+export function fsconfigCreate(fd: number): void {
+  fsconfig(fd, FSCONFIG_CMD_CREATE, null, null, 0);
+}
+
+/**
+ * fsconfig(2), FSCONFIG_CMD_RECONFIGURE: changes the file system that was picked.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fspick} for an example.
+ *
+ * @param fd the context of fspick.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ */
+export function fsconfigReconfigure(fd: number): void {
+  fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, null, null, 0);
+}
+
+/**
+ * fsconfig(2) with one of the two commands, on another thread: making a file system on a block device or
+ * changing it to read-only waits for the disk.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
+ *
+ * @param fd the context of fsopen or fspick.
+ * @param command `FSCONFIG_CMD_CREATE` or `FSCONFIG_CMD_RECONFIGURE`.
+ * @returns whether it worked; a failure's errno stays on the other thread, and the context is dead.
+ *
+ * @example
+ * ```ts
+ * import { FSCONFIG_CMD_CREATE, fsconfigOffThread, fsopen } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * if (!(await fsconfigOffThread(context.fd, FSCONFIG_CMD_CREATE))) throw new Error("no tmpfs");
+ * ```
+ */
+export async function fsconfigOffThread(fd: number, command: number): Promise<boolean> {
+  return await libc().fsconfig_nonblocking(SYS_fsconfig, fd, command, null, null, 0) >= 0;
+}
+
+function fsconfig(fd: number, command: number, key: string | null, value: string | null, aux: number): void {
+  const keyBytes = key === null ? null : keyString(key);
+  const valueBytes = value === null ? null : scratchCString(value);
+  const result = libc().fsconfig(SYS_fsconfig, fd, command, keyBytes, valueBytes, aux);
+  if (result >= 0) return;
+  const path = key === null ? undefined : value === null ? key : `${key}=${value}`;
+  throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path });
+}
+
+// An overlay of a hundred layers says the same key a hundred times, and each overlay the same ones.
+const keys = new Map<string, Scratch>();
+const MOST_KEYS = 64; // names of options, of which there are few
+
+function keyString(key: string): Deno.PointerValue {
+  const known = keys.get(key);
+  if (known) return known.address;
+  if (keys.size >= MOST_KEYS) return scratchCString(key);
+  const kept = allocCString(key);
+  keys.set(key, kept);
+  return kept.address;
+}
+
+/**
+ * fsmount(2): a detached mount of the file system that was made.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fsopen} for an example.
+ *
+ * @param fd the context of fsopen, after {@linkcode fsconfigCreate}.
+ * @param attributes `MOUNT_ATTR_…` of the mount.
+ * @returns the mount's descriptor, for {@linkcode moveMount}.
+ * @throws {SyscallError} with the call's errno.
+ */
+export function fsmount(fd: number, attributes: number): OwnedFd {
+  return new OwnedFd(check(libc().fsmount(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes), "fsmount"));
+}
+
+/**
+ * Reads what the kernel has to say about a context of fsopen or fspick: one message for each read(2), such as
+ * "overlay: Unknown parameter 'bogus'".
+ *
+ * Needs the permission `ffi` and Linux 5.2.
+ *
+ * @param fd the context.
+ * @returns its messages, without the letter for the kind (e, w, i) that each begins with.
+ *
+ * @example
+ * ```ts
+ * import { fsconfigSetFlag, fsopen, readKernelMessages } from "@denomount/mount/linux";
+ *
+ * using context = fsopen("tmpfs");
+ * try {
+ *   fsconfigSetFlag(context.fd, "bogus");
+ * } catch {
+ *   console.log(readKernelMessages(context.fd)); // [ "tmpfs: Unknown parameter 'bogus'" ]
+ * }
+ * ```
+ */
+export function readKernelMessages(fd: number): string[] {
+  const messages: string[] = [];
+  const line = new Uint8Array(4096);
+  for (;;) {
+    const length = Number(libc().read(fd, line, BigInt(line.length)));
+    if (length <= 0) return messages; // ENODATA: no more of them
+    const text = new TextDecoder().decode(line.subarray(0, length));
+    messages.push(text.replace(/^[ewi] /, "").trimEnd());
+  }
+}

@@ -1,0 +1,165 @@
+/**
+ * The system calls on a path: links, extended attributes, directories.
+ *
+ * @module
+ */
+
+import { check, SyscallError } from "../../ffi/errno.ts";
+import { lastErrno, libc } from "../../ffi/libc.ts";
+import { cString, decodeCString, scratchCString } from "../../ffi/memory.ts";
+import { decodeName } from "../../ffi/text.ts";
+
+const PATH_MAX = 4096; // linux/limits.h
+// Kept: allocating it takes longer than the calls that use it, which are done with it when they return.
+const pathMemory = new Uint8Array(PATH_MAX + 1);
+
+/**
+ * readlink(2): where a symbolic link leads.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the link.
+ * @returns its text.
+ * @throws {SyscallError} EINVAL where the path is no symbolic link.
+ *
+ * @example
+ * ```ts
+ * import { readlink } from "@denomount/mount/linux";
+ *
+ * console.log(readlink("/proc/self/cwd"));
+ * ```
+ */
+export function readlink(path: string): string {
+  const result = libc().readlink(scratchCString(path), pathMemory, BigInt(PATH_MAX));
+  const length = check(result, "readlink", path);
+  return decodeName(pathMemory.subarray(0, length));
+}
+
+/**
+ * realpath(3): the absolute path without symbolic links, `.` and `..`.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path a path that exists.
+ * @returns the canonical path.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import { realpath } from "@denomount/mount/linux";
+ *
+ * console.log(realpath("/proc/self/root")); // "/"
+ * ```
+ */
+export function realpath(path: string): string {
+  if (libc().realpath(scratchCString(path), pathMemory) === null) {
+    throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
+  }
+  return decodeCString(pathMemory, 0);
+}
+
+const XATTR_LIST_MAX = 65536; // linux/limits.h
+
+/**
+ * llistxattr(2): the names of a file's extended attributes, as far as this user may know them.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @returns the names, such as "security.capability".
+ * @throws {SyscallError} EOPNOTSUPP where the file system has none.
+ *
+ * @example
+ * ```ts
+ * import { llistxattr } from "@denomount/mount/linux";
+ *
+ * console.log(llistxattr("/usr"));
+ * ```
+ */
+export function llistxattr(path: string): string[] {
+  const list = new Uint8Array(XATTR_LIST_MAX);
+  const length = check(
+    libc().llistxattr(scratchCString(path), list, BigInt(list.length)),
+    "llistxattr",
+    path,
+  );
+  return decodeName(list.subarray(0, length)).split("\0").slice(0, -1);
+}
+
+/**
+ * lremovexattr(2): takes an extended attribute off a file.
+ *
+ * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
+ *
+ * @param path the file; a symbolic link is not followed.
+ * @param name the attribute's name.
+ * @throws {SyscallError} ENODATA where it has none of that name.
+ *
+ * @example
+ * ```ts
+ * import { isErrno, lremovexattr } from "@denomount/mount/linux";
+ *
+ * const file = await Deno.makeTempFile();
+ * try {
+ *   lremovexattr(file, "user.note");
+ * } catch (error) {
+ *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error; // there is none
+ * }
+ * await Deno.remove(file);
+ * ```
+ */
+export function lremovexattr(path: string, name: string): void {
+  check(libc().lremovexattr(scratchCString(path), scratchCString(name)), "lremovexattr", path);
+}
+
+/**
+ * mkdir(2): makes a directory.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the directory.
+ * @param mode its permission bits, such as 0o700, less the umask.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import { mkdir, mkdtemp, rmdir } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * mkdir(`${parent}/child`, 0o700);
+ * rmdir(`${parent}/child`);
+ * rmdir(parent);
+ * ```
+ */
+export function mkdir(path: string, mode: number): void {
+  check(libc().mkdir(scratchCString(path), mode), "mkdir", path);
+}
+
+/**
+ * mkdtemp(3): makes a new directory, with a name that nobody can guess, for this user alone.
+ *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ *
+ * @param prefix the path that its name begins with.
+ * @returns the directory's path.
+ * @throws {SyscallError} with the call's errno.
+ */
+export function mkdtemp(prefix: string): string {
+  const template = cString(`${prefix}XXXXXX`);
+  if (libc().mkdtemp(template) === null) {
+    throw new SyscallError({ syscall: "mkdtemp", errno: lastErrno(), path: `${prefix}XXXXXX` });
+  }
+  return decodeCString(template, 0);
+}
+
+/**
+ * rmdir(2): removes an empty directory, and nothing else.
+ *
+ * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ *
+ * @param path the directory.
+ * @throws {SyscallError} ENOTEMPTY where something is in it, EBUSY where something is mounted on it.
+ */
+export function rmdir(path: string): void {
+  check(libc().rmdir(scratchCString(path)), "rmdir", path);
+}
