@@ -18,6 +18,7 @@ import {
   STATX_BASIC_STATS,
   STATX_TYPE,
 } from "../linux/mod.ts";
+import { PSEUDO_FILESYSTEMS } from "../linux/mountinfo/filesystem_types.ts";
 import { applyChanges } from "./apply.ts";
 import { type Change, changeLines, type Cover, findChanges } from "./changes.ts";
 import { setColorEnabled } from "./deps.ts";
@@ -108,12 +109,12 @@ function isOnTop({ mountpoint: own }: MountInfo, index: number, table: readonly 
   return table.findLastIndex(({ mountpoint }) => mountpoint === own) === index;
 }
 
-// These show the kernel's own state, which no overlay can hold back.
-const views =
-  /^(autofs|binfmt_misc|bpf|cgroup2?|configfs|debugfs|devpts|devtmpfs|efivarfs|fuse.*|fusectl|hugetlbfs|mqueue|nsfs|proc|pstore|ramfs|rpc_pipefs|securityfs|selinuxfs|sysfs|tracefs)$/;
+// Not the kernel's own state, but no overlay is put over these either.
+const uncovered = /^(autofs|fuse.*|hugetlbfs|ramfs)$/;
 
 function isCovered({ mountpoint, fsType }: MountInfo): boolean {
-  if (views.test(fsType) || mountpoint === "/dev" || /^\/(proc|sys)(\/|$)/.test(mountpoint)) return false;
+  if (PSEUDO_FILESYSTEMS.has(fsType) || uncovered.test(fsType)) return false;
+  if (mountpoint === "/dev" || /^\/(proc|sys)(\/|$)/.test(mountpoint)) return false;
   try {
     const { mode } = statx(AT_FDCWD, mountpoint, AT_STATX_DONT_SYNC | AT_SYMLINK_NOFOLLOW, STATX_TYPE);
     return (mode & S_IFMT) === S_IFDIR;
