@@ -310,6 +310,8 @@ export const WEXITED: number = 4;
 export const __WALL: number = 0x40000000;
 /** The signal that nothing can hold off. */
 export const SIGKILL: number = 9;
+/** The mount namespace of a pidfd's process, as a descriptor: _IO(0xFF, 3), Linux 6.11. */
+export const PIDFD_GET_MNT_NAMESPACE: number = 0xff03;
 /** The user namespace of a pidfd's process, as a descriptor: _IO(0xFF, 9), Linux 6.11. */
 export const PIDFD_GET_USER_NAMESPACE: number = 0xff09;
 
