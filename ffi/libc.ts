@@ -1,10 +1,10 @@
 /**
- * The one `dlopen` of the C library and the table of what is taken from it.
+ * The C library: the table of its bound functions, the one dlopen(3) of them, and errno.
  *
- * Each parameter carries its C declaration. System calls newer than the oldest glibc that Deno runs on go
- * through `syscall()`, whose numbers from 424 up are the same on every architecture. Its number and its result are `long`
- * in C and `i32` here: the kernel takes an int as the number, what these calls return is a descriptor or a count, and a
- * BigInt made for each would cost as much as crossing to C.
+ * Each parameter has its C declaration in a comment. A system call that the oldest glibc which Deno runs on does not
+ * have goes through syscall(2). From 424 up, every architecture has the same call numbers. The number and the result are
+ * `long` in C and `i32` here: these calls return a descriptor or a count, and a BigInt for each would cost as much as the
+ * call into C.
  *
  * @module
  */
@@ -284,20 +284,21 @@ const symbols = {
   poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
 } as const satisfies Deno.ForeignLibraryInterface;
 
-/** The table of symbols that are bound, as `Deno.dlopen` takes it. */
+/** The type of the symbol table. */
 export type LibcSymbols = typeof symbols;
 
-/** A name in the symbol table. */
+/** The name of a function in the symbol table. */
 export type LibcName = keyof LibcSymbols;
 
-/** What the bound C library offers. */
+/** The bound functions of the C library. */
 export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
 
-let bound: Libc | undefined;
-let errno: Int32Array;
+let ownLibc: Libc | undefined;
+let ownErrno: Int32Array;
 
 /**
- * The C library, bound at the first call and kept for the life of the process.
+ * The C library. It is bound at the first use and never unloaded. Code within `NamespaceThread.run()` gets functions
+ * that make their calls on the thread in the other mount namespace.
  *
  * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
  *
@@ -308,76 +309,76 @@ let errno: Int32Array;
  * ```ts ignore
  * import { libc } from "./libc.ts";
  *
- * const fd = libc().open(new TextEncoder().encode("/\0"), 0, 0);
- * libc().close(fd);
+ * console.log(libc().gettid());
  * ```
  */
 export function libc(): Libc {
-  return elsewhere?.()?.libc ?? here();
+  return redirect?.()?.libc ?? bindOnce();
 }
 
-let rehearse: (() => void) | undefined;
+function bindOnce(): Libc {
+  return ownLibc ??= bind();
+}
+
+let warmUp: (() => void) | undefined;
 
 /**
- * Has something done once when libc is bound, before the first call: what reads errno after a failure. What runs for the
- * first time is compiled then, and V8, the first time that one of its locks is waited for, looks for a file in /sys: with
- * that, the errno of the call was gone.
+ * Registers code that runs once, when the C library is bound. It reads errno as after a failed call, so that the first
+ * real failure runs compiled code. Otherwise V8 compiles between the call and the read, and the first wait for one of
+ * its locks opens a file in /sys, which overwrites errno.
  *
- * @param run reads errno as after a failure.
+ * @param run throws and catches the error of a failed call.
  */
 export function warmUpErrno(run: () => void): void {
-  rehearse = run;
+  warmUp = run;
 }
 
-function here(): Libc {
-  return bound ??= bind();
-}
-
-/** A thread that makes calls in this one's place. */
+/** The thread that makes the calls of {@linkcode libc} in the place of this one. */
 export interface CallRedirect {
-  /** Its functions. */
+  /** The functions that {@linkcode libc} returns. */
   readonly libc: Libc;
-  /** Its errno, where it made the last call; undefined where that was made on this thread all the same. */
+  /** The other thread's errno; undefined if the last call was made on this thread after all. */
   readonly errno: number | undefined;
 }
 
-/**
- * Whether calls are made on another thread now.
- *
- * @returns true within `NamespaceThread.run`.
- */
-export function isRedirected(): boolean {
-  return elsewhere?.() !== undefined;
-}
-
-let elsewhere: (() => CallRedirect | undefined) | undefined;
+let redirect: (() => CallRedirect | undefined) | undefined;
 
 /**
- * Says where calls are made.
+ * Redirects the calls of {@linkcode libc} to another thread.
  *
- * @param find asked at each call; undefined, or its undefined, is for this thread.
- * @returns the C library of this thread.
+ * @param find returns the thread for the code that runs now, undefined for this thread. It is called at each call.
+ * Undefined in its place ends the redirection.
+ * @returns the C library of this thread, without redirection.
  */
 export function redirectCalls(find: (() => CallRedirect | undefined) | undefined): Libc {
-  elsewhere = find;
-  return here();
+  redirect = find;
+  return bindOnce();
+}
+
+/**
+ * Whether the calls of the code that runs now are made in another mount namespace.
+ *
+ * @returns true within `NamespaceThread.run()`.
+ */
+export function isRedirected(): boolean {
+  return redirect?.() !== undefined;
 }
 
 function bind(): Libc {
   requirePermission({ name: "ffi" });
   const library = Deno.dlopen("libc.so.6", symbols).symbols;
   const location = library.__errno_location();
-  if (location === null) throw new Error("__errno_location() gave no address");
-  // Taken once: errno is one address for the life of a thread, and Deno keeps an isolate on its thread.
-  errno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
-  bound = library;
-  rehearse?.();
+  if (location === null) throw new Error("__errno_location() returned NULL");
+  // Asked once: the address is the same for the life of a thread, and Deno keeps an isolate on its thread.
+  ownErrno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  ownLibc = library; // before the warm-up, which calls libc()
+  warmUp?.();
   return library;
 }
 
 /**
- * This thread's `errno`: to be read right after the call that failed. A call made `nonblocking` ran on another
- * thread, so its errno is not here.
+ * The errno of the last call. It must be read right after the call that failed. The errno of a `nonblocking` call
+ * cannot be read: the call ran on a thread of the runtime's pool.
  *
  * Needs the permission `ffi`.
  *
@@ -391,12 +392,12 @@ function bind(): Libc {
  * ```
  */
 export function lastErrno(): number {
-  here();
-  return elsewhere?.()?.errno ?? errno[0] ?? 0;
+  bindOnce();
+  return redirect?.()?.errno ?? ownErrno[0] ?? 0;
 }
 
 /**
- * The symbol table itself, for a worker thread that binds libc again.
+ * The symbol table, for a worker that binds the C library on its thread.
  *
  * @returns the table.
  */
