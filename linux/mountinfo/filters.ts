@@ -1,5 +1,5 @@
 /**
- * Filters for {@linkcode listMounts}, as in the Go package moby/sys/mountinfo.
+ * Filters for `listMounts()`, with the names of the Go package moby/sys/mountinfo.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import type { MountFilter } from "./parse_mountinfo.ts";
 
 /**
- * Takes the mounts at a path and below it.
+ * Selects the mounts at a path and below it.
  *
  * @param prefix a canonical path.
  * @returns the filter.
@@ -26,7 +26,7 @@ export function prefixFilter(prefix: string): MountFilter {
 }
 
 /**
- * Takes the mounts that a path is on: those at it and at each of its parent directories.
+ * Selects the mounts at a path and at each of its parent directories.
  *
  * @param path a canonical path.
  * @returns the filter.
@@ -46,7 +46,7 @@ export function parentsFilter(path: string): MountFilter {
 }
 
 /**
- * Takes the first mount at exactly this mountpoint, and reads no further.
+ * Selects the first mount at a mountpoint, and ends the reading.
  *
  * @param mountpoint a canonical path.
  * @returns the filter.
@@ -63,9 +63,9 @@ export function singleEntryFilter(mountpoint: string): MountFilter {
 }
 
 /**
- * Takes the mounts of some file systems.
+ * Selects the mounts of file systems by type.
  *
- * @param types their types, such as "overlay".
+ * @param types the types, such as "overlay".
  * @returns the filter.
  *
  * @example

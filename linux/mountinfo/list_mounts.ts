@@ -9,13 +9,14 @@ import { open, readAll } from "../syscalls/mod.ts";
 import { type MountFilter, type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
 
 /**
- * The mounts of this process's mount namespace, or of another's.
+ * Lists the mounts of a mount namespace: that of this process, or of another.
  *
  * Needs the permission `ffi`.
  *
- * @param options a filter, and the process (its pid) whose table is read.
- * @returns the mounts in the kernel's order.
- * @throws {SyscallError} ENOENT where there is no such process, EACCES where it may not be looked at.
+ * @param options `filter` selects mounts; `pid` is the process whose mount table is read, this process if left out.
+ * @returns the mounts, in the order of mountinfo.
+ * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
+ * @throws {TypeError} if the pid is not a positive whole number.
  *
  * @example
  * ```ts
@@ -36,5 +37,5 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
   return parseMountInfo(bytes, filter);
 }
 
-// Kept, as large as the largest table so far: fresh memory costs as much as reading into it.
+// Reused, as large as the largest table so far: allocating it takes as long as the read into it.
 let tableMemory = new Uint8Array(64 * 1024);

@@ -1,5 +1,5 @@
 /**
- * A mountinfo file as values.
+ * The parser of mountinfo files.
  *
  * @module
  */
@@ -7,11 +7,11 @@
 import { decodeName, quote, unescapeOctal } from "../../ffi/text.ts";
 
 /**
- * One line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
+ * A mount: one line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
  *
- * A name that is no UTF-8 has a lone surrogate, U+DC80 to U+DCFF, for each byte that is none, as in Python (PEP 383):
- * `isWellFormed()` tells, no two names look alike, and every function here takes them back as they are. Deno's own
- * functions do not.
+ * In a name that is not UTF-8, each byte that cannot be decoded is a lone surrogate, U+DC80 to U+DCFF, as in Python (PEP
+ * 383). `isWellFormed()` is false for such a name. Two names never have the same text, and every function of this library
+ * takes the text as a path. Deno's own functions do not.
  */
 export interface MountInfo {
   /** The mount's id. */
@@ -22,37 +22,37 @@ export interface MountInfo {
   major: number;
   /** Minor number of the file system's device. */
   minor: number;
-  /** The directory of the file system that is mounted. */
+  /** The path in the file system that is the root of the mount; "/" unless it is a bind mount. */
   root: string;
-  /** The mountpoint, seen from the process's root. */
+  /** The mountpoint, as a path from the process's root. */
   mountpoint: string;
-  /** The mount's own options, such as "rw,nosuid". */
+  /** The options of this mount, such as "rw,nosuid". */
   options: string;
-  /** Propagation, such as "shared:1 master:2"; "" for a private mount. */
+  /** The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. */
   optional: string;
-  /** The file system's type, with the subtype after a dot. */
+  /** The file system's type, with a subtype after a dot, such as "fuse.sshfs". */
   fsType: string;
   /** The source, such as a device. */
   source: string;
-  /** The file system's options. */
+  /** The options of the file system (superblock), which all its mounts share. */
   vfsOptions: string;
 }
 
 /**
- * A question asked of each mount while the table is read.
+ * Selects mounts while the table is read.
  *
- * @param info the mount.
- * @returns `skip` to leave it out, `stop` to read no further; with both false or absent it is taken.
+ * @param info a mount.
+ * @returns `skip` to leave it out, `stop` to end the reading after it.
  */
 export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean };
 
 /**
- * Reads the text of a mountinfo file.
+ * Parses the content of a mountinfo file.
  *
- * @param table lines as in /proc/self/mountinfo; as bytes, where a name in them may be no UTF-8.
- * @param filter leaves mounts out, or ends the reading.
- * @returns the mounts in the text's order.
- * @throws {TypeError} for a line that is none of mountinfo's, with its number.
+ * @param table the content; bytes if names may not be UTF-8.
+ * @param filter selects mounts.
+ * @returns the mounts, in the order of the file.
+ * @throws {TypeError} for a line that is not in the format of mountinfo, with its number.
  *
  * @example
  * ```ts
@@ -84,8 +84,8 @@ const DASH = 45;
 const ZERO = 48;
 
 /**
- * A line of the table, split by jumps from space to space: with ten thousand mounts, that is what listing them costs, and
- * an overlay's options, which come last, can be longer than all the rest.
+ * A line of the table. It is split by indexOf() from space to space, without a look at each character: this is most of
+ * the time to list ten thousand mounts, and the options of an overlay at the end of its line can be long.
  *
  *     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
  *     (0)(1)(2)  (3)   (4)   (5)        (6…)     -  type source    super options
@@ -95,17 +95,17 @@ const ZERO = 48;
 class Line {
   readonly #text: string;
   readonly #escapes: boolean;
-  /** Where each field begins; after the last one, where the next would. */
+  /** The index of each field's first character; after the last field, of the end of the line plus one. */
   readonly #starts: number[] = [];
   #fields = 0;
-  #dash = -1; // the field that is "-"
+  #dash = -1; // the index of the field "-"
 
   constructor(text: string) {
     this.#text = text;
     this.#escapes = text.includes("\\");
   }
 
-  /** Finds the fields of the line that begins here; returns its end. */
+  /** Splits the line that begins at an index into its fields; returns the index of its end. */
   split(at: number): number {
     const text = this.#text;
     const starts = this.#starts;
@@ -114,7 +114,7 @@ class Line {
     let fields = 0;
     this.#dash = -1;
     starts[0] = at;
-    // The super options are the last field, whatever is in them.
+    // The super options are the last field, even if they contain a space.
     while (end > at && (this.#dash < 0 || fields < this.#dash + 3)) {
       const space = text.indexOf(" ", starts[fields]);
       if (space < 0 || space >= end) break;
@@ -126,7 +126,7 @@ class Line {
     return end;
   }
 
-  /** What the fields say. */
+  /** The mount of the line. */
   read(number: number): MountInfo {
     const dash = this.#dash;
     const id = this.#number(this.#start(0), this.#end(0));
@@ -135,7 +135,7 @@ class Line {
     const major = this.#number(this.#start(2), colon);
     const minor = this.#number(colon + 1, this.#end(2));
     if (id < 0 || parent < 0 || major < 0 || minor < 0 || dash < 0 || this.#fields < dash + 3) {
-      throw this.#refuse(number);
+      throw this.#malformed(number);
     }
     const info: MountInfo = {
       id,
@@ -150,7 +150,7 @@ class Line {
       source: this.#name(dash + 2),
       vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1) : "",
     };
-    if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#refuse(number);
+    if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#malformed(number);
     return info;
   }
 
@@ -171,7 +171,7 @@ class Line {
     return this.#escapes ? unescapeOctal(text) : text;
   }
 
-  /** A whole number; -1 where there is none. */
+  /** Parses a decimal number; -1 if it is not one. */
   #number(start: number, end: number): number {
     if (end <= start || end - start > 15) return -1;
     let number = 0;
@@ -183,9 +183,9 @@ class Line {
     return number;
   }
 
-  #refuse(number: number): TypeError {
+  #malformed(number: number): TypeError {
     const line = this.#text.slice(this.#start(0), this.#end(this.#fields - 1));
-    return new TypeError(`line ${number} is none of mountinfo's: ${quote(line)}`);
+    return new TypeError(`line ${number} is not in the format of mountinfo: ${quote(line)}`);
   }
 }
 
