@@ -8,14 +8,14 @@ import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
 
 /**
- * read(2): what there is to read now.
+ * read(2): reads once.
  *
  * Needs the permission `ffi`.
  *
  * @param fd an open descriptor.
- * @param bytes where it goes.
- * @returns how many bytes; 0 at the end of the file.
- * @throws {SyscallError} EAGAIN where the descriptor does not wait and there is nothing.
+ * @param bytes the buffer to read into.
+ * @returns the number of bytes read; 0 at the end of the file.
+ * @throws {SyscallError} EAGAIN if the descriptor is nonblocking and has no data.
  *
  * @example
  * ```ts
@@ -30,13 +30,13 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
 }
 
 /**
- * read(2) until the end of the file.
+ * read(2), repeated until the end of the file.
  *
- * Needs the permission `ffi`: Deno's own file functions refuse /proc and /sys unless everything is allowed.
+ * Needs the permission `ffi` only. Deno's own functions open /proc and /sys only with all permissions.
  *
  * @param fd an open descriptor.
- * @param room memory to read into; 64 KiB of its own if left out.
- * @returns all its bytes, in that memory if they fit there.
+ * @param buffer the buffer to read into; a new one of 64 KiB if left out.
+ * @returns the content, in this buffer if it fits, otherwise in a larger one.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -49,12 +49,12 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
  */
 export function readAll(
   fd: number,
-  room: Uint8Array<ArrayBuffer> = new Uint8Array(64 * 1024),
+  buffer: Uint8Array<ArrayBuffer> = new Uint8Array(64 * 1024),
 ): Uint8Array<ArrayBuffer> {
-  let bytes = room;
+  let bytes = buffer;
   let length = 0;
   for (;;) {
-    if (length === bytes.length) bytes = grown(bytes);
+    if (length === bytes.length) bytes = doubled(bytes);
     const free = bytes.subarray(length);
     const read = check(libc().read(fd, free, BigInt(free.length)), "read");
     if (read === 0) return bytes.subarray(0, length);
@@ -63,7 +63,7 @@ export function readAll(
 }
 
 /**
- * lseek(2) to the beginning, to read a file again.
+ * lseek(2) to the beginning of a file, to read it again.
  *
  * Needs the permission `ffi`.
  *
@@ -85,13 +85,13 @@ export function lseekStart(fd: number): void {
 }
 
 /**
- * write(2), all of the bytes in one call: the map files of a user namespace take nothing else.
+ * write(2): writes once. The map files of a user namespace take one write only.
  *
  * Needs the permission `ffi`.
  *
  * @param fd an open descriptor.
- * @param bytes what to write.
- * @param path the file, for an error's sentence.
+ * @param bytes the bytes to write.
+ * @param path the file's path, for the error.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -106,20 +106,20 @@ export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string)
   check(libc().write(fd, bytes, BigInt(bytes.length)), "write", path);
 }
 
-function grown(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
+function doubled(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
   const larger = new Uint8Array(bytes.length * 2);
   larger.set(bytes);
   return larger;
 }
 
 /**
- * flock(2): takes or gives up a lock on an open file, which ends with the process at the latest.
+ * flock(2): locks an open file. The lock ends when the file is closed, at the latest with the process.
  *
  * Needs the permission `ffi`.
  *
  * @param fd an open descriptor.
- * @param operation `LOCK_EX`, with `LOCK_NB` not to wait.
- * @throws {SyscallError} EAGAIN where somebody else holds the lock.
+ * @param operation `LOCK_EX`; with `LOCK_NB` the call does not wait.
+ * @throws {SyscallError} EAGAIN with `LOCK_NB` if the file is locked through another descriptor.
  *
  * @example
  * ```ts
@@ -145,8 +145,8 @@ export function flock(fd: number, operation: number): void {
  * @param fd an open descriptor.
  * @param request the operation.
  * @param argument its argument.
- * @param path the device, for an error's sentence.
- * @returns what the call returns.
+ * @param path the device's path, for the error.
+ * @returns the call's result.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -168,9 +168,9 @@ export function ioctl(fd: number, request: number, argument: number, path?: stri
  *
  * @param fd an open descriptor.
  * @param request the operation.
- * @param argument the struct's bytes, read and written by the kernel.
- * @param path the device, for an error's sentence.
- * @returns what the call returns.
+ * @param argument the struct, which the kernel reads and writes.
+ * @param path the device's path, for the error.
+ * @returns the call's result.
  * @throws {SyscallError} with the call's errno.
  *
  * @example

@@ -27,13 +27,13 @@ const SYS_fsmount = 432;
 const SYS_fspick = 433;
 
 /**
- * fsopen(2): begins a file system of a type, to be configured and then mounted.
+ * fsopen(2): opens a context to configure and create a file system.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @param type the file system's type, such as "tmpfs".
- * @returns the descriptor of its context.
- * @throws {SyscallError} ENODEV where the kernel does not know the type.
+ * @returns the context's descriptor.
+ * @throws {SyscallError} ENODEV if the kernel does not have the type.
  *
  * @example
  * ```ts
@@ -50,14 +50,14 @@ export function fsopen(type: string): OwnedFd {
 }
 
 /**
- * fspick(2): begins to change the file system of an existing mount.
+ * fspick(2): opens a context to reconfigure the file system of a mount.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
- * @param dirfd where the path starts.
+ * @param dirfd the directory of a relative path.
  * @param path the root of the mount; "" with `FSPICK_EMPTY_PATH`.
  * @param flags `FSPICK_…` flags; close-on-exec is always set.
- * @returns the descriptor of its context.
+ * @returns the context's descriptor.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -90,9 +90,9 @@ export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
  *
  * Needs the permission `ffi` and Linux 5.2.
  *
- * @param fd the context of fsopen or fspick.
+ * @param fd the context of {@linkcode fsopen} or {@linkcode fspick}.
  * @param key the parameter's name.
- * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
  *
  * @example
  * ```ts
@@ -111,10 +111,10 @@ export function fsconfigSetFlag(fd: number, key: string): void {
  *
  * Needs the permission `ffi` and Linux 5.2.
  *
- * @param fd the context of fsopen or fspick.
+ * @param fd the context of {@linkcode fsopen} or {@linkcode fspick}.
  * @param key the parameter's name.
  * @param value its value, up to 255 bytes.
- * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
  *
  * @example
  * ```ts
@@ -129,14 +129,14 @@ export function fsconfigSetString(fd: number, key: string, value: string): void 
 }
 
 /**
- * fsconfig(2), FSCONFIG_SET_STRING, with one value after the other: what an overlay of many layers does.
+ * fsconfig(2), FSCONFIG_SET_STRING, once for each value: for the layers of an overlay.
  *
  * Needs the permission `ffi` and Linux 5.2.
  *
- * @param fd the context of fsopen or fspick.
+ * @param fd the context of {@linkcode fsopen} or {@linkcode fspick}.
  * @param key the parameter's name.
- * @param values what it is set to, up to 255 bytes each.
- * @throws {SyscallError} for the first one that fails, such as ENOENT for a layer that does not exist.
+ * @param values the values, up to 255 bytes each.
+ * @throws {SyscallError} for the first value that fails, such as ENOENT for a layer that does not exist.
  *
  * @example
  * ```ts
@@ -158,12 +158,12 @@ export function fsconfigSetStrings(fd: number, key: string, values: readonly str
 /**
  * fsconfig(2), FSCONFIG_SET_FD: sets a parameter to an open descriptor.
  *
- * Needs the permission `ffi` and Linux 5.2; each file system says what takes a descriptor (overlay from 6.13).
+ * Needs the permission `ffi` and Linux 5.2; which parameters take a descriptor depends on the file system (overlay's from 6.13).
  *
- * @param fd the context of fsopen or fspick.
+ * @param fd the context of {@linkcode fsopen} or {@linkcode fspick}.
  * @param key the parameter's name.
  * @param value the descriptor.
- * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
  *
  * @example
  * ```ts
@@ -179,12 +179,12 @@ export function fsconfigSetFd(fd: number, key: string, value: number): void {
 }
 
 /**
- * fsconfig(2), FSCONFIG_CMD_CREATE: makes the file system that was configured.
+ * fsconfig(2), FSCONFIG_CMD_CREATE: creates the configured file system (its superblock).
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
- * @param fd the context of fsopen.
- * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ * @param fd the context of {@linkcode fsopen}.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
  *
  * @example
  * ```ts
@@ -199,33 +199,34 @@ export function fsconfigCreate(fd: number): void {
 }
 
 /**
- * fsconfig(2), FSCONFIG_CMD_RECONFIGURE: changes the file system that was picked.
+ * fsconfig(2), FSCONFIG_CMD_RECONFIGURE: applies the new parameters to the file system.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fspick} for an example.
  *
- * @param fd the context of fspick.
- * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then has the kernel's sentence.
+ * @param fd the context of {@linkcode fspick}.
+ * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
  */
 export function fsconfigReconfigure(fd: number): void {
   fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, null, null, 0);
 }
 
 /**
- * fsconfig(2) with one of the two commands, on another thread: making a file system on a block device or
- * changing it to read-only waits for the disk.
+ * fsconfig(2) with a command, on another thread: creating a file system on a block device, or making it read-only, waits
+ * for the disk.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
- * @param fd the context of fsopen or fspick.
+ * @param fd the context of {@linkcode fsopen} or {@linkcode fspick}.
  * @param command `FSCONFIG_CMD_CREATE` or `FSCONFIG_CMD_RECONFIGURE`.
- * @returns whether it worked; a failure's errno stays on the other thread, and the context is dead.
+ * @returns whether it succeeded. The errno of a failure is lost, and a failed context cannot be used again.
  *
  * @example
  * ```ts
  * import { FSCONFIG_CMD_CREATE, fsconfigOffThread, fsopen } from "@denomount/mount/linux";
  *
  * using context = fsopen("tmpfs");
- * if (!(await fsconfigOffThread(context.fd, FSCONFIG_CMD_CREATE))) throw new Error("no tmpfs");
+ * const isCreated = await fsconfigOffThread(context.fd, FSCONFIG_CMD_CREATE);
+ * if (!isCreated) throw new Error("the kernel has no tmpfs");
  * ```
  */
 export async function fsconfigOffThread(fd: number, command: number): Promise<boolean> {
@@ -241,26 +242,26 @@ function fsconfig(fd: number, command: number, key: string | null, value: string
   throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path });
 }
 
-// An overlay of a hundred layers says the same key a hundred times, and each overlay the same ones.
+// An overlay of a hundred layers sets the same key a hundred times. The keys are option names, so the map stays small.
 const keys = new Map<string, Scratch>();
-const MOST_KEYS = 64; // names of options, of which there are few
+const MAX_KEYS = 64; // more are not kept, so a caller cannot make the map grow
 
 function keyString(key: string): Deno.PointerValue {
   const known = keys.get(key);
   if (known) return known.address;
-  if (keys.size >= MOST_KEYS) return scratchCString(key);
-  const kept = allocCString(key);
-  keys.set(key, kept);
-  return kept.address;
+  if (keys.size >= MAX_KEYS) return scratchCString(key);
+  const string = allocCString(key);
+  keys.set(key, string);
+  return string.address;
 }
 
 /**
- * fsmount(2): a detached mount of the file system that was made.
+ * fsmount(2): mounts the created file system, detached.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fsopen} for an example.
  *
- * @param fd the context of fsopen, after {@linkcode fsconfigCreate}.
- * @param attributes `MOUNT_ATTR_…` of the mount.
+ * @param fd the context of {@linkcode fsopen}, after {@linkcode fsconfigCreate}.
+ * @param attributes the `MOUNT_ATTR_…` flags of the mount.
  * @returns the mount's descriptor, for {@linkcode moveMount}.
  * @throws {SyscallError} with the call's errno.
  */
@@ -269,13 +270,13 @@ export function fsmount(fd: number, attributes: number): OwnedFd {
 }
 
 /**
- * Reads what the kernel has to say about a context of fsopen or fspick: one message for each read(2), such as
- * "overlay: Unknown parameter 'bogus'".
+ * Reads the kernel's messages about a context of {@linkcode fsopen} or {@linkcode fspick}, such as "overlay: Unknown
+ * parameter 'bogus'". Each read(2) returns one message.
  *
  * Needs the permission `ffi` and Linux 5.2.
  *
- * @param fd the context.
- * @returns its messages, without the letter for the kind (e, w, i) that each begins with.
+ * @param fd the context's descriptor.
+ * @returns the messages, without the letter for error, warning or info (e, w, i) at the beginning of each.
  *
  * @example
  * ```ts
@@ -291,11 +292,11 @@ export function fsmount(fd: number, attributes: number): OwnedFd {
  */
 export function readKernelMessages(fd: number): string[] {
   const messages: string[] = [];
-  const line = new Uint8Array(4096);
+  const message = new Uint8Array(4096);
   for (;;) {
-    const length = Number(libc().read(fd, line, BigInt(line.length)));
-    if (length <= 0) return messages; // ENODATA: no more of them
-    const text = new TextDecoder().decode(line.subarray(0, length));
+    const length = Number(libc().read(fd, message, BigInt(message.length)));
+    if (length <= 0) return messages; // ENODATA: no more messages
+    const text = new TextDecoder().decode(message.subarray(0, length));
     messages.push(text.replace(/^[ewi] /, "").trimEnd());
   }
 }

@@ -9,13 +9,13 @@ import { libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 
 /**
- * mount(2): makes or changes a mount the way that every kernel knows.
+ * mount(2): mounts a file system, or changes or moves a mount.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
- * @param source the device or directory; null where there is none.
+ * @param source the device or directory; null for none.
  * @param target the mountpoint.
- * @param type the file system's type; null where there is none.
+ * @param type the file system's type; null for none.
  * @param flags `MS_…` flags.
  * @param data the file system's options, comma-separated, up to 4095 bytes; null for none.
  * @throws {SyscallError} with the call's errno.
@@ -37,9 +37,9 @@ export function mount(
   flags: number,
   data: string | null,
 ): void {
-  const borrowed = (text: string | null) => text === null ? null : scratchCString(text);
+  const pointer = (text: string | null) => text === null ? null : scratchCString(text);
   check(
-    libc().mount(borrowed(source), borrowed(target), borrowed(type), BigInt(flags), borrowed(data)),
+    libc().mount(pointer(source), pointer(target), pointer(type), BigInt(flags), pointer(data)),
     "mount",
     source ?? undefined,
     target,
@@ -47,14 +47,14 @@ export function mount(
 }
 
 /**
- * mount(2) on another thread, for what may wait on a disk. A failure is tried once more on this thread, because
- * only here its errno can be read; a failed mount(2) has changed nothing.
+ * mount(2) on another thread, for a mount that may wait for a disk. A failed call is repeated on this thread, because the
+ * errno of the other thread is lost. A failed mount(2) has changed nothing.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
- * @param source the device or directory; null where there is none.
+ * @param source the device or directory; null for none.
  * @param target the mountpoint.
- * @param type the file system's type; null where there is none.
+ * @param type the file system's type; null for none.
  * @param flags `MS_…` flags.
  * @param data the file system's options; null for none.
  * @throws {SyscallError} with the call's errno.
@@ -76,24 +76,24 @@ export async function mountOffThread(
   flags: number,
   data: string | null,
 ): Promise<void> {
-  const own = (text: string | null) => text === null ? null : cString(text);
-  const [from, to, kind, text] = [own(source), own(target), own(type), own(data)];
-  const kept = [from, to, kind, text].filter((bytes) => bytes !== null);
+  const encode = (text: string | null) => text === null ? null : cString(text);
+  const [from, to, kind, text] = [encode(source), encode(target), encode(type), encode(data)];
+  const buffers = [from, to, kind, text].filter((bytes) => bytes !== null);
   const result = await offThread(
     () => libc().mount_nonblocking(from, to, kind, BigInt(flags), text),
-    ...kept,
+    ...buffers,
   );
   if (result < 0) mount(source, target, type, flags, data);
 }
 
 /**
- * umount2(2): takes a mount off.
+ * umount2(2): unmounts the topmost mount of a mountpoint.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
  * @param target the mountpoint.
  * @param flags `MNT_…` flags and `UMOUNT_NOFOLLOW`.
- * @throws {SyscallError} with the call's errno: EINVAL where the target is no mountpoint, EBUSY where it is used.
+ * @throws {SyscallError} with the call's errno: EINVAL if the target is not a mountpoint, EBUSY if the mount is in use.
  *
  * @example
  * ```ts
@@ -110,8 +110,8 @@ export function umount2(target: string, flags: number): void {
 }
 
 /**
- * umount2(2) on another thread, for a file system that may have to be flushed first. A failure is tried once
- * more on this thread, because only here its errno can be read; a failed umount2(2) has changed nothing.
+ * umount2(2) on another thread, for a file system that may have to flush data. A failed call is repeated on this thread,
+ * because the errno of the other thread is lost. A failed umount2(2) has changed nothing.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *

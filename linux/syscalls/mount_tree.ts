@@ -17,12 +17,12 @@ const SYS_move_mount = 429;
 const SYS_mount_setattr = 442;
 
 /**
- * open_tree(2): opens a place in the tree, or with `OPEN_TREE_CLONE` a detached copy of the mount there.
+ * open_tree(2): opens a path, or with `OPEN_TREE_CLONE` a detached clone of its mount.
  *
- * Needs the permission `ffi`, Linux 5.2, and CAP_SYS_ADMIN for a copy.
+ * Needs the permission `ffi`, Linux 5.2, and CAP_SYS_ADMIN for a clone.
  *
- * @param dirfd where a relative path starts; `AT_FDCWD` for the working directory.
- * @param path the place.
+ * @param dirfd the directory of a relative path; `AT_FDCWD` for the working directory.
+ * @param path the path.
  * @param flags `OPEN_TREE_CLONE`, `AT_RECURSIVE`, `AT_EMPTY_PATH`, …; close-on-exec is always set.
  * @returns the tree's descriptor.
  * @throws {SyscallError} with the call's errno.
@@ -31,7 +31,7 @@ const SYS_mount_setattr = 442;
  * ```ts
  * import { AT_FDCWD, OPEN_TREE_CLONE, openTree } from "@denomount/mount/linux";
  *
- * using tree = openTree(AT_FDCWD, "/", OPEN_TREE_CLONE); // a copy that is mounted nowhere
+ * using tree = openTree(AT_FDCWD, "/", OPEN_TREE_CLONE); // a detached bind mount of "/"
  * console.log(tree.fd);
  * ```
  */
@@ -46,13 +46,13 @@ export function openTree(dirfd: number, path: string, flags: number): OwnedFd {
 }
 
 /**
- * move_mount(2): attaches a detached mount, or moves one.
+ * move_mount(2): attaches a detached mount, or moves an attached one.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
- * @param fromFd the mount's descriptor, or where `fromPath` starts.
+ * @param fromFd the mount's descriptor, or the directory of a relative `fromPath`.
  * @param fromPath the mount's path; "" with `MOVE_MOUNT_F_EMPTY_PATH`.
- * @param toFd the mountpoint's descriptor, or where `toPath` starts.
+ * @param toFd the mountpoint's descriptor, or the directory of a relative `toPath`.
  * @param toPath the mountpoint; "" with `MOVE_MOUNT_T_EMPTY_PATH`.
  * @param flags `MOVE_MOUNT_…` flags.
  * @throws {SyscallError} with the call's errno.
@@ -85,27 +85,27 @@ export function moveMount(
   );
 }
 
-/** struct mount_attr of linux/mount.h: what {@linkcode mountSetattr} changes. */
+/** The changes of {@linkcode mountSetattr}: struct mount_attr of linux/mount.h. */
 export interface MountAttr {
-  /** `MOUNT_ATTR_…` to set. */
+  /** The `MOUNT_ATTR_…` flags to set. */
   set?: number;
-  /** `MOUNT_ATTR_…` to clear. */
+  /** The `MOUNT_ATTR_…` flags to clear. */
   clear?: number;
-  /** One of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` and `MS_UNBINDABLE`; 0 leaves it. */
+  /** One of `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` and `MS_UNBINDABLE`; 0 leaves the propagation unchanged. */
   propagation?: number;
-  /** The user namespace whose maps `MOUNT_ATTR_IDMAP` takes. */
+  /** The user namespace whose id maps `MOUNT_ATTR_IDMAP` uses. */
   usernsFd?: number;
 }
 
 /**
- * mount_setattr(2): changes the attributes of a mount, or with `AT_RECURSIVE` of a tree of them, all at once.
+ * mount_setattr(2): changes the attributes of a mount; with `AT_RECURSIVE`, of its whole tree or of none of it.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12.
  *
- * @param dirfd the mount's descriptor, or where the path starts.
+ * @param dirfd the mount's descriptor, or the directory of a relative path.
  * @param path the mount's root; "" with `AT_EMPTY_PATH`.
  * @param flags `AT_EMPTY_PATH`, `AT_RECURSIVE`.
- * @param attr what to change.
+ * @param attr the changes.
  * @throws {SyscallError} with the call's errno.
  *
  * @example

@@ -35,11 +35,11 @@ export function open(path: string, flags: number): OwnedFd {
 }
 
 /**
- * openat(2): opens a file below a directory that is open.
+ * openat(2): opens a file below an open directory.
  *
  * Needs the permission `ffi`.
  *
- * @param dirfd where a relative path starts.
+ * @param dirfd the directory of a relative path.
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
  * @returns its descriptor.
@@ -58,16 +58,16 @@ export function openat(dirfd: number, path: string, flags: number): OwnedFd {
 }
 
 /**
- * openat2(2): opens a file with a say in how the path is walked.
+ * openat2(2): opens a file with flags that restrict the resolution of the path.
  *
  * Needs the permission `ffi` and Linux 5.6.
  *
- * @param dirfd where the path starts.
+ * @param dirfd the directory of a relative path.
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
  * @param resolve `RESOLVE_…` flags.
  * @returns its descriptor.
- * @throws {SyscallError} with the call's errno; EAGAIN where a rename or mount raced with the walk.
+ * @throws {SyscallError} with the call's errno; EAGAIN if a rename or mount raced with the resolution.
  *
  * @example
  * ```ts
@@ -84,15 +84,15 @@ export function openat2(dirfd: number, path: string, flags: number, resolve: num
 }
 
 /**
- * The same, for who asks whether a path can be opened: an error that nobody looks at takes many times as long.
+ * openat2(2), which returns the errno instead of throwing. Creating an error takes many times as long as the call.
  *
  * Needs the permission `ffi` and Linux 5.6.
  *
- * @param dirfd the directory that a relative path is in, or `AT_FDCWD`.
+ * @param dirfd the directory of a relative path, or `AT_FDCWD`.
  * @param path the path.
- * @param flags `O_…`; the descriptor is always close-on-exec.
- * @param resolve `RESOLVE_…`.
- * @returns the descriptor, which the caller closes; or the error's number, negative.
+ * @param flags `O_…` flags; close-on-exec is always set.
+ * @param resolve `RESOLVE_…` flags.
+ * @returns the descriptor, which the caller must close; or the negative errno.
  *
  * @example
  * ```ts
@@ -108,5 +108,5 @@ export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: 
   return fd < 0 ? -lastErrno() : fd;
 }
 
-// Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
+// Reused: allocating it takes longer than the call.
 const how = new Scratch(24); // struct open_how, linux/openat2.h

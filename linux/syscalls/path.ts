@@ -10,17 +10,17 @@ import { cString, decodeCString, scratchCString } from "../../ffi/memory.ts";
 import { decodeName } from "../../ffi/text.ts";
 
 const PATH_MAX = 4096; // linux/limits.h
-// Kept: allocating it takes longer than the calls that use it, which are done with it when they return.
+// Reused: allocating it takes longer than the calls.
 const pathMemory = new Uint8Array(PATH_MAX + 1);
 
 /**
- * readlink(2): where a symbolic link leads.
+ * readlink(2): reads the target of a symbolic link.
  *
  * Needs the permission `ffi`.
  *
  * @param path the link.
- * @returns its text.
- * @throws {SyscallError} EINVAL where the path is no symbolic link.
+ * @returns its target.
+ * @throws {SyscallError} EINVAL if the path is not a symbolic link.
  *
  * @example
  * ```ts
@@ -61,13 +61,13 @@ export function realpath(path: string): string {
 const XATTR_LIST_MAX = 65536; // linux/limits.h
 
 /**
- * llistxattr(2): the names of a file's extended attributes, as far as this user may know them.
+ * llistxattr(2): the names of a file's extended attributes that this process may see.
  *
  * Needs the permission `ffi`.
  *
  * @param path the file; a symbolic link is not followed.
  * @returns the names, such as "security.capability".
- * @throws {SyscallError} EOPNOTSUPP where the file system has none.
+ * @throws {SyscallError} EOPNOTSUPP if the file system has no extended attributes.
  *
  * @example
  * ```ts
@@ -87,13 +87,13 @@ export function llistxattr(path: string): string[] {
 }
 
 /**
- * lremovexattr(2): takes an extended attribute off a file.
+ * lremovexattr(2): removes an extended attribute of a file.
  *
- * Needs the permission `ffi`; for "trusted." names CAP_SYS_ADMIN.
+ * Needs the permission `ffi`, and CAP_SYS_ADMIN for names in "trusted.".
  *
  * @param path the file; a symbolic link is not followed.
  * @param name the attribute's name.
- * @throws {SyscallError} ENODATA where it has none of that name.
+ * @throws {SyscallError} ENODATA if the file does not have the attribute.
  *
  * @example
  * ```ts
@@ -103,7 +103,7 @@ export function llistxattr(path: string): string[] {
  * try {
  *   lremovexattr(file, "user.note");
  * } catch (error) {
- *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error; // there is none
+ *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error;
  * }
  * await Deno.remove(file);
  * ```
@@ -113,12 +113,12 @@ export function lremovexattr(path: string, name: string): void {
 }
 
 /**
- * mkdir(2): makes a directory.
+ * mkdir(2): creates a directory.
  *
  * Needs the permission `ffi`.
  *
  * @param path the directory.
- * @param mode its permission bits, such as 0o700, less the umask.
+ * @param mode its permission bits, such as 0o700; the umask clears some of them.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -136,11 +136,11 @@ export function mkdir(path: string, mode: number): void {
 }
 
 /**
- * mkdtemp(3): makes a new directory, with a name that nobody can guess, for this user alone.
+ * mkdtemp(3): creates a directory with a random name and mode 0700.
  *
  * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  *
- * @param prefix the path that its name begins with.
+ * @param prefix the beginning of its path.
  * @returns the directory's path.
  * @throws {SyscallError} with the call's errno.
  */
@@ -153,12 +153,12 @@ export function mkdtemp(prefix: string): string {
 }
 
 /**
- * rmdir(2): removes an empty directory, and nothing else.
+ * rmdir(2): removes an empty directory.
  *
  * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
  *
  * @param path the directory.
- * @throws {SyscallError} ENOTEMPTY where something is in it, EBUSY where something is mounted on it.
+ * @throws {SyscallError} ENOTEMPTY if it is not empty, EBUSY if it is a mountpoint.
  */
 export function rmdir(path: string): void {
   check(libc().rmdir(scratchCString(path)), "rmdir", path);

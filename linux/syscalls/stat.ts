@@ -10,19 +10,19 @@ import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
 import { AT_FDCWD } from "./constants.ts";
 
-/** What {@linkcode statx} tells, of struct statx in linux/stat.h. */
+/** The result of {@linkcode statx}: fields of struct statx in linux/stat.h. */
 export interface Statx {
-  /** Which of the fields that were asked for hold something (`STATX_…`). */
+  /** The `STATX_…` flags of the fields that are filled. */
   mask: number;
-  /** `STATX_ATTR_…` that are set. */
+  /** The `STATX_ATTR_…` flags that are set. */
   attributes: number;
-  /** The attributes that this file system tells about. */
+  /** The `STATX_ATTR_…` flags that the file system supports. */
   attributesMask: number;
   /** The owner. */
   uid: number;
   /** The owning group. */
   gid: number;
-  /** Type and permission bits. */
+  /** The type and permission bits. */
   mode: number;
   /** The inode's number. */
   inode: bigint;
@@ -39,14 +39,14 @@ export interface Statx {
 }
 
 /**
- * statx(2): what a path is, and which mount it is on.
+ * statx(2): the attributes of a file, and the id of its mount.
  *
  * Needs the permission `ffi`.
  *
- * @param dirfd where a relative path starts.
+ * @param dirfd the directory of a relative path.
  * @param path the path; "" with `AT_EMPTY_PATH`.
- * @param flags `AT_…` flags. With `AT_STATX_DONT_SYNC` it never waits for a server.
- * @param mask `STATX_…`: what is asked for.
+ * @param flags `AT_…` flags. With `AT_STATX_DONT_SYNC` the call does not ask a server for current attributes.
+ * @param mask `STATX_…` flags: the fields to fill.
  * @returns the fields.
  * @throws {SyscallError} with the call's errno.
  *
@@ -55,7 +55,7 @@ export interface Statx {
  * import { AT_FDCWD, AT_STATX_DONT_SYNC, STATX_ATTR_MOUNT_ROOT, statx } from "@denomount/mount/linux";
  *
  * const { attributes } = statx(AT_FDCWD, "/proc", AT_STATX_DONT_SYNC, 0);
- * if (!(attributes & STATX_ATTR_MOUNT_ROOT)) throw new Error("/proc is no mountpoint");
+ * if (!(attributes & STATX_ATTR_MOUNT_ROOT)) throw new Error("/proc is not a mountpoint");
  * ```
  */
 export function statx(dirfd: number, path: string, flags: number, mask: number): Statx {
@@ -82,14 +82,14 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
 }
 
 /**
- * statx(2) on another thread, for a path that leads over a server which may not answer. What it tells is not returned:
- * when it is done, statx(2) on this thread need not wait.
+ * statx(2) on another thread, for a path on a server that may not answer. It fills the dentry cache, and returns no
+ * attributes.
  *
  * Needs the permission `ffi`.
  *
  * @param path the path.
  * @param flags `AT_…` flags.
- * @returns settles when the path has been walked, also where there is nothing.
+ * @returns a promise that resolves when the call returns, also if the path does not exist.
  *
  * @example
  * ```ts
@@ -99,35 +99,36 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  * ```
  */
 export async function statxOffThread(path: string, flags: number): Promise<void> {
-  const [name, room] = [cString(path), new Uint8Array(SIZE_OF_STATX)];
-  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, room), name, room);
+  const [name, result] = [cString(path), new Uint8Array(SIZE_OF_STATX)];
+  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, result), name, result);
 }
 
-// Kept, because allocating takes longer than the calls that use them, which are done with them when they return.
+// Reused: allocating them takes longer than the calls.
 const SIZE_OF_STATX = 256; // struct statx
 const statxAnswer = new Scratch(SIZE_OF_STATX);
-const statfsAnswer = new Scratch(120); // struct statfs with 64-bit words
+const statfsAnswer = new Scratch(120); // struct statfs on 64-bit architectures
 
-/** What {@linkcode statfs} tells, of struct statfs in asm-generic/statfs.h. */
+/** The result of {@linkcode statfs}: fields of struct statfs in asm-generic/statfs.h. */
 export interface Statfs {
-  /** The size of a block, in bytes. */
+  /** The block size, in bytes. */
   blockSize: number;
-  /** How many blocks the file system has. */
+  /** The number of blocks. */
   blocks: number;
-  /** How many of them are free. */
+  /** The number of free blocks. */
   blocksFree: number;
-  /** How many inodes it can have. */
+  /** The number of inodes. */
   files: number;
-  /** How many of them are free. */
+  /** The number of free inodes. */
   filesFree: number;
   /** The mount's `ST_…` flags (linux/statfs.h). */
   flags: number;
 }
 
 /**
- * statfs(2): how full a file system is, and its mount's flags.
+ * statfs(2): the size and free space of a file system, and the flags of the mount. It can block on a dead FUSE or network
+ * mount.
  *
- * Needs the permission `ffi`. On a dead network or FUSE mount it can hang.
+ * Needs the permission `ffi`.
  *
  * @param path a path on the mount.
  * @returns the fields.

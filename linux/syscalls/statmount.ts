@@ -13,9 +13,9 @@ import { STATMOUNT_SB_BASIC } from "./constants.ts";
 const SYS_statmount = 457; // asm-generic/unistd.h
 const SYS_listmount = 458;
 
-/** What {@linkcode statmount} tells, of struct statmount in linux/mount.h. */
+/** The result of {@linkcode statmount}: fields of struct statmount in linux/mount.h. */
 export interface Statmount {
-  /** Which of the fields that were asked for hold something (`STATMOUNT_…`). */
+  /** The `STATMOUNT_…` flags of the fields that are filled. */
   mask: number;
   /** Major number of the file system's device. */
   devMajor: number;
@@ -25,27 +25,27 @@ export interface Statmount {
   magic: number;
   /** The file system's `SB_…` flags. */
   superFlags: number;
-  /** The id that mountinfo shows. */
+  /** The mount's id in mountinfo. */
   oldId: number;
-  /** The parent's id as mountinfo shows it. */
+  /** The parent mount's id in mountinfo. */
   oldParentId: number;
-  /** `MOUNT_ATTR_…` of the mount. */
+  /** The mount's `MOUNT_ATTR_…` flags. */
   attributes: number;
-  /** `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` or `MS_UNBINDABLE`, joined. */
+  /** `MS_SHARED`, `MS_SLAVE`, `MS_PRIVATE` and `MS_UNBINDABLE` flags. */
   propagation: number;
-  /** The peer group's id, for a shared mount. */
+  /** The id of its peer group, for a shared mount. */
   peerGroup: number;
-  /** The master's peer group, for a slave. */
+  /** The id of its master's peer group, for a slave mount. */
   master: number;
-  /** The nearest dominating peer group under the same root, for a slave. */
+  /** The nearest dominating peer group under the process's root, for a slave mount. */
   propagateFrom: number;
   /** The file system's type. */
   fsType: string;
-  /** The subtype, such as "sshfs" of "fuse.sshfs"; "" where there is none. */
+  /** The subtype, such as "sshfs" of "fuse.sshfs"; "" for none. */
   fsSubtype: string;
-  /** The directory of the file system that is mounted. */
+  /** The path in the file system that is the root of the mount. */
   root: string;
-  /** The mountpoint, seen from this process's root. */
+  /** The mountpoint, as a path from this process's root. */
   mountpoint: string;
   /** The file system's options, comma-separated. */
   options: string;
@@ -55,19 +55,19 @@ export interface Statmount {
 
 const request = new Scratch(32); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER1
 const STRINGS = 512; // offsetof(struct statmount, str)
-// Kept and grown: one call at a time uses it, and nothing waits in between.
-let mountAnswer = new Scratch(4096);
+// Reused, and replaced by a larger one if needed. Calls are synchronous, so they do not overlap.
+let mountResult = new Scratch(4096);
 
 /**
- * statmount(2): what a mount is, without reading the mount table.
+ * statmount(2): the fields of one mount, without reading the mount table.
  *
- * Needs the permission `ffi` and Linux 6.8 (the source from 6.13, another namespace from 6.11).
+ * Needs the permission `ffi` and Linux 6.8 (6.11 for another namespace, 6.13 for the source).
  *
  * @param mountId the unique id, from {@linkcode statx} with `STATX_MNT_ID_UNIQUE`.
- * @param mask `STATMOUNT_…`: what is asked for.
- * @param namespaceId the id of the mount's namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
- * @returns the fields; those not in the returned mask are 0 or "".
- * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
+ * @param mask `STATMOUNT_…` flags: the fields to fill.
+ * @param namespaceId the id of the mount's namespace, from `NS_GET_MNTNS_ID`; 0 for that of this process.
+ * @returns the fields; those without a flag in the returned mask are 0 or "".
+ * @throws {SyscallError} ENOENT if the mount namespace has no such mount.
  *
  * @example
  * ```ts
@@ -81,25 +81,24 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
   setRequest(mountId, BigInt(mask), namespaceId);
   for (;;) {
     try {
-      const size = BigInt(mountAnswer.bytes.length);
-      check(libc().statmount(SYS_statmount, request.address, mountAnswer.address, size, 0), "statmount");
-      return readStatmount(mountAnswer);
+      const size = BigInt(mountResult.bytes.length);
+      check(libc().statmount(SYS_statmount, request.address, mountResult.address, size, 0), "statmount");
+      return readStatmount(mountResult);
     } catch (error) {
       if (!isErrno(error, "EOVERFLOW")) throw error;
-      mountAnswer = new Scratch(mountAnswer.bytes.length * 4);
+      mountResult = new Scratch(mountResult.bytes.length * 4);
     }
   }
 }
 
 /**
- * statmount(2), asked for nothing but its file system's magic number and flags: without a text, it is done in half a
- * microsecond.
+ * statmount(2) for the file system's magic number and flags only. Without strings, the call takes half a microsecond.
  *
  * Needs the permission `ffi` and Linux 6.8.
  *
- * @param mountId the unique id; the kernel counts them up, and none will reach 2^53.
+ * @param mountId the unique id; the kernel counts up and does not reach 2^53.
  * @returns the magic number (linux/magic.h) and the file system's `SB_…` flags.
- * @throws {SyscallError} ENOENT where there is no such mount in this mount namespace.
+ * @throws {SyscallError} ENOENT if this mount namespace has no such mount.
  *
  * @example
  * ```ts
@@ -115,14 +114,14 @@ export function statmountBasic(mountId: number): { magic: number; superFlags: nu
   view.setUint32(8, mountId % 2 ** 32, true); // mnt_id
   view.setUint32(12, mountId / 2 ** 32, true);
   view.setUint32(16, STATMOUNT_SB_BASIC, true); // param
-  check(libc().statmount(SYS_statmount, basicRequest.address, basicAnswer.address, 512n, 0), "statmount");
-  return { magic: getUint64AsNumber(basicAnswer.view, 24), superFlags: basicAnswer.view.getUint32(32, true) }; // sb_magic, sb_flags
+  check(libc().statmount(SYS_statmount, basicRequest.address, basicResult.address, 512n, 0), "statmount");
+  return { magic: getUint64AsNumber(basicResult.view, 24), superFlags: basicResult.view.getUint32(32, true) }; // sb_magic, sb_flags
 }
 
 const basicRequest = new Scratch(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0
-const basicAnswer = new Scratch(512); // struct statmount without texts
+const basicResult = new Scratch(512); // struct statmount without strings
 
-/** Kernels before 6.11 know the struct without its last field. */
+/** Without a namespace id, the struct has the size that kernels before 6.11 take. */
 function setRequest(mountId: bigint, param: bigint, namespaceId: bigint): void {
   const { view } = request;
   view.setUint32(0, namespaceId === 0n ? 24 : 32, true); // size
@@ -134,12 +133,12 @@ function setRequest(mountId: bigint, param: bigint, namespaceId: bigint): void {
 /**
  * listmount(2): the unique ids of the mounts below a mount.
  *
- * Needs the permission `ffi` and Linux 6.8 (another namespace from 6.11).
+ * Needs the permission `ffi` and Linux 6.8 (6.11 for another namespace).
  *
  * @param mountId the unique id; `LSMT_ROOT` for all mounts of the namespace.
- * @param namespaceId the id of the mount namespace, from `NS_GET_MNTNS_ID`; this process's own for 0.
- * @returns the ids, in the order that the mounts were made.
- * @throws {SyscallError} ENOENT where there is no such mount in that mount namespace.
+ * @param namespaceId the id of the mount namespace, from `NS_GET_MNTNS_ID`; 0 for that of this process.
+ * @returns the ids, in ascending order, which is the order in which the mounts were created.
+ * @throws {SyscallError} ENOENT if the mount namespace has no such mount.
  *
  * @example
  * ```ts
@@ -152,19 +151,19 @@ export function listmount(mountId: bigint, namespaceId = 0n): bigint[] {
   const ids: bigint[] = [];
   for (let last = 0n;;) {
     setRequest(mountId, last, namespaceId);
-    const room = BigInt(IDS);
+    const count = BigInt(IDS);
     const found = check(
-      libc().listmount(SYS_listmount, request.address, idAnswer.address, room, 0),
+      libc().listmount(SYS_listmount, request.address, idResult.address, count, 0),
       "listmount",
     );
-    for (let index = 0; index < found; index++) ids.push(idAnswer.view.getBigUint64(index * 8, true));
+    for (let index = 0; index < found; index++) ids.push(idResult.view.getBigUint64(index * 8, true));
     if (found < IDS) return ids;
     last = ids.at(-1) ?? 0n;
   }
 }
 
-const IDS = 1024;
-const idAnswer = new Scratch(IDS * 8);
+const IDS = 1024; // for each call
+const idResult = new Scratch(IDS * 8);
 
 function readStatmount({ view, bytes }: Scratch): Statmount {
   const mask = getUint64AsNumber(view, 8); // mask
