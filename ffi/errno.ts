@@ -7,7 +7,7 @@
 import { lastErrno, warmUpErrno } from "./libc.ts";
 import { errnoText } from "./memory.ts";
 
-// asm-generic/errno-base.h and asm-generic/errno.h, the same on x86-64 and arm64. A number stands for itself where it is unused.
+// asm-generic/errno-base.h and asm-generic/errno.h, the same on x86-64 and arm64. Unused numbers stand for themselves.
 const names: readonly string[] = `
   0 EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY
   EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE

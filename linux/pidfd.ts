@@ -124,7 +124,7 @@ let ownProc: bigint | undefined;
 
 /**
  * The pid of a process in the PID namespace that /proc belongs to, for a path such as /proc/PID/uid_map. It differs from
- * the pid in this process if /proc was mounted in another PID namespace. fdinfo of the pidfd tells both pids. The PID
+ * the pid in this process if /proc was mounted in another PID namespace. The fdinfo file of the pidfd has both pids. The PID
  * namespace of a proc mount never changes, so a mount that belongs to this one is remembered by its unique id.
  *
  * Needs the permission `ffi`.
