@@ -15,9 +15,10 @@
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
-import { type CallRedirect, type Libc, type LibcName, libcSymbols, redirectCalls } from "./libc.ts";
+import { type CallRedirect, type Libc, redirectCalls } from "./libc.ts";
 import { allocCString, readCString } from "./memory.ts";
 import type { Scratch } from "./scratch.ts";
+import { type LibcName, libcSymbols } from "./symbols.ts";
 
 /**
  * The calls whose result depends on the mount namespace: they resolve a path, or change or read the tree of mounts. All

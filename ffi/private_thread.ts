@@ -12,7 +12,7 @@
  */
 
 import { SyscallError } from "./errno.ts";
-import { type LibcName, libcSymbols } from "./libc.ts";
+import { type LibcName, libcSymbols } from "./symbols.ts";
 
 /** A libc call that the thread makes. */
 export interface ThreadCall {
