@@ -201,10 +201,25 @@ export function fsconfigCreate(fd: number): void {
 /**
  * fsconfig(2), FSCONFIG_CMD_RECONFIGURE: applies the new parameters to the file system.
  *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fspick} for an example.
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @param fd the context of {@linkcode fspick}.
  * @throws {SyscallError} with the call's errno; {@linkcode readKernelMessages} then returns the kernel's message.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * const target = await Deno.makeTempDir();
+ * linux.mount("tmpfs", target, "tmpfs", 0, null);
+ * {
+ *   using context = linux.fspick(linux.AT_FDCWD, target, 0);
+ *   linux.fsconfigSetFlag(context.fd, "ro");
+ *   linux.fsconfigReconfigure(context.fd);
+ * }
+ * linux.umount2(target, 0);
+ * await Deno.remove(target);
+ * ```
  */
 export function fsconfigReconfigure(fd: number): void {
   fsconfig(fd, FSCONFIG_CMD_RECONFIGURE, null, null, 0);
@@ -258,12 +273,22 @@ function keyString(key: string): Deno.PointerValue {
 /**
  * fsmount(2): mounts the created file system, detached.
  *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2. See {@linkcode fsopen} for an example.
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.2.
  *
  * @param fd the context of {@linkcode fsopen}, after {@linkcode fsconfigCreate}.
  * @param attributes the `MOUNT_ATTR_…` flags of the mount.
  * @returns the mount's descriptor, for {@linkcode moveMount}.
  * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * using context = linux.fsopen("tmpfs");
+ * linux.fsconfigCreate(context.fd);
+ * using detached = linux.fsmount(context.fd, linux.MOUNT_ATTR_NODEV);
+ * console.log(detached.fd);
+ * ```
  */
 export function fsmount(fd: number, attributes: number): OwnedFd {
   return new OwnedFd(check(libc().fsmount(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes), "fsmount"));

@@ -138,11 +138,19 @@ export function mkdir(path: string, mode: number): void {
 /**
  * mkdtemp(3): creates a directory with a random name and mode 0700.
  *
- * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ * Needs the permission `ffi`.
  *
  * @param prefix the beginning of its path.
  * @returns the directory's path.
  * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import { mkdtemp, rmdir } from "@denomount/mount/linux";
+ *
+ * const path = mkdtemp("/tmp/example-"); // such as "/tmp/example-x7Gh2a"
+ * rmdir(path);
+ * ```
  */
 export function mkdtemp(prefix: string): string {
   const template = cString(`${prefix}XXXXXX`);
@@ -155,10 +163,25 @@ export function mkdtemp(prefix: string): string {
 /**
  * rmdir(2): removes an empty directory.
  *
- * Needs the permission `ffi`. See {@linkcode mkdir} for an example.
+ * Needs the permission `ffi`.
  *
  * @param path the directory.
  * @throws {SyscallError} ENOTEMPTY if it is not empty, EBUSY if it is a mountpoint.
+ *
+ * @example
+ * ```ts
+ * import { isErrno, mkdir, mkdtemp, rmdir } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * mkdir(`${parent}/child`, 0o700);
+ * try {
+ *   rmdir(parent);
+ * } catch (error) {
+ *   if (!isErrno(error, "ENOTEMPTY")) throw error;
+ * }
+ * rmdir(`${parent}/child`);
+ * rmdir(parent);
+ * ```
  */
 export function rmdir(path: string): void {
   check(libc().rmdir(scratchCString(path)), "rmdir", path);
