@@ -37,16 +37,9 @@ export {
   removeIdMapOption,
   removeVolatileOption,
 } from "./linux/spec/mount.ts";
-export {
-  fsTypeFilter,
-  listMounts,
-  type MountFilter,
-  type MountInfo,
-  parentsFilter,
-  parseMountInfo,
-  prefixFilter,
-  singleEntryFilter,
-} from "./linux/mountinfo/mountinfo.ts";
+export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./linux/mountinfo/filters.ts";
+export { listMounts } from "./linux/mountinfo/list_mounts.ts";
+export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace/mount.ts";
 export { canonicalizePath, rootPath } from "./linux/path/path.ts";
 export type { WaitOptions } from "./linux/path/cached_lookup.ts";

@@ -8,8 +8,8 @@
  * @module
  */
 
-import { check, isErrno } from "../../ffi/errno.ts";
-import { OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
+import { check } from "../../ffi/errno.ts";
+import { type OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 import {
@@ -17,17 +17,14 @@ import {
   CLONE_PIDFD,
   CLONE_SETTLS,
   CLONE_VM,
-  O_RDONLY,
   O_WRONLY,
-  PIDFD_GET_USER_NAMESPACE,
   SIGKILL,
 } from "../syscalls/constants.ts";
-import { hasFeature } from "../syscalls/features.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { type IdMapping, mapFileText } from "../spec/id_mapping.ts";
 import type { IdMaps } from "../spec/options.ts";
-import { statxMountUnique } from "../mountinfo/statx_mount.ts";
-import { ioctl, open, pidfdOpen, pidfdSendSignal, read, waitidPidfd, write } from "../syscalls/mod.ts";
+import { namespaceOfPidfd, openPidfd, Pidfd, pidInProc, signalPidfd, waitPidfd } from "../pidfd.ts";
+import { open, write } from "../syscalls/mod.ts";
 
 const LIFETIME = 3n; // seconds that a child lives at the longest, if this process is killed
 
@@ -126,45 +123,8 @@ function keyOf({ uid, gid }: IdMaps): string {
  */
 // deno-lint-ignore require-await
 export async function userNamespaceOf(pid: number): Promise<OwnedFd> {
-  using process = pidfdOpen(pid);
-  return namespaceOf(process, pid);
-}
-
-/** From the pidfd alone where the kernel can (6.11), else from /proc with the check that makes it as good. */
-function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
-  if (hasFeature("pidfdNamespaces")) {
-    return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
-  }
-  return namespaceInProc(process, pid);
-}
-
-function namespaceInProc(process: OwnedFd, pid: number): OwnedFd {
-  using opened = new DisposableStack();
-  const namespace = opened.use(open(`/proc/${numberInProc(process, pid)}/ns/user`, O_RDONLY));
-  pidfdSendSignal(process.fd, 0);
-  opened.move();
-  return namespace;
-}
-
-const fdinfo = new Uint8Array(512); // "pos:", "flags:", "mnt_id:", "ino:", "Pid:" and "NSpid:", numbers behind each
-const decoder = new TextDecoder();
-
-/** The mount of a /proc that counts processes as this one does. */
-let ownProc: number | undefined;
-
-/**
- * A process's number where /proc was mounted: another than here, if that was in another PID namespace. The pidfd tells
- * it, and whether the two are one; a mount never changes its PID namespace, so that is asked once.
- */
-function numberInProc(process: OwnedFd, pid: number): number {
-  const proc = statxMountUnique("/proc");
-  if (proc.isUnique && proc.mountId === ownProc) return pid;
-  using info = open(`/proc/self/fdinfo/${process.fd}`, O_RDONLY);
-  const length = read(info.fd, fdinfo);
-  const text = decoder.decode(fdinfo.subarray(0, length));
-  const isOwn = /^NSpid:\t\d+$/m.test(text); // one number: no other PID namespace lies between
-  if (isOwn && proc.isUnique) ownProc = proc.mountId;
-  return Number(/^Pid:\t(-?\d+)$/m.exec(text)?.[1]);
+  using process = openPidfd(pid);
+  return namespaceOfPidfd(process, "user");
 }
 
 const encoder = new TextEncoder();
@@ -174,17 +134,16 @@ const encoder = new TextEncoder();
  * nothing: whatever closes a mount waits for the processor that the child ends on.
  */
 class SleepingChild implements Disposable {
-  readonly #pid: number;
-  readonly #pidfd: OwnedFd;
+  readonly #pidfd: Pidfd;
 
   constructor() {
-    this.#pid = withSignalsBlocked(cloneSleeper);
-    this.#pidfd = new OwnedFd(pidfdCell[0] ?? -1);
+    const pid = withSignalsBlocked(cloneSleeper);
+    this.#pidfd = new Pidfd(pidfdCell[0] ?? -1, pid);
   }
 
   /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
   userNamespace({ uid, gid }: IdMaps): OwnedFd {
-    const pid = numberInProc(this.#pidfd, this.#pid);
+    const pid = pidInProc(this.#pidfd);
     return withDisposable(
       open(`/proc/${pid}/uid_map`, O_WRONLY),
       (uidFile) =>
@@ -192,8 +151,8 @@ class SleepingChild implements Disposable {
           open(`/proc/${pid}/gid_map`, O_WRONLY),
           (gidFile) =>
             withDisposable(new OwnedFds(), (opened) => {
-              const namespace = opened.add(namespaceOf(this.#pidfd, this.#pid));
-              pidfdSendSignal(this.#pidfd.fd, 0);
+              const namespace = opened.add(namespaceOfPidfd(this.#pidfd, "user"));
+              signalPidfd(this.#pidfd, 0);
               write(uidFile.fd, encoder.encode(uid), "uid_map");
               write(gidFile.fd, encoder.encode(gid), "gid_map");
               opened.release();
@@ -206,22 +165,11 @@ class SleepingChild implements Disposable {
   [Symbol.dispose](): void {
     withDisposable(this.#pidfd, (pidfd) => {
       try {
-        pidfdSendSignal(pidfd.fd, SIGKILL);
+        signalPidfd(pidfd, SIGKILL);
       } finally {
-        waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
+        waitPidfd(pidfd); // also if the signal failed: a child that is not waited for stays a zombie
       }
     });
-  }
-}
-
-function waitFor(pidfd: OwnedFd): void {
-  for (;;) {
-    try {
-      return waitidPidfd(pidfd.fd);
-    } catch (error) {
-      if (isErrno(error, "ECHILD")) return; // a reaper with __WALL was faster: the child is gone all the same
-      if (!isErrno(error, "EINTR")) throw error;
-    }
   }
 }
 

@@ -6,11 +6,14 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import { callInNamespace, Deadline, type UnmountOptions } from "./deadline.ts";
-import { listMounts, type MountInfo, prefixFilter } from "../mountinfo/mountinfo.ts";
+import { isServed } from "../mountinfo/filesystem_types.ts";
+import { prefixFilter } from "../mountinfo/filters.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
-import { filesystemState, isServed, needsNoFlush, tryUmount } from "./umount_once.ts";
+import { filesystemState, needsNoFlush, tryUmount } from "./umount_once.ts";
 
 /**
  * Takes everything off at a target and below it, the deepest first.

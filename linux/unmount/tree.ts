@@ -9,7 +9,7 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
 import { MNT_DETACH, MS_PRIVATE, MS_REC } from "../syscalls/constants.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
-import { listMounts } from "../mountinfo/mountinfo.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import { mountAt, type StatxMount } from "../mountinfo/statx_mount.ts";

@@ -9,7 +9,8 @@ import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "../syscalls/constants
 import { isErrno } from "../../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
-import type { MountInfo } from "../mountinfo/mountinfo.ts";
+import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "../path/cached_lookup.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
@@ -134,32 +135,6 @@ const magics = new Map([[0x01021994, "tmpfs"], [0x794c7630, "overlay"], [0x9fa0,
   "sysfs",
 ]]);
 
-// Their content is the kernel's own: there is nothing to be written anywhere.
-const views = new Set([
-  "bpf",
-  "cgroup",
-  "cgroup2",
-  "debugfs",
-  "devpts",
-  "devtmpfs",
-  "mqueue",
-  "proc",
-  "securityfs",
-  "sysfs",
-  "tracefs",
-]);
-const servers = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
-
-/**
- * Whether somebody must answer for a file system, and may never do so.
- *
- * @param type its type.
- * @returns true for FUSE and network file systems.
- */
-export function isServed(type: string): boolean {
-  return servers.test(type);
-}
-
 const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
 
 /**
@@ -170,7 +145,7 @@ const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some t
  * @returns false where nothing is known.
  */
 export function needsNoFlush(target: string, { type, readonly }: FilesystemState): boolean {
-  if (views.has(type)) return true;
+  if (PSEUDO_FILESYSTEMS.has(type)) return true;
   if (type === "overlay") return readonly; // without an upper directory, it has nothing to flush
   if (type !== "tmpfs") return false;
   const { blocks, blocksFree, blockSize, files, filesFree } = statfs(target);

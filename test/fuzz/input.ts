@@ -8,7 +8,7 @@ import fc from "fast-check";
 import { decodeName } from "../../ffi/text.ts";
 import type { IdMapping } from "../../linux/spec/id_mapping.ts";
 import type { Mount } from "../../linux/spec/mount.ts";
-import type { MountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import type { MountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import type { OverlayOptions } from "../../linux/spec/overlay_options.ts";
 
 const text = fc.string({ unit: "binary", maxLength: 20 });

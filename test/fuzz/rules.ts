@@ -12,7 +12,7 @@ import { decodeName, encodeName, unescapeOctal } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
 import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
 import { MountError } from "../../linux/spec/error.ts";
-import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseMountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import { parseOptions, splitOptions } from "../../linux/spec/options.ts";
 import { escapeDirectory, overlayData, parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
 import { planMounts } from "../../linux/spec/plan.ts";

@@ -10,7 +10,7 @@ import { escapeControl } from "../../cli/print.ts";
 import { decodeName, encodeName } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
 import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
-import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseMountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import { parseOptions } from "../../linux/spec/options.ts";
 import { parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
 import { resolveInRoot } from "../../linux/path/path.ts";

@@ -1,15 +1,19 @@
 import {
   featureVersions,
   kernelFeatures,
+  listMounts,
   type MountEvent,
+  singleEntryFilter,
   watchMounts,
   type WatchOptions,
 } from "../../mod.ts";
 import { MNT_DETACH, mount, MS_MOVE, pretendMissing, umount2 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
+import { decodeName } from "../../ffi/text.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { linkText, names, pollingThreads, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
+import * as raw from "../raw.ts";
 
 /** What this process has open for a watch, and how many of its threads wait for one. */
 function traces(): { open: string[]; waiting: number } {
@@ -82,6 +86,18 @@ for (const [way, missing] of ways) {
     await run("umount", a);
     await run("umount", a);
     assertEquals((await take(events, 2, t)).sort(), ["unmounted first /a", "unmounted second /a"]);
+  });
+
+  watchTest("a mountpoint whose name is not UTF-8 has the name that listMounts() gives it", async (t) => {
+    const bytes = raw.path(t.dir, Uint8Array.from([0x78, 0xff]));
+    raw.mkdir(bytes);
+    const mountpoint = decodeName(bytes);
+    const events = watched();
+    tmpfs("odd", mountpoint);
+    assertEquals(await take(events, 1, t), ["mounted odd /x\udcff"]);
+    const [listed] = await listMounts({ filter: singleEntryFilter(mountpoint) });
+    assertEquals(listed?.source, "odd");
+    off(mountpoint);
   });
 
   watchTest("a burst of 1,000 mounts is told of, each once and in its order", async (t) => {
