@@ -4,7 +4,10 @@
  * @module
  */
 
+import { assert } from "../assert.ts";
+
 const TICK = 10; // ms
+const BUSY = 2000; // ms that a machine with other things to do may take longer
 
 /** How something ended, and how the event loop fared meanwhile. */
 export interface Watched<T> {
@@ -33,4 +36,10 @@ export async function watch<T>(call: () => Promise<T>): Promise<Watched<T>> {
   clearInterval(timer);
   tick();
   return { ...ended, ms: performance.now() - start, standstill };
+}
+
+/** Fails unless a call ended in time and the event loop ran on meanwhile. */
+export function assertInTime<T>({ ms, standstill, error }: Watched<T>, timeout: number): void {
+  assert(ms < timeout + BUSY, `it took ${Math.round(ms)} ms (${error})`);
+  assert(standstill < BUSY, `the event loop stood still for ${Math.round(standstill)} ms`);
 }

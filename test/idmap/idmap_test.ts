@@ -221,26 +221,6 @@ kernelTest("before Linux 5.12 an id map is an error that says so", { root: true 
   await assertRejects(() => mount(bind, `${t.dir}/target`), MountError, "came with Linux 5.12");
 });
 
-Deno.test("an id map that can't be is refused before the first system call", {
-  permissions: { ffi: false, read: false },
-}, async () => {
-  const refused: [string[], string][] = [
-    [["uidmap=0:1:1"], '"uidmap=" needs a "gidmap=" beside it'],
-    [["gidmap=0:1:1"], '"gidmap=" needs a "uidmap=" beside it'],
-    [["uidmap=0:1", "gidmap=0:1:1"], '"0:1" is no id map'],
-    [["uidmap=0:1:1", "gidmap="], '"" is no id map'],
-    [["ro,uidmap=0:0:10,5:100:1,gidmap=0:1:1"], "id map 0:0:10 and id map 5:100:1 overlap"],
-    [["uidmap=0:4294967290:10", "gidmap=0:1:1"], "id map 0:4294967290:10: ids end below 2^32 - 1"],
-  ];
-  for (const [given, message] of refused) {
-    await assertRejects(
-      () => mount({ type: "bind", source: "/usr", options: ["bind", ...given] }, "/mnt"),
-      MountError,
-      message,
-    );
-  }
-});
-
 kernelTest(
   "a frozen list mounts ten times, and every map of a list is its own",
   { root: true },

@@ -1,12 +1,4 @@
-import {
-  mount,
-  mountAll,
-  MountError,
-  unmount,
-  unmountAll,
-  unmountMounts,
-  unmountRecursive,
-} from "../../mod.ts";
+import { mount, mountAll, MountError, unmountRecursive } from "../../mod.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import type { TestFeature } from "../feature.ts";
@@ -86,22 +78,6 @@ for (const way of ["new", "older"]) {
     await mount({ type: "none", source: "none", options: ["rprivate"] }, target);
     assertEquals(t.mounts()[0]?.optional, "");
   });
-
-  kernelTest(
-    `neither a symbolic link nor .. leads a mount out of its target, the ${way} way`,
-    {},
-    async (t) => {
-      using _ = using();
-      t.make("root/outside", "outside");
-      Deno.symlinkSync("/outside", `${t.dir}/root/absolute`);
-      Deno.symlinkSync("../../outside", `${t.dir}/root/relative`);
-      for (const target of ["absolute", "relative", "../outside", "/../../outside"]) {
-        await using stack = await mount({ type: "tmpfs", source: "t", target }, `${t.dir}/root`);
-        assertEquals(stack.mountpoints, [`${t.dir}/root/outside`]);
-        assertEquals(t.mounts().map((row) => row.mountpoint), ["/root/outside"]);
-      }
-    },
-  );
 }
 
 kernelTest("mountAll() puts parents before children, and takes all off again", {}, async (t) => {
@@ -141,60 +117,6 @@ kernelTest("what was mounted is not written into the list that asked for it", {}
   for (let i = 0; i < 10; i++) await (await mountAll(list, `${t.dir}/root`)).unmount();
   assertEquals(t.mounts(), []);
 });
-
-kernelTest("unmount() and unmountAll() leave alone what is no mountpoint", {}, async (t) => {
-  t.make("root");
-  await unmount(`${t.dir}/root`);
-  await unmountAll(`${t.dir}/root`);
-  await unmountAll(`${t.dir}/missing`);
-  await unmountAll("");
-});
-
-kernelTest("unmountAll() takes a stack of mounts off", {}, async (t) => {
-  t.make("root");
-  for (let i = 0; i < 5; i++) await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`);
-  assertEquals(t.mounts().length, 5);
-  await unmountAll(`${t.dir}/root`);
-  assertEquals(t.mounts(), []);
-});
-
-kernelTest(
-  "a busy mount is tried again until its timeout, and AbortSignal ends the trying",
-  {},
-  async (t) => {
-    t.make("root");
-    await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`);
-    const file = Deno.openSync(`${t.dir}/root/file`, { create: true, write: true });
-    const busy = await assertRejects(() => unmount(`${t.dir}/root`, { timeout: 120 }), Error);
-    assertStringIncludes(busy.message, "EBUSY");
-    await assertRejects(() => unmount(`${t.dir}/root`, { signal: AbortSignal.timeout(100) }), DOMException);
-    setTimeout(() => file.close(), 200);
-    await unmount(`${t.dir}/root`);
-    assertEquals(t.mounts(), []);
-  },
-);
-
-kernelTest("unmountRecursive() takes off everything below, the deepest first", {}, async (t) => {
-  t.make("root/a");
-  await mountAll([{ type: "tmpfs", source: "t" }], `${t.dir}/root/a`);
-  Deno.mkdirSync(`${t.dir}/root/a/b`);
-  await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root/a/b`);
-  await unmountRecursive(`${t.dir}/root`);
-  assertEquals(t.mounts(), []);
-});
-
-kernelTest(
-  "unmountMounts() takes off what the list put there and nothing that was there before",
-  {},
-  async (t) => {
-    t.make("root");
-    await using _mine = await mount({ type: "tmpfs", source: "before" }, `${t.dir}/root`);
-    const list = [{ type: "tmpfs", source: "one" }, { type: "", source: "", options: ["remount", "ro"] }];
-    await mountAll(list, `${t.dir}/root`);
-    await unmountMounts(list, `${t.dir}/root`);
-    assertEquals(t.mounts().map((row) => row.source), ["before"]);
-  },
-);
 
 type Refusal = [
   rule: string,

@@ -1,10 +1,4 @@
-import {
-  featureVersions,
-  kernelFeatures,
-  type MountEvent,
-  watchMounts,
-  type WatchOptions,
-} from "../../mod.ts";
+import { type MountEvent, watchMounts, type WatchOptions } from "../../mod.ts";
 import { MNT_DETACH, mount, MS_MOVE, pretendMissing, umount2 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
@@ -269,10 +263,4 @@ kernelTest("without the right to the kernel's events, tables are compared", {
   await reader.cancel();
   assertEquals((await running.status).code, 0);
   off(`${t.dir}/a`);
-});
-
-kernelTest("kernelFeatures() says of every feature whether it works here", {}, () => {
-  assertEquals(Object.keys(kernelFeatures()).sort(), Object.keys(featureVersions).sort());
-  using _older = pretendMissing("statmount");
-  assertEquals(kernelFeatures().statmount, false);
 });

@@ -1,16 +1,13 @@
 import {
   cleanupTempMounts,
-  isReadonly,
   mount,
-  readonlyMounts,
-  removeVolatileOption,
   setTempMountLocation,
   withReadonlyTempMount,
   withTempMount,
 } from "../../mod.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { mountTable, names } from "../kernel.ts";
+import { names } from "../kernel.ts";
 
 kernelTest("a temporary mount is there for the call and gone after it, also after a throw", {}, async (t) => {
   t.make("where");
@@ -106,29 +103,4 @@ kernelTest("cleanupTempMounts() takes nothing of another user's, who could lead 
   assertEquals(await cleanupTempMounts(), []);
   assertEquals(t.mounts().map((row) => row.source), ["t"]);
   await setTempMountLocation("/tmp");
-});
-
-Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer, and binds read-only", () => {
-  const list = Object.freeze([
-    {
-      type: "overlay",
-      source: "o",
-      options: Object.freeze(["index=off", "lowerdir=/l", "upperdir=/u:p", "workdir=/w", "volatile"]),
-    },
-    { type: "bind", source: "/s", options: Object.freeze(["rbind", "rw"]) },
-    { type: "tmpfs", source: "t" },
-  ]);
-  assert(!list.some(isReadonly));
-  const changed = readonlyMounts(list);
-  assertEquals(changed.map(({ options }) => options), [["index=off", "lowerdir=/u\\:p:/l"], ["rbind", "ro"], [
-    "ro",
-  ]]);
-  assert(changed.every(isReadonly));
-  assertEquals(removeVolatileOption(list)[0]?.options, [
-    "index=off",
-    "lowerdir=/l",
-    "upperdir=/u:p",
-    "workdir=/w",
-  ]);
-  assertEquals(mountTable().some(({ source }) => source === "o"), false);
 });
