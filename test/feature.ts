@@ -1,5 +1,5 @@
 /**
- * What a test needs of the kernel, found by trying, as the library does.
+ * Probes for kernel features that tests require.
  *
  * @module
  */
@@ -11,19 +11,19 @@ import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
 import { fsconfigCreate, fsmount, fsopen, mountSetattr, open } from "../linux/syscalls/mod.ts";
 import { UserNamespaces } from "../linux/namespace/user.ts";
 
-/** A feature of the library's list, or one that only tests need. */
+/** A feature that the library probes for, or one that only tests require. */
 export type TestFeature =
   | Feature
-  /** A tmpfs can be id-mapped, Linux 6.3. */
+  /** A tmpfs can be id-mapped, since Linux 6.3. */
   | "mappedTmpfs"
-  /** An overlay can delete a directory whose upper one is on a tmpfs: for root always, for others from Linux 6.6. */
+  /** An overlay with its upper directory on a tmpfs can delete directories: for root always, for others since Linux 6.6. */
   | "marksOnTmpfs";
 
 /**
  * Whether this kernel has a feature.
  *
- * @param feature which one.
- * @returns true where it works here.
+ * @param feature the feature.
+ * @returns true if the feature works.
  */
 export function kernelHas(feature: TestFeature): boolean {
   if (feature === "mappedTmpfs") return mapsTmpfs();
@@ -44,13 +44,13 @@ function mapsTmpfs(): boolean {
   }
 }
 
-/** Overlay marks a directory as opaque by an extended attribute, trusted.… or with `userxattr` user.…. */
+/** Overlay marks a directory as opaque by an extended attribute: trusted.…, or user.… with `userxattr`. */
 function marksTmpfs(): boolean {
   using tree = detachedTmpfs();
   const library = Deno.dlopen("libc.so.6", {
     fsetxattr: { parameters: ["i32", "buffer", "buffer", "usize", "i32"], result: "i32" },
   });
-  using directory = open(`/proc/self/fd/${tree.fd}`, O_RDONLY); // the tree's own is an O_PATH descriptor
+  using directory = open(`/proc/self/fd/${tree.fd}`, O_RDONLY); // fsmount(2) returns an O_PATH descriptor
   const text = (content: string) => new TextEncoder().encode(content + "\0");
   const marked = ["trusted.denomount", "user.denomount"].some((name) =>
     library.symbols.fsetxattr(directory.fd, text(name), text("y"), 1n, 0) === 0

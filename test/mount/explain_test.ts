@@ -6,9 +6,9 @@ import { kernelTest } from "../harness.ts";
 const maps = ["uidmap=0:100000:65536", "gidmap=0:100000:65536"];
 const CALLS = "open_tree,move_mount,fsopen,fsconfig,fsmount,fspick,mount_setattr,mount,umount2";
 
-const older: [string, Parameters<typeof pretendMissing>][] = [
+const kernels: [string, Parameters<typeof pretendMissing>][] = [
   ["", []],
-  [" on an old kernel", [
+  [" on a kernel without the mount API", [
     "mountApi",
     "mountSetattr",
     "overlayLayers",
@@ -17,8 +17,8 @@ const older: [string, Parameters<typeof pretendMissing>][] = [
   ]],
 ];
 
-for (const [what, missing] of older) {
-  kernelTest(`explain() says what strace sees when it is done${what}`, {
+for (const [kernel, missing] of kernels) {
+  kernelTest(`explain() lists the calls that strace sees in mountAll()${kernel}`, {
     root: true,
     tools: ["strace", "mkfs.ext4"],
     permissions: { run: true },
@@ -48,10 +48,10 @@ for (const [what, missing] of older) {
         "pidfdNamespaces", "statmount"] as const) hasFeature(feature);
       using _ = pretendMissing(...${JSON.stringify(missing)});
       const { umount2 } = Deno.dlopen("libc.so.6", { umount2: { parameters: ["buffer", "i32"], result: "i32" } }).symbols;
-      const none = new TextEncoder().encode("/begin\\0");
-      umount2(none, 0);
+      const marker = new TextEncoder().encode("/begin\\0");
+      umount2(marker, 0);
       const stack = await mountAll(${JSON.stringify(list)}, ${JSON.stringify(`${t.dir}/root`)});
-      umount2(none, 0);
+      umount2(marker, 0);
       await stack.unmount();`;
     Deno.writeTextFileSync(`${t.dir}/program.ts`, program);
     const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
@@ -68,27 +68,31 @@ for (const [what, missing] of older) {
   });
 }
 
-Deno.test("explain() shows the arguments, and refuses what can't be", { permissions: { ffi: true } }, () => {
-  const lines = explain(
-    [{ type: "bind", source: "/usr", target: "b", options: ["rbind", "rro", "noatime"] }],
-    "/mnt",
-  )
-    .map((step) => `${step.call}(${step.arguments})`);
-  assertEquals(lines, [
-    'open_tree(AT_FDCWD, "/usr", OPEN_TREE_CLONE|AT_RECURSIVE)',
-    "mount_setattr(tree, AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})",
-    "mount_setattr(tree, AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_NOATIME, attr_clr=MOUNT_ATTR__ATIME})",
-    'move_mount(tree, "/mnt/b")',
-  ]);
-  const [first] = explain([{ type: "bind", source: "/usr", options: ["bind", ...maps] }], "/mnt");
-  assertEquals(first?.call, "clone");
-  assertThrows(() => explain([{ type: "overlay", source: "o" }], "/mnt"), MountError, "at least one layer");
-  using _older = pretendMissing("mountSetattr");
-  assertStringIncludes(
-    assertThrows(
-      () => explain([{ type: "bind", source: "/usr", options: ["bind", ...maps] }], "/mnt"),
-      MountError,
-    ).message,
-    "Linux 5.12",
-  );
-});
+Deno.test(
+  "explain() shows the arguments, and refuses an invalid list",
+  { permissions: { ffi: true } },
+  () => {
+    const lines = explain(
+      [{ type: "bind", source: "/usr", target: "b", options: ["rbind", "rro", "noatime"] }],
+      "/mnt",
+    )
+      .map((step) => `${step.call}(${step.arguments})`);
+    assertEquals(lines, [
+      'open_tree(AT_FDCWD, "/usr", OPEN_TREE_CLONE|AT_RECURSIVE)',
+      "mount_setattr(tree, AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})",
+      "mount_setattr(tree, AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_NOATIME, attr_clr=MOUNT_ATTR__ATIME})",
+      'move_mount(tree, "/mnt/b")',
+    ]);
+    const [first] = explain([{ type: "bind", source: "/usr", options: ["bind", ...maps] }], "/mnt");
+    assertEquals(first?.call, "clone");
+    assertThrows(() => explain([{ type: "overlay", source: "o" }], "/mnt"), MountError, "at least one layer");
+    using _missing = pretendMissing("mountSetattr");
+    assertStringIncludes(
+      assertThrows(
+        () => explain([{ type: "bind", source: "/usr", options: ["bind", ...maps] }], "/mnt"),
+        MountError,
+      ).message,
+      "Linux 5.12",
+    );
+  },
+);

@@ -3,16 +3,16 @@ import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
-const older = () => pretendMissing("mountApi", "mountSetattr", "overlayLayers", "openat2");
+const withoutMountApi = () => pretendMissing("mountApi", "mountSetattr", "overlayLayers", "openat2");
 
-for (const way of ["new", "older"]) {
-  const using = () => way === "older" ? older() : { [Symbol.dispose]() {} };
+for (const api of ["fsopen(2) and open_tree(2)", "mount(2)"]) {
+  const select = () => api === "mount(2)" ? withoutMountApi() : { [Symbol.dispose]() {} };
 
   kernelTest(
-    `neither a symbolic link nor .. leads a mount out of its target, the ${way} way`,
+    `no symbolic link and no .. leads a mount out of its target, with ${api}`,
     {},
     async (t) => {
-      using _ = using();
+      using _ = select();
       t.make("root/outside", "outside");
       Deno.symlinkSync("/outside", `${t.dir}/root/absolute`);
       Deno.symlinkSync("../../outside", `${t.dir}/root/relative`);

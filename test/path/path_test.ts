@@ -2,7 +2,7 @@ import { rootPath } from "../../mod.ts";
 import { assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
-kernelTest("rootPath() stays inside, and takes what does not exist as it is written", {}, async (t) => {
+kernelTest("rootPath() stays inside the root, and keeps names that do not exist", {}, async (t) => {
   t.make("root/a");
   Deno.symlinkSync("/a", `${t.dir}/root/link`);
   Deno.symlinkSync("../../../..", `${t.dir}/root/up`);

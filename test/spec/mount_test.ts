@@ -2,7 +2,7 @@ import { isReadonly, readonlyMounts, removeVolatileOption } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { mountTable } from "../kernel.ts";
 
-Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer, and binds read-only", () => {
+Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer, and adds ro to other mounts", () => {
   const list = Object.freeze([
     {
       type: "overlay",

@@ -11,15 +11,19 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "../as
 import { assertInTime, watch } from "../hang/watch.ts";
 import { kernelTest } from "../harness.ts";
 
-kernelTest("unmount() and unmountAll() leave alone what is no mountpoint", {}, async (t) => {
-  t.make("root");
-  await unmount(`${t.dir}/root`);
-  await unmountAll(`${t.dir}/root`);
-  await unmountAll(`${t.dir}/missing`);
-  await unmountAll("");
-});
+kernelTest(
+  "unmount() and unmountAll() do nothing on a path that is not a mountpoint or does not exist",
+  {},
+  async (t) => {
+    t.make("root");
+    await unmount(`${t.dir}/root`);
+    await unmountAll(`${t.dir}/root`);
+    await unmountAll(`${t.dir}/missing`);
+    await unmountAll("");
+  },
+);
 
-kernelTest("unmountAll() takes a stack of mounts off", {}, async (t) => {
+kernelTest("unmountAll() unmounts all mounts that are stacked on a mountpoint", {}, async (t) => {
   t.make("root");
   for (let i = 0; i < 5; i++) await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`);
   assertEquals(t.mounts().length, 5);
@@ -28,7 +32,7 @@ kernelTest("unmountAll() takes a stack of mounts off", {}, async (t) => {
 });
 
 kernelTest(
-  "a busy mount is tried again until its timeout, and AbortSignal ends the trying",
+  "unmount() retries a busy mount until its timeout, or until its signal aborts",
   {},
   async (t) => {
     t.make("root");
@@ -43,20 +47,24 @@ kernelTest(
   },
 );
 
-kernelTest("a signal ends the waiting for a mount that is busy", {}, async (t) => {
-  t.make("target");
-  await mount({ type: "tmpfs", source: "t" }, `${t.dir}/target`);
-  using _busy = Deno.openSync(`${t.dir}/target`);
-  for (const take of [unmount, unmountAll, unmountRecursive]) {
-    const signal = AbortSignal.timeout(100);
-    const watched = await watch(() => take(`${t.dir}/target`, { timeout: 60_000, signal }));
-    assertInTime(watched, 100);
-    assertEquals(watched.error, signal.reason);
-  }
-  await unmount(`${t.dir}/target`, { detach: true });
-});
+kernelTest(
+  "unmount(), unmountAll() and unmountRecursive() stop waiting for a busy mount if the signal aborts",
+  {},
+  async (t) => {
+    t.make("target");
+    await mount({ type: "tmpfs", source: "t" }, `${t.dir}/target`);
+    using _busy = Deno.openSync(`${t.dir}/target`);
+    for (const call of [unmount, unmountAll, unmountRecursive]) {
+      const signal = AbortSignal.timeout(100);
+      const watched = await watch(() => call(`${t.dir}/target`, { timeout: 60_000, signal }));
+      assertInTime(watched, 100);
+      assertEquals(watched.error, signal.reason);
+    }
+    await unmount(`${t.dir}/target`, { detach: true });
+  },
+);
 
-kernelTest("unmountRecursive() takes off everything below, the deepest first", {}, async (t) => {
+kernelTest("unmountRecursive() unmounts every mount below a path, the deepest first", {}, async (t) => {
   t.make("root/a");
   await mountAll([{ type: "tmpfs", source: "t" }], `${t.dir}/root/a`);
   Deno.mkdirSync(`${t.dir}/root/a/b`);
@@ -66,7 +74,7 @@ kernelTest("unmountRecursive() takes off everything below, the deepest first", {
 });
 
 kernelTest(
-  "unmountMounts() takes off what the list put there and nothing that was there before",
+  "unmountMounts() unmounts the mounts of the list, and not an earlier mount below them",
   {},
   async (t) => {
     t.make("root");
@@ -78,7 +86,7 @@ kernelTest(
   },
 );
 
-kernelTest("without the permission to run programs a FUSE mount still comes off, by umount2", {
+kernelTest("unmount() uses umount2(2) for a FUSE mount if it may not run programs", {
   root: true,
   tools: ["mount.fuse3", "bindfs"],
 }, async (t) => {
