@@ -1,5 +1,5 @@
 /**
- * The pictures of the command in the README: real runs of it on a terminal, drawn as SVG.
+ * Draws the README's pictures of the command as SVG, from real runs on a terminal.
  *
  *     deno task pictures
  *
@@ -14,7 +14,7 @@ const COLUMNS = 97;
 const ROWS = 40;
 const project = new URL("..", import.meta.url);
 
-/** Runs a command on a terminal of its own, script(1)'s, and returns what it writes there. */
+/** Runs a command on a terminal of script(1), and returns its output. */
 async function onTerminal(command: string): Promise<Uint8Array<ArrayBuffer>> {
   const cli = new URL("cli.ts", project).pathname;
   const shell =
@@ -41,7 +41,7 @@ function styleOf(cell: IBufferCell): string {
     .join(" ");
 }
 
-/** The lines of a screen that has these bytes written to it. */
+/** The lines of a terminal's screen after this output. */
 async function screen(bytes: Uint8Array): Promise<Run[][]> {
   const terminal = new xterm.Terminal({ cols: COLUMNS, rows: ROWS, allowProposedApi: true });
   await new Promise<void>((resolve) => terminal.write(bytes, resolve));
@@ -62,9 +62,9 @@ async function screen(bytes: Uint8Array): Promise<Run[][]> {
   return lines;
 }
 
-const [WIDTH, HEIGHT, MARGIN] = [8.4, 17, 16]; // of a character of 14 pixels, and around all of them
+const [WIDTH, HEIGHT, MARGIN] = [8.4, 17, 16]; // pixels: of a character in a 14-pixel font, and around the text
 
-// As a page's reader has it, light or dark; what knows no media query draws the light one.
+// Light or dark, by the reader's preference; viewers without media queries draw the light one.
 const css = `
   rect { fill: #fff; stroke: #d0d7de } text { fill: #1f2328; font: 14px ui-monospace, "DejaVu Sans Mono", monospace }
   .bold { font-weight: bold } .dim { fill: #6e7781 } .red { fill: #cf222e } .green { fill: #1a7f37 }
@@ -76,7 +76,7 @@ const css = `
 
 const escape = (text: string) => text.replace(/[&<>"]/g, (character) => `&#${character.charCodeAt(0)};`);
 
-/** A run's place and width are given, so that no font moves the columns. */
+/** Draws a run with an explicit position and width, so that columns align in any font. */
 function drawRun({ column, text, style }: Run, y: number): string {
   const start = column + text.length - text.trimStart().length;
   const shown = text.trim();
@@ -110,7 +110,7 @@ async function picture(name: string, command: string): Promise<void> {
   console.log(pathname);
 }
 
-/** What `ls --tree` has to show: a disk image, a root file system and what is mounted in it. */
+/** Mounts the tree for `ls --tree`: a disk image, and a root file system with mounts in it. */
 async function build(): Promise<void> {
   await mount({ type: "tmpfs", source: "srv" }, "/srv");
   await mount({ type: "tmpfs", source: "run", options: ["mode=755"] }, "/run");
@@ -135,5 +135,5 @@ await picture(
   "try",
   "denomount try -- sh -c 'echo hi > /etc/motd; rm /etc/hostname; cp -r /etc/skel ~/new'",
 );
-await build(); // in the mount namespace of this run, with which it goes
+await build(); // these mounts end with the private mount namespace
 await picture("ls", "denomount ls --tree /run/build");
