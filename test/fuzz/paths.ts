@@ -56,7 +56,7 @@ function inKernel(root: string, path: string): string | undefined {
     return readlink(`/proc/self/fd/${found.fd}`);
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
-    if (isErrno(error, "EAGAIN")) return inKernel(root, path); // another rename or mount while it resolved ".."
+    if (isErrno(error, "EAGAIN")) return inKernel(root, path); // a concurrent rename or mount while it resolved ".."
     throw error;
   }
 }

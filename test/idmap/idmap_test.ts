@@ -77,7 +77,7 @@ kernelTest(
   },
 );
 
-kernelTest("a file written through an id-mapped bind belongs to the unmapped id on disk", {
+kernelTest("a file written through an id-mapped bind has the owner on disk that the id map assigns", {
   root: true,
   tools: ["setpriv"],
 }, async (t) => {
