@@ -13,7 +13,8 @@ import { listMounts } from "../mountinfo/mountinfo.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import { mountAt, type StatxMount } from "../mountinfo/statx_mount.ts";
-import { topMount, umountOnce, unmountRetrying } from "./retry.ts";
+import { topMount, unmountRetrying } from "./retry.ts";
+import { tryUmountSync, umountMayWait } from "./umount_once.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
 
 /**
@@ -75,8 +76,10 @@ export async function unmountTreeRetrying(target: string, deadline: Deadline): P
 
 /** Most trees are a single mount: this avoids reading the mount table. A mount with children is busy. */
 async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
+  deadline.signal?.throwIfAborted();
   try {
-    await umountOnce(target, deadline, topMount(target, deadline));
+    const result = tryUmountSync(target, deadline.flags, topMount(target, deadline));
+    if (result !== "unmounted") await umountMayWait(target, deadline, result);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;

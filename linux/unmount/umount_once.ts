@@ -28,7 +28,7 @@ export interface FilesystemState {
  *
  * @param target the mountpoint.
  * @param flags the flags for umount2(2).
- * @param top the topmost mount.
+ * @param top the topmost mount; undefined if there is none, for the error of umount2(2).
  * @returns "unmounted"; or else, if umount2(2) may wait, the file system for {@linkcode umountMayWait}, undefined if its
  * type takes a lookup of the mount.
  * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount.
@@ -36,17 +36,18 @@ export interface FilesystemState {
 export function tryUmountSync(
   target: string,
   flags: number,
-  top: StatxMount,
+  top: StatxMount | undefined,
 ): "unmounted" | FilesystemState | undefined {
-  // The first call with MNT_EXPIRE only marks the mount.
-  let immediate = (flags & MNT_EXPIRE) !== 0 || (!top.isFirst && isInUseElsewhere(target, top));
   let filesystem: FilesystemState | undefined;
-  if (!immediate) {
-    filesystem = statmountFilesystem(top);
-    immediate = (filesystem !== undefined && needsNoFlush(target, filesystem)) ||
-      (top.isFirst && isInUseElsewhere(target, top)); // last: the root of a tmpfs is rarely a bind
+  if (top !== undefined && !(flags & MNT_EXPIRE)) { // the first call with MNT_EXPIRE only marks the mount
+    // The root of a tmpfs is rarely a bind mount: then the file system decides, and is looked at first.
+    let immediate = !top.isFirst && isInUseElsewhere(target, top);
+    if (!immediate) {
+      filesystem = statmountFilesystem(top);
+      immediate = filesystem !== undefined && needsNoFlush(target, filesystem);
+    }
+    if (!immediate && !(top.isFirst && isInUseElsewhere(target, top))) return filesystem;
   }
-  if (!immediate) return filesystem;
   umount2(target, flags);
   return "unmounted";
 }

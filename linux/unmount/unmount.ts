@@ -37,7 +37,8 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
     return await runInNamespace(namespace, () => unmount(target, rest));
   }
   const deadline = new Deadline(options);
-  await unmountRetrying(target, deadline, await resolveTopMount(target, deadline));
+  const top = resolveTopMount(target, deadline);
+  await unmountRetrying(target, deadline, top instanceof Promise ? await top : top);
 }
 
 /**
@@ -68,5 +69,6 @@ export async function unmountAll(target: string, options: UnmountOptions = {}): 
     return await runInNamespace(namespace, () => unmountAll(target, rest));
   }
   const deadline = new Deadline(options);
-  await unmountStacked(target, deadline, await resolveTopMount(target, deadline));
+  const top = resolveTopMount(target, deadline);
+  await unmountStacked(target, deadline, top instanceof Promise ? await top : top);
 }
