@@ -151,7 +151,7 @@ export class LoopDevice implements Disposable {
  * ```
  */
 export async function setupLoop(backingFile: string, params: LoopParams = {}): Promise<LoopDevice> {
-  assertValidSizes(params);
+  refuseBadSizes(params);
   using file = open(backingFile, params.readonly ? O_RDONLY : O_RDWR);
   const config = loopConfig(file, backingFile, params);
   using control = open("/dev/loop-control", O_RDWR);
@@ -166,7 +166,7 @@ export async function setupLoop(backingFile: string, params: LoopParams = {}): P
   }
 }
 
-function assertValidSizes({ offset = 0, sizeLimit = 0, blockSize = 0 }: LoopParams): void {
+function refuseBadSizes({ offset = 0, sizeLimit = 0, blockSize = 0 }: LoopParams): void {
   for (const [name, bytes] of Object.entries({ offset, sizeLimit, blockSize })) {
     if (!Number.isSafeInteger(bytes) || bytes < 0) {
       throw new TypeError(`a loop device's ${name} is a number of bytes, not ${bytes}`);

@@ -293,7 +293,7 @@ const SIGSET = 128; // sizeof(sigset_t) in glibc
 const allSignals = new Uint8Array(SIGSET);
 const previousMask = new Uint8Array(SIGSET);
 
-/** The child inherits the signal mask: a handler of this process must not run in the child, which shares its memory. */
+/** The child inherits the signal mask: a signal handler of this process must not run in the child. */
 function withSignalsBlocked<T>(run: () => T): T {
   libc().sigfillset(allSignals);
   libc().pthread_sigmask(SIG_SETMASK, allSignals, previousMask);

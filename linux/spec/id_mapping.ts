@@ -40,7 +40,7 @@ const MAP_BYTES_MAX = 4095; // map_write() of kernel/user_namespace.c: a single 
  */
 export function parseIdMappings(text: string): IdMapping[] {
   const parts = text.split(",");
-  assertValidCount(parts.length);
+  refuseBadCount(parts.length);
   const mappings = parts.map((part) => {
     const match = /^(\d+):(\d+):(\d+)$/.exec(part);
     if (!match) {
@@ -50,7 +50,7 @@ export function parseIdMappings(text: string): IdMapping[] {
     }
     return { containerId: Number(match[1]), hostId: Number(match[2]), size: Number(match[3]) };
   });
-  assertValidMap(mappings);
+  refuseBadMap(mappings);
   return mappings;
 }
 
@@ -63,7 +63,7 @@ export function parseIdMappings(text: string): IdMapping[] {
  */
 export function mapFileText(map: string | readonly IdMapping[]): string {
   const mappings = typeof map === "string" ? parseIdMappings(map) : map;
-  assertValidMap(mappings);
+  refuseBadMap(mappings);
   const text = mappings.map(({ containerId, hostId, size }) => `${containerId} ${hostId} ${size}\n`).join("");
   if (text.length > MAP_BYTES_MAX) {
     throw new TypeError(
@@ -73,21 +73,21 @@ export function mapFileText(map: string | readonly IdMapping[]): string {
   return text;
 }
 
-function assertValidMap(mappings: readonly IdMapping[]): void {
+function refuseBadMap(mappings: readonly IdMapping[]): void {
   if (mappings.length === 0) throw new TypeError("an id map needs at least one range");
-  assertValidCount(mappings.length);
-  for (const mapping of mappings) assertValidRange(mapping);
-  assertNoOverlap(mappings, "containerId");
-  assertNoOverlap(mappings, "hostId");
+  refuseBadCount(mappings.length);
+  for (const mapping of mappings) refuseBadRange(mapping);
+  refuseOverlap(mappings, "containerId");
+  refuseOverlap(mappings, "hostId");
 }
 
-function assertValidCount(count: number): void {
+function refuseBadCount(count: number): void {
   if (count > UID_GID_MAP_MAX_EXTENTS) {
     throw new TypeError(`an id map has ${UID_GID_MAP_MAX_EXTENTS} ranges at most, not ${count}`);
   }
 }
 
-function assertValidRange(mapping: IdMapping): void {
+function refuseBadRange(mapping: IdMapping): void {
   const { containerId, hostId, size } = mapping;
   const name = nameOf(mapping);
   for (const number of [containerId, hostId, size]) {
@@ -100,7 +100,7 @@ function assertValidRange(mapping: IdMapping): void {
   }
 }
 
-function assertNoOverlap(mappings: readonly IdMapping[], side: "containerId" | "hostId"): void {
+function refuseOverlap(mappings: readonly IdMapping[], side: "containerId" | "hostId"): void {
   const ordered = mappings.toSorted((a, b) => a[side] - b[side]);
   ordered.forEach((mapping, index) => {
     const before = ordered[index - 1];

@@ -145,7 +145,7 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
 async function cleanupDirectory(directory: string, options: UnmountOptions): Promise<void> {
   using lock = tryLock(directory);
   if (lock === undefined) return;
-  // Another user could replace a directory of theirs by a symbolic link to any mountpoint from here on.
+  // If the owner is another user, they could replace `root` by a symbolic link to any mountpoint after this check.
   if (statx(lock.fd, "", AT_EMPTY_PATH, STATX_UID).uid !== geteuid()) return;
   await unmountAll(join(directory, ROOT), { noFollow: true, ...options });
   for (const path of [join(directory, ROOT), directory]) {

@@ -93,7 +93,7 @@ export function filesystemState({ fsType, vfsOptions }: MountInfo): FilesystemSt
   return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
 }
 
-/** The magic number is a field of a fixed place, the type a string: reading that takes longer. */
+/** The type by its magic number, if known: to read it as a string takes longer. */
 function statmountFilesystem(top: StatxMount): FilesystemState | undefined {
   if (!top.isUnique) return undefined;
   const basic = statmountBasic(top.mountId);
