@@ -94,7 +94,7 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
   EPERM: (_, { syscall }) =>
     syscall === "write"
       ? "not permitted to map these ids: it needs CAP_SETUID and CAP_SETGID in the parent user namespace"
-      : "not permitted: it needs CAP_SYS_ADMIN, as root or in a new user and mount namespace",
+      : "not permitted: it needs root (CAP_SYS_ADMIN), or a new user and mount namespace",
   EACCES: ({ type }, { syscall }) =>
     type === "overlay" && (syscall === "mount" || syscall === "fsconfig")
       ? "not permitted to write to its upper or work directory: it needs CAP_DAC_OVERRIDE"
