@@ -67,7 +67,7 @@ export function mapFileText(map: string | readonly IdMapping[]): string {
   const text = mappings.map(({ containerId, hostId, size }) => `${containerId} ${hostId} ${size}\n`).join("");
   if (text.length > MAP_BYTES_MAX) {
     throw new TypeError(
-      `an id map of ${mappings.length} ranges is ${text.length} bytes long; the kernel accepts ${MAP_BYTES_MAX}`,
+      `an id map of ${mappings.length} ranges is ${text.length} bytes long: the kernel takes ${MAP_BYTES_MAX}`,
     );
   }
   return text;
