@@ -57,7 +57,7 @@ export function isCached(path: string, wait: WaitOptions = {}): boolean {
   wait.signal?.throwIfAborted();
   const found = openCached(path);
   if (found instanceof OwnedFd) found.close();
-  return found !== "unknown";
+  return found !== "uncached";
 }
 
 /**
@@ -67,14 +67,14 @@ export function isCached(path: string, wait: WaitOptions = {}): boolean {
  *
  * @param path the path.
  * @param flags O_NOFOLLOW to open a symbolic link at the end of the path itself.
- * @returns an O_PATH descriptor; "absent" if the cache shows that the path does not exist or cannot be resolved;
- * "unknown" if the kernel would have to ask a disk or a server, or cannot tell.
+ * @returns an O_PATH descriptor; "enoent" if the cache shows that the path does not exist or cannot be resolved;
+ * "uncached" if the kernel would have to ask a disk or a server, or cannot tell.
  */
-export function openCached(path: string, flags = 0): OwnedFd | "absent" | "unknown" {
+export function openCached(path: string, flags = 0): OwnedFd | "enoent" | "uncached" {
   const fd = tryOpenat2(AT_FDCWD, path, O_PATH | flags, RESOLVE_CACHED);
   if (fd >= 0) return new OwnedFd(fd);
   // Other errors say nothing about the path: EAGAIN, or EINVAL before Linux 5.12.
-  return unresolvable.includes(-fd) ? "absent" : "unknown";
+  return unresolvable.includes(-fd) ? "enoent" : "uncached";
 }
 
 const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);

@@ -198,7 +198,7 @@ kernelTest(
         [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/no`],
         `${t.dir}/no does not exist (mount: ENOENT)`,
       ],
-      [[`lowerdir=${t.dir}:${t.dir}/lower`, "bogus=1"], "its log alone says why (mount: EINVAL)"],
+      [[`lowerdir=${t.dir}:${t.dir}/lower`, "bogus=1"], "gives the reason only in its log (mount: EINVAL)"],
     ];
     for (const [options, sentence] of cases) {
       const error = await assertRejects(
