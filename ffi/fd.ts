@@ -10,6 +10,8 @@ import { libc } from "./libc.ts";
 /**
  * A file descriptor that is closed at the end of its `using` scope.
  *
+ * To close it needs the permission `ffi`.
+ *
  * @example
  * ```ts
  * import { open, O_PATH } from "@denomount/mount/linux";

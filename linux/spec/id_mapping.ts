@@ -21,9 +21,7 @@ const UID_GID_MAP_MAX_EXTENTS = 340; // linux/user_namespace.h
 const MAP_BYTES_MAX = 4095; // map_write() of kernel/user_namespace.c: a single write of less than a page
 
 /**
- * Parses an id map in containerd's form.
- *
- * Needs no permission.
+ * Parses an id map in containerd's form. It makes no system call.
  *
  * @param text ranges of the form `container:host:size`, separated by commas; at most 340.
  * @returns the ranges.
