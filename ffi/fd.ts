@@ -10,7 +10,7 @@ import { libc } from "./libc.ts";
 /**
  * A file descriptor that is closed at the end of its `using` scope.
  *
- * To close it needs the permission `ffi`.
+ * Needs the permission `ffi` to be closed.
  *
  * @example
  * ```ts

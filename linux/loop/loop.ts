@@ -46,7 +46,7 @@ const CONFIG = { size: 304, fd: 0, block_size: 4, info: 8 };
  * An attached loop device, detached at the end of its scope. If it is mounted then, the kernel detaches it after the last
  * unmount.
  *
- * Its methods need the permission `ffi` and root.
+ * Needs the permission `ffi` and root.
  *
  * @example
  * ```ts
