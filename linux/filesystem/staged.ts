@@ -25,6 +25,7 @@ import {
 import { hasFeature } from "../syscalls/features.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
+import { detachTopMount } from "../unmount/tree.ts";
 import { describeOnto, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
@@ -35,22 +36,29 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  * @param resolved its descriptors.
  */
 export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promise<void> {
-  const clone = await cloneStaged(plan, resolved);
-  if (clone) attachMount(resolved.fds.add(clone), resolved.target);
+  const { target, fds } = resolved;
+  let clone: OwnedFd | undefined;
+  let isMoved = false;
+  try {
+    using stage = new Stage();
+    await mountOnStage(plan, stage, resolved);
+    if (hasFeature("mountApi")) clone = fds.add(openTree(AT_FDCWD, stage.root, cloneFlags(plan)));
+    else mount(stage.root, procFdPath(target), null, MS_MOVE, null);
+    isMoved = clone === undefined;
+  } catch (error) {
+    if (isMoved) detachTopMount(target); // the stage could not be removed
+    throw error;
+  }
+  if (clone) attachMount(clone, target);
 }
 
-/** The clone is attached when the stage is gone, so that a failure to remove it leaves nothing at the target. */
-async function cloneStaged(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd | undefined> {
-  using stage = new Stage();
+async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
   {
     using mountpoint = openTarget(stage.root);
     await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
   // mount(2) leaves a bind in its source's peer group, which the target must not be in.
   mount(null, stage.root, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
-  if (hasFeature("mountApi")) return openTree(AT_FDCWD, stage.root, cloneFlags(plan));
-  mount(stage.root, procFdPath(resolved.target), null, MS_MOVE, null);
-  return undefined;
 }
 
 function isTree(plan: NewMountPlan): boolean {
