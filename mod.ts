@@ -1,6 +1,8 @@
 /**
- * Linux mounts for Deno: bind, overlay, tmpfs, images through loop devices, FUSE; a list of mounts as containerd's
- * snapshotters print it goes up under a directory, all of it or nothing, and comes down again.
+ * Mounts file systems on Linux: bind, overlay, tmpfs, disk images through loop devices, and FUSE, each optionally
+ * id-mapped. A list of mounts, in the form of containerd's snapshotters, is mounted completely or not at all.
+ *
+ * Every function that makes a system call needs the permission `ffi`; most need CAP_SYS_ADMIN too.
  *
  * @example
  * ```ts
@@ -37,16 +39,9 @@ export {
   removeIdMapOption,
   removeVolatileOption,
 } from "./linux/spec/mount.ts";
-export {
-  fsTypeFilter,
-  listMounts,
-  type MountFilter,
-  type MountInfo,
-  parentsFilter,
-  parseMountInfo,
-  prefixFilter,
-  singleEntryFilter,
-} from "./linux/mountinfo/mountinfo.ts";
+export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./linux/mountinfo/filters.ts";
+export { listMounts } from "./linux/mountinfo/list_mounts.ts";
+export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace/mount.ts";
 export { canonicalizePath, rootPath } from "./linux/path/path.ts";
 export type { WaitOptions } from "./linux/path/cached_lookup.ts";

@@ -1,5 +1,5 @@
 /**
- * The benchmark: the library beside what people would pick instead, in one run.
+ * Compares the speed of the library with its alternatives, in one run.
  *
  *     deno task bench --help
  *
@@ -24,17 +24,17 @@ interface Options {
 
 const options = new Command("deno task bench")
   .description(
-    "Measures the library beside util-linux's commands, containerd's Go package and the bare system calls.",
+    "Compares the library with util-linux's commands, containerd's Go package and bare system calls.",
   )
-  .option("--only <text>", "measure only the rows whose name holds the text")
-  .option("--rounds <number>", "how often the contenders take turns", "30")
+  .option("--only <text>", "measure only rows with names that contain the text")
+  .option("--rounds <number>", "number of rounds", "30")
   .option("--json", "print the results as JSON")
-  .option("--check", "exit with 1 where a row falls short, and name it")
+  .option("--check", "exit with 1 if a row misses a limit, and name the row")
   .option("--save", "write bench/results.json, bench/results.svg and the tables in bench/README.md")
   .parse(Deno.args, { from: "user" })
   .opts<Options>();
 
-/** In a process and a mount namespace of its own. */
+/** Measures a row in a new process with a private mount namespace. */
 async function runRow(row: Row, programs: readonly Program[]): Promise<Result> {
   const runner = new URL("run_row.ts", import.meta.url).pathname;
   const deno = [
@@ -58,19 +58,19 @@ async function runRow(row: Row, programs: readonly Program[]): Promise<Result> {
 }
 
 /**
- * Keeps the processors from going to sleep, as tuned's latency profiles do. Every unmount waits for a grace period of the
- * kernel's RCU, whose thread is woken on another processor: in a virtual machine that takes 7 microseconds where that one
- * is awake, and 50 where it has halted, which of the two being luck.
+ * Keeps the processors out of idle states, as tuned's latency profiles do. Every unmount waits for an RCU grace period of
+ * the kernel, and the RCU thread wakes on another processor: in a virtual machine that takes 7 microseconds if the
+ * processor is awake, and 50 if it has halted, at random.
  */
 function keepAwake(): Disposable {
   const file = Deno.openSync("/dev/cpu_dma_latency", { write: true });
-  file.writeSync(new Uint8Array(4)); // 0 microseconds, for as long as it is open
+  file.writeSync(new Uint8Array(4)); // a latency of 0 microseconds, until the file is closed
   return file;
 }
 
 const chosen = rows.filter(({ name }) => name.includes(options.only ?? ""));
 if (Deno.uid() !== 0) {
-  console.error("the benchmark mounts for real: run it as root");
+  console.error("the benchmark mounts file systems: run it as root");
   Deno.exit(1);
 }
 using _awake = keepAwake();
@@ -97,5 +97,5 @@ if (options.save) {
   await Deno.writeTextFile(page, replacePart(await Deno.readTextFile(page), "results", tables(results)));
   for (const file of [page, picture]) await format(file);
 }
-if (short.length > 0) console.error(`falls short: ${short.map(({ name }) => name).join("; ")}`);
+if (short.length > 0) console.error(`misses a limit: ${short.map(({ name }) => name).join("; ")}`);
 Deno.exit(options.check && short.length > 0 ? 1 : 0);

@@ -1,51 +1,51 @@
 /**
- * Measuring: contenders take turns, round by round, so that a slow moment of the machine hits all of them. Only the
- * ratios mean anything.
+ * Measures contenders in turns, round by round, so that a slow phase of the machine affects all of them. Only the ratios
+ * are meaningful.
  *
  * @module
  */
 
 import process from "node:process";
 
-/** Someone who does the work. */
+/** An implementation that is measured. */
 export interface Contender {
-  /** "denomount", or a peer's name. */
+  /** "denomount", or the name of a peer. */
   name: string;
-  /** Does the work and returns what one takes, in the row's unit; undefined where this contender can't do it. */
+  /** Runs the work; returns its cost per run, in the row's unit, or undefined if the contender lacks this work. */
   run(): Promise<number | undefined>;
 }
 
 /** A median with its quartiles. */
 export interface Spread {
-  /** A quarter of the values are below. */
+  /** The first quartile. */
   low: number;
-  /** Half of them are. */
+  /** The median. */
   median: number;
-  /** A quarter of them are above. */
+  /** The third quartile. */
   high: number;
 }
 
-/** What one row came to. */
+/** The measurements of a row. */
 export interface Measured {
-  /** What one takes, for each contender. */
+  /** The cost per run, for each contender. */
   times: Record<string, Spread>;
-  /** Ours to each peer's, round by round. */
+  /** The library's cost relative to each peer's, by round. */
   ratios: Record<string, Spread>;
-  /** Where our own time goes, as shares of it. */
+  /** The shares of the library's time. */
   shares: Shares;
 }
 
-/** Where time goes. */
+/** Shares of the time, from 0 to 1. */
 export interface Shares {
-  /** In system calls. */
+  /** System calls. */
   kernel: number;
-  /** In JavaScript and in crossing to C and back. */
+  /** JavaScript and foreign function calls. */
   program: number;
-  /** Waiting: for the kernel's RCU, another thread, a disk, a child. */
+  /** Waiting for RCU, another thread, a disk or a child. */
   waiting: number;
 }
 
-/** The library's own name among the contenders. */
+/** The name of the library among the contenders. */
 export const OURS = "denomount";
 
 /** The median and the quartiles of some values. */
@@ -55,15 +55,15 @@ export function spread(values: readonly number[]): Spread {
   return { low: at(0.25), median: at(0.5), high: at(0.75) };
 }
 
-// ms: by then V8 has compiled what it will, on another thread; every unmount waits for the processor that does it. Go and C
-// come compiled.
+// ms: V8 has compiled the code by then, on another thread; every unmount waits for the processor of that thread. Go and C
+// are compiled before.
 const WARM_UP = 5000;
 
-// ms before each turn: the kernel frees what was unmounted some milliseconds later, on the processor that unmounted it.
-// Without the rest, each would pay for what the one before it has left.
-const REST = 20;
+// ms before each turn: the kernel frees an unmounted file system some milliseconds later, on the same processor. Without
+// the pause, each contender would pay for the previous one.
+const PAUSE = 20;
 
-/** Lets the contenders take turns; the first rounds are not counted, for they warm caches and compilers up. */
+/** Measures the contenders in turns, after a warm-up that is not counted. */
 export async function measure(contenders: readonly Contender[], rounds: number): Promise<Measured> {
   for (const begun = performance.now(); performance.now() - begun < WARM_UP;) {
     for (const { run } of contenders) await run();
@@ -71,10 +71,10 @@ export async function measure(contenders: readonly Contender[], rounds: number):
   const values = new Map<string, number[]>();
   const spent = { kernel: 0, program: 0, wall: 0 };
   for (let round = 0; round < rounds; round++) {
-    // Another one begins each time: what comes right after a slow or a quick one inherits warm or cold processors.
+    // Rotates the order, because a contender finds the caches that the previous one left.
     const first = round % contenders.length;
     for (const { name, run } of [...contenders.slice(first), ...contenders.slice(0, first)]) {
-      await new Promise((resolve) => setTimeout(resolve, REST));
+      await new Promise((resolve) => setTimeout(resolve, PAUSE));
       const [cpu, start] = [process.cpuUsage(), performance.now()];
       const value = await run();
       if (name === OURS) {
@@ -97,7 +97,7 @@ export async function measure(contenders: readonly Contender[], rounds: number):
   return { times, ratios, shares: { kernel, program, waiting: Math.max(0, 1 - kernel - program) } };
 }
 
-/** Milliseconds for one of `count` runs. */
+/** The mean time of `count` runs, in milliseconds. */
 export async function each(count: number, run: (index: number) => unknown): Promise<number> {
   const start = performance.now();
   for (let index = 0; index < count; index++) await run(index);

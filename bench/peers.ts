@@ -1,16 +1,16 @@
 /**
- * The peers: programs that do the same work, driven line by line so that rounds can alternate between them.
+ * The peers: programs that run the same work on request, a line each, so that rounds alternate between them.
  *
  * @module
  */
 
 import type { Contender } from "./measure.ts";
 
-/** A peer's program, and why it is missing where it is. */
+/** The built program of a peer. */
 export interface Program {
-  /** The peer's name in the table. */
+  /** The name of the peer in the table. */
   name: string;
-  /** Where the built program is. */
+  /** The path of the program. */
   path: string;
 }
 
@@ -23,7 +23,7 @@ const sources = {
   },
 } as const;
 
-/** Builds the peers that can be built here; of the others it says how to get them. */
+/** Builds the peers; if one can't be built, prints the packages that it requires. */
 export async function buildPeers(directory: string): Promise<Program[]> {
   const built: Program[] = [];
   for (const [name, { file, needs, packages }] of Object.entries(sources)) {
@@ -43,7 +43,7 @@ export async function buildPeers(directory: string): Promise<Program[]> {
   return built;
 }
 
-/** Runs a command; returns what went wrong, in one line. */
+/** Runs a command; returns its error as one line, or undefined if it succeeded. */
 export async function run(
   command: string,
   args: string[],
@@ -61,7 +61,7 @@ export async function run(
       ? undefined
       : new TextDecoder().decode(stderr).trim().replaceAll("\n", "; ") || "it failed";
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return `there is no ${command} here`;
+    if (error instanceof Deno.errors.NotFound) return `${command} is not installed`;
     throw error;
   }
 }
@@ -79,7 +79,7 @@ export class Peer implements AsyncDisposable {
     this.#lines = this.#process.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Has a work done and returns the milliseconds that one took; undefined where this peer has no such work. */
+  /** Requests a work; returns the milliseconds per run, or undefined if the peer lacks this work. */
   async work(name: string, count: number, ...args: (string | number)[]): Promise<number | undefined> {
     const line = [name, count, ...args].join(" ");
     await this.#writer.write(new TextEncoder().encode(line + "\n"));
@@ -113,7 +113,7 @@ export class Peer implements AsyncDisposable {
   }
 }
 
-/** A command as a contender: what Deno programs do today. */
+/** Commands as a contender, as Deno programs run them today. */
 export function shell(count: number, ...commands: string[][]): Contender {
   return {
     name: "commands",

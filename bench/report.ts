@@ -1,5 +1,5 @@
 /**
- * What came out, judged and written down.
+ * Compares the results with the limits and formats them.
  *
  * @module
  */
@@ -10,7 +10,7 @@ import { OURS, type Spread } from "./measure.ts";
 import type { Result, Verdict } from "./row.ts";
 import { rows } from "./rows.ts";
 
-/** Compares with the limits; a limit whose peer or row was not measured says nothing. */
+/** Compares the results with the limits; skips limits with a peer or row that was not measured. */
 export function judge(results: readonly Result[]): void {
   for (const result of results) {
     const limits = rows.find(({ name }) => name === result.name)?.limits ?? [];
@@ -38,10 +38,10 @@ function ratioText(name: string, { low, median, high }: Spread): string {
   return `${text(median)} × ${name} (${text(low)}–${text(high)})`;
 }
 
-/** For people at a terminal. */
+/** Formats the results for a terminal. */
 export function printTable(results: readonly Result[]): void {
   const table = new Table({
-    head: ["work", "takes", "of that", "beside the others (quartiles)", "to reach"],
+    head: ["work", "time", "shares", "ratios (quartiles)", "limits"],
     style: { head: [] },
   });
   for (const { name, unit, times, shares, ratios, verdicts } of results) {
@@ -56,14 +56,14 @@ export function printTable(results: readonly Result[]): void {
   console.log(table.toString());
 }
 
-/** For the page: how long each row takes beside the others, where the time goes, and what falls short. */
+/** Formats the results for bench/README.md: times, ratios, shares and limits. */
 export function tables(results: readonly Result[]): string {
   const ratio = ({ ratios }: Result, peer: string) => {
     const found = ratios[peer];
     return found === undefined ? "" : `${text(found.median)} (${text(found.low)}–${text(found.high)})`;
   };
   const percent = (share: number) => `${Math.round(share * 100)} %`;
-  const head = ["work", "takes", "× C floor", "× containerd", "× commands", "kernel", "program", "waiting"];
+  const head = ["work", "time", "× C floor", "× containerd", "× commands", "kernel", "program", "waiting"];
   const lines = results.map((result) => [
     result.name,
     `${text(result.times[OURS]?.median ?? NaN)} ${result.unit}`,
@@ -78,7 +78,7 @@ export function tables(results: readonly Result[]): string {
       new Date().toISOString().slice(0, 10)
     }. Ratios are medians of rounds, with quartiles.`,
     markdownTable(head, lines),
-    "What each row is to reach, and whether it does:",
+    "The limits of each row:",
     markdownTable(["work", "reached"], asked),
   ].join("\n\n");
 }

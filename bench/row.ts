@@ -1,5 +1,5 @@
 /**
- * One row of the benchmark: a work, who does it, and what is to be reached.
+ * A row of the benchmark: a work, its contenders and its limits.
  *
  * @module
  */
@@ -7,59 +7,59 @@
 import type { Contender, Measured } from "./measure.ts";
 import type { Peer } from "./peers.ts";
 
-/** What a row is to reach. */
+/** A limit of a row. */
 export interface Limit {
-  /** The most that is allowed. */
+  /** The maximum. */
   most: number;
-  /** As a ratio to a peer's time in the same rounds. */
+  /** Makes the limit a ratio to this peer's time in the same rounds. */
   peer?: string;
-  /** As a ratio to another row's median. */
+  /** Makes the limit a ratio to this row's median. */
   row?: string;
 }
 
-/** What a row's work gets. */
+/** The environment of a row. */
 export interface Bench {
-  /** A directory of its own. */
+  /** A directory for this row. */
   dir: string;
-  /** The peers' programs that were built. */
+  /** The peers that could be built. */
   peers: readonly Peer[];
-  /** Undone in reverse order when the row is over. */
+  /** Disposed in reverse order after the row. */
   undo: AsyncDisposableStack;
 }
 
 /** A row. */
 export interface Row {
-  /** Its name in the table. */
+  /** The name in the table. */
   name: string;
-  /** What its numbers are: milliseconds if left out. */
+  /** The unit of its numbers; milliseconds by default. */
   unit?: string;
-  /** What it is to reach. */
+  /** The limits. */
   limits: readonly Limit[];
-  /** How many rounds, where the usual number takes too long. */
+  /** The number of rounds, if the default takes too long. */
   rounds?: number;
-  /** Sets the work up; returns who does it. */
+  /** Prepares the work; returns the contenders. */
   prepare(bench: Bench): Promise<Contender[]>;
 }
 
-/** A limit together with what was measured. */
+/** A limit with the measured value. */
 export interface Verdict extends Limit {
-  /** What it came to. */
+  /** The measured value. */
   value: number;
-  /** Whether that is within it. */
+  /** Whether the value is within the limit. */
   reached: boolean;
 }
 
-/** A row's outcome. */
+/** The result of a row. */
 export interface Result extends Measured {
-  /** The row. */
+  /** The name of the row. */
   name: string;
   /** The unit of its times. */
   unit: string;
-  /** Its limits. */
+  /** The limits with their values. */
   verdicts: Verdict[];
 }
 
-/** Makes directories below the row's own and returns the first one's path. */
+/** Creates directories below the row's directory; returns the path of the first. */
 export function make({ dir }: Bench, ...names: string[]): string {
   for (const name of names) Deno.mkdirSync(`${dir}/${name}`, { recursive: true });
   return `${dir}/${names[0] ?? ""}`;

@@ -1,5 +1,5 @@
 /**
- * Every row of the benchmark, in the order of the table.
+ * All rows of the benchmark, in the order of the table.
  *
  * @module
  */

@@ -1,5 +1,5 @@
 /**
- * Measures one row, in the mount namespace that it is started in, and prints what came out as JSON.
+ * Measures one row in the current mount namespace, and prints the result as JSON.
  *
  *     unshare -m --propagation private deno run -A --v8-flags=--expose-gc bench/run_row.ts ROW ROUNDS [NAME=PATH…]
  *
@@ -13,12 +13,12 @@ import { rows } from "./rows.ts";
 
 const [name, rounds, ...programs] = Deno.args;
 const row = rows.find((each) => each.name === name);
-if (!row) throw new Error(`there is no row "${name}"`);
+if (!row) throw new Error(`unknown row "${name}"`);
 
 const dir = await Deno.makeTempDir({ prefix: "denomount-bench-" });
 try {
   await using undo = new AsyncDisposableStack();
-  // A file system of its own, as overlays want one that is no overlay, and so that nothing waits for a disk.
+  // A tmpfs: the upper directory of an overlay can't be on another overlay, and nothing waits for a disk.
   undo.use(await mount({ type: "tmpfs", source: "bench", options: ["mode=0755"] }, dir));
   const peers = programs.map((program) => {
     const [peerName = "", path = ""] = program.split("=");

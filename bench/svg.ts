@@ -1,5 +1,5 @@
 /**
- * Draws the results: each row's ratio to each peer, and what a mount costs in a crowd.
+ * Draws the results: each row's ratio to each peer, and the cost of a mount by the number of mounts and callers.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { OURS, type Spread } from "./measure.ts";
 import type { Result } from "./row.ts";
 
 const WIDTH = 1000;
-const LEFT = 360; // where the scale begins
+const LEFT = 360; // the start of the scale
 const ROW = 22;
 const LOWEST = 1 / 10_000;
 const HIGHEST = 10;
@@ -29,7 +29,7 @@ function text(x: number, y: number, content: string, more = ""): string {
   return `<text x="${x}" y="${y}" ${more}>${escape(content)}</text>`;
 }
 
-/** Where a ratio stands on the logarithmic scale. */
+/** The position of a ratio on the logarithmic scale. */
 function place(ratio: number): number {
   const share = Math.log(Math.min(HIGHEST, Math.max(LOWEST, ratio)) / LOWEST) / Math.log(HIGHEST / LOWEST);
   return LEFT + share * (WIDTH - LEFT - 20);
@@ -74,7 +74,7 @@ function legend(peers: readonly string[], y: number): string[] {
   ]);
 }
 
-/** Bars for the rows of one series, as wide as they take long. */
+/** Bars for the rows of one series, with the time as width. */
 function bars(title: string, rows: readonly Result[], top: number): string[] {
   const longest = Math.max(...rows.map(({ times }) => times[OURS]?.median ?? 0));
   return [
@@ -93,9 +93,9 @@ function bars(title: string, rows: readonly Result[], top: number): string[] {
 }
 
 /**
- * The picture of a run.
+ * Draws the picture of a run.
  *
- * @param results the rows' outcomes.
+ * @param results the results of the rows.
  * @returns an SVG document.
  */
 export function draw(results: readonly Result[]): string {

@@ -24,6 +24,7 @@ import {
   statx,
   STATX_MNT_ID,
 } from "../linux/mod.ts";
+import { isServed } from "../linux/mountinfo/filesystem_types.ts";
 import { join } from "../linux/path/path.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
 import { withNamespaceErrors } from "./namespace.ts";
@@ -116,11 +117,8 @@ function textOf(path: string): string | undefined {
   }
 }
 
-// statfs(2) on these waits for a server; a dead server never answers.
-const servedTypes = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
-
 function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): string {
-  if (servedTypes.test(fsType)) return "";
+  if (isServed(fsType)) return ""; // statfs(2) blocks for as long as a server does not answer
   const path = namespace === undefined ? mountpoint : `/proc/${namespace}/root${mountpoint}`;
   try {
     if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID).mountId !== BigInt(id)) {

@@ -1,11 +1,11 @@
 /**
- * A small container runner: the layers of an OCI image layout are unpacked, an overlay of them is id-mapped for a user
- * namespace, and runc starts a command on it. On the host its files stay root's; what it writes is 100000's.
+ * A small container runner: unpacks the layers of an OCI image layout, mounts them as an id-mapped overlay, and starts a
+ * command with runc in a user namespace. On the host, the layers belong to root, and written files to uid 100000.
  *
  *     sudo deno run -A examples/container.ts LAYOUT STATE [COMMAND…]
  *
- * LAYOUT is a directory as skopeo, umoci and buildah write them; layers and containers are kept in STATE. Left out of
- * this example: device nodes (runc makes those that a container needs), extended attributes, and users by name.
+ * LAYOUT is a directory as skopeo, umoci and buildah write it; STATE keeps layers and containers. The example does not
+ * support device nodes (runc creates those that a container requires), extended attributes, and users by name.
  *
  * @module
  */
@@ -33,12 +33,12 @@ interface Image {
   config: { Entrypoint?: string[]; Cmd?: string[]; Env?: string[]; WorkingDir?: string; User?: string };
 }
 
-/** A blob's bytes, which are what the digest says. */
+/** The bytes of a blob, checked against its digest. */
 async function blob(
   layout: string,
   { digest }: Descriptor,
 ): Promise<ReadableStream<Uint8Array<ArrayBuffer>>> {
-  if (!/^sha256:[0-9a-f]{64}$/.test(digest)) throw new Error(`${digest} is no digest of sha256`);
+  if (!/^sha256:[0-9a-f]{64}$/.test(digest)) throw new Error(`${digest} is not a sha256 digest`);
   const path = `${layout}/blobs/${digest.replace(":", "/")}`;
   const hash = createHash("sha256");
   for await (const chunk of (await Deno.open(path)).readable) hash.update(chunk);
@@ -54,8 +54,8 @@ async function readImage(layout: string): Promise<Image> {
 }
 
 /**
- * A layer's changes, made in an overlay whose upper directory it is to be. So a whiteout is a plain removal, for which
- * the kernel makes what an overlay needs, and links are followed as the container would.
+ * Applies the changes of a layer in an overlay with the layer as its upper directory: a whiteout is a plain removal, for
+ * which the kernel creates the overlay's whiteout, and links are followed as in the container.
  */
 class LayerWriter {
   readonly #written = new Set<string>();
@@ -63,7 +63,7 @@ class LayerWriter {
   constructor(readonly root: string) {}
 
   async apply(header: TarHeader, body: ReadableStream<Uint8Array>): Promise<void> {
-    const name = join("/", header.name); // no ".." is left
+    const name = join("/", header.name); // resolves ".."
     const [, whiteout] = basename(name).match(/^\.wh\.(.*)/) ?? [];
     if (whiteout === undefined) return await this.#make(await this.#inside(name), header, body);
     await body.cancel();
@@ -71,7 +71,7 @@ class LayerWriter {
     else if (!whiteout.startsWith(".wh.")) this.#hide(await this.#inside(join(dirname(name), whiteout)));
   }
 
-  /** A name's path: its directories are taken inside the root, and its last part as it is. */
+  /** The path of a name: its directories are resolved inside the root, its last component is not followed. */
   async #inside(name: string): Promise<string> {
     const plain = join("/", name);
     return plain === "/" ? this.root : join(await rootPath(this.root, dirname(plain)), basename(plain));
@@ -89,10 +89,10 @@ class LayerWriter {
     else if (type === "link") return Deno.linkSync(await this.#inside(linkname), path);
     else if (type !== "file") return;
     lchownSync(path, uid, gid);
-    if (type !== "symlink") Deno.chmodSync(path, mode & 0o7777); // last: a new owner takes set-user-ID away
+    if (type !== "symlink") Deno.chmodSync(path, mode & 0o7777); // last, because chown clears set-user-ID
   }
 
-  /** Takes away what comes from the layers below; this one's own stays. */
+  /** Removes the files of the layers below, and keeps those of this layer. */
   #hide(path: string): void {
     if (path !== this.root && !this.#written.has(path)) rmSync(path, { recursive: true, force: true });
     else this.#hideChildren(path);
@@ -106,7 +106,7 @@ class LayerWriter {
 
 const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
 
-/** A writable overlay of layers, the topmost first, with what it needs of its own in a new directory. */
+/** A writable overlay of layers, the topmost first, with its upper and work directories in `directory`. */
 async function overlay(layers: string[], directory: string, options: string[] = []): Promise<Mount> {
   for (const name of ["empty", "upper", "work"]) {
     await Deno.mkdir(`${directory}/${name}`, { recursive: true });
@@ -117,7 +117,7 @@ async function overlay(layers: string[], directory: string, options: string[] = 
   return { type: "overlay", source: "overlay", options: [...paths, ...options] };
 }
 
-/** Unpacks a layer over those below it, unless that was done before. */
+/** Unpacks a layer over those below it, unless it is already unpacked. */
 async function unpack(layout: string, layer: Descriptor, below: string[], state: string): Promise<string> {
   const chain = createHash("sha256").update(`${below[0]} ${layer.digest}`).digest("hex");
   const directory = `${state}/layers/${chain}`;
@@ -125,12 +125,12 @@ async function unpack(layout: string, layer: Descriptor, below: string[], state:
   const unfinished = await Deno.makeTempDir({ dir: state, prefix: "unfinished-" });
   using _unfinished = { [Symbol.dispose]: () => rmSync(unfinished, { recursive: true }) };
   const { mediaType } = layer;
-  if (!/\btar(\+gzip|\.gzip)?$/.test(mediaType)) throw new Error(`no way to unpack ${mediaType}`);
+  if (!/\btar(\+gzip|\.gzip)?$/.test(mediaType)) throw new Error(`can't unpack ${mediaType}`);
   const packed = await blob(layout, layer);
   const tar = mediaType.endsWith("gzip") ? packed.pipeThrough(new DecompressionStream("gzip")) : packed;
   await withTempMount([await overlay(below, unfinished)], async (root) => {
     const writer = new LayerWriter(root);
-    // Not strict, for umoci leaves out the end marks; that all of it is there, the digest has said.
+    // Not strict, because umoci omits the end marks; the digest proves that the archive is complete.
     for await (const { header, body } of tar.pipeThrough(createTarDecoder())) {
       await writer.apply(header, body);
     }
@@ -140,9 +140,9 @@ async function unpack(layout: string, layer: Descriptor, below: string[], state:
   return directory;
 }
 
-/** config.json of the OCI runtime specification. */
+/** The config.json of the OCI runtime specification. */
 function runtimeConfig({ config }: Image, root: string, command: string[]): unknown {
-  if (!/^(\d+(:\d+)?)?$/.test(config.User ?? "")) throw new Error(`no number for the user ${config.User}`);
+  if (!/^(\d+(:\d+)?)?$/.test(config.User ?? "")) throw new Error(`the user ${config.User} is not a number`);
   const [uid = 0, gid = uid] = (config.User || "0").split(":").map(Number);
   const args = command.length > 0 ? command : [...config.Entrypoint ?? [], ...config.Cmd ?? []];
   const kernel = (type: string, destination: string, ...options: string[]) => (
@@ -168,7 +168,7 @@ function runtimeConfig({ config }: Image, root: string, command: string[]): unkn
 
 async function main(layout: string, state: string, command: string[]): Promise<number> {
   const image = await readImage(layout);
-  const layers: string[] = []; // the topmost first, as an overlay has them
+  const layers: string[] = []; // the topmost first, as in an overlay
   for (const layer of image.layers) layers.unshift(await unpack(layout, layer, layers, state));
 
   const id = `denomount-${crypto.randomUUID().slice(0, 8)}`;
@@ -176,11 +176,11 @@ async function main(layout: string, state: string, command: string[]): Promise<n
   const root = await overlay(layers, bundle, maps);
   await Deno.chown(`${bundle}/upper`, FIRST_ID, FIRST_ID);
   await Deno.mkdir(`${bundle}/root`);
-  for (const path of [state, dirname(bundle), bundle]) await Deno.chmod(path, 0o711); // for its root to pass
+  for (const path of [state, dirname(bundle), bundle]) await Deno.chmod(path, 0o711); // lets the container's root pass
   const config = JSON.stringify(runtimeConfig(image, `${bundle}/root`, command));
   await Deno.writeTextFile(`${bundle}/config.json`, config);
 
-  Deno.addSignalListener("SIGINT", () => {}); // the terminal sends it to runc as well, which ends first
+  Deno.addSignalListener("SIGINT", () => {}); // the terminal sends it to runc too, which ends first
   await using _root = await mountAll([root], `${bundle}/root`);
   const args = ["--root", `${state}/runc`, "run", "--bundle", bundle, id];
   const runc = new Deno.Command("runc", { args }).spawn();

@@ -1,14 +1,14 @@
 /**
- * containerd's snapshots, mounted: the mounts of one are asked of a running containerd over gRPC, as
- * `ctr snapshots mounts` does, and are made, where that prints commands for a shell.
+ * Mounts snapshots of containerd: requests the mounts of a snapshot from a running containerd over gRPC and mounts them,
+ * where `ctr snapshots mounts` prints shell commands.
  *
  *     sudo deno run -A examples/containerd.ts mounts KEY           prints them as JSON
  *     sudo deno run -A examples/containerd.ts mount KEY TARGET
  *     sudo deno run -A examples/containerd.ts umount KEY TARGET
- *     sudo deno run -A examples/containerd.ts layer FILE           the other way round: containerd mounts our list, and
- *                                                                  makes an image's layer of what is in it
+ *     sudo deno run -A examples/containerd.ts layer FILE           lets containerd mount the list in the file, and make
+ *                                                                  an image layer of it
  *
- * CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE and CONTAINERD_SNAPSHOTTER mean what they do to ctr.
+ * CONTAINERD_ADDRESS, CONTAINERD_NAMESPACE and CONTAINERD_SNAPSHOTTER have the same meaning as for ctr.
  *
  * @module
  */
@@ -19,7 +19,7 @@ import { Client, credentials, Metadata } from "npm:@grpc/grpc-js@1.14.4";
 import protobuf from "npm:protobufjs@7.6.6";
 import { type Mount, mountAll, unmountMounts } from "../mod.ts";
 
-// What is needed of containerd's API, under its own names and numbers.
+// The required part of containerd's API, with its names and numbers.
 const api = new protobuf.Root();
 const definitions = [
   `package containerd.types;
@@ -42,7 +42,7 @@ const definitions = [
 ];
 for (const text of definitions) protobuf.parse(`syntax = "proto3"; ${text}`, api, { keepCase: true });
 
-/** containerd.types.Mount, where nothing is left out. */
+/** containerd.types.Mount, with all fields set. */
 interface ContainerdMount {
   type: string;
   source: string;
@@ -55,12 +55,12 @@ function toContainerd({ type, source, target = "", options = [] }: Mount): Conta
   return { type, source, target, options: [...options] };
 }
 
-/** A mount of containerd's API as ours. */
+/** Converts a mount of containerd's API. */
 function fromContainerd({ type, source, target, options }: ContainerdMount): Mount {
   return { type, source, options, ...target === "" ? {} : { target } };
 }
 
-/** A running containerd. */
+/** A client of a running containerd. */
 class Containerd implements Disposable {
   readonly #client: Client;
   readonly #metadata = new Metadata();
@@ -84,13 +84,13 @@ class Containerd implements Disposable {
     return mounts.map(fromContainerd);
   }
 
-  /** The digest of a layer, in containerd's content store, of what a list of mounts shows. */
+  /** Makes a layer of the mounted files in containerd's content store; returns its digest. */
   async layer(mounts: readonly Mount[]): Promise<string> {
     const request = {
       right: mounts.map(toContainerd),
       media_type: "application/vnd.oci.image.layer.v1.tar+gzip",
       ref: `layer-${crypto.randomUUID()}`,
-      labels: { "containerd.io/gc.root": new Date().toISOString() }, // else nobody's, and collected
+      labels: { "containerd.io/gc.root": new Date().toISOString() }, // keeps the layer from garbage collection
     };
     return (await this.#call<{ diff: { digest: string } }>("diff.v1.Diff", "Diff", request)).diff.digest;
   }
@@ -103,13 +103,13 @@ class Containerd implements Disposable {
     const definition = api.lookupService(`containerd.services.${service}`);
     const method = definition.methods[name];
     if (method === undefined) throw new TypeError(`${service} has no ${name}`);
-    const asks = definition.lookupType(method.requestType);
-    const answers = definition.lookupType(method.responseType);
+    const requestType = definition.lookupType(method.requestType);
+    const responseType = definition.lookupType(method.responseType);
     return new Promise((resolve, reject) => {
       this.#client.makeUnaryRequest(
         `/containerd.services.${service}/${name}`,
-        (message: object) => Buffer.from(asks.encode(message).finish()),
-        (bytes) => answers.toObject(answers.decode(bytes), { defaults: true }) as Response,
+        (message: object) => Buffer.from(requestType.encode(message).finish()),
+        (bytes) => responseType.toObject(responseType.decode(bytes), { defaults: true }) as Response,
         request,
         this.#metadata,
         (error, answer) =>

@@ -1,7 +1,7 @@
 /**
- * The main job on real input: this system's own directories as id-mapped overlay layers, a tmpfs and a read-only bind on
- * top, a command inside that is root there and nobody on the host, and that writes and deletes; the host untouched,
- * everything taken down, and a count of what is left.
+ * Mounts this machine's directories as id-mapped overlay layers with a tmpfs and a read-only bind, and runs a command in
+ * them: the command is root inside and unprivileged on the host, and writes and deletes files. The host's files stay
+ * unchanged. Unmounts everything, and counts what is left behind.
  *
  *     deno task demo
  *
@@ -37,7 +37,7 @@ async function tree(target: string): Promise<void> {
   }
 }
 
-/** What a run may leave behind: mounts, loop devices, files of ours in the temporary folder. */
+/** What a run may leave behind: mounts, loop devices, and temporary files. */
 function machine(): string[] {
   const loops = [...Deno.readDirSync("/sys/block")].filter(({ name }) => {
     if (!name.startsWith("loop")) return false;
@@ -56,7 +56,7 @@ async function digest(path: string): Promise<string> {
 const MAP = "0:100000:65536";
 const maps = [`uidmap=${MAP}`, `gidmap=${MAP}`];
 
-/** Why the layers can't be id-mapped here: whoever is root in a user namespace alone may not, and some file systems can't. */
+/** Why the layers can't be id-mapped: in a user namespace the kernel forbids it, and some file systems lack it. */
 async function whyNotMapped(): Promise<string | undefined> {
   for (const source of [project, "/etc", "/usr"]) {
     try {
@@ -68,7 +68,7 @@ async function whyNotMapped(): Promise<string | undefined> {
   }
 }
 
-/** Runs commands with the tree as their root directory, as root of a user namespace where one is given. */
+/** Runs the commands with the tree as their root directory, in the user namespace if given. */
 function runInside(root: string, userns: OwnedFd | undefined): Promise<Deno.CommandOutput> {
   const program = ["/bin/sh", "-c", commands];
   const env = { PATH: "/usr/sbin:/usr/bin:/sbin:/bin" };
@@ -82,12 +82,12 @@ const owner = (path: string) => {
   return `${uid}:${gid}`;
 };
 
-// Anybody owns the files of the checkout, so this works without root as well.
+// Every user owns the files of their checkout, so this works without root too.
 const commands = `
   echo "I am uid $(id -u); /etc/hostname belongs to $(stat -c %u:%g /hostname), /usr to $(stat -c %u:%g /usr)"
   echo "I am in $(pwd), and see $(ls / | wc -l) names in /"
   echo changed > /deno.json && rm /README.md && echo new > /new-file && echo scratch > /tmp/scratch
-  echo "after:  /deno.json says '$(cat /deno.json)', README.md is $(test -e /README.md && echo there || echo gone)"
+  echo "after:  /deno.json says '$(cat /deno.json)', README.md $(test -e /README.md && echo exists || echo is gone)"
   if touch /usr/nothing 2>/tmp/why; then echo "/usr was written to"; else echo "writing to /usr: $(cat /tmp/why)"; fi`;
 
 const before = machine();
@@ -98,13 +98,13 @@ if (obstacle !== undefined) console.log(`without id maps: ${obstacle}`);
 using userns = obstacle === undefined ? await createUserNamespace(MAP, MAP) : undefined;
 const mapped = userns === undefined ? [] : maps;
 
-// The upper directory must not itself be on an overlay, which a container's root is: a tmpfs is never one.
+// The upper directory can't be on an overlay, and the root of a container is one: use a tmpfs.
 const good = await withTempMount([{ type: "tmpfs", source: "scratch" }], async (scratch) => {
   for (const name of ["upper", "work", "skeleton/tmp", "skeleton/usr", "root"]) {
     await Deno.mkdir(`${scratch}/${name}`, { recursive: true });
   }
-  const layers = [`${scratch}/skeleton`, project, "/etc", "/usr"]; // of /usr come /bin, /lib and /lib64
-  if (userns) await Deno.chown(`${scratch}/upper`, 100000, 100000); // the upper directory is taken as it is
+  const layers = [`${scratch}/skeleton`, project, "/etc", "/usr"]; // /usr provides /bin, /lib and /lib64
+  if (userns) await Deno.chown(`${scratch}/upper`, 100000, 100000); // the upper directory is not id-mapped
   const writable = [`upperdir=${scratch}/upper`, `workdir=${scratch}/work`];
   const mounts: Mount[] = [
     {
@@ -127,9 +127,9 @@ const good = await withTempMount([{ type: "tmpfs", source: "scratch" }], async (
     "a command inside, which writes and deletes",
     () => runInside(`${scratch}/root`, userns),
   );
-  const said = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
-  console.log(said.trim().replace(/^\s*/gm, "            "));
-  if (code !== 0) console.log(`            it ended with exit status ${code}`);
+  const output = new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
+  console.log(output.trim().replace(/^\s*/gm, "            "));
+  if (code !== 0) console.log(`            exit status ${code}`);
 
   const changed = [...Deno.readDirSync(`${scratch}/upper`)].map(({ name }) => name).sort();
   console.log(`            in the upper directory now: ${changed.join(", ")}`);
@@ -138,13 +138,13 @@ const good = await withTempMount([{ type: "tmpfs", source: "scratch" }], async (
     `the new file to ${owner(`${scratch}/upper/new-file`)}`,
   ];
   console.log(`            on the host ${files.join(", ")}`);
-  await step("everything down again", () => root.unmount());
+  await step("all unmounted", () => root.unmount());
   return code === 0 && changed.join() === "README.md,deno.json,new-file";
 });
 
 const same = await digest(`${project}/deno.json`) === host.deno &&
   await digest(`${project}/README.md`) === host.readme;
-console.log(`\nThe host's deno.json and README.md are ${same ? "as they were" : "CHANGED"}.`);
+console.log(`\nThe host's deno.json and README.md are ${same ? "unchanged" : "CHANGED"}.`);
 const left = machine().filter((line) => !before.includes(line));
 for (const line of left) console.log(`left behind: ${line}`);
 console.log(`Left behind: ${left.length}`);

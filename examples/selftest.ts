@@ -1,12 +1,12 @@
 /**
- * The main jobs, each with a look at what the kernel made of it: whether the library works in this place, in this form.
- * It is one program for the three ways in which the library is used: a folder or a URL, one bundled file, one binary.
+ * Checks the main functions of the library on this machine, each with a look at the kernel's state. The same program runs
+ * from a directory or a URL, as one bundled file, and as a binary.
  *
  *     deno run --allow-ffi --allow-read --allow-write examples/selftest.ts
  *     deno bundle -o selftest.js examples/selftest.ts
  *     deno compile --allow-ffi --allow-read --allow-write -o selftest examples/selftest.ts
  *
- * Its argument is the id map, container:host:size, for a place where only some ids may be mapped.
+ * Its argument is the id map, container:host:size, for users who may map only some ids.
  *
  * @module
  */
@@ -30,7 +30,7 @@ const owner = (path: string) => {
   return `${uid}:${gid}`;
 };
 
-/** Layers with a file each; their paths are far more than a page of text. */
+/** Creates layers with one file each; their paths are longer than a page in total. */
 function makeLayers(directory: string): string[] {
   return Array.from({ length: LAYERS }, (_, index) => {
     const layer = `${directory}/${"layer".repeat(12)}/${index}`;
@@ -63,8 +63,8 @@ async function overlay(layers: string[], target: string, options: string[] = [])
   }];
   await using _stack = await mountAll(list, target);
   const { vfsOptions } = await lookupMount(target);
-  const way = vfsOptions.includes("lowerdir+=") ? "layer by layer" : "in one page";
-  return `${[...Deno.readDirSync(target)].length} layers ${way}, ${owner(`${target}/0`)}`;
+  const method = vfsOptions.includes("lowerdir+=") ? "layer by layer" : "in one page";
+  return `${[...Deno.readDirSync(target)].length} layers ${method}, ${owner(`${target}/0`)}`;
 }
 
 async function mappedBind(source: string, target: string): Promise<string> {
@@ -77,7 +77,7 @@ async function mappedBind(source: string, target: string): Promise<string> {
   }
 }
 
-/** By a thread that joins the namespace, though it is the one that everything here is in. */
+/** Mounts through a thread that joins a mount namespace, here that of this process. */
 async function inNamespace(target: string): Promise<string> {
   await using _stack = await mount({ type: "tmpfs", source: "t" }, target, { namespace: Deno.pid });
   return (await lookupMount(target)).fsType;
@@ -106,8 +106,8 @@ await withTempMount([{ type: "tmpfs", source: "selftest" }], async (scratch) => 
   console.log(`in a mount namespace: ${await inNamespace(target)}`);
   console.log(`watched: ${await watched(target)}`);
   {
-    using _older = pretendMissing("overlayLayers", "detachedLayers"); // as before Linux 6.5
-    console.log(`overlay, the older way: ${await overlay(layers, target)}`);
-    console.log(`id-mapped overlay, the older way: ${await overlay(layers, target, maps)}`);
+    using _missing = pretendMissing("overlayLayers", "detachedLayers"); // as before Linux 6.5
+    console.log(`overlay, with mount(2): ${await overlay(layers, target)}`);
+    console.log(`id-mapped overlay, with mount(2): ${await overlay(layers, target, maps)}`);
   }
 });

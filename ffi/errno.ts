@@ -1,5 +1,5 @@
 /**
- * Error numbers, their names, and the one check that turns a failed call into an error.
+ * Error numbers and their names, and {@linkcode check}, which turns a failed call into an error.
  *
  * @module
  */
@@ -7,7 +7,7 @@
 import { lastErrno, warmUpErrno } from "./libc.ts";
 import { errnoText } from "./memory.ts";
 
-// asm-generic/errno-base.h and asm-generic/errno.h, which x86-64 and arm64 share; the gaps are unused numbers.
+// asm-generic/errno-base.h and asm-generic/errno.h, the same on x86-64 and arm64. Unused numbers stand for themselves.
 const names: readonly string[] = `
   0 EPERM ENOENT ESRCH EINTR EIO ENXIO E2BIG ENOEXEC EBADF ECHILD EAGAIN ENOMEM EACCES EFAULT ENOTBLK EBUSY
   EEXIST EXDEV ENODEV ENOTDIR EISDIR EINVAL ENFILE EMFILE ENOTTY ETXTBSY EFBIG ENOSPC ESPIPE EROFS EMLINK EPIPE
@@ -26,13 +26,13 @@ const names: readonly string[] = `
  * The name of an error number.
  *
  * @param errno the number.
- * @returns its name, such as "EBUSY"; "E" and the number where there is none.
+ * @returns its name, such as "EBUSY"; for an unused number "E" and the number, such as "E41".
  *
  * @example
  * ```ts
  * import { errnoName } from "@denomount/mount/linux";
  *
- * if (errnoName(16) !== "EBUSY") throw new Error("errno.h says otherwise");
+ * if (errnoName(16) !== "EBUSY") throw new Error("16 is not EBUSY");
  * ```
  */
 export function errnoName(errno: number): string {
@@ -41,36 +41,36 @@ export function errnoName(errno: number): string {
 }
 
 /**
- * The number behind an error's name.
+ * The number of an error's name.
  *
  * @param code the name, such as "EBUSY".
- * @returns its number; 0 where there is none.
+ * @returns its number; 0 for an unknown name.
  *
  * @example
  * ```ts
  * import { errnoNumber } from "@denomount/mount/linux";
  *
- * if (errnoNumber("EBUSY") !== 16) throw new Error("errno.h says otherwise");
+ * if (errnoNumber("EBUSY") !== 16) throw new Error("16 is not EBUSY");
  * ```
  */
 export function errnoNumber(code: string): number {
   return Math.max(0, names.indexOf(code));
 }
 
-/** What a {@linkcode SyscallError} is made of. */
+/** The fields of a {@linkcode SyscallError}. */
 export interface SyscallFailure {
   /** The system call's name as in its man page, such as "umount2". */
   syscall: string;
   /** The error number. */
   errno: number;
-  /** The path that it was called with. */
+  /** The path argument, if the call has one. */
   path?: string | undefined;
-  /** The second path, where it has one. */
+  /** The second path argument, if the call has two. */
   dest?: string | undefined;
 }
 
 /**
- * A system call that failed, in the shape of Node's system errors.
+ * A system call that failed, with the fields of Node's system errors.
  *
  * @example
  * ```ts
@@ -85,7 +85,7 @@ export interface SyscallFailure {
  * ```
  */
 export class SyscallError extends Error {
-  /** "SyscallError". */
+  /** The class's name, "SyscallError". */
   override readonly name = "SyscallError";
   /** The error's name, such as "EBUSY". */
   readonly code: string;
@@ -93,13 +93,13 @@ export class SyscallError extends Error {
   readonly errno: number;
   /** The system call's name as in its man page. */
   readonly syscall: string;
-  /** The path that it was called with, where it has one. */
+  /** The path argument, if the call has one. */
   readonly path?: string;
-  /** The second path, where it has one. */
+  /** The second path argument, if the call has two. */
   readonly dest?: string;
 
   /**
-   * An error for a failed system call.
+   * Makes the error of a failed system call.
    *
    * @param failure the call, its error number and its paths.
    */
@@ -107,9 +107,11 @@ export class SyscallError extends Error {
     const { syscall, errno, path, dest } = failure;
     const paths = [path, dest].filter((p) => p !== undefined).map(quote).join(" -> ");
     const code = errnoName(errno);
-    const right = code === "EPERM" ? rights.get(syscall) ?? rights.get(`${syscall} ${path}`) : undefined;
-    const wants = right === undefined ? "" : `, it needs ${right}`;
-    super(`${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${wants} (${code})`);
+    const capability = code === "EPERM"
+      ? capabilities.get(syscall) ?? capabilities.get(`${syscall} ${path}`)
+      : undefined;
+    const needs = capability === undefined ? "" : `, it needs ${capability}`;
+    super(`${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${needs} (${code})`);
     this.code = code;
     this.errno = errno;
     this.syscall = syscall;
@@ -118,8 +120,8 @@ export class SyscallError extends Error {
   }
 }
 
-/** What the man pages ask of those who make a call. */
-const rights: ReadonlyMap<string, string> = new Map([
+/** The capability that a call needs, by its man page. */
+const capabilities: ReadonlyMap<string, string> = new Map([
   ...["mount", "umount2", "open_tree", "move_mount", "fsopen", "fsmount", "fspick", "mount_setattr"].map(
     (call): [string, string] => [call, "CAP_SYS_ADMIN"],
   ),
@@ -132,14 +134,14 @@ function quote(path: string): string {
 }
 
 /**
- * Turns the -1 of a libc call into a {@linkcode SyscallError}.
+ * Throws a {@linkcode SyscallError} if a libc call returned -1.
  *
  * @param result what the call returned.
  * @param syscall the call's name as in its man page.
- * @param path the path that it was called with.
- * @param dest the second path.
- * @returns the result, where it is no failure.
- * @throws {SyscallError} where the result is negative.
+ * @param path the path argument, for the error.
+ * @param dest the second path argument, for the error.
+ * @returns the result.
+ * @throws {SyscallError} if the result is negative, with the errno of this thread's last call.
  *
  * @example
  * ```ts ignore
@@ -155,11 +157,11 @@ export function check(result: number | bigint, syscall: string, path?: string, d
 }
 
 /**
- * Whether an error is a failed system call with one of some codes.
+ * Whether an error is a {@linkcode SyscallError} with one of these codes.
  *
- * @param error what was caught.
- * @param codes the names of the errors, such as "EBUSY".
- * @returns true for a {@linkcode SyscallError} with one of them.
+ * @param error the caught value.
+ * @param codes names of errors, such as "EBUSY".
+ * @returns true if the error's code is one of them.
  *
  * @example
  * ```ts
@@ -177,9 +179,9 @@ export function isErrno(error: unknown, ...codes: string[]): error is SyscallErr
 }
 
 warmUpErrno(() => {
-  for (let count = 0; count < 2; count++) { // the second time runs what the first has compiled
+  for (let count = 0; count < 2; count++) { // the first run compiles, the second runs compiled code
     try {
-      check(-1, "rehearsal", "path", "dest");
+      check(-1, "warm-up", "path", "dest");
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
     }

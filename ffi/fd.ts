@@ -1,5 +1,5 @@
 /**
- * File descriptors that close themselves.
+ * File descriptors with an owner, which closes them.
  *
  * @module
  */
@@ -8,7 +8,9 @@ import { check } from "./errno.ts";
 import { libc } from "./libc.ts";
 
 /**
- * A file descriptor with one owner, closed at the end of the owner's scope.
+ * A file descriptor that is closed at the end of its `using` scope.
+ *
+ * Needs the permission `ffi` to be closed.
  *
  * @example
  * ```ts
@@ -24,9 +26,9 @@ export class OwnedFd implements Disposable {
   #fd: number;
 
   /**
-   * Takes a descriptor over.
+   * Takes ownership of a descriptor.
    *
-   * @param fd an open descriptor that nobody else closes.
+   * @param fd an open descriptor that has no other owner.
    */
   constructor(fd: number) {
     this.#fd = fd;
@@ -35,14 +37,14 @@ export class OwnedFd implements Disposable {
   /**
    * The descriptor's number.
    *
-   * @throws {TypeError} after it was closed or released.
+   * @throws {TypeError} if it is closed or released.
    */
   get fd(): number {
-    if (this.#fd < 0) throw new TypeError("the descriptor is closed already");
+    if (this.#fd < 0) throw new TypeError("the descriptor is already closed");
     return this.#fd;
   }
 
-  /** Whether it was neither closed nor released. */
+  /** Whether it is neither closed nor released. */
   get isOpen(): boolean {
     return this.#fd >= 0;
   }
@@ -50,7 +52,7 @@ export class OwnedFd implements Disposable {
   /**
    * Closes the descriptor; a second call does nothing.
    *
-   * @throws {SyscallError} if somebody else has closed it (EBADF), which is always a mistake in the program.
+   * @throws {SyscallError} EBADF if other code has closed the number: a bug in the program.
    */
   close(): void {
     if (this.#fd < 0) return;
@@ -58,9 +60,9 @@ export class OwnedFd implements Disposable {
   }
 
   /**
-   * Gives the descriptor up without closing it.
+   * Gives up ownership without closing the descriptor.
    *
-   * @returns its number, which the caller now owns.
+   * @returns its number, which the caller must close.
    */
   release(): number {
     const fd = this.fd;
@@ -75,7 +77,7 @@ export class OwnedFd implements Disposable {
 }
 
 /**
- * Descriptors that are closed together, such as those of an overlay's hundred layers.
+ * Descriptors that are closed together, such as those of an overlay's layers.
  *
  * @example
  * ```ts ignore
@@ -89,10 +91,10 @@ export class OwnedFds implements Disposable {
   #all: OwnedFd[] = [];
 
   /**
-   * Takes a descriptor over.
+   * Adds a descriptor.
    *
    * @param fd the descriptor.
-   * @returns the same.
+   * @returns the same descriptor.
    */
   add<T extends OwnedFd>(fd: T): T {
     this.#all.push(fd);
@@ -100,9 +102,9 @@ export class OwnedFds implements Disposable {
   }
 
   /**
-   * Gives all of them up.
+   * Gives up ownership of all of them.
    *
-   * @param owner closes them from now on; where it is left out, the caller has taken them.
+   * @param owner their new owner; the caller, if left out.
    */
   release(owner?: OwnedFds): void {
     if (owner) owner.#all.push(...this.#all);
@@ -110,9 +112,9 @@ export class OwnedFds implements Disposable {
   }
 
   /**
-   * Closes the others.
+   * Closes all descriptors but one.
    *
-   * @param kept stays open, and is closed at the end.
+   * @param kept the descriptor that stays open until this object is disposed of.
    */
   closeAllBut(kept: OwnedFd): void {
     this.#all = this.#all.filter((fd) => fd !== kept);
@@ -123,15 +125,15 @@ export class OwnedFds implements Disposable {
     }
   }
 
-  /** Closes all of them: those whose numbers follow each other, as they mostly do, in one call. */
+  /** Closes all of them. A run of consecutive numbers, the usual case, is closed by one close_range(2). */
   [Symbol.dispose](): void {
     const all = this.#all;
     this.#all = [];
     const failures: unknown[] = [];
     for (let from = 0, to = 1; from < all.length; from = to++) {
-      const first = numberOf(all[from]);
-      while (to < all.length && first >= 0 && numberOf(all[to]) === first + to - from) to++;
-      if (to - from > 1 && closesRange(first, first + to - from - 1)) {
+      const first = fdOrMinusOne(all[from]);
+      while (to < all.length && first >= 0 && fdOrMinusOne(all[to]) === first + to - from) to++;
+      if (to - from > 1 && closeRange(first, first + to - from - 1)) {
         for (let at = from; at < to; at++) all[at]?.release();
       } else for (let at = from; at < to; at++) tryClose(all[at], failures);
     }
@@ -139,13 +141,13 @@ export class OwnedFds implements Disposable {
   }
 }
 
-/** -1 where it is closed already. */
-function numberOf(owned: OwnedFd | undefined): number {
+/** The descriptor's number; -1 if it is closed. */
+function fdOrMinusOne(owned: OwnedFd | undefined): number {
   return owned?.isOpen ? owned.fd : -1;
 }
 
-/** Not where a filter forbids the call: then they are closed one by one. */
-function closesRange(first: number, last: number): boolean {
+/** False if seccomp or a kernel before 5.9 lacks close_range(2); the caller falls back to close(2). */
+function closeRange(first: number, last: number): boolean {
   return libc().close_range(SYS_close_range, first, last, 0) === 0;
 }
 
@@ -160,18 +162,18 @@ function tryClose(owned: OwnedFd | undefined, failures: unknown[]): void {
 const SYS_close_range = 436; // asm-generic/unistd.h, Linux 5.9
 
 /**
- * Uses something and disposes of it, whatever comes: what `using` does, for what every mount goes through. V8 takes as
- * long for a `using` as the kernel for a close.
+ * Calls a function and disposes of its argument, as `using` does. It is for hot paths: V8 takes as long for a `using`
+ * as the kernel for a close(2).
  *
- * @param owned what is disposed of.
- * @param use uses it.
- * @returns what that returns.
+ * @param owned the object to dispose of.
+ * @param use the function that uses it.
+ * @returns the function's result.
  *
  * @example
  * ```ts ignore
- * import { closing } from "./fd.ts";
+ * import { withDisposable } from "./fd.ts";
  *
- * const flags = closing(open("/", O_PATH), ({ fd }) => flagsOf(fd));
+ * const flags = withDisposable(open("/", O_PATH), ({ fd }) => flagsOf(fd));
  * ```
  */
 export function withDisposable<T extends Disposable, R>(owned: T, use: (owned: T) => R): R {

@@ -1,387 +1,105 @@
 /**
- * The one `dlopen` of the C library and the table of what is taken from it.
- *
- * Each parameter carries its C declaration. System calls newer than the oldest glibc that Deno runs on go
- * through `syscall()`, whose numbers from 424 up are the same on every architecture. Its number and its result are `long`
- * in C and `i32` here: the kernel takes an int as the number, what these calls return is a descriptor or a count, and a
- * BigInt made for each would cost as much as crossing to C.
+ * The C library: the one dlopen(3) of it, errno, and the redirection of calls to a thread in another mount namespace.
  *
  * @module
  */
 
 import { requirePermission } from "./permission.ts";
+import { type LibcSymbols, libcSymbols } from "./symbols.ts";
 
-const symbols = {
-  __errno_location: { parameters: [], result: "pointer" /* int * */ },
-  strerror: { parameters: ["i32" /* int errnum */], result: "pointer" /* char * */ },
-
-  open: {
-    parameters: ["pointer", /* const char *path */ "i32", /* int flags */ "u32" /* mode_t mode */],
-    result: "i32",
-  },
-  openat: {
-    parameters: ["i32", /* int dirfd */ "pointer", /* const char *path */ "i32", /* int flags */ "u32"],
-    result: "i32",
-  },
-  close: { parameters: ["i32" /* int fd */], result: "i32" },
-  close_range: {
-    name: "syscall",
-    parameters: ["i32", "u32", /* unsigned int first */ "u32", /* unsigned int last */ "u32" /* flags */],
-    result: "i32",
-  },
-  read: {
-    parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
-    result: "isize",
-  },
-  lseek: {
-    parameters: ["i32", /* int fd */ "i64", /* off_t offset */ "i32" /* int whence */],
-    result: "i64",
-  },
-  ioctl: {
-    parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "u64" /* unsigned long argument */],
-    result: "i32",
-  },
-  ioctl_buffer: {
-    name: "ioctl",
-    parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
-    result: "i32",
-  },
-  geteuid: { parameters: [], result: "u32" /* uid_t */ },
-  flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
-  readlink: {
-    parameters: ["pointer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
-    result: "isize",
-  },
-  realpath: {
-    parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
-    result: "pointer",
-  },
-  llistxattr: {
-    parameters: ["pointer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
-    result: "isize",
-  },
-  lremovexattr: {
-    parameters: ["pointer", /* const char *path */ "pointer" /* const char *name */],
-    result: "i32",
-  },
-  mkdir: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
-  mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
-  rmdir: { parameters: ["pointer" /* const char *path */], result: "i32" },
-  statx: {
-    parameters: [
-      "i32", /* int dirfd */
-      "pointer", /* const char *path */
-      "i32", /* int flags */
-      "u32", /* unsigned int mask */
-      "pointer", /* struct statx *statxbuf */
-    ],
-    result: "i32",
-  },
-  statx_nonblocking: {
-    name: "statx",
-    parameters: ["i32", "buffer", "i32", "u32", "buffer"],
-    result: "i32",
-    nonblocking: true,
-  },
-  statfs: {
-    parameters: ["pointer", /* const char *path */ "pointer" /* struct statfs *buf */],
-    result: "i32",
-  },
-  chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
-  unshare: { parameters: ["i32" /* int flags */], result: "i32" },
-  gettid: { parameters: [], result: "i32" },
-  setns: { parameters: ["i32", /* int fd */ "i32" /* int nstype */], result: "i32" },
-
-  dlsym: {
-    parameters: ["pointer", /* void *handle */ "buffer" /* const char *symbol */],
-    result: "pointer",
-  },
-  clone: {
-    parameters: [
-      "pointer", /* int (*fn)(void *) */
-      "pointer", /* void *stack, its upper end */
-      "i32", /* int flags */
-      "pointer", /* void *arg */
-      "buffer", /* pid_t *parent_tid, where CLONE_PIDFD puts the pidfd */
-      "pointer", /* void *tls */
-      "pointer", /* pid_t *child_tid */
-    ],
-    result: "i32",
-  },
-  waitid: {
-    parameters: [
-      "i32", /* idtype_t */
-      "i32", /* id_t */
-      "buffer", /* siginfo_t *infop */
-      "i32", /* int options */
-    ],
-    result: "i32",
-  },
-  signal: {
-    parameters: ["i32", /* int signum */ "pointer" /* sighandler_t handler */],
-    result: "pointer",
-  },
-  sigfillset: { parameters: ["buffer" /* sigset_t *set */], result: "i32" },
-  pthread_sigmask: {
-    parameters: ["i32", /* int how */ "buffer", /* const sigset_t *set */ "buffer" /* sigset_t *oldset */],
-    result: "i32",
-  },
-  write: {
-    parameters: ["i32", /* int fd */ "buffer", /* const void *buf */ "usize" /* size_t count */],
-    result: "isize",
-  },
-  pidfd_send_signal: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "i32", /* int pidfd */
-      "i32", /* int sig */
-      "pointer", /* siginfo_t *info */
-      "u32", /* unsigned int flags */
-    ],
-    result: "i32",
-  },
-  pidfd_open: {
-    name: "syscall",
-    parameters: ["i32", "i32", /* pid_t pid */ "u32" /* unsigned int flags */],
-    result: "i32",
-  },
-
-  mount: {
-    parameters: [
-      "pointer", /* const char *source */
-      "pointer", /* const char *target */
-      "pointer", /* const char *filesystemtype */
-      "u64", /* unsigned long mountflags */
-      "pointer", /* const void *data */
-    ],
-    result: "i32",
-  },
-  mount_nonblocking: {
-    name: "mount",
-    parameters: ["buffer", "buffer", "buffer", "u64", "buffer"],
-    result: "i32",
-    nonblocking: true,
-  },
-  umount2: { parameters: ["pointer", /* const char *target */ "i32" /* int flags */], result: "i32" },
-  umount2_nonblocking: { name: "umount2", parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
-
-  open_tree: {
-    name: "syscall",
-    parameters: ["i32", "i32", /* int dfd */ "pointer", /* const char *path */ "u32" /* unsigned flags */],
-    result: "i32",
-  },
-  move_mount: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "i32", /* int from_dfd */
-      "pointer", /* const char *from_path */
-      "i32", /* int to_dfd */
-      "pointer", /* const char *to_path */
-      "u32", /* unsigned int flags */
-    ],
-    result: "i32",
-  },
-  fsopen: {
-    name: "syscall",
-    parameters: ["i32", "pointer", /* const char *fsname */ "u32" /* unsigned int flags */],
-    result: "i32",
-  },
-  fspick: {
-    name: "syscall",
-    parameters: ["i32", "i32", /* int dfd */ "pointer", /* const char *path */ "u32" /* unsigned flags */],
-    result: "i32",
-  },
-  fsconfig: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "i32", /* int fs_fd */
-      "u32", /* unsigned int cmd */
-      "pointer", /* const char *key */
-      "pointer", /* const void *value */
-      "i32", /* int aux */
-    ],
-    result: "i32",
-  },
-  fsconfig_nonblocking: {
-    name: "syscall",
-    parameters: ["i32", "i32", "u32", "buffer", "buffer", "i32"],
-    result: "i32",
-    nonblocking: true,
-  },
-  fsmount: {
-    name: "syscall",
-    parameters: ["i32", "i32", /* int fs_fd */ "u32", /* unsigned flags */ "u32" /* unsigned attr_flags */],
-    result: "i32",
-  },
-  mount_setattr: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "i32", /* int dfd */
-      "pointer", /* const char *path */
-      "u32", /* unsigned int flags */
-      "pointer", /* struct mount_attr *uattr */
-      "usize", /* size_t usize */
-    ],
-    result: "i32",
-  },
-  openat2: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "i32", /* int dirfd */
-      "pointer", /* const char *path */
-      "pointer", /* struct open_how *how */
-      "usize", /* size_t size */
-    ],
-    result: "i32",
-  },
-  statmount: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "pointer", /* const struct mnt_id_req *req */
-      "pointer", /* struct statmount *buf */
-      "usize", /* size_t bufsize */
-      "u32", /* unsigned int flags */
-    ],
-    result: "i32",
-  },
-  listmount: {
-    name: "syscall",
-    parameters: [
-      "i32",
-      "pointer", /* const struct mnt_id_req *req */
-      "pointer", /* u64 *mnt_ids */
-      "usize", /* size_t nr_mnt_ids */
-      "u32", /* unsigned int flags */
-    ],
-    result: "i32",
-  },
-
-  fanotify_init: {
-    parameters: ["u32", /* unsigned int flags */ "u32" /* unsigned int event_f_flags */],
-    result: "i32",
-  },
-  fanotify_mark: {
-    parameters: [
-      "i32", /* int fanotify_fd */
-      "u32", /* unsigned int flags */
-      "u64", /* uint64_t mask */
-      "i32", /* int dirfd */
-      "buffer", /* const char *pathname */
-    ],
-    result: "i32",
-  },
-  eventfd: { parameters: ["u32", /* unsigned int initval */ "i32" /* int flags */], result: "i32" },
-  poll: {
-    parameters: ["buffer", /* struct pollfd *fds */ "u64", /* nfds_t nfds */ "i32" /* int timeout, in ms */],
-    result: "i32",
-  },
-  poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
-} as const satisfies Deno.ForeignLibraryInterface;
-
-/** The table of symbols that are bound, as `Deno.dlopen` takes it. */
-export type LibcSymbols = typeof symbols;
-
-/** A name in the symbol table. */
-export type LibcName = keyof LibcSymbols;
-
-/** What the bound C library offers. */
+/** The bound functions of the C library. */
 export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
 
-let bound: Libc | undefined;
-let errno: Int32Array;
+let ownLibc: Libc | undefined;
+let ownErrno: Int32Array;
 
 /**
- * The C library, bound at the first call and kept for the life of the process.
+ * The C library. It is bound at the first use and never unloaded. Code within `NamespaceThread.run()` gets functions
+ * that make their calls on the thread in the other mount namespace.
+ *
+ * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
  *
  * @returns the bound functions.
  * @throws {Deno.errors.NotCapable} without `--allow-ffi`.
- *
- * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
  *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
  *
- * const fd = libc().open(new TextEncoder().encode("/\0"), 0, 0);
- * libc().close(fd);
+ * console.log(libc().gettid());
  * ```
  */
 export function libc(): Libc {
-  return elsewhere?.()?.libc ?? here();
+  return redirect?.()?.libc ?? bindOnce();
 }
 
-let rehearse: (() => void) | undefined;
+function bindOnce(): Libc {
+  return ownLibc ??= bind();
+}
+
+let warmUp: (() => void) | undefined;
 
 /**
- * Has something done once when libc is bound, before the first call: what reads errno after a failure. What runs for the
- * first time is compiled then, and V8, the first time that one of its locks is waited for, looks for a file in /sys: with
- * that, the errno of the call was gone.
+ * Registers code that runs once, when the C library is bound. It reads errno as after a failed call, so that the first
+ * real failure runs compiled code. Otherwise V8 compiles between the call and the read, and the first wait for one of
+ * its locks opens a file in /sys, which overwrites errno.
  *
- * @param run reads errno as after a failure.
+ * @param run throws and catches the error of a failed call.
  */
 export function warmUpErrno(run: () => void): void {
-  rehearse = run;
+  warmUp = run;
 }
 
-function here(): Libc {
-  return bound ??= bind();
-}
-
-/** A thread that makes calls in this one's place. */
+/** The thread that makes the calls of {@linkcode libc} in the place of this one. */
 export interface CallRedirect {
-  /** Its functions. */
+  /** The functions that {@linkcode libc} returns. */
   readonly libc: Libc;
-  /** Its errno, where it made the last call; undefined where that was made on this thread all the same. */
+  /** The other thread's errno; undefined if the last call was made on this thread after all. */
   readonly errno: number | undefined;
 }
 
-/**
- * Whether calls are made on another thread now.
- *
- * @returns true within `NamespaceThread.run`.
- */
-export function isRedirected(): boolean {
-  return elsewhere?.() !== undefined;
-}
-
-let elsewhere: (() => CallRedirect | undefined) | undefined;
+let redirect: (() => CallRedirect | undefined) | undefined;
 
 /**
- * Says where calls are made.
+ * Redirects the calls of {@linkcode libc} to another thread.
  *
- * @param find asked at each call; undefined, or its undefined, is for this thread.
- * @returns the C library of this thread.
+ * @param find returns the thread for the code that runs now, undefined for this thread. It is called at each call.
+ * Undefined in its place ends the redirection.
+ * @returns the C library of this thread, without redirection.
  */
 export function redirectCalls(find: (() => CallRedirect | undefined) | undefined): Libc {
-  elsewhere = find;
-  return here();
+  redirect = find;
+  return bindOnce();
+}
+
+/**
+ * Whether the calls of the code that runs now are made in another mount namespace.
+ *
+ * @returns true within `NamespaceThread.run()`.
+ */
+export function isRedirected(): boolean {
+  return redirect?.() !== undefined;
 }
 
 function bind(): Libc {
   requirePermission({ name: "ffi" });
-  const library = Deno.dlopen("libc.so.6", symbols).symbols;
+  const library = Deno.dlopen("libc.so.6", libcSymbols()).symbols;
   const location = library.__errno_location();
-  if (location === null) throw new Error("__errno_location() gave no address");
-  // Taken once: errno is one address for the life of a thread, and Deno keeps an isolate on its thread.
-  errno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
-  bound = library;
-  rehearse?.();
+  if (location === null) throw new Error("__errno_location() returned NULL");
+  // Asked once: the address is the same for the life of a thread, and Deno keeps an isolate on its thread.
+  ownErrno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  ownLibc = library; // before the warm-up, which calls libc()
+  warmUp?.();
   return library;
 }
 
 /**
- * This thread's `errno`: to be read right after the call that failed. A call made `nonblocking` ran on another
- * thread, so its errno is not here.
- *
- * @returns the error number.
+ * The errno of the last call. It must be read right after the call that failed. The errno of a `nonblocking` call
+ * cannot be read: the call ran on a thread of the runtime's pool.
  *
  * Needs the permission `ffi`.
+ *
+ * @returns the error number.
  *
  * @example
  * ```ts ignore
@@ -391,15 +109,6 @@ function bind(): Libc {
  * ```
  */
 export function lastErrno(): number {
-  here();
-  return elsewhere?.()?.errno ?? errno[0] ?? 0;
-}
-
-/**
- * The symbol table itself, for a worker thread that binds libc again.
- *
- * @returns the table.
- */
-export function libcSymbols(): LibcSymbols {
-  return symbols;
+  bindOnce();
+  return redirect?.()?.errno ?? ownErrno[0] ?? 0;
 }

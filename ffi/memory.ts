@@ -1,5 +1,5 @@
 /**
- * Strings as C wants them.
+ * C strings, and memory for calls on other threads.
  *
  * @module
  */
@@ -10,16 +10,16 @@ import { decodeName, encodeName, quote } from "./text.ts";
 
 const encoder = new TextEncoder();
 
-/** Bytes that the garbage collector cannot take away from under a call that runs on another thread. */
+/** Buffers of calls that run on another thread. The reference keeps the garbage collector from freeing them. */
 const inFlight = new Set<readonly unknown[]>();
 
 /**
- * A NUL-terminated C string.
+ * Encodes a NUL-terminated C string.
  *
- * @param text what to encode, as UTF-8; names that are none as {@linkcode decodeName} writes them.
+ * @param text the text, in the form that {@linkcode decodeName} returns.
  * @returns its bytes with the NUL.
- * @throws {TypeError} if the text holds a NUL character, which would cut it short, or any other half of a surrogate
- * pair, which UTF-8 cannot say and which would silently become another name.
+ * @throws {TypeError} if the text contains a NUL character, where C would cut it, or a lone surrogate that
+ * {@linkcode decodeName} does not return, which would silently become another name.
  *
  * @example
  * ```ts ignore
@@ -34,7 +34,7 @@ export function cString(text: string): Uint8Array<ArrayBuffer> {
 }
 
 /**
- * Refuses what no C string can hold.
+ * Throws if a C string cannot hold a text.
  *
  * @param text any text.
  * @throws {TypeError} as {@linkcode cString} does.
@@ -53,76 +53,76 @@ export function refuseBadText(text: string): void {
   if (!text.isWellFormed()) encodeName(text);
 }
 
-// Each holds a path of PATH_MAX and a page of options. A call has four texts at the most, so a slot that is among the
-// last eight written still holds its text when the call is made.
+// A slot holds a path of PATH_MAX or a page of options. A call has at most four strings. A string that is found among
+// the last eight slots is not overwritten by the other three, because there are sixteen slots.
 const SLOTS = 16;
-const REMEMBERED = 8;
-const LONGEST = 4097;
-const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, room: new Scratch(LONGEST) }));
-const nothing = new Scratch(1); // the empty string, which calls on a descriptor take as their path
-const unusual: Scratch[] = []; // texts that no slot holds, kept as long as the others
+const REUSED = 8;
+const SLOT_SIZE = 4097;
+const slots = Array.from({ length: SLOTS }, () => ({ text: "", mark: 0, memory: new Scratch(SLOT_SIZE) }));
+const empty = new Scratch(1); // the path "" of calls with AT_EMPTY_PATH
+const unslotted: Scratch[] = []; // strings that do not fit a slot, each kept for as long as a slot's string
 let last = 0;
 
-/** What tells texts apart: comparing two paths of one directory to their ends takes as long as encoding one. */
+/** A cheap hash: comparing two paths of the same directory to their ends takes as long as encoding one. */
 function markOf(text: string): number {
   const { length } = text;
   return length * 2 ** 16 ^ text.charCodeAt(length - 1) << 8 ^ text.charCodeAt(length - 4);
 }
 
 /**
- * A C string for a call on this thread, which is done with it when it returns: allocating memory takes longer than
- * most system calls, and encoding the same path again for the next call as long as some.
- *
- * @param text what to encode, as UTF-8.
- * @returns its address, in memory that the calls after it use again.
- * @throws {TypeError} as {@linkcode cString} does.
+ * A C string for the next call on this thread. The memory is reused: allocating takes longer than most system calls.
+ * A string that was encoded for one of the last calls is not encoded again.
  *
  * Needs the permission `ffi`.
+ *
+ * @param text the text, in the form that {@linkcode decodeName} returns.
+ * @returns its address, valid until the next call on this thread has been made.
+ * @throws {TypeError} as {@linkcode cString} does.
  *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
- * import { borrowedString } from "./memory.ts";
+ * import { scratchCString } from "./memory.ts";
  *
- * libc().rmdir(borrowedString("/mnt/old"));
+ * libc().rmdir(scratchCString("/mnt/old"));
  * ```
  */
 export function scratchCString(text: string): Deno.PointerValue {
-  if (text === "") return nothing.address;
+  if (text === "") return empty.address;
   const mark = markOf(text);
-  for (let back = 0; back < REMEMBERED; back++) {
+  for (let back = 0; back < REUSED; back++) {
     const slot = slots[(last - back + SLOTS) % SLOTS];
-    if (slot?.mark === mark && slot.text === text) return slot.room.address;
+    if (slot?.mark === mark && slot.text === text) return slot.memory.address;
   }
   last = (last + 1) % SLOTS;
   const slot = slots[last];
-  if (slot === undefined) return unusualString(text);
-  slot.text = ""; // it may be written in part
-  if (!writeText(text, slot.room.bytes)) return unusualString(text);
+  if (slot === undefined) return unslottedString(text);
+  slot.text = ""; // writeText() may fail after it has overwritten a part
+  if (!writeText(text, slot.memory.bytes)) return unslottedString(text);
   slot.text = text;
   slot.mark = mark;
-  return slot.room.address;
+  return slot.memory.address;
 }
 
-function unusualString(text: string): Deno.PointerValue {
+function unslottedString(text: string): Deno.PointerValue {
   const kept = allocCString(text);
-  unusual[last] = kept;
+  unslotted[last] = kept;
   return kept.address;
 }
 
 /**
- * A C string in memory of its own, for as long as it is kept.
+ * A C string in newly allocated memory, valid for as long as the caller keeps the memory.
  *
- * @param text what to encode, as UTF-8.
- * @returns the memory, with the NUL.
+ * @param text the text, in the form that {@linkcode decodeName} returns.
+ * @returns the memory with the string and its NUL.
  * @throws {TypeError} as {@linkcode cString} does.
  *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
- * import { keptString } from "./memory.ts";
+ * import { allocCString } from "./memory.ts";
  *
- * const path = keptString("/mnt/old");
+ * const path = allocCString("/mnt/old");
  * libc().rmdir(path.address);
  * ```
  */
@@ -134,10 +134,10 @@ export function allocCString(text: string): Scratch {
 }
 
 function writeText(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
-  return text.length < LONGEST && (writeAscii(text, bytes) || writeUtf8(text, bytes));
+  return text.length < SLOT_SIZE && (writeAscii(text, bytes) || writeUtf8(text, bytes));
 }
 
-const SHORT = 40; // from here on, a call of the runtime's encoder is quicker than a loop
+const SHORT = 40; // characters; for a longer text TextEncoder is quicker than the loop
 
 function writeAscii(text: string, bytes: Uint8Array): boolean {
   if (text.length > SHORT) return false;
@@ -159,18 +159,18 @@ function writeUtf8(text: string, bytes: Uint8Array<ArrayBuffer>): boolean {
   return true;
 }
 
-const together = new Scratch(64 * 1024);
-const alone = new Scratch(LONGEST);
+const batch = new Scratch(64 * 1024);
+const single = new Scratch(SLOT_SIZE);
 
 /**
- * C strings for as many calls on this thread, encoded all at once: for each of an overlay's hundred layers alone it would
- * take a third as long as the call.
- *
- * @param texts what to encode, as UTF-8.
- * @param use makes the call with one of them, by its address.
- * @throws {TypeError} as {@linkcode cString} does.
+ * C strings for a series of calls on this thread, encoded all at once. Encoding each of an overlay's hundred layers
+ * separately takes a third as long as the calls.
  *
  * Needs the permission `ffi`.
+ *
+ * @param texts the texts, in the form that {@linkcode decodeName} returns.
+ * @param use makes the call for one text; the address is valid until it returns.
+ * @throws {TypeError} as {@linkcode cString} does.
  *
  * @example
  * ```ts ignore
@@ -185,18 +185,18 @@ export function withStrings(
   use: (address: Deno.PointerValue, text: string) => void,
 ): void {
   const all = texts.join("\0");
-  const { read, written } = encoder.encodeInto(all, together.bytes);
-  const isAscii = read === all.length && written === all.length; // a byte for each character
+  const { read, written } = encoder.encodeInto(all, batch.bytes);
+  const isAscii = read === all.length && written === all.length; // one byte for each UTF-16 unit
   let from = 0;
   for (const text of texts) {
     const end = from + text.length;
-    const isCopied = isAscii && text.length < LONGEST && copyName(together.bytes, from, end, alone.bytes);
-    use(isCopied ? alone.address : scratchCString(text), text);
+    const isCopied = isAscii && text.length < SLOT_SIZE && copyName(batch.bytes, from, end, single.bytes);
+    use(isCopied ? single.address : scratchCString(text), text);
     from = end + 1;
   }
 }
 
-/** A NUL within is left to {@linkcode scratchCString}, which refuses it. */
+/** False if the name contains a NUL: {@linkcode scratchCString} then throws. */
 function copyName(from: Uint8Array, start: number, end: number, to: Uint8Array): boolean {
   let length = 0;
   for (let at = start; at < end; at++) {
@@ -209,17 +209,17 @@ function copyName(from: Uint8Array, start: number, end: number, to: Uint8Array):
 }
 
 /**
- * The text of a NUL-terminated string within bytes.
+ * Decodes a NUL-terminated string in a buffer.
  *
- * @param bytes where the string stands.
- * @param offset its first byte.
+ * @param bytes the buffer.
+ * @param offset the index of the string's first byte.
  * @returns the text up to the NUL, or to the end of the bytes.
  *
  * @example
  * ```ts ignore
- * import { textAt } from "./memory.ts";
+ * import { decodeCString } from "./memory.ts";
  *
- * textAt(new Uint8Array([47, 97, 0, 98]), 0); // "/a"
+ * decodeCString(new Uint8Array([47, 97, 0, 98]), 0); // "/a"
  * ```
  */
 export function decodeCString(bytes: Uint8Array, offset: number): string {
@@ -228,19 +228,19 @@ export function decodeCString(bytes: Uint8Array, offset: number): string {
 }
 
 /**
- * The text that a C pointer leads to.
+ * Reads the string that a C pointer points to.
+ *
+ * Needs the permission `ffi`.
  *
  * @param pointer the address of a NUL-terminated string, or null.
  * @returns its text; the empty string for null.
  *
- * Needs the permission `ffi`.
- *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
- * import { textBehind } from "./memory.ts";
+ * import { readCString } from "./memory.ts";
  *
- * textBehind(libc().strerror(16)); // "Device or resource busy"
+ * readCString(libc().strerror(16)); // "Device or resource busy"
  * ```
  */
 export function readCString(pointer: Deno.PointerValue): string {
@@ -248,12 +248,12 @@ export function readCString(pointer: Deno.PointerValue): string {
 }
 
 /**
- * Makes a call that runs on another thread, and keeps the memory that it reads until it is done: Deno itself
- * holds no reference to the buffers of a nonblocking call.
+ * Makes a nonblocking call, which runs on another thread, and keeps its buffers alive until it returns: Deno holds no
+ * reference to them.
  *
  * @param call makes the call.
- * @param buffers what the call reads or writes.
- * @returns what the call returns.
+ * @param buffers the memory that the call reads or writes.
+ * @returns the call's result. Its errno is lost, because errno belongs to the other thread.
  *
  * @example
  * ```ts ignore
@@ -274,12 +274,12 @@ export async function offThread<T>(call: () => Promise<T>, ...buffers: Uint8Arra
 }
 
 /**
- * The kernel's sentence for an error number.
- *
- * @param errno the number.
- * @returns libc's text for it, such as "Device or resource busy".
+ * The C library's text for an error number.
  *
  * Needs the permission `ffi`.
+ *
+ * @param errno the number.
+ * @returns the text of strerror(3), such as "Device or resource busy".
  *
  * @example
  * ```ts ignore

@@ -1,13 +1,13 @@
 /**
- * A thread in another mount namespace, which makes libc calls in this thread's place.
+ * A thread that has joined another mount namespace, and makes libc calls in the place of this thread.
  *
- * A namespace is joined by a thread, and only by one whose working directory is its own. This thread can be neither: so
- * a Deno worker is, which is one. It holds no code of this library and makes one call after the other. Both threads see
- * the same memory and the same descriptors, so that a call needs no more than its arguments, and takes some
- * 10 microseconds; to start the thread takes some 5 to 50 milliseconds.
+ * setns(2) changes the mount namespace of one thread, and fails if the thread shares its working directory with others.
+ * A Deno worker is a thread that can unshare it. The worker runs none of this library's code: it makes one call after
+ * the other. Both threads have the same memory and descriptors, so only the arguments are passed. A call takes about 10
+ * microseconds, starting the thread 5 to 50 milliseconds.
  *
- * The worker's code is a `data:` URL because that works alike from a file, an https import, a JSR package, a bundle and
- * a `deno compile` binary.
+ * The worker's code is a `data:` URL, which works from a file, an https import, a JSR package, a bundle and a
+ * `deno compile` binary.
  *
  * @module
  */
@@ -15,15 +15,16 @@
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
-import { type CallRedirect, type Libc, type LibcName, libcSymbols, redirectCalls } from "./libc.ts";
+import { type CallRedirect, type Libc, redirectCalls } from "./libc.ts";
 import { allocCString, readCString } from "./memory.ts";
 import type { Scratch } from "./scratch.ts";
+import { type LibcName, libcSymbols } from "./symbols.ts";
 
 /**
- * The calls whose answer depends on the mount namespace: they look a path up, or change or tell of the tree of mounts.
- * All others are made on this thread.
+ * The calls whose result depends on the mount namespace: they resolve a path, or change or read the tree of mounts. All
+ * other calls are made on this thread.
  */
-const there = [
+const redirected = [
   "open",
   "openat",
   "openat2",
@@ -47,14 +48,14 @@ const there = [
   "listmount",
 ] as const satisfies LibcName[];
 
-// What both threads share: the state, the call's number, its errno, and then its arguments or its result.
+// The shared memory: state, index of the call and errno (int32 each), then the arguments or the result (int64 each).
 const IDLE = 0;
 const CALL = 1;
 const DONE = 2;
 const QUIT = 3;
 const BROKEN = 4;
-const WORDS = 16; // bytes before the arguments
-const ARGUMENTS = 8;
+const CELLS_OFFSET = 16; // bytes
+const ARGUMENTS = 8; // at most, for one call
 
 /** `CLONE_FS` and `CLONE_NEWNS` of linux/sched.h. */
 const CLONE_FS = 0x200;
@@ -63,7 +64,7 @@ const CLONE_NEWNS = 0x20000;
 const code = `
 self.onmessage = ({ data: { memory, calls, namespace } }) => {
   const state = new Int32Array(memory, 0, 3);
-  const cells = new BigInt64Array(memory, ${WORDS});
+  const cells = new BigInt64Array(memory, ${CELLS_OFFSET});
   try {
     const symbols = Object.fromEntries(calls);
     const libc = Deno.dlopen("libc.so.6", symbols).symbols;
@@ -80,7 +81,7 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
     const read = (type, cell) =>
       type === "pointer" ? Deno.UnsafePointer.create(cell) : type.endsWith("32") ? Number(cell) : cell;
     for (;;) {
-      // A notification may be late, and meant for a wait that is over: only the state tells.
+      // A notification may arrive late, for an earlier wait: only the state counts.
       for (let now = Atomics.load(state, 0); now !== ${CALL}; now = Atomics.load(state, 0)) {
         if (now === ${QUIT}) return self.close();
         Atomics.wait(state, 0, now);
@@ -105,66 +106,72 @@ type Started = { thread: number } | { syscall: string; errno: number } | { throw
 type Argument = number | bigint | Uint8Array<ArrayBuffer> | Deno.PointerValue;
 type AnyFunction = (...args: Argument[]) => unknown;
 
-/** One of the functions, in the words of the symbol table. */
+/** A function of the call table. */
 interface RemoteCall {
-  number: number;
+  index: number;
   parameters: readonly Deno.NativeType[];
   result: Deno.NativeResultType;
 }
 
-let contexts: AsyncLocalStorage<NamespaceThread> | undefined; // which thread the code that runs now is to call on
+let contexts: AsyncLocalStorage<NamespaceThread> | undefined; // the thread that makes the calls of the running code
 let threads = 0;
 
 /**
- * A thread in another mount namespace.
+ * A thread that has joined another mount namespace.
  *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
+ * import { scratchCString } from "./memory.ts";
  * import { NamespaceThread } from "./namespace_thread.ts";
  *
  * await using other = await NamespaceThread.start(namespace); // an open /proc/PID/ns/mnt
- * other.run(() => libc().umount2(new TextEncoder().encode("/mnt\0"), 0)); // its /mnt
+ * other.run(() => libc().umount2(scratchCString("/mnt"), 0)); // the /mnt of that namespace
  * ```
  */
 export class NamespaceThread implements CallRedirect, AsyncDisposable {
+  /** The C library, with the calls of the other mount namespace made on the thread. */
   readonly libc: Libc;
-  /** The thread's number, which is its name in /proc/self/task. */
+  /** The thread's id, as in /proc/self/task. */
   readonly id: number;
   readonly #worker: Worker;
   readonly #state: Int32Array<SharedArrayBuffer>;
   readonly #cells: BigInt64Array<SharedArrayBuffer>;
-  readonly #ownTable: Scratch; // the path of the namespace's mount table
+  readonly #mountinfoPath: Scratch; // of the thread's mount namespace
   #errno: number | undefined;
-  #turn: Promise<unknown> = Promise.resolve(); // the last of the calls that are waited for
+  #turn: Promise<unknown> = Promise.resolve(); // the last nonblocking call
 
   private constructor(worker: Worker, memory: SharedArrayBuffer, id: number, local: Libc) {
     this.#worker = worker;
     this.#state = new Int32Array(memory, 0, 3);
-    this.#cells = new BigInt64Array(memory, WORDS);
+    this.#cells = new BigInt64Array(memory, CELLS_OFFSET);
     this.id = id;
-    this.#ownTable = allocCString(`/proc/self/task/${id}/mountinfo`);
+    this.#mountinfoPath = allocCString(`/proc/self/task/${id}/mountinfo`);
     this.libc = this.#bind(local);
   }
 
   /**
-   * Starts a thread and has it join a namespace.
+   * Starts a thread and joins a mount namespace with it.
    *
-   * @param namespace the open namespace; it need not stay open.
-   * @returns the thread, to be disposed of.
-   * @throws {SyscallError} EPERM without CAP_SYS_CHROOT and CAP_SYS_ADMIN, here and in the namespace; EINVAL where it is
-   * no mount namespace.
+   * Needs the permission `ffi`, CAP_SYS_CHROOT and CAP_SYS_ADMIN in this user namespace, and CAP_SYS_ADMIN in the user
+   * namespace that owns the mount namespace.
+   *
+   * @param namespace the open namespace; the caller may close it when the promise settles.
+   * @returns the thread, which the caller must dispose of.
+   * @throws {SyscallError} EPERM without these capabilities, EINVAL if the descriptor is not a mount namespace.
    */
   static async start(namespace: OwnedFd): Promise<NamespaceThread> {
     const { AsyncLocalStorage } = await import("node:async_hooks");
     contexts ??= new AsyncLocalStorage();
     const local = redirectCalls(() => contexts?.getStore());
     threads++;
-    const memory = new SharedArrayBuffer(WORDS + 8 * ARGUMENTS);
+    const memory = new SharedArrayBuffer(CELLS_OFFSET + 8 * ARGUMENTS);
     const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
     try {
-      const started = await ask(worker, { memory, calls: callTable(), namespace: namespace.fd });
-      if ("thrown" in started) throw new Error(`a thread could not be started: ${started.thrown}`);
+      const started = await postAndWait(worker, { memory, calls: callTable(), namespace: namespace.fd });
+      if ("thrown" in started) {
+        throw new Error(`the thread for the other mount namespace did not start: ${started.thrown}`);
+      }
       if ("errno" in started) throw new SyscallError(started);
       return new NamespaceThread(worker, memory, started.thread, local);
     } catch (error) {
@@ -174,21 +181,22 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
   }
 
   /**
-   * Runs code whose libc calls, and those of all that it awaits, are made on the thread where the namespace matters.
+   * Runs a function whose libc calls, and those of all functions that it awaits, are made on the thread if their result
+   * depends on the mount namespace.
    *
-   * @param code what to run.
-   * @returns what it returns.
+   * @param code the function.
+   * @returns its result.
    */
   run<T>(code: () => T): T {
     return contexts === undefined ? code() : contexts.run(this, code);
   }
 
-  /** Where the last call was made on this thread all the same, its errno is here too. */
+  /** The thread's errno; undefined if the last call was made on this thread. */
   get errno(): number | undefined {
     return this.#errno;
   }
 
-  /** Ends the thread. A call that nobody waits for any more, because a server does not answer, is left to itself. */
+  /** Ends the thread. A call that hangs on a server is not waited for. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (Atomics.load(this.#state, 0) === CALL) return end(this.#worker);
     await this.#turn;
@@ -205,59 +213,65 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
         return call(...args);
       });
     }
-    for (const [number, [name, { parameters, result }]] of callTable().entries()) {
-      const remote = { number, parameters, result };
-      const here = functions.get(name);
+    for (const [index, [name, { parameters, result }]] of callTable().entries()) {
+      const remote = { index, parameters, result };
+      const onThisThread = functions.get(name);
       const make = name.endsWith("_nonblocking")
-        ? (args: Argument[]) => this.#callLater(remote, args)
+        ? (args: Argument[]) => this.#callAsync(remote, args)
         : (args: Argument[]) => this.#call(remote, args);
-      functions.set(name, (...args) => args.some(isInOurProc) ? here?.(...this.#inProc(args)) : make(args));
+      functions.set(
+        name,
+        (...args) => args.some(isOwnProcPath) ? onThisThread?.(...this.#replaceMountinfo(args)) : make(args),
+      );
     }
-    return Object.fromEntries(functions) as unknown as Libc; // each has the signature that the table gives it
+    return Object.fromEntries(functions) as unknown as Libc; // the signatures are those of the symbol table
   }
 
-  /** The other namespace may have the /proc of other processes, or none: what we ask of it is looked up here. */
-  #inProc(args: Argument[]): Argument[] {
+  /**
+   * A /proc/self path is resolved in this mount namespace, because the other may have no /proc, or that of another PID
+   * namespace. Only the mount table must be that of the other namespace: it is read as the thread's mountinfo.
+   */
+  #replaceMountinfo(args: Argument[]): Argument[] {
     return args.map((arg) =>
-      isInOurProc(arg) && readCString(arg) === OWN_TABLE ? this.#ownTable.address : arg
+      isOwnProcPath(arg) && readCString(arg) === OWN_MOUNTINFO ? this.#mountinfoPath.address : arg
     );
   }
 
   #call(call: RemoteCall, args: Argument[]): number | bigint | Deno.PointerValue {
-    if (this.#now() !== IDLE) {
-      throw new Error("the thread in the other mount namespace still waits for a call");
+    if (this.#currentState() !== IDLE) {
+      throw new Error("the thread in the other mount namespace is busy with another call");
     }
-    this.#start(call, args);
-    while (this.#now() === CALL) Atomics.wait(this.#state, 0, CALL);
-    return this.#take(call);
+    this.#post(call, args);
+    while (this.#currentState() === CALL) Atomics.wait(this.#state, 0, CALL);
+    return this.#result(call);
   }
 
-  /** The same, while this thread goes on. */
-  #callLater(call: RemoteCall, args: Argument[]): Promise<unknown> {
+  /** Makes a call without blocking this thread. */
+  #callAsync(call: RemoteCall, args: Argument[]): Promise<unknown> {
     const result = this.#turn.then(async () => {
-      this.#start(call, args);
-      while (this.#now() === CALL) await Atomics.waitAsync(this.#state, 0, CALL).value;
-      return this.#take(call);
+      this.#post(call, args);
+      while (this.#currentState() === CALL) await Atomics.waitAsync(this.#state, 0, CALL).value;
+      return this.#result(call);
     });
-    this.#turn = result.catch(() => {}); // whoever made the call gets its error
+    this.#turn = result.catch(() => {}); // the caller gets the error from `result`
     return result;
   }
 
-  #now(): number {
+  #currentState(): number {
     const state = Atomics.load(this.#state, 0);
     if (state === BROKEN) throw new Error("the thread in the other mount namespace has failed");
     if (state === QUIT) throw new Error("the thread in the other mount namespace has ended");
     return state;
   }
 
-  #start({ number, parameters }: RemoteCall, args: Argument[]): void {
+  #post({ index: call, parameters }: RemoteCall, args: Argument[]): void {
     for (const index of parameters.keys()) this.#cells[index] = cellOf(args[index] ?? null);
-    this.#state[1] = number;
+    this.#state[1] = call;
     Atomics.store(this.#state, 0, CALL);
     Atomics.notify(this.#state, 0);
   }
 
-  #take({ result }: RemoteCall): number | bigint | Deno.PointerValue {
+  #result({ result }: RemoteCall): number | bigint | Deno.PointerValue {
     const cell = this.#cells[0] ?? 0n;
     this.#errno = this.#state[2];
     Atomics.store(this.#state, 0, IDLE);
@@ -270,23 +284,23 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
 /**
  * The thread that makes the calls of the code that runs now.
  *
- * @returns undefined where that is this thread.
+ * @returns undefined for this thread.
  */
 export function currentThread(): NamespaceThread | undefined {
   return threads === 0 ? undefined : contexts?.getStore();
 }
 
-const OWN_TABLE = "/proc/self/mountinfo";
-const OUR_PROC = new TextEncoder().encode("/proc/self/");
+const OWN_MOUNTINFO = "/proc/self/mountinfo";
+const OWN_PROC = new TextEncoder().encode("/proc/self/");
 
-/** All that is passed by its address is as long as this, or ends with a NUL before. */
-function isInOurProc(argument: Argument): argument is Deno.PointerObject {
+/** Every pointer argument is a C string or a struct longer than the prefix, so the read stays inside its memory. */
+function isOwnProcPath(argument: Argument): argument is Deno.PointerObject {
   if (argument === null || typeof argument !== "object" || argument instanceof Uint8Array) return false;
   const view = new Deno.UnsafePointerView(argument);
-  return OUR_PROC.every((byte, index) => view.getUint8(index) === byte);
+  return OWN_PROC.every((byte, index) => view.getUint8(index) === byte);
 }
 
-/** An argument as 64 bits; bytes by their address, which both threads share. */
+/** An argument as 64 bits: a buffer by its address, which is the same on both threads. */
 function cellOf(argument: Argument): bigint {
   if (argument instanceof Uint8Array) return Deno.UnsafePointer.value(Deno.UnsafePointer.of(argument));
   if (typeof argument === "object") return Deno.UnsafePointer.value(argument);
@@ -298,10 +312,10 @@ type Calls = [
   { name?: string; parameters: readonly Deno.NativeType[]; result: Deno.NativeResultType },
 ][];
 
-/** The functions that the thread binds: bytes come as addresses, and it may wait for each of them. */
+/** The functions that the thread binds: buffers are passed as pointers, and every call is blocking. */
 function callTable(): Calls {
   const symbols: Deno.ForeignLibraryInterface = libcSymbols();
-  const names: readonly LibcName[] = [...there, "__errno_location", "unshare", "setns", "gettid"];
+  const names: readonly LibcName[] = [...redirected, "__errno_location", "unshare", "setns", "gettid"];
   return names.flatMap((name): Calls => {
     const symbol = symbols[name];
     if (symbol === undefined || !("parameters" in symbol)) return [];
@@ -310,12 +324,12 @@ function callTable(): Calls {
   });
 }
 
-function ask(worker: Worker, message: unknown): Promise<Started> {
+function postAndWait(worker: Worker, message: unknown): Promise<Started> {
   return new Promise<Started>((resolve, reject) => {
     worker.onmessage = (event) => resolve(event.data);
     worker.onerror = (event) => {
-      event.preventDefault(); // else the process ends with an uncaught error as well
-      reject(new Error(`a thread could not be started: ${event.message}`));
+      event.preventDefault(); // otherwise Deno also ends the process with an uncaught error
+      reject(new Error(`the thread for the other mount namespace did not start: ${event.message}`));
     };
     worker.postMessage(message);
   });

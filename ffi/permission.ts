@@ -1,14 +1,14 @@
 /**
- * Permissions that are asked about and never asked for: a library that has a terminal prompt for one stops its program.
+ * Permission checks that never prompt: a prompt on the terminal would block the program that uses the library.
  *
  * @module
  */
 
 /**
- * Refuses to go on without a permission, where Deno would prompt for it on a terminal.
+ * Throws if a permission is not granted. Deno itself would prompt for it on a terminal.
  *
  * @param descriptor the permission.
- * @throws {Deno.errors.NotCapable} naming the permission and the flag that grants it.
+ * @throws {Deno.errors.NotCapable} with the permission and the flag that grants it.
  *
  * @example
  * ```ts ignore

@@ -1,33 +1,34 @@
 /**
- * A thread of its own: with a working directory, and if asked namespaces, that are not the process's.
+ * libc calls on a thread that has its own working directory, and namespaces if the calls unshare or join them.
  *
- * A Deno worker is one OS thread. After `unshare(CLONE_FS)` its `chdir()` moves nobody else. It can't be given
- * its old state back, so it serves one job and ends. Starting one takes some 15 to 50 ms.
+ * A Deno worker is one OS thread. After unshare(CLONE_FS), its chdir(2) does not change the working directory of other
+ * threads. The state cannot be restored, so each worker serves one list of calls and ends. Starting one takes 15 to 50
+ * milliseconds.
  *
- * The worker's code is a `data:` URL because that works alike from a file, an https import, a JSR package and a
- * `deno compile` binary.
+ * The worker's code is a `data:` URL, which works from a file, an https import, a JSR package and a `deno compile`
+ * binary.
  *
  * @module
  */
 
 import { SyscallError } from "./errno.ts";
-import { type LibcName, libcSymbols } from "./libc.ts";
+import { type LibcName, libcSymbols } from "./symbols.ts";
 
-/** One libc call for the thread to make. */
+/** A libc call that the thread makes. */
 export interface ThreadCall {
   /** The function's name in the symbol table. */
   name: LibcName;
-  /** The call's name for an error's sentence, as in the man page; the function's name if left out. */
+  /** The call's name in an error, as in the man page; the function's name if left out. */
   syscall?: string;
-  /** Its arguments; bytes are copied to the thread. */
+  /** Its arguments. Buffers are copied to the thread. */
   args: readonly (number | bigint | Uint8Array | null)[];
-  /** The path for an error's sentence. */
+  /** The path in an error. */
   path?: string;
 }
 
 type Reply = { results: number[] } | { failed: number; errno: number } | { thrown: string };
 
-// Calls are made in order and stop at the first failure: its errno is this thread's and read right here.
+// errno belongs to the worker's thread, so the worker reads it.
 const code = `
 self.onmessage = ({ data: { symbols, calls } }) => {
   try {
@@ -49,34 +50,36 @@ self.onmessage = ({ data: { symbols, calls } }) => {
 };
 `;
 
-/** `CLONE_FS` of linux/sched.h: working directory, root directory and umask. */
+/** linux/sched.h: the working directory, root directory and umask. */
 const CLONE_FS = 0x200;
 
 /**
- * Makes libc calls on a thread whose working directory is its own, then ends the thread.
- *
- * @param calls what to call, in order; the first failure ends them.
- * @returns what each call returned.
- * @throws {SyscallError} for the first call that failed.
+ * Starts a thread with its own working directory, makes libc calls on it, and ends it.
  *
  * Needs the permission `ffi`.
+ *
+ * @param calls the calls, in order. A call that fails is the last.
+ * @returns the result of each call.
+ * @throws {SyscallError} if a call fails.
  *
  * @example
  * ```ts ignore
  * import { cString } from "./memory.ts";
- * import { onPrivateThread } from "./thread.ts";
+ * import { onPrivateThread } from "./private_thread.ts";
  *
- * await onPrivateThread([{ name: "chdir", args: [cString("/")] }]); // Deno.cwd() is what it was
+ * await onPrivateThread([{ name: "chdir", args: [cString("/")] }]); // Deno.cwd() does not change
  * ```
  */
 export async function onPrivateThread(calls: readonly ThreadCall[]): Promise<number[]> {
   const all: ThreadCall[] = [{ name: "unshare", args: [CLONE_FS] }, ...calls];
   const symbols = Object.fromEntries(
-    ["__errno_location" as const, ...all.map((call) => call.name)].map((name) => [name, copying(name)]),
+    ["__errno_location" as const, ...all.map((call) => call.name)].map((
+      name,
+    ) => [name, symbolWithBuffers(name)]),
   );
-  const reply = await ask({ symbols, calls: all.map(({ name, args }) => ({ name, args })) });
+  const reply = await runWorker({ symbols, calls: all.map(({ name, args }) => ({ name, args })) });
   if ("results" in reply) return reply.results.slice(1);
-  if ("thrown" in reply) throw new Error(`a private thread could not make its calls: ${reply.thrown}`);
+  if ("thrown" in reply) throw new Error(`the private thread failed: ${reply.thrown}`);
   const call = all[reply.failed];
   throw new SyscallError({
     syscall: call?.syscall ?? call?.name ?? "syscall",
@@ -85,21 +88,21 @@ export async function onPrivateThread(calls: readonly ThreadCall[]): Promise<num
   });
 }
 
-/** The function for arguments that are copied: bytes are passed as such, and not by an address in this thread's memory. */
-function copying(name: LibcName): Deno.ForeignFunction {
+/** The symbol with its pointer parameters as buffers: the arguments are copies, not addresses of this thread's memory. */
+function symbolWithBuffers(name: LibcName): Deno.ForeignFunction {
   const symbol: Deno.ForeignFunction = libcSymbols()[name];
   return { ...symbol, parameters: symbol.parameters.map((type) => type === "pointer" ? "buffer" : type) };
 }
 
-async function ask(message: unknown): Promise<Reply> {
+async function runWorker(message: unknown): Promise<Reply> {
   const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
   try {
     return await new Promise<Reply>((resolve, reject) => {
       worker.onmessage = (event) => resolve(event.data);
-      worker.onmessageerror = () => reject(new Error("a private thread's answer could not be read"));
+      worker.onmessageerror = () => reject(new Error("the private thread's answer could not be read"));
       worker.onerror = (event) => {
-        event.preventDefault(); // else the process ends with an uncaught error as well
-        reject(new Error(`a private thread could not start: ${event.message}`));
+        event.preventDefault(); // otherwise Deno also ends the process with an uncaught error
+        reject(new Error(`the private thread did not start: ${event.message}`));
       };
       worker.postMessage(message);
     });

@@ -1,21 +1,21 @@
 /**
- * Structs as C wants them, and memory that call after call uses.
+ * C structs, and memory that is reused by every call.
  *
  * @module
  */
 
 /**
- * Memory that is made once, for call after call on this thread: allocating it for each would take longer than most calls,
- * and so would asking for its address.
+ * Memory that is allocated once and reused by the calls of this thread. Allocating it for each call, or taking its
+ * address again, would take longer than most system calls.
  *
  * @example
  * ```ts ignore
  * import { libc } from "./libc.ts";
- * import { borrowedString } from "./memory.ts";
+ * import { scratchCString } from "./memory.ts";
  * import { Scratch } from "./scratch.ts";
  *
  * const answer = new Scratch(120); // struct statfs
- * libc().statfs(borrowedString("/mnt"), answer.address);
+ * libc().statfs(scratchCString("/mnt"), answer.address);
  * answer.view.getBigUint64(8, true); // f_bsize
  * ```
  */
@@ -23,30 +23,30 @@ export class Scratch {
   /** A view for reading and writing fields. */
   readonly view: DataView<ArrayBuffer>;
   /** The same memory. */
-  readonly bytes: Uint8Array<ArrayBuffer>; // over an ArrayBuffer: V8 may move short arrays that are not
+  readonly bytes: Uint8Array<ArrayBuffer>; // over an ArrayBuffer: V8 may move a short array that has none
   #address: Deno.PointerValue | undefined;
 
   /**
-   * Zeroed memory.
+   * Allocates zeroed memory.
    *
-   * @param size how much, in bytes.
+   * @param size its size in bytes.
    */
   constructor(size: number) {
     this.view = struct(size);
     this.bytes = new Uint8Array(this.view.buffer);
   }
 
-  /** Where it is. Needs the permission `ffi`. */
+  /** The address of its first byte. Needs the permission `ffi`. */
   get address(): Deno.PointerValue {
     return this.#address ??= Deno.UnsafePointer.of(this.bytes);
   }
 }
 
 /**
- * A view for reading and writing a C struct by the offsets of its fields.
+ * Allocates a C struct, whose fields are read and written by their offsets.
  *
  * @param size the struct's size in bytes.
- * @returns a zeroed struct.
+ * @returns a view of the zeroed struct.
  *
  * @example
  * ```ts ignore
@@ -61,18 +61,18 @@ export function struct(size: number): DataView<ArrayBuffer> {
 }
 
 /**
- * A 64-bit number of a struct that is below 2^53, or near it: making a BigInt first takes as long as the call that filled
- * the struct.
+ * Reads a 64-bit field as a number, exact below 2^53. Reading it as a BigInt takes as long as the call that filled the
+ * struct.
  *
  * @param view the struct.
- * @param offset where the number stands, in bytes.
+ * @param offset the field's offset in bytes.
  * @returns the number.
  *
  * @example
  * ```ts ignore
- * import { struct, wordAt } from "./scratch.ts";
+ * import { getUint64AsNumber, struct } from "./scratch.ts";
  *
- * wordAt(struct(120), 8); // f_bsize of struct statfs
+ * getUint64AsNumber(struct(120), 8); // f_bsize of struct statfs
  * ```
  */
 export function getUint64AsNumber(view: DataView<ArrayBuffer>, offset: number): number {

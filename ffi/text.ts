@@ -1,20 +1,21 @@
 /**
- * Names as text. The kernel's are bytes, and mostly UTF-8; a byte that is not stands as a lone surrogate, U+DC80 to
- * U+DCFF, as Python's file names do it (PEP 383). So no two names have one text, and each text leads back to its name.
+ * Names of the kernel as text. A name is bytes, usually UTF-8. A byte that is not UTF-8 is decoded to a lone surrogate,
+ * U+DC80 to U+DCFF, as in Python's file names (PEP 383). So two names never have the same text, and the text of a name
+ * encodes to the same bytes.
  *
  * @module
  */
 
 const encoder = new TextEncoder();
-const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // else a name that begins with U+FEFF would lose it
-const ESCAPES = 0xdc00; // what a byte is added to
-const REPLACEMENT = "\ufffd"; // what TextDecoder puts where it finds no UTF-8
+const decoder = new TextDecoder("utf-8", { ignoreBOM: true }); // keeps a U+FEFF at the beginning of a name
+const ESCAPE_BASE = 0xdc00; // the surrogate of byte b is ESCAPE_BASE + b
+const REPLACEMENT = "\ufffd"; // TextDecoder writes it for bytes that are not UTF-8
 
 /**
- * The text of a name.
+ * Decodes a name.
  *
- * @param bytes the name as the kernel has it.
- * @returns its text; well formed where the bytes are UTF-8.
+ * @param bytes the name in the kernel's bytes.
+ * @returns its text; well formed if the bytes are UTF-8.
  *
  * @example
  * ```ts ignore
@@ -25,16 +26,16 @@ const REPLACEMENT = "\ufffd"; // what TextDecoder puts where it finds no UTF-8
  */
 export function decodeName(bytes: Uint8Array): string {
   const text = decoder.decode(bytes);
-  return text.includes(REPLACEMENT) ? decodeWithEscapes(bytes) : text; // it may be in the name itself
+  return text.includes(REPLACEMENT) ? decodeWithEscapes(bytes) : text; // U+FFFD may also be in the name itself
 }
 
 function decodeWithEscapes(bytes: Uint8Array): string {
-  const units = new Uint16Array(bytes.length); // UTF-16 has never more units than UTF-8 has bytes
+  const units = new Uint16Array(bytes.length); // UTF-16 never has more units than UTF-8 has bytes
   let count = 0;
   for (let at = 0; at < bytes.length;) {
     const length = sequenceLength(bytes, at);
-    const code = length === 0 ? ESCAPES + (bytes[at] ?? 0) : codePoint(bytes, at, length);
-    if (code > 0xffff) units[count++] = 0xd7c0 + (code >> 10); // the first half of the pair
+    const code = length === 0 ? ESCAPE_BASE + (bytes[at] ?? 0) : codePoint(bytes, at, length);
+    if (code > 0xffff) units[count++] = 0xd7c0 + (code >> 10); // the high surrogate
     units[count++] = code > 0xffff ? 0xdc00 | code & 0x3ff : code;
     at += length || 1;
   }
@@ -45,7 +46,7 @@ function decodeWithEscapes(bytes: Uint8Array): string {
   return text;
 }
 
-const CHUNK = 4096; // arguments of one call
+const CHUNK = 4096; // arguments of one String.fromCharCode()
 
 function codePoint(bytes: Uint8Array, at: number, length: number): number {
   const first = bytes[at] ?? 0;
@@ -54,7 +55,7 @@ function codePoint(bytes: Uint8Array, at: number, length: number): number {
   return code;
 }
 
-/** How many bytes the character here has in UTF-8 (RFC 3629); 0 where there is none. */
+/** The length in bytes of the UTF-8 character at an index (RFC 3629); 0 if the bytes are not UTF-8. */
 function sequenceLength(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0;
   if (first < 0x80) return 1;
@@ -70,11 +71,11 @@ function sequenceLength(bytes: Uint8Array, at: number): number {
 }
 
 /**
- * The bytes behind a text.
+ * Encodes the text of a name.
  *
- * @param text the text, with what is no UTF-8 as {@linkcode decodeName} writes it.
- * @returns the name as the kernel has it.
- * @throws {TypeError} for any other half of a surrogate pair: no name has this text.
+ * @param text the text, in the form that {@linkcode decodeName} returns.
+ * @returns the name in the kernel's bytes.
+ * @throws {TypeError} for a lone surrogate that {@linkcode decodeName} does not return.
  *
  * @example
  * ```ts ignore
@@ -86,9 +87,9 @@ function sequenceLength(bytes: Uint8Array, at: number): number {
 export function encodeName(text: string): Uint8Array<ArrayBuffer> {
   if (text.isWellFormed()) return encoder.encode(text);
   const bytes = encodeWithEscapes(text);
-  // Escaped one by one, the bytes of a valid character would be a second text of the same name.
+  // The bytes of a valid character, each as a lone surrogate, would be a second text of the same name.
   if (bytes === undefined || decodeName(bytes) !== text) {
-    throw new TypeError(`${quote(text)} holds half of a surrogate pair, which UTF-8 cannot express`);
+    throw new TypeError(`${quote(text)} contains a lone surrogate, which UTF-8 cannot encode`);
   }
   return bytes;
 }
@@ -98,29 +99,29 @@ function encodeWithEscapes(text: string): Uint8Array<ArrayBuffer> | undefined {
   let length = 0;
   for (let at = 0; at < text.length; at++) {
     const code = text.codePointAt(at) ?? 0;
-    if (code > 0xffff) at++; // a whole pair
+    if (code > 0xffff) at++; // a surrogate pair
     if (code >= 0xd800 && code <= 0xdfff) {
-      if (code < ESCAPES + 0x80 || code > ESCAPES + 0xff) return undefined;
-      bytes[length++] = code - ESCAPES;
+      if (code < ESCAPE_BASE + 0x80 || code > ESCAPE_BASE + 0xff) return undefined;
+      bytes[length++] = code - ESCAPE_BASE;
     } else length = putCharacter(bytes, length, code);
   }
   return bytes.slice(0, length);
 }
 
-const FIRST = [0, 0xc0, 0xe0, 0xf0]; // the first byte's upper bits, by how many bytes follow
+const LEADING = [0, 0xc0, 0xe0, 0xf0]; // upper bits of the first byte, by the number of bytes that follow
 
 function putCharacter(bytes: Uint8Array, at: number, code: number): number {
   const more = code < 0x80 ? 0 : code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-  bytes[at++] = (FIRST[more] ?? 0) | code >> 6 * more;
+  bytes[at++] = (LEADING[more] ?? 0) | code >> 6 * more;
   for (let left = more - 1; left >= 0; left--) bytes[at++] = 0x80 | code >> 6 * left & 0x3f;
   return at;
 }
 
 /**
- * Takes the escapes out of a name as the mount table writes it: space, tab, newline, backslash and "#" as `\\040` and
- * so on, byte by byte.
+ * Decodes the octal escapes of mountinfo: the kernel writes space, tab, newline, backslash and "#" in names as `\\040`
+ * and so on, one escape for each byte.
  *
- * @param text the name with escapes.
+ * @param text the escaped name.
  * @returns the name.
  *
  * @example
@@ -137,15 +138,15 @@ export function unescapeOctal(text: string): string {
   for (let at = text.indexOf("\\"); at >= 0; at = text.indexOf("\\", at + 1)) {
     const byte = octalAt(text, at + 1);
     if (byte < 0) continue;
-    plain += text.slice(start, at) + String.fromCharCode(byte < 0x80 ? byte : ESCAPES + byte);
+    plain += text.slice(start, at) + String.fromCharCode(byte < 0x80 ? byte : ESCAPE_BASE + byte);
     start = at + 4;
   }
   plain += text.slice(start);
   const bytes = plain.isWellFormed() ? undefined : encodeWithEscapes(plain);
-  return bytes ? decodeName(bytes) : plain; // bytes that were escaped one by one may be a character together
+  return bytes ? decodeName(bytes) : plain; // several escaped bytes may be one character
 }
 
-/** A byte in three octal digits; -1 where there is none. */
+/** The byte that three octal digits stand for; -1 if there are no three. */
 function octalAt(text: string, at: number): number {
   let byte = 0;
   for (let digit = at; digit < at + 3; digit++) {
@@ -156,23 +157,23 @@ function octalAt(text: string, at: number): number {
   return byte < 256 ? byte : -1;
 }
 
-const LONGEST_SHOWN = 200;
+const LONGEST_QUOTED = 200;
 
 /**
- * A text for an error's sentence: in quotes, without control characters, and not longer than anybody reads.
+ * Quotes a text for an error message: control characters are escaped, a long text is cut.
  *
  * @param text the text.
- * @returns its beginning, if it is long.
+ * @returns the text in double quotes; its first 200 characters if it is longer.
  *
  * @example
  * ```ts ignore
- * import { shown } from "./text.ts";
+ * import { quote } from "./text.ts";
  *
- * shown("a\nb"); // '"a\\nb"'
+ * quote("a\nb"); // '"a\\nb"'
  * ```
  */
 export function quote(text: string): string {
-  return text.length <= LONGEST_SHOWN
+  return text.length <= LONGEST_QUOTED
     ? JSON.stringify(text)
-    : `${JSON.stringify(text.slice(0, LONGEST_SHOWN))}… (${text.length} characters)`;
+    : `${JSON.stringify(text.slice(0, LONGEST_QUOTED))}… (${text.length} characters)`;
 }

@@ -1,12 +1,12 @@
 /**
- * The kernel as it is: system calls under their man-page names, its constants, and what this kernel can do. For
- * those who need the raw call; most want the main entry.
+ * Low-level access to the kernel: system calls under the names of their man pages, constants, and feature probes. Most
+ * programs need the main entry only.
  *
  * @example
  * ```ts
  * import { AT_FDCWD, OPEN_TREE_CLONE, openTree } from "@denomount/mount/linux";
  *
- * using tree = openTree(AT_FDCWD, "/usr", OPEN_TREE_CLONE); // a bind mount, attached nowhere
+ * using tree = openTree(AT_FDCWD, "/usr", OPEN_TREE_CLONE); // a detached bind mount
  * console.log(tree.fd);
  * ```
  *

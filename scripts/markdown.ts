@@ -1,15 +1,15 @@
 /**
- * Pages that programs write a part of, and people the rest.
+ * Writes the generated parts of Markdown pages.
  *
  * @module
  */
 
 /**
- * Puts a part into a page: in the place of the one before, else at the page's end.
+ * Replaces a part of a page, or appends it.
  *
- * @param page the page's text.
- * @param name the part's name, which stands in comments before and after it.
- * @param body what the part is to be.
+ * @param page the text of the page.
+ * @param name the name of the part, in the comments before and after it.
+ * @param body the new text of the part.
  * @returns the new page.
  */
 export function replacePart(page: string, name: string, body: string): string {
@@ -22,11 +22,11 @@ export function replacePart(page: string, name: string, body: string): string {
 }
 
 /**
- * A table in Markdown.
+ * Formats a table in Markdown.
  *
- * @param head the columns' names; the first column is text, the others are numbers.
+ * @param head the names of the columns; the first column is text, the others are numbers.
  * @param rows the cells.
- * @returns its lines.
+ * @returns the lines of the table.
  */
 export function markdownTable(
   head: readonly string[],
@@ -39,9 +39,9 @@ export function markdownTable(
 }
 
 /**
- * Formats a page as `deno fmt` wants it.
+ * Formats a page with `deno fmt`.
  *
- * @param page the page's file.
+ * @param page the file of the page.
  */
 export async function format(page: URL): Promise<void> {
   await new Deno.Command(Deno.execPath(), { args: ["fmt", "--quiet", page.pathname] }).output();

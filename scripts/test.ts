@@ -1,6 +1,6 @@
 /**
- * The test command: every test as root in a mount namespace, then those that need no root in a user namespace; for an
- * ordinary user the second alone. Arguments go to `deno test`.
+ * Runs the tests as root in a mount namespace, then those that don't require root in a user namespace; without root, only
+ * the second part. Passes its arguments to `deno test`.
  *
  * @module
  */
@@ -13,7 +13,7 @@ interface Totals {
   skipped: number;
 }
 
-/** What must be afterwards as it was before. */
+/** The mounts, loop devices, temporary files and processes, which must be the same after the tests. */
 function machine(): string[] {
   const loops = [...Deno.readDirSync("/sys/block")].map(({ name }) => name)
     .filter((name) => name.startsWith("loop") && exists(`/sys/block/${name}/loop/backing_file`));
@@ -38,7 +38,7 @@ function exists(path: string): boolean {
   }
 }
 
-/** FUSE servers and helpers outlive the process that started them, so they are looked for by what they are. */
+/** FUSE servers and helpers, found by their command lines because they outlive the process that started them. */
 function processes(): string[] {
   const found: string[] = [];
   for (const { name } of Deno.readDirSync("/proc")) {
@@ -47,7 +47,7 @@ function processes(): string[] {
       const command = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim();
       if (/denomount-test|bindfs|fuse-overlayfs/.test(command)) found.push(`${name} ${command}`);
     } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound) && !String(error).includes("os error 3")) throw error; // it ended
+      if (!(error instanceof Deno.errors.NotFound) && !String(error).includes("os error 3")) throw error; // the process ended
     }
   }
   return found;
@@ -64,7 +64,7 @@ async function pass(userNamespace: boolean, args: string[]): Promise<Totals & { 
   }
 }
 
-/** Each top-level test is one `<testcase>` of the JUnit report. */
+/** Counts the results; a JUnit report has one `<testcase>` for each top-level test. */
 function totals(report: string): Totals {
   const count = (pattern: RegExp) => report.match(pattern)?.length ?? 0;
   const all = count(/<testcase /g);
@@ -83,10 +83,10 @@ const before = machine();
 const args = Deno.args.length > 0 ? Deno.args : ["test/"];
 const results: (Totals & { code: number })[] = [];
 if (root) {
-  console.log("As root, in a mount namespace of its own:");
+  console.log("As root, in a private mount namespace:");
   results.push(await pass(false, args));
-} else console.log("Not root: loop devices and block file systems are tested with sudo only.");
-console.log("Without root's rights, in a user namespace:");
+} else console.log("Not root: tests of loop devices and block file systems require sudo.");
+console.log("Without root, in a user namespace:");
 results.push(await pass(true, args));
 
 const left = machine().filter((line) => !before.includes(line));

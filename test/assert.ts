@@ -1,5 +1,5 @@
 /**
- * std's assertions with their types, which the npm package does not carry.
+ * The assertions of std, with the types that the npm package lacks.
  *
  * @module
  */
@@ -28,15 +28,15 @@ const typed: Assertions = untyped;
 
 /** Fails unless the condition holds. */
 export const assert: Assertions["assert"] = typed.assert;
-/** Fails unless both are equal in depth. */
+/** Fails unless both values are deeply equal. */
 export const assertEquals: Assertions["assertEquals"] = typed.assertEquals;
-/** Fails where both are equal in depth. */
+/** Fails if both values are deeply equal. */
 export const assertNotEquals: Assertions["assertNotEquals"] = typed.assertNotEquals;
-/** Fails unless the text holds the other. */
+/** Fails unless the text contains the other text. */
 export const assertStringIncludes: Assertions["assertStringIncludes"] = typed.assertStringIncludes;
-/** Fails unless the text matches. */
+/** Fails unless the text matches the pattern. */
 export const assertMatch: Assertions["assertMatch"] = typed.assertMatch;
-/** Fails unless it throws such an error, which it returns. */
+/** Fails unless the function throws an error of the class; returns the error. */
 export const assertThrows: Assertions["assertThrows"] = typed.assertThrows;
-/** Fails unless it rejects with such an error, which it returns. */
+/** Fails unless the promise rejects with an error of the class; returns the error. */
 export const assertRejects: Assertions["assertRejects"] = typed.assertRejects;

@@ -1,5 +1,5 @@
 /**
- * What a test needs of the kernel, found by trying, as the library does.
+ * Probes for kernel features that tests require.
  *
  * @module
  */
@@ -11,17 +11,17 @@ import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
 import { fsconfigCreate, fsmount, fsopen, mountSetattr } from "../linux/syscalls/mod.ts";
 import { UserNamespaces } from "../linux/namespace/user.ts";
 
-/** A feature of the library's list, or one that only tests need. */
+/** A feature that the library probes for, or one that only tests require. */
 export type TestFeature =
   | Feature
-  /** A tmpfs can be id-mapped, Linux 6.3. */
+  /** A tmpfs can be id-mapped, since Linux 6.3. */
   | "mappedTmpfs";
 
 /**
  * Whether this kernel has a feature.
  *
- * @param feature which one.
- * @returns true where it works here.
+ * @param feature the feature.
+ * @returns true if the feature works.
  */
 export function kernelHas(feature: TestFeature): boolean {
   return feature === "mappedTmpfs" ? mapsTmpfs() : hasFeature(feature);

@@ -1,6 +1,6 @@
 /**
- * Tests on the real kernel: each in a directory of its own, with the permissions that it declares, and with a look at
- * the machine before and after.
+ * Tests that mount on the running kernel, each with its own directory and permissions; fails a test that leaves anything
+ * behind.
  *
  * @module
  */
@@ -9,29 +9,29 @@ import { assertEquals } from "./assert.ts";
 import { kernelHas, type TestFeature } from "./feature.ts";
 import { loopDevices, mountTable, names, openFiles, readText, type Row } from "./kernel.ts";
 
-/** What a test gets. */
+/** What a test function receives. */
 export interface KernelContext {
-  /** A directory of its own. */
+  /** A temporary directory for this test alone. */
   dir: string;
-  /** Deno's own test context, for steps. */
+  /** Runs a step, as Deno.TestContext does. */
   step: Deno.TestContext["step"];
-  /** Makes directories below `dir` and returns the first one's path. */
+  /** Creates directories below `dir`; returns the path of the first. */
   make(...names: string[]): string;
-  /** The mounts below `dir` now, mountpoints relative to it. */
+  /** The current mounts below `dir`, with mountpoints relative to it. */
   mounts(): Row[];
 }
 
-/** What a test needs. */
+/** What a test requires; it is skipped or not registered without it. */
 export interface Needs {
-  /** Registered only with root's rights on the whole machine. */
+  /** Registers the test only for root in the initial user namespace. */
   root?: boolean;
-  /** Registered only on a kernel that has all of them. */
+  /** Registers the test only on a kernel with all of these features. */
   features?: readonly TestFeature[];
-  /** Why it does not run in an emulated machine, as `deno task test:kernels` has them. */
+  /** Why the test can't run in the emulated machines of `deno task test:kernels`. */
   notEmulated?: string;
-  /** Programs, which the test may run. */
+  /** Programs that must be installed; the test gets permission to run them. */
   tools?: string[];
-  /** More than the library's own `ffi`, `read` and `write`. */
+  /** Permissions beyond `ffi`, `read` and `write`. */
   permissions?: Deno.PermissionOptionsObject;
 }
 
@@ -58,7 +58,7 @@ const packages: Record<string, string> = {
   ctr: "containerd",
 };
 
-/** Whether these are root's rights on the whole machine, not those of a user namespace. */
+/** Whether this process is root in the initial user namespace. */
 export const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") &&
   Deno.uid() === 0;
 
@@ -67,16 +67,18 @@ function findTool(name: string): string | undefined {
 }
 
 /**
- * Registers a test that leaves the machine as it found it.
+ * Registers a test that fails if it leaves a mount, loop device, descriptor or temporary directory behind.
  *
- * @param name the rule that it holds.
- * @param needs what it needs.
+ * @param name the rule that the test checks.
+ * @param needs what it requires.
  * @param fn the test.
  */
 export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) => void | Promise<void>): void {
   if (needs.root && !hasRoot) return;
-  const lacking = (needs.features ?? []).filter((feature) => !kernelHas(feature));
-  if (lacking.length > 0) return console.log(`"${name}" needs ${lacking.join(", ")} of the kernel`);
+  const missingFeatures = (needs.features ?? []).filter((feature) => !kernelHas(feature));
+  if (missingFeatures.length > 0) {
+    return console.log(`"${name}" needs the kernel features ${missingFeatures.join(", ")}`);
+  }
   if (needs.notEmulated !== undefined && Deno.env.get("DENOMOUNT_EMULATED") === "true") {
     return console.log(`"${name}" does not run in an emulated machine: ${needs.notEmulated}`);
   }
@@ -110,7 +112,7 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
       try {
         removeTree(dir);
       } catch (error) {
-        throw failure ?? error; // what went wrong first explains what is left
+        throw failure ?? error; // the first error explains why mounts are left
       }
       if (failure !== undefined) throw failure;
       assertEquals(machine(dir), before, "the test left something behind");
@@ -134,7 +136,7 @@ function context(t: Deno.TestContext, dir: string): KernelContext {
   };
 }
 
-/** Never across a mount: what is mounted there is somebody's data, and a failed test must not delete it. */
+/** Refuses if anything is still mounted below: a failed test must not delete data of the mounted file system. */
 function removeTree(dir: string): void {
   const left = mountTable().filter(({ mountpoint }) => mountpoint.startsWith(dir)).map((row) =>
     row.mountpoint
@@ -143,7 +145,7 @@ function removeTree(dir: string): void {
   Deno.removeSync(dir, { recursive: true });
 }
 
-/** What a test could leave behind; another program may be at work on this machine at the same time. */
+/** What a test could leave behind, limited to its own directory because other programs use the machine too. */
 function machine(dir: string) {
   return {
     mounts: mountTable(),

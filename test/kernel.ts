@@ -1,5 +1,5 @@
 /**
- * What the kernel says, asked without the library under test and without the permissions that Deno wants for /proc.
+ * Reads the state of the kernel through libc: without the library under test, and without Deno's permissions for /proc.
  *
  * @module
  */
@@ -16,7 +16,7 @@ const { symbols: libc } = Deno.dlopen("libc.so.6", {
 
 const c = (text: string) => new TextEncoder().encode(text + "\0");
 
-/** The bytes of a file; undefined where it does not open. */
+/** The bytes of a file; undefined if it can't be opened. */
 export function readBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
   const fd = libc.open(c(path), 0o2000000, 0);
   if (fd < 0) return undefined;
@@ -29,20 +29,20 @@ export function readBytes(path: string): Uint8Array<ArrayBuffer> | undefined {
   return Uint8Array.from(chunks);
 }
 
-/** The text of a file; undefined where it does not open. */
+/** The text of a file; undefined if it can't be opened. */
 export function readText(path: string): string | undefined {
   const bytes = readBytes(path);
   return bytes && new TextDecoder().decode(bytes);
 }
 
-/** Where a symbolic link leads; undefined where it is none. */
+/** The target of a symbolic link; undefined if the path is not a symbolic link. */
 export function linkText(path: string): string | undefined {
   const buffer = new Uint8Array(4096);
   const length = Number(libc.readlink(c(path), buffer, 4096n));
   return length < 0 ? undefined : new TextDecoder().decode(buffer.subarray(0, length));
 }
 
-/** The names in a directory. */
+/** The sorted names in a directory; none if it can't be opened. */
 export function names(path: string): string[] {
   const directory = libc.opendir(c(path));
   if (directory === null) return [];
@@ -58,26 +58,26 @@ export function names(path: string): string[] {
 export interface Row {
   /** The mountpoint. */
   mountpoint: string;
-  /** The directory of the file system. */
+  /** The directory of the file system that is mounted. */
   root: string;
-  /** The mount's own options. */
+  /** The options of the mount. */
   options: string[];
-  /** Propagation. */
+  /** The propagation fields. */
   optional: string;
-  /** The file system's type. */
+  /** The file system type. */
   fsType: string;
   /** The source. */
   source: string;
-  /** The file system's options. */
+  /** The options of the superblock. */
   superOptions: string;
 }
 
-/** The mount table. */
+/** The mount table of this process. */
 export function mountTable(): Row[] {
   return parseTable(readText("/proc/self/mountinfo") ?? "");
 }
 
-/** The text of a mount table, with the kernel's octal escapes taken out. */
+/** Parses the text of a mount table and decodes its octal escapes. */
 export function parseTable(table: string): Row[] {
   const plain = (text = "") =>
     decodeURIComponent(
@@ -101,7 +101,7 @@ export function parseTable(table: string): Row[] {
   });
 }
 
-/** The loop devices whose backing file is below a directory, as "loopN backing-file". */
+/** The loop devices with a backing file below a directory, as "loopN backing-file". */
 export function loopDevices(directory: string): string[] {
   return names("/sys/block").filter((name) => name.startsWith("loop")).flatMap((name) => {
     const file = readText(`/sys/block/${name}/loop/backing_file`);
@@ -109,7 +109,7 @@ export function loopDevices(directory: string): string[] {
   });
 }
 
-/** What this process has open, but for the runtime's own event descriptors. */
+/** The open descriptors of this process, without the runtime's event descriptors, pipes and sockets. */
 export function openFiles(): string[] {
   return names("/proc/self/fd").flatMap((fd) => {
     const target = linkText(`/proc/self/fd/${fd}`);
@@ -119,9 +119,9 @@ export function openFiles(): string[] {
   });
 }
 
-/** How many threads of a process wait in poll(2). */
+/** The number of threads of a process that wait in poll(2). */
 export function pollingThreads(pid: number): number {
-  const POLL = Deno.build.arch === "x86_64" ? "7 " : "73 "; // asm/unistd.h: poll, and ppoll where there is no poll
+  const POLL = Deno.build.arch === "x86_64" ? "7 " : "73 "; // asm/unistd.h: poll, or ppoll on architectures without poll
   const calls = names(`/proc/${pid}/task`).map((id) => readText(`/proc/${pid}/task/${id}/syscall`) ?? "");
   return calls.filter((call) => call.startsWith(POLL)).length;
 }

@@ -1,5 +1,5 @@
 /**
- * Mounts for tests that need more than one.
+ * A second mount that can be id-mapped, for tests that need more than one file system.
  *
  * @module
  */
@@ -8,7 +8,7 @@ import { mount, type MountHandle } from "../mod.ts";
 import { kernelHas } from "./feature.ts";
 
 /**
- * Mounts something else on a directory that can be id-mapped: a tmpfs, or before Linux 6.3 the directory once more.
+ * Mounts a file system that can be id-mapped on a directory: a tmpfs, or before Linux 6.3 a bind of the directory itself.
  *
  * @param directory the directory.
  * @returns the mount.

@@ -1,10 +1,10 @@
 /**
- * Fuzzing and races for as long as one likes, as root: `deno task test:proofs`.
+ * Runs the fuzzing rules and the races with any number of inputs, as root: `deno task test:proofs`.
  *
  *     --runs=N      inputs for each rule
- *     --names=N     directories of random names that are mounted on
- *     --tries=N     tries of each race
- *     --save        puts the numbers into docs/trust.md
+ *     --names=N     mountpoints with random names
+ *     --tries=N     attempts of each race
+ *     --save        writes the results to docs/trust.md
  *
  * @module
  */
@@ -14,7 +14,7 @@ import { mountAtRandomNames } from "./fuzz/names.ts";
 import { comparePaths } from "./fuzz/paths.ts";
 import { rules } from "./fuzz/rules.ts";
 import { cases, timed } from "./fuzz/scale.ts";
-import { kernels, swapSource, swapTarget, type Tries } from "./race/races.ts";
+import { type Attempts, kernels, swapSource, swapTarget } from "./race/races.ts";
 import { markdownTable, record } from "./trust.ts";
 
 const { values: options } = parseArgs({
@@ -27,14 +27,14 @@ const { values: options } = parseArgs({
 });
 const [runs, names, tries] = [options.runs, options.names, options.tries].map(Number);
 if (!runs || !names || !tries) throw new TypeError("runs, names and tries are numbers");
-const MOST_NAMES = 500; // mounted at a time
+const MOST_NAMES = 500; // mounted at the same time
 const TREES = Math.ceil(names / 5);
 
 function say(what: string): void {
   console.error(`${new Date().toISOString().slice(11, 19)} ${what}`);
 }
 
-/** Inputs and how many, a row each. */
+/** Runs every rule; returns a row with its name and number of inputs. */
 async function fuzz(dir: string): Promise<(string | number)[][]> {
   const rows: (string | number)[][] = [];
   for (const { name, run } of rules) {
@@ -48,14 +48,14 @@ async function fuzz(dir: string): Promise<(string | number)[][]> {
     await mountAtRandomNames(place, Math.min(left, MOST_NAMES));
     await Deno.remove(place, { recursive: true });
   }
-  rows.push(["a mount at any name is told of by that name", names ?? 0, 0]);
+  rows.push(["a mount at any name is listed under that name", names ?? 0, 0]);
   say("paths in random trees");
   await comparePaths(dir, TREES);
-  rows.push(["a path in a root leads where the kernel says (trees of links)", TREES, 0]);
+  rows.push(["rootPath() agrees with openat2(2) (trees of links)", TREES, 0]);
   return rows;
 }
 
-/** The longest times for ten megabytes. */
+/** The times for ten megabytes of each kind of input, the longest first. */
 function scale(): [name: string, ms: number][] {
   say("ten megabytes of each kind");
   return cases.map(([name, prepare]): [string, number] => {
@@ -68,17 +68,23 @@ function scale(): [name: string, ms: number][] {
 async function race(dir: string): Promise<(string | number)[][]> {
   const rows: (string | number)[][] = [];
   const kinds: [string, typeof swapTarget][] = [
-    ["target swapped for a link", swapTarget],
-    ["source swapped for another", swapSource],
+    ["target swapped with a symbolic link", swapTarget],
+    ["source swapped with another", swapSource],
   ];
   for (const [what, run] of kinds) {
     for (const [kernel, missing] of Object.entries(kernels)) {
       say(`${what}, ${kernel}`);
       const place = await Deno.makeTempDir({ dir });
-      const found: Tries = await run(place, tries ?? 0, missing);
+      const found: Attempts = await run(place, tries ?? 0, missing);
       for (const wrong of found.wrong) console.error(`    ${wrong}`);
       await Deno.remove(place, { recursive: true });
-      rows.push([`${what}; kernel ${kernel}`, found.tries, found.mounted, found.refused, found.wrong.length]);
+      rows.push([
+        `${what}; kernel ${kernel}`,
+        found.attempts,
+        found.mounted,
+        found.refused,
+        found.wrong.length,
+      ]);
     }
   }
   return rows;
@@ -102,17 +108,23 @@ const inputs = markdownTable(["rule", "inputs", "broken"], [...fuzzed, [
   sum(fuzzed, 2),
 ]]);
 const slowest = markdownTable(
-  ["ten megabytes, the slowest of them", "ms of processor time"],
+  ["slowest inputs of ten megabytes", "CPU time in ms"],
   times.slice(0, 8),
 );
-const races = markdownTable(["race", "tries", "mounted", "refused", "outside, of the wrong thing, or left"], [
+const races = markdownTable([
+  "race",
+  "attempts",
+  "mounted",
+  "refused",
+  "outside, wrong source, or left behind",
+], [
   ...raced,
   ["all", ...[1, 2, 3, 4].map((column) => sum(raced, column))],
 ]);
 console.log([inputs, slowest, races].join("\n\n"));
 if (options.save && wrong === 0) {
-  const long = `Of ${times.length} kinds of long input, none takes more than linear time.`;
+  const long = `None of ${times.length} kinds of long input takes more than linear time.`;
   await record("fuzzing", "Random input", [command, inputs, long, slowest].join("\n\n"));
-  await record("races", "Somebody swaps names while it mounts", [command, races].join("\n\n"));
+  await record("races", "Another process swaps names during a mount", [command, races].join("\n\n"));
 }
 Deno.exit(wrong > 0 ? 1 : 0);

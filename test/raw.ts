@@ -1,5 +1,5 @@
 /**
- * System calls with names as bytes, for what no text can say; none of the library under test is in it.
+ * System calls that take names as bytes, for names that are not valid UTF-8; independent of the library under test.
  *
  * @module
  */
@@ -12,13 +12,13 @@ const { symbols: libc } = Deno.dlopen("libc.so.6", {
   umount2: { parameters: ["buffer", "i32"], result: "i32" },
 });
 
-/** A name, or a path. */
+/** The bytes of a name or a path. */
 export type Bytes = Uint8Array<ArrayBuffer>;
 
 /** The bytes of a text. */
 export const utf8 = (text: string): Bytes => new TextEncoder().encode(text);
 
-/** A path of several parts. */
+/** Joins parts to a path. */
 export function path(...parts: (Bytes | string)[]): Bytes {
   const texts = parts.map((part) => typeof part === "string" ? utf8(part) : part);
   return Uint8Array.from(texts.flatMap((part, index) => index === 0 ? [...part] : [0x2f, ...part]));
@@ -43,12 +43,12 @@ export function bind(source: Bytes, target: Bytes): void {
   if (result !== 0) throw new Error(`binding ${source} on ${target} failed`);
 }
 
-/** umount2(2); what is not mounted is fine. */
+/** umount2(2); ignores an error if nothing is mounted. */
 export function umount(target: Bytes): void {
   libc.umount2(c(target), 0);
 }
 
-/** The mountpoints below a directory, each as its bytes joined by commas, sorted. */
+/** The sorted mountpoints below a directory, each as its bytes joined by commas. */
 export function mountpointsBelow(dir: string): string[] {
   const table = [...readBytes("/proc/self/mountinfo") ?? []].map((byte) => String.fromCharCode(byte)).join(
     "",

@@ -1,5 +1,5 @@
 /**
- * The page of evidence, `docs/trust.md`: each long run writes its own part of it, and leaves the others' as they are.
+ * Writes `docs/trust.md`: each long run replaces its own part and leaves the other parts unchanged.
  *
  * @module
  */
@@ -12,11 +12,11 @@ const page = new URL("../docs/trust.md", import.meta.url);
 
 const head = `# Evidence
 
-What the long runs printed, put here by the runs themselves (\`--save\`). [SECURITY.md](../SECURITY.md) says what each
-of them is to show.
+The results of the long test runs, written by the runs themselves (\`--save\`). [SECURITY.md](../SECURITY.md) lists the
+promises that they test.
 `;
 
-/** The parts, in the order in which they stand on the page. */
+/** The parts, in the order of the page. */
 const parts = ["faults", "kernels", "fuzzing", "races", "soak"] as const;
 
 /** A part of the page. */
@@ -25,9 +25,9 @@ export type Part = typeof parts[number];
 /**
  * Writes a part of the page.
  *
- * @param part which one.
- * @param title its heading.
- * @param markdown what the run found: tables and sentences, with the command that finds it again.
+ * @param part the part.
+ * @param title the heading.
+ * @param markdown the results: tables, sentences, and the command that repeats the run.
  */
 export async function record(part: Part, title: string, markdown: string): Promise<void> {
   const when = new Date().toISOString().slice(0, 10);
@@ -38,7 +38,7 @@ export async function record(part: Part, title: string, markdown: string): Promi
   await format(page);
 }
 
-/** With a place for every part, so that they stand in their order whichever run is first. */
+/** The page, or a new one with an empty place for every part, so that their order does not depend on the first run. */
 async function readPage(): Promise<string> {
   try {
     return await Deno.readTextFile(page);

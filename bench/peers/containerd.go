@@ -1,14 +1,14 @@
-// containerd's own mount package as a peer of the benchmark: what Go programs use for the same works.
+// containerd's mount package as a peer of the benchmark.
 //
 //	apt-get install golang-go golang-github-containerd-containerd-dev
 //	GO111MODULE=off GOPATH=/usr/share/gocode go build -o containerd containerd.go
 //
-// A line on stdin is one work, `WORK COUNT ARGUMENT…`, parted by spaces. The answer is one line: the nanoseconds that
-// doing it COUNT times took, or `error TEXT`, or `unknown` for a work that this package has no way to do. Reading the
-// line, and the list of `list-all`, is not timed. Run it in a mount namespace of its own.
+// A line on stdin requests one work: `WORK COUNT ARGUMENT…`, separated by spaces. The answer is one line: the nanoseconds
+// of COUNT runs, `error TEXT`, or `unknown` for a work that this package lacks. Reading the line, and the list of
+// `list-all`, is not timed. Run it in a private mount namespace.
 //
-// Written for containerd 1.6, which Debian 12 packages. What later ones have and this one lacks — UnmountRecursive,
-// Mount.Target, user namespaces — is done here in the way that they do it, and says so.
+// Written for containerd 1.6, which Debian 12 packages. Features of later versions (UnmountRecursive, Mount.Target, user
+// namespaces) are copied here in their behaviour, with a comment.
 package main
 
 import (
@@ -32,7 +32,7 @@ import (
 const what = "containerd: containerd's mount package, as a peer of the benchmark; " +
 	"reads lines `WORK COUNT ARGUMENT…` from stdin"
 
-// A step does a work once.
+// A step runs a work once.
 type step func() error
 
 type work struct {
@@ -58,7 +58,7 @@ var works = map[string]work{
 }
 
 func main() {
-	// A child that is traced, and dies with its parent, belongs to the thread that started it.
+	// A traced child with a parent-death signal belongs to the thread that started it.
 	runtime.LockOSThread()
 	input := bufio.NewReader(os.Stdin)
 	asked := false
@@ -104,7 +104,7 @@ func timed(w work, words []string) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	start := time.Now() // CLOCK_MONOTONIC, which is what Since looks at
+	start := time.Now() // CLOCK_MONOTONIC, which Since uses
 	for i := 0; i < count; i++ {
 		if err := once(); err != nil {
 			return 0, err
@@ -133,7 +133,7 @@ func tmpfs(arguments []string) (step, error) {
 	return onAndOff(mount.Mount{Type: "tmpfs", Source: "tmpfs"}, arguments[0]), nil
 }
 
-// A failed Mount may have mounted: a read-only bind is made in two calls.
+// A failed Mount may have mounted: a read-only bind takes two calls.
 func onAndOff(m mount.Mount, target string) step {
 	return func() error {
 		if err := mount.All([]mount.Mount{m}, target); err != nil {
@@ -177,8 +177,8 @@ func unmountRecursively(arguments []string) (step, error) {
 	return func() error { return unmountRecursive(arguments[0]) }, nil
 }
 
-// unmountRecursive stands for mount.UnmountRecursive, which came with containerd 1.7: the table is read once, the
-// deepest mountpoint comes first, and only what stays on the target itself is a failure.
+// unmountRecursive replaces mount.UnmountRecursive of containerd 1.7: it reads the table once, unmounts the deepest
+// mountpoint first, and fails only if the target itself stays mounted.
 func unmountRecursive(target string) error {
 	target, err := filepath.EvalSymlinks(target)
 	if err != nil {
@@ -200,7 +200,7 @@ func unmountRecursive(target string) error {
 	return nil
 }
 
-// mountpointsWithin names a mountpoint once, however many mounts are stacked there: UnmountAll takes all of them.
+// mountpointsWithin returns each mountpoint once: UnmountAll unmounts all mounts that are stacked on it.
 func mountpointsWithin(target string) ([]string, error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(target))
 	if err != nil {
@@ -218,7 +218,7 @@ func mountpointsWithin(target string) ([]string, error) {
 	return mountpoints, nil
 }
 
-// A placed mount has the Target that mount.Mount has from containerd 1.7 on.
+// A placed mount has the Target of mount.Mount since containerd 1.7.
 type placed struct {
 	mount.Mount
 	path string
@@ -233,7 +233,7 @@ func listAll(arguments []string) (step, error) {
 	return func() error {
 		for i := range mounts {
 			if err := mounts[i].Mount.Mount(mounts[i].path); err != nil {
-				takeOff(mounts[:i+1])
+				rollBack(mounts[:i+1])
 				return err
 			}
 		}
@@ -241,8 +241,8 @@ func listAll(arguments []string) (step, error) {
 	}, nil
 }
 
-// takeOff is for what a failed list leaves; the mount that failed may stand half made.
-func takeOff(mounts []placed) {
+// rollBack unmounts the mounts of a failed list; the mount that failed may be mounted too.
+func rollBack(mounts []placed) {
 	for i := len(mounts) - 1; i >= 0; i-- {
 		_ = mount.Unmount(mounts[i].path, unix.MNT_DETACH)
 	}
@@ -268,7 +268,7 @@ func readList(file, target string) ([]placed, error) {
 	return mounts, nil
 }
 
-// optionsOf says "bind" where only the type does: to containerd the option alone makes a mount a bind.
+// optionsOf adds "bind" for the type bind: containerd takes only the option for a bind.
 func optionsOf(fsType, text string) []string {
 	options := strings.FieldsFunc(text, func(r rune) bool { return r == ',' })
 	for _, option := range options {
@@ -282,9 +282,9 @@ func optionsOf(fsType, text string) []string {
 	return options
 }
 
-// makeUserNamespace has no counterpart in containerd 1.6. It does what containerd 2 does, by the same means: a child
-// of os.StartProcess in a namespace of its own, which is traced and so stops at its first instruction, and whose
-// namespace is opened through /proc. Go 1.19 has no SysProcAttr.PidFD, hence pidfd_open(2).
+// makeUserNamespace has no counterpart in containerd 1.6. It does the same as containerd 2: os.StartProcess starts a
+// traced child in a new user namespace, the child stops at its first instruction, and the namespace is opened through
+// /proc. Go 1.19 has no SysProcAttr.PidFD, hence pidfd_open(2).
 func makeUserNamespace() error {
 	child, err := startStopped()
 	if err != nil {
@@ -316,8 +316,8 @@ func startStopped() (*os.Process, error) {
 	})
 }
 
-// userNamespaceOf opens the namespace and then asks by signal 0 whether the child is still there, so that what was
-// opened by its pid is its own.
+// userNamespaceOf opens the namespace by pid, and then checks with signal 0 that the child still exists, so that the pid
+// was not reused.
 func userNamespaceOf(pid int) (*os.File, error) {
 	process, err := unix.PidfdOpen(pid, 0)
 	if err != nil {

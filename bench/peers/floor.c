@@ -1,11 +1,11 @@
-/* The floor of the benchmark: each work done with the bare system calls and nothing between, so that what the library
- * and other programs take can be told from what the kernel takes.
+/* The floor of the benchmark: each work with bare system calls, to separate the cost of the kernel from that of the
+ * library and other programs.
  *
  *     gcc -O2 -Wall -Wextra -o floor floor.c
  *
- * A line on stdin is one work, `WORK COUNT ARGUMENT…`, parted by spaces. The answer is one line: the nanoseconds that
- * doing it COUNT times took, or `error TEXT`, or `unknown`. Reading the line, and the list of `list-all`, is not timed.
- * What fails is taken off again before the answer. Run it in a mount namespace of its own.
+ * A line on stdin requests one work: `WORK COUNT ARGUMENT…`, separated by spaces. The answer is one line: the nanoseconds
+ * of COUNT runs, `error TEXT`, or `unknown`. Reading the line, and the list of `list-all`, is not timed. A work that fails
+ * unmounts what it mounted before the answer. Run it in a private mount namespace.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +28,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Younger than the headers of Debian 12. */
+/* Newer than the headers of Debian 12. */
 #ifndef SYS_statmount
 #define SYS_statmount 457 /* asm-generic/unistd.h, Linux 6.8 */
 #endif
@@ -52,7 +52,7 @@
 
 enum { TABLE_READ = 64 * 1024, LONGEST_STRING = 255 /* of fsconfig(2) */, MOST_SETTINGS = 32 };
 
-/* ---- Failures. The first one of a line is the one to tell: what follows is cleaning up. */
+/* ---- Failures. Only the first failure of a line is reported: the later ones come from the clean-up. */
 
 static char failure[PATH_MAX + 1024];
 
@@ -70,7 +70,7 @@ static int refused(const char *why, const char *about)
 	return -1;
 }
 
-/* A file system's own words, where it has some, are read from its context. */
+/* Appends the messages of the file system, read from its context. */
 static int context_failed(int context, const char *call, const char *about)
 {
 	char words[512];
@@ -80,14 +80,14 @@ static int context_failed(int context, const char *call, const char *about)
 		return -1;
 	words[length] = 0;
 	words[strcspn(words, "\n")] = 0;
-	size_t told = strlen(failure);
-	snprintf(failure + told, sizeof failure - told, " (%s)", words);
+	size_t used = strlen(failure);
+	snprintf(failure + used, sizeof failure - used, " (%s)", words);
 	return -1;
 }
 
-/* ---- Making mounts. */
+/* ---- Mounting. */
 
-/* The descriptor is closed in any case; a mount that was not attached goes with it. */
+/* Always closes the descriptor; a mount that was not attached ends with it. */
 static int attach(int mount, const char *target)
 {
 	int result = move_mount(mount, "", AT_FDCWD, target, MOVE_MOUNT_F_EMPTY_PATH);
@@ -114,8 +114,8 @@ static int bind_mount(const char *source, const char *target, uint64_t set, uint
 	return attach(tree, target);
 }
 
-/* Private before it is attached: it is taken off with MNT_DETACH as a whole, and were its mounts still of the source's
- * peer groups, they would go off there, too. */
+/* Makes the tree private before attaching it: unmounting it with MNT_DETACH would otherwise propagate to the source's
+ * peer groups. */
 static int bind_tree(const char *source, const char *target, uint64_t set, uint64_t clear)
 {
 	int tree = open_tree(AT_FDCWD, source, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_RECURSIVE);
@@ -140,7 +140,7 @@ static int open_context(const char *type, const char *source)
 	return context;
 }
 
-/* The context is closed in any case. */
+/* Always closes the context. */
 static int create(int context, unsigned attributes, const char *target)
 {
 	int mount = -1;
@@ -173,9 +173,9 @@ static int add_layer(int context, const char *path)
 	return 0;
 }
 
-/* ---- Taking them off. */
+/* ---- Unmounting. */
 
-/* Until EINVAL says that nothing is left, as everybody has to who wants a stack of mounts gone. */
+/* Repeats until EINVAL: nothing is mounted any more. */
 static int unmount_all(const char *target)
 {
 	while (umount2(target, 0) == 0)
@@ -187,7 +187,7 @@ static int unmount_all(const char *target)
 	return -1;
 }
 
-/* ---- The works: each is done once. */
+/* ---- The works: each function runs its work once. */
 
 static int work_bind(char **argument, int count)
 {
@@ -221,8 +221,8 @@ static int work_overlay(char **argument, int count)
 	return create(context, 0, argument[0]) < 0 ? -1 : unmount_all(argument[0]);
 }
 
-/* It shares this process's memory and thread-local storage, so it must not go through libc's errno: only a signal that
- * it survives would make nanosleep(2) fail. Where this program is killed it ends by itself. */
+/* The child shares this process's memory and thread-local storage, so it must not set libc's errno: nanosleep(2) fails
+ * only after a signal that the child survives. The child exits by itself if this program is killed. */
 static int sleeper(void *unused)
 {
 	(void)unused;
@@ -245,7 +245,7 @@ static int write_map(pid_t child, const char *file)
 	return written < 0 ? -1 : 0;
 }
 
-/* Without an exit signal nobody but the waitid() here reaps the child, so its pid can't be another's meanwhile. */
+/* Without an exit signal only this waitid() reaps the child, so its pid can't be reused before. */
 static int user_namespace(void)
 {
 	static char stack[64 * 1024] __attribute__((aligned(16)));
@@ -261,7 +261,7 @@ static int user_namespace(void)
 	siginfo_t how;
 	pidfd_send_signal(process, SIGKILL, NULL, 0);
 	if (waitid(P_PIDFD, process, &how, WEXITED | __WALL) < 0)
-		abort(); /* the child may still run on the stack that the next one gets */
+		abort(); /* the child may still use the stack of the next child */
 	close(process);
 	return userns;
 }
@@ -273,7 +273,7 @@ static int work_userns(char **argument, int count)
 	return userns < 0 ? -1 : close(userns);
 }
 
-/* A clone of the layers' common directory, seen through the maps of a namespace of its own and attached nowhere. */
+/* A detached clone of the layers' common directory, id-mapped through a new user namespace. */
 static int mapped_tree(const char *common)
 {
 	int userns = user_namespace();
@@ -324,7 +324,7 @@ static int free_loop(void)
 	return number;
 }
 
-/* Returns the device's number; -1 with EBUSY where somebody else was faster to take it. */
+/* Returns the number of the device; -1 with EBUSY if another process attached it first. */
 static int configure_loop(int backing, const char *image)
 {
 	int number = free_loop();
@@ -412,7 +412,7 @@ static int work_lookup(char **argument, int count)
 	if (statx(AT_FDCWD, argument[0], AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID_UNIQUE, &found) < 0)
 		return failed("statx", argument[0]);
 	struct mount_request request = {.size = sizeof request, .mnt_id = found.stx_mnt_id};
-	/* all that a line of mountinfo tells */
+	/* all fields of a line of mountinfo */
 	request.param = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |
 		STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE | STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
 	if (syscall(SYS_statmount, &request, answer, sizeof answer, 0) < 0)
@@ -470,7 +470,7 @@ static void unescape(char *text)
 	*to = 0;
 }
 
-/* The fifth field of a line, cut out of it. */
+/* Returns the fifth field of a line, and modifies the line. */
 static char *mountpoint_of(char *line)
 {
 	char *field = NULL;
@@ -493,7 +493,7 @@ static int by_length_falling(const void *a, const void *b)
 	return (first < second) - (first > second);
 }
 
-/* The mountpoints at and below a directory, the deepest first: a path is longer than those that it is below. */
+/* The mountpoints at and below a directory, the deepest first: a path is longer than its parents. */
 static size_t mountpoints_within(char *table, const char *directory, char ***found)
 {
 	size_t count = 0, room = 0;
@@ -624,7 +624,7 @@ static int read_option(struct entry *entry, char *option)
 		entry->set = (entry->set & ~word->clear) | word->set;
 		entry->clear |= word->clear;
 	}
-	/* As mount(2) does it, a file system that is to be read-only is so itself, not only its mount. */
+	/* As in mount(2), ro makes the file system read-only, not only the mount. */
 	if (word && (entry->bind || strcmp(option, "ro") != 0))
 		return 0;
 	return add_setting(entry, option);
@@ -683,7 +683,7 @@ static int read_list(char **argument, int count)
 	return result;
 }
 
-/* Layers as mount(2) takes them, "a:b", go in one by one: together they may be longer than fsconfig(2) allows. */
+/* Sets the layers of "a:b" one by one: together they may be longer than fsconfig(2) allows. */
 static int add_layers(int context, char *layers)
 {
 	char *copy = strdup(layers), *rest = copy;
@@ -740,7 +740,7 @@ static int work_list_all(char **argument, int count)
 	return -1;
 }
 
-/* ---- One line in, one line out. */
+/* ---- Requests: one line in, one line out. */
 
 static const struct work {
 	const char *name, *arguments;
@@ -770,7 +770,7 @@ static int64_t now(void)
 	return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
 }
 
-/* Returns the nanoseconds, or -1 with `failure` told. */
+/* Returns the nanoseconds, or -1 with `failure` set. */
 static int64_t timed(const struct work *work, long times, char **argument, int count)
 {
 	if (times < 1 || count < work->least || count > work->most)

@@ -18,7 +18,7 @@ const userns: Row = {
   limits: [{ most: 0.3 }, { peer: "C floor", most: 2 }],
   // deno-lint-ignore require-await
   async prepare(bench) {
-    const run = () => each(100, async () => (await createUserNamespace(MAP, MAP)).close()); // 30 rounds make 3,000
+    const run = () => each(100, async () => (await createUserNamespace(MAP, MAP)).close()); // 3,000 in 30 rounds
     return [{ name: OURS, run }, ...bench.peers.map((peer) => peer.contender("userns", 100))];
   },
 };
@@ -45,7 +45,7 @@ const overlays: Row[] = [5, 100].map((count) => ({
   },
 }));
 
-/** A tree of real files, a thousand to a directory. */
+/** A tree of files, a thousand in each directory. */
 async function makeTree(bench: Bench, files: number): Promise<string> {
   for (let index = 0; index < files; index++) {
     if (index % 1000 === 0) make(bench, `tree/${index / 1000}`);
@@ -54,7 +54,7 @@ async function makeTree(bench: Bench, files: number): Promise<string> {
   return `${bench.dir}/tree`;
 }
 
-/** Recursive chown, there and back again: the older way to give a container its files. */
+/** Recursive chown and its reversal, the alternative to an id-mapped mount. */
 function chown(tree: string): Contender {
   let owner = 0;
   return {

@@ -21,10 +21,10 @@ import { type Bench, make, type Row } from "../row.ts";
 const FASTER_THAN_COMMANDS = { peer: "commands", most: 1 / 30 };
 const AS_FAST_AS_GO = { peer: "containerd", most: 1 };
 
-// What comes right after another contender finds cold caches; this many are long enough for that not to count.
+// Runs per round: enough that cold caches after another contender do not count.
 const PER_ROUND = 1000;
 
-/** The library as a contender: a mount, and everything off again. */
+/** The library as a contender: a mount and its unmount. */
 export function onAndOff(m: Mount, target: string, count: number): Contender {
   return {
     name: OURS,
@@ -36,12 +36,12 @@ export function onAndOff(m: Mount, target: string, count: number): Contender {
   };
 }
 
-/** Directories to be layers. */
+/** Creates directories for layers. */
 export function makeLayers(bench: Bench, count: number): string[] {
   return Array.from({ length: count }, (_, index) => make(bench, `layers/${index}/fs`));
 }
 
-/** What Deno's foreign function interface takes for the same system calls, with nothing between them. */
+/** The same system calls through the library's wrappers alone: the cost of Deno's foreign function interface. */
 function bareCalls(source: string, target: string, readonly: boolean, count: number): Contender {
   return {
     name: "bare calls in Deno",
@@ -130,7 +130,7 @@ const loop: Row = {
   },
 };
 
-/** What a container's root gets: the mounts that runc's default configuration names, and its volumes. */
+/** The mounts of a container: those of runc's default configuration, and volumes. */
 function containerList(bench: Bench): Mount[] {
   const volumes = Array.from({ length: 38 }, (_, index): Mount => ({
     type: "bind",
@@ -194,7 +194,7 @@ const list: Row = {
   },
 };
 
-/** Rows that are drawn as a plot: what a mount costs among others, and beside other callers. */
+/** Rows that are drawn as a plot: the cost of a mount by the number of mounts, and of concurrent callers. */
 const crowded: Row[] = [10, 10_000].map((count) => ({
   name: `bind among ${count.toLocaleString("en")} mounts`,
   limits: [AS_FAST_AS_GO],
@@ -224,7 +224,7 @@ const concurrent: Row[] = [1, 10, 100].map((callers) => ({
   },
 }));
 
-/** Puts so many mounts up, by the C floor where it is there because that is quick. */
+/** Creates `count` mounts, through the C floor if it was built, because that is faster. */
 export async function fillTable(bench: Bench, count: number): Promise<string> {
   const source = make(bench, "filler");
   const directory = make(bench, "table");
@@ -234,7 +234,7 @@ export async function fillTable(bench: Bench, count: number): Promise<string> {
   return directory;
 }
 
-/** Bind mounts of a source at `directory/0`, `directory/1` and so on. */
+/** Bind mounts a source at `directory/0`, `directory/1` and so on. */
 export async function fill(bench: Bench, count: number, source: string, directory: string): Promise<void> {
   const floor = bench.peers.find(({ name }) => name === "C floor");
   if (floor) return void await floor.work("stack", 1, count, source, directory);

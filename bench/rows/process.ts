@@ -1,5 +1,5 @@
 /**
- * What the library costs a program besides its mounts: starting, and memory.
+ * The cost of the library besides mounting: start time and memory.
  *
  * @module
  */
@@ -34,7 +34,7 @@ const importing: Row = {
   },
 };
 
-/** Garbage collection, which the benchmark's rows are started with. */
+/** Runs the garbage collection that --expose-gc provides. */
 function collect(): void {
   const { gc } = globalThis as { gc?: () => void };
   if (gc === undefined) throw new Error("start it with --v8-flags=--expose-gc");
@@ -44,7 +44,7 @@ function collect(): void {
 const memory: Row = {
   name: "memory of 1,000 overlays, each",
   unit: "bytes",
-  limits: [{ most: 1024 }], // a handle is an object with two lists of a path each
+  limits: [{ most: 1024 }], // a handle has two lists with one path each
   rounds: 3,
   // deno-lint-ignore require-await
   async prepare(bench) {

@@ -1,5 +1,5 @@
 /**
- * Questions about the mount table, at several sizes of it.
+ * Reading the mount table, at several sizes.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import { fill, fillTable } from "./mounts.ts";
 const SIZES = [100, 1_000, 10_000];
 const AS_FAST_AS_GO = { peer: "containerd", most: 1 };
 
-/** A row for each size; each may take so much longer than the one before. */
+/** A row for each size; `growth` limits the ratio to the previous size. */
 function atEachSize(
   name: string,
   growth: number,
@@ -32,14 +32,14 @@ function atEachSize(
   });
 }
 
-// Ten times as many may take ten times as long, and a fifth for caches that no longer hold all of it.
+// Ten times as many mounts may take twelve times as long, because they exceed the caches.
 const LINEAR = 12;
 const FLAT = 1.3;
 const MICROSECONDS_20 = { most: 0.02 };
 
 const list = atEachSize("listMounts", LINEAR, [AS_FAST_AS_GO], async (bench, size) => {
   await fillTable(bench, size);
-  const count = Math.max(3, 10_000 / size); // the first after a rest finds cold caches
+  const count = Math.max(3, 10_000 / size); // the first run after a pause finds cold caches
   return [
     { name: OURS, run: () => each(count, () => listMounts()) },
     ...bench.peers.map((peer) => peer.contender("list", count)),

@@ -32,7 +32,7 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
     throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
   }
   const path = fdPath(target);
-  if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is not UTF-8`);
+  if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
   const before = mountIdAt(target.fd, "");
   try {
     const result = await runHelper(program, helperArguments(plan, path));

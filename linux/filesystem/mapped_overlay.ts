@@ -1,5 +1,5 @@
 /**
- * The lower layers of an id-mapped overlay, as both ways of making it take them.
+ * How the lower layers of an id-mapped overlay are mapped, for `explain()`.
  *
  * @module
  */
@@ -9,7 +9,6 @@ import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { OverlayOptions } from "../spec/overlay_options.ts";
 import { MOUNT_ATTR_RDONLY, MS_PRIVATE } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import type { MappedLayers } from "./resolved.ts";
 
 /**
  * Whether overlay takes layers of detached mounts as descriptors.
@@ -18,19 +17,6 @@ import type { MappedLayers } from "./resolved.ts";
  */
 export function usesDetachedLayers(): boolean {
   return hasFeature("detachedLayers");
-}
-
-/**
- * An overlay's layers with the paths of the mapped ones.
- *
- * @param layers the layers.
- * @param mapped where the lower ones are attached.
- * @returns the layers as they were, if none is attached.
- */
-export function withMappedPaths(layers: OverlayOptions, mapped: MappedLayers | undefined): OverlayOptions {
-  if (mapped === undefined || !("paths" in mapped)) return layers;
-  const path = (layer: string) => mapped.paths.get(layer) ?? layer;
-  return { ...layers, lower: layers.lower.map(path), dataOnly: layers.dataOnly.map(path) };
 }
 
 /**

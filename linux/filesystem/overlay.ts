@@ -22,8 +22,8 @@ import {
 } from "../syscalls/mod.ts";
 import { describeSuperblock } from "./by_type.ts";
 import { createSuperblock, setParameters, withKernelLog } from "./fs_context.ts";
-import { describeMappedLayers, withMappedPaths } from "./mapped_overlay.ts";
-import type { DescribeOptions, Resolved } from "./resolved.ts";
+import { describeMappedLayers } from "./mapped_overlay.ts";
+import { type DescribeOptions, type Resolved, withMappedPaths } from "./resolved.ts";
 
 /**
  * Whether the kernel takes an overlay's layers one by one.

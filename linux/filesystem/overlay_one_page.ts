@@ -21,8 +21,8 @@ import { overlayData, type OverlayOptions } from "../spec/overlay_options.ts";
 import type { OverlayPlan } from "../spec/plan.ts";
 import { O_DIRECTORY, O_PATH } from "../syscalls/constants.ts";
 import { mount, open, realpath } from "../syscalls/mod.ts";
-import { describeMappedLayers, withMappedPaths } from "./mapped_overlay.ts";
-import type { DescribeOptions, Resolved } from "./resolved.ts";
+import { describeMappedLayers } from "./mapped_overlay.ts";
+import { type DescribeOptions, type Resolved, withMappedPaths } from "./resolved.ts";
 
 /**
  * Mounts an overlay with mount(2).

@@ -6,6 +6,7 @@
 
 import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
+import type { OverlayOptions } from "../spec/overlay_options.ts";
 
 /** The descriptors of one plan: after they are open, no path of it is looked up with a wait. */
 export interface Resolved {
@@ -34,4 +35,17 @@ export interface DescribeOptions {
   readonly target: string;
   /** Whether the mount gets an id map. */
   readonly isMapped: boolean;
+}
+
+/**
+ * An overlay's layers with the paths of the mapped ones.
+ *
+ * @param layers the layers.
+ * @param mapped where the lower ones are attached.
+ * @returns the layers as they were, if none is attached.
+ */
+export function withMappedPaths(layers: OverlayOptions, mapped: MappedLayers | undefined): OverlayOptions {
+  if (mapped === undefined || !("paths" in mapped)) return layers;
+  const path = (layer: string) => mapped.paths.get(layer) ?? layer;
+  return { ...layers, lower: layers.lower.map(path), dataOnly: layers.dataOnly.map(path) };
 }

@@ -6,9 +6,10 @@
  * @module
  */
 
+import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
-import { attachMount, type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
+import { attachMount, openTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted } from "../spec/call.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import {
@@ -24,6 +25,7 @@ import {
 import { hasFeature } from "../syscalls/features.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
+import { detachTopMount } from "../unmount/tree.ts";
 import { describeOnto, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
@@ -34,16 +36,37 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  * @param resolved its descriptors.
  */
 export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promise<void> {
-  using stage = new Stage();
+  const { target, fds } = resolved;
+  let clone: OwnedFd | undefined;
+  let isMoved = false;
+  try {
+    using stage = new Stage();
+    await mountOnStage(plan, stage, resolved);
+    if (hasFeature("mountApi")) clone = fds.add(openTree(AT_FDCWD, stage.root, cloneFlags(plan)));
+    else mount(stage.root, procFdPath(target), null, MS_MOVE, null);
+    isMoved = clone === undefined;
+  } catch (error) {
+    if (isMoved) detachTopMount(target); // the stage could not be removed
+    throw error;
+  }
+  if (clone) attachMount(clone, target);
+}
+
+async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
   {
     using mountpoint = openTarget(stage.root);
     await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
-  stage.moveTo(resolved.target, isTree(plan));
+  // mount(2) leaves a bind in its source's peer group, which the target must not be in.
+  mount(null, stage.root, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
 }
 
 function isTree(plan: NewMountPlan): boolean {
   return plan.kind === "bind" && plan.recursive;
+}
+
+function cloneFlags(plan: NewMountPlan): number {
+  return isTree(plan) ? OPEN_TREE_CLONE | AT_RECURSIVE : OPEN_TREE_CLONE;
 }
 
 /** A temporary directory, bound on itself: as a private mount, so that what is mounted on it stays in this namespace. */
@@ -61,28 +84,26 @@ class Stage implements Disposable {
     }
   }
 
-  /** Moves the mount that was made on it to a target; into another mount namespace, a clone of it. */
-  moveTo(target: MountTarget, isTree: boolean): void {
-    // mount_setattr(2) and mount(2) leave a bind in its source's peer group; the target must not be in it.
-    mount(null, this.root, null, isTree ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
-    if (!hasFeature("mountApi")) return mount(this.root, procFdPath(target), null, MS_MOVE, null);
-    using clone: OwnedFd = openTree(AT_FDCWD, this.root, cloneFlags(isTree));
-    attachMount(clone, target);
-  }
-
   /** Unmounts what is left on it, and removes the directory. */
   [Symbol.dispose](): void {
-    using _directory = this.#directory;
-    unmountAllSync(this.root);
+    try {
+      while (mountAt(this.root) !== undefined) detachRetrying(this.root);
+    } catch (error) {
+      this.#directory.abandon(); // it can't be removed while something is mounted on it
+      throw error;
+    }
+    this.#directory[Symbol.dispose]();
   }
 }
 
-function cloneFlags(isTree: boolean): number {
-  return isTree ? OPEN_TREE_CLONE | AT_RECURSIVE : OPEN_TREE_CLONE;
-}
-
-function unmountAllSync(path: string): void {
-  while (mountAt(path) !== undefined) umount2(path, MNT_DETACH);
+/** A failed umount2(2) has changed nothing. The second failure in a row is no chance. */
+function detachRetrying(path: string): void {
+  try {
+    umount2(path, MNT_DETACH);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    umount2(path, MNT_DETACH);
+  }
 }
 
 /**
@@ -101,9 +122,9 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       ["AT_FDCWD", quoted(root), isTree(plan) ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
       "clone the complete mount, detached",
     ),
-    call("move_mount", ["tree", quoted(options.target)], "attach the clone"),
     call("umount2", [quoted(root), "MNT_DETACH"], "unmount it at its temporary mountpoint"),
   ];
+  const attach = call("move_mount", ["tree", quoted(options.target)], "attach the clone");
   const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
   return [
     mountCall({ source: root, target: root, flags: MS_BIND }, "a temporary mountpoint"),
@@ -114,5 +135,6 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       ? [mountCall({ source: root, target: options.target, flags: MS_MOVE }, "move it to the target")]
       : clone,
     call("umount2", [quoted(root), "MNT_DETACH"], "remove the temporary mountpoint"),
+    ...isMoved ? [] : [attach],
   ];
 }

@@ -7,7 +7,9 @@
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { lookupMount } from "../mountinfo/lookup.ts";
-import { listMounts, type MountInfo, prefixFilter } from "../mountinfo/mountinfo.ts";
+import { prefixFilter } from "../mountinfo/filters.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { fdPath } from "../path/mount_target.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { ExplainedError } from "../spec/error.ts";

@@ -1,9 +1,10 @@
 /**
- * Overlay layers seen through an id map.
+ * Id-mapped overlay layers.
  *
- * The layers on one mount are mapped together: their common directory is cloned, detached, mapped and made read-only,
- * and they are opened below it. From Linux 6.15 overlay takes them as they are, attached nowhere, so that nothing is
- * there to be left behind. Before, the clone is attached at a temporary place while the overlay is made.
+ * The layers of one mount are mapped together: their common directory is cloned with open_tree(2), the detached clone is
+ * id-mapped and made read-only, and the layers are opened below it. Since Linux 6.15, overlay takes these descriptors, so
+ * a crash leaves no mount behind. Before 6.15, the clone is attached at a temporary directory while the overlay is
+ * created.
  *
  * @module
  */
@@ -30,80 +31,85 @@ import { attachMount, fdPath, openTarget } from "../path/mount_target.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { unmount } from "../unmount/unmount.ts";
 
-/** A layer, where it is, and its directory in an id-mapped clone, when that is found. */
 interface Layer {
+  /** As it is written in the options. */
   readonly path: string;
+  /** Absolute and without ".", ".." and double slashes; "/" if it has to be looked up. */
   readonly canonical: string;
-  inside: string;
+  /** Relative to the id-mapped clone. */
+  subpath: string;
+  /** In the id-mapped clone. */
   directory: OwnedFd | undefined;
 }
 
 /** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
 interface MappedTree {
-  tree: OwnedFd;
+  clone: OwnedFd;
   layers: readonly Layer[];
 }
 
 /**
- * Layers as descriptors of id-mapped directories that are attached nowhere.
+ * Opens layers in detached id-mapped clones.
  *
- * @param paths the layers.
- * @param userns the user namespace whose maps they get.
- * @param keep closes the descriptors.
- * @returns a descriptor for each path, in their order.
+ * @param paths the paths of the layers.
+ * @param userns the user namespace with the id maps.
+ * @param keep the owner of the descriptors.
+ * @returns a descriptor for each path, in the same order.
+ * @throws {SyscallError} if a layer can't be opened or cloned, or its file system can't be id-mapped.
  */
 export async function openMappedLayers(
   paths: readonly string[],
   userns: OwnedFd,
   keep: OwnedFds,
 ): Promise<(OwnedFd | undefined)[]> {
-  const layers = paths.map(takeLayer);
+  const layers = paths.map(toLayer);
   await mapTrees(layers, userns, keep);
   return layers.map(({ directory }) => directory);
 }
 
-/** Layers at temporary places: before Linux 6.15. */
+/** Id-mapped layers attached at temporary directories: the fallback before Linux 6.15. */
 export class AttachedLayers implements AsyncDisposable {
-  /** Where each layer is now. */
+  /** The path of each id-mapped layer, by the path that it has without the map. */
   readonly paths = new Map<string, string>();
-  readonly #places: TempDirectory[] = [];
+  readonly #directories: TempDirectory[] = [];
 
   /**
    * Attaches id-mapped clones of the layers' directories.
    *
-   * @param paths the layers.
-   * @param userns the user namespace whose maps they get.
-   * @returns takes them off again at the end of its scope: an overlay keeps clones of its own.
+   * @param paths the paths of the layers.
+   * @param userns the user namespace with the id maps.
+   * @returns the layers, unmounted at the end of their scope: an overlay keeps private clones of its layers.
+   * @throws {SyscallError} if a layer can't be opened, cloned or attached, or its file system can't be id-mapped.
    */
   static async attach(paths: readonly string[], userns: OwnedFd): Promise<AttachedLayers> {
     await using stack = new AsyncDisposableStack();
     const attached = stack.use(new AttachedLayers());
     using keep = new OwnedFds();
-    for (const { tree, layers } of await mapTrees(paths.map(takeLayer), userns, keep)) {
-      attached.#attach(tree, layers);
-    }
+    for (const tree of await mapTrees(paths.map(toLayer), userns, keep)) attached.#attach(tree);
     stack.move();
     return attached;
   }
 
-  #attach(tree: OwnedFd, layers: MappedTree["layers"]): void {
-    const place = new TempDirectory();
-    this.#places.push(place);
-    using mountpoint = openTarget(place.root);
-    attachMount(tree, mountpoint);
-    for (const { path, inside } of layers) this.paths.set(path, join(place.root, inside));
+  #attach({ clone, layers }: MappedTree): void {
+    const directory = new TempDirectory();
+    this.#directories.push(directory);
+    using mountpoint = openTarget(directory.root);
+    attachMount(clone, mountpoint);
+    for (const { path, subpath } of layers) this.paths.set(path, join(directory.root, subpath));
   }
 
-  /** A place that somebody keeps busy stays, with a warning: what is in it is read-only, and nothing is deleted. */
+  /** If another process keeps a mount busy, it stays, with a warning: it is read-only, and no file is deleted. */
   async [Symbol.asyncDispose](): Promise<void> {
-    for (const place of this.#places) {
+    for (const directory of this.#directories) {
       try {
-        await unmount(place.root, { noFollow: true });
-        place[Symbol.dispose]();
+        await unmount(directory.root, { noFollow: true });
+        directory[Symbol.dispose]();
       } catch (error) {
         if (!(error instanceof SyscallError)) throw error;
-        place.abandon();
-        console.warn(`id-mapped layers stay at ${place.root} until cleanupTempMounts(): ${error.message}`);
+        directory.abandon();
+        console.warn(
+          `id-mapped layers stay at ${directory.root} until cleanupTempMounts(): ${error.message}`,
+        );
       }
     }
   }
@@ -114,40 +120,37 @@ async function mapTrees(
   userns: OwnedFd,
   keep: OwnedFds,
 ): Promise<MappedTree[]> {
-  // Mostly the layers stand in one directory and no symbolic link leads to them: then nothing needs to be resolved.
-  const paths = layers.map(({ canonical }) => canonical);
-  const together = mapTogether(layers, paths, userns, keep);
-  if (together) return [together];
+  // The layers mostly have a common directory, and no symbolic link on their paths: then this is enough.
+  const all = mapTogether(layers, layers.map(({ canonical }) => canonical), userns, keep);
+  if (all) return [all];
   const trees: MappedTree[] = [];
-  for (const group of Map.groupBy(layers.map(find), ({ mountId }) => mountId).values()) {
-    const found = group.map(({ layer }) => layer);
-    const tree = found.length > 1
-      ? mapTogether(found, group.map(({ canonical }) => canonical), userns, keep)
+  for (const group of Map.groupBy(layers.map(resolveLayer), ({ mountId }) => mountId).values()) {
+    const members = group.map(({ layer }) => layer);
+    const tree = members.length > 1
+      ? mapTogether(members, group.map(({ canonical }) => canonical), userns, keep)
       : undefined;
-    trees.push(...tree ? [tree] : await mapEach(found, userns, keep));
+    trees.push(...tree ? [tree] : await mapEach(members, userns, keep));
   }
   return trees;
 }
 
-const UNPLAIN = /\/\.{0,2}(\/|$)/; // a doubled slash, one at the end, a "." or ".."
+const NOT_PLAIN = /\/\.{0,2}(\/|$)/; // a double or trailing slash, "." or ".."
 
-/** A layer by its path as it is written. */
-function takeLayer(path: string): Layer {
-  const isPlain = path.startsWith("/") && !UNPLAIN.test(path);
-  return { path, canonical: isPlain ? path : "/", inside: ".", directory: undefined }; // "/": it has to be looked up
+function toLayer(path: string): Layer {
+  const isPlain = path.startsWith("/") && !NOT_PLAIN.test(path);
+  return { path, canonical: isPlain ? path : "/", subpath: ".", directory: undefined };
 }
 
-/** The path that a layer has in the end, and the mount that it is on. */
-function find(layer: Layer): { layer: Layer; canonical: string; mountId: number } {
+function resolveLayer(layer: Layer): { layer: Layer; canonical: string; mountId: number } {
   using directory = open(layer.path, O_PATH);
   return { layer, canonical: fdPath(directory), mountId: mountIdAt(directory.fd, "") };
 }
 
 /**
- * Maps the directory that they have in common; undefined where they can't all be found in it.
+ * Maps the common directory of layers. Undefined if one of the layers is not in its clone.
  *
- * A layer on the mount of the common directory, with no symbolic link between the two, is the one that the clone shows:
- * had anything been mounted on the way, the layer would be on that mount.
+ * If a layer is on the mount of the common directory, and no symbolic link is between the two, the clone shows the same
+ * directory: with another mount between them, the layer would be on that mount.
  */
 function mapTogether(
   layers: readonly Layer[],
@@ -157,29 +160,29 @@ function mapTogether(
 ): MappedTree | undefined {
   if (paths.includes("/")) return undefined;
   const common = commonDirectory(paths);
-  const skip = common === "/" ? 1 : common.length + 1;
+  const prefixLength = common === "/" ? 1 : common.length + 1;
   try {
     return withDisposable(open(common, O_PATH), (directory) =>
-      withDisposable(new OwnedFds(), (own) => {
+      withDisposable(new OwnedFds(), (opened) => {
         const mountId = mountIdAt(directory.fd, "");
-        const tree = own.add(mapped(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
+        const clone = opened.add(idMap(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
         for (let index = 0; index < layers.length; index++) {
           const layer = layers[index] as Layer;
-          layer.inside = paths[index]?.slice(skip) || ".";
-          if (mountIdAt(directory.fd, layer.inside) !== mountId) return undefined;
-          layer.directory = own.add(openat2(tree.fd, layer.inside, O_PATH, WITHIN));
+          layer.subpath = paths[index]?.slice(prefixLength) || ".";
+          if (mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;
+          layer.directory = opened.add(openat2(clone.fd, layer.subpath, O_PATH, RESOLVE_IN_CLONE));
         }
-        own.release(keep);
-        return { tree, layers };
+        opened.release(keep);
+        return { clone, layers };
       }));
   } catch (error) {
-    // A symbolic link, or a directory that was renamed meanwhile, or one that can't be cloned.
+    // A symbolic link, a directory that was renamed meanwhile, or one that can't be cloned.
     if (error instanceof SyscallError) return undefined;
     throw error;
   }
 }
 
-const WITHIN = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
+const RESOLVE_IN_CLONE = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV;
 
 async function mapEach(
   layers: readonly Layer[],
@@ -189,10 +192,10 @@ async function mapEach(
   const trees: MappedTree[] = [];
   for (const layer of layers) {
     try {
-      const tree = keep.add(mapped(openTree(AT_FDCWD, layer.path, OPEN_TREE_CLONE), userns));
-      layer.inside = ".";
-      layer.directory = tree;
-      trees.push({ tree, layers: [layer] });
+      const clone = keep.add(idMap(openTree(AT_FDCWD, layer.path, OPEN_TREE_CLONE), userns));
+      layer.subpath = ".";
+      layer.directory = clone;
+      trees.push({ clone, layers: [layer] });
     } catch (error) {
       throw await explainIdMap(error, layer.path, userns, false);
     }
@@ -200,17 +203,17 @@ async function mapEach(
   return trees;
 }
 
-/** Private: what is mounted at a temporary place is of no interest to any other mount namespace. */
-function mapped(tree: OwnedFd, userns: OwnedFd): OwnedFd {
+/** Private: a later mount on the layer must not propagate into the clone. */
+function idMap(clone: OwnedFd, userns: OwnedFd): OwnedFd {
   try {
-    mountSetattr(tree.fd, "", AT_EMPTY_PATH, {
+    mountSetattr(clone.fd, "", AT_EMPTY_PATH, {
       set: MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY,
       propagation: MS_PRIVATE,
       usernsFd: userns.fd,
     });
-    return tree;
+    return clone;
   } catch (error) {
-    tree.close();
+    clone.close();
     throw error;
   }
 }

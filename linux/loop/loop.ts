@@ -22,19 +22,19 @@ import {
 import { ioctl, ioctlStruct, open } from "../syscalls/mod.ts";
 import { delay } from "../path/delay.ts";
 
-/** How a loop device is attached. */
+/** The parameters of a loop device. */
 export interface LoopParams {
-  /** The device can't be written to, and the backing file need not be writable. */
+  /** The device is read-only, and the backing file is opened read-only. */
   readonly?: boolean;
-  /** The device frees itself when its last user closes it: a mount, or the {@linkcode LoopDevice}. */
+  /** The kernel detaches the device when its last user, a mount or the {@linkcode LoopDevice}, closes it. */
   autoclear?: boolean;
-  /** Reads and writes the backing file past the page cache. */
+  /** Reads and writes the backing file with O_DIRECT, without the page cache. */
   direct?: boolean;
-  /** Where the data begins in the backing file, in bytes; a multiple of the block size. */
+  /** The offset of the data in the backing file, in bytes; a multiple of the block size. */
   offset?: number;
-  /** How much of the backing file is used, in bytes; all of it for 0. */
+  /** The maximum size of the device, in bytes; 0 for the rest of the backing file. */
   sizeLimit?: number;
-  /** The device's logical block size in bytes: 512, 1024, 2048 or 4096. */
+  /** The logical block size of the device, in bytes: 512, 1024, 2048 or 4096. */
   blockSize?: number;
 }
 
@@ -43,8 +43,10 @@ const INFO = { size: 232, lo_offset: 24, lo_sizelimit: 32, lo_flags: 52, lo_file
 const CONFIG = { size: 304, fd: 0, block_size: 4, info: 8 };
 
 /**
- * An attached loop device. At the end of its `using` scope it is detached; where something is mounted from it then,
- * it is freed when that goes.
+ * An attached loop device, detached at the end of its scope. If it is mounted then, the kernel detaches it after the last
+ * unmount.
+ *
+ * Needs the permission `ffi` and root.
  *
  * @example
  * ```ts
@@ -61,45 +63,46 @@ const CONFIG = { size: 304, fd: 0, block_size: 4, info: 8 };
  */
 export class LoopDevice implements Disposable {
   #device: OwnedFd;
-  #open = true;
+  #isOpen = true;
 
   /**
-   * Takes an attached device over.
+   * Takes ownership of an attached device.
    *
-   * @param number the device's number.
-   * @param device its open descriptor.
+   * @param number the number of the device.
+   * @param device an open descriptor of the device.
    */
   constructor(readonly number: number, device: OwnedFd) {
     this.#device = device;
   }
 
-  /** The device's path, such as "/dev/loop0". */
+  /** The path of the device, such as "/dev/loop0". */
   get path(): string {
     return `/dev/loop${this.number}`;
   }
 
   /**
-   * The device's open descriptor.
+   * The open descriptor of the device.
    *
-   * @throws {TypeError} after it was closed.
+   * @throws {TypeError} after the device was closed.
    */
   get fd(): number {
     return this.#device.fd;
   }
 
-  /** Closes the descriptor; the device stays attached unless `autoclear` is set and nothing else has it open. */
+  /** Closes the descriptor. The device stays attached unless `autoclear` is set and it has no other user. */
   close(): void {
-    this.#open = false;
+    this.#isOpen = false;
     this.#device.close();
   }
 
   /**
-   * Takes the backing file away, or has the kernel do so when the device is no longer used; then closes.
+   * Detaches the device and closes the descriptor. If the device has other users, the kernel detaches it when the last
+   * one closes it. Does nothing after {@linkcode LoopDevice.close}.
    *
-   * @throws {SyscallError} with ioctl's errno.
+   * @throws {SyscallError} if ioctl(2) fails.
    */
   detach(): void {
-    if (!this.#open) return;
+    if (!this.#isOpen) return;
     try {
       ioctl(this.fd, LOOP_CLR_FD, 0, this.path);
     } finally {
@@ -108,10 +111,10 @@ export class LoopDevice implements Disposable {
   }
 
   /**
-   * Sets whether the device frees itself when its last user closes it.
+   * Sets whether the kernel detaches the device when its last user closes it.
    *
-   * @param on whether it does.
-   * @throws {SyscallError} with ioctl's errno.
+   * @param on true to set LO_FLAGS_AUTOCLEAR, false to clear it.
+   * @throws {SyscallError} if ioctl(2) fails.
    */
   setAutoclear(on: boolean): void {
     const info = struct(INFO.size);
@@ -122,7 +125,7 @@ export class LoopDevice implements Disposable {
     ioctlStruct(this.fd, LOOP_SET_STATUS64, bytes, this.path);
   }
 
-  /** Detaches the device, unless it was closed. */
+  /** Detaches the device unless it was closed. */
   [Symbol.dispose](): void {
     this.detach();
   }
@@ -131,13 +134,13 @@ export class LoopDevice implements Disposable {
 /**
  * Attaches a file to a free loop device.
  *
- * @param backingFile the file.
- * @param params how.
- * @returns the device, to be disposed of.
- * @throws {SyscallError} ENOENT or EACCES for the file; EACCES or ENOENT for /dev/loop-control without root.
- * @throws {TypeError} for numbers that are no sizes.
+ * Needs the permission `ffi`, root, and Linux 5.8.
  *
- * Needs the permission `ffi`, root and Linux 5.8.
+ * @param backingFile the path of the file.
+ * @param params the parameters of the device.
+ * @returns the device, which the caller disposes of.
+ * @throws {SyscallError} ENOENT or EACCES for the file or /dev/loop-control.
+ * @throws {TypeError} for an offset or size that is not a number of bytes, or an unsupported block size.
  *
  * @example
  * ```ts
@@ -158,8 +161,7 @@ export async function setupLoop(backingFile: string, params: LoopParams = {}): P
     try {
       return attachFree(control, config);
     } catch (error) {
-      // Between asking for a free device and taking it another process may take it, and udev may not have made
-      // its node yet.
+      // Another process may attach the free device first, and udev may not have created its node yet.
       if (!isErrno(error, "EBUSY", "ENXIO", "ENOENT") || tries >= 100) throw error;
       await delay(Math.random() * Math.min(50, tries * 2));
     }
@@ -188,7 +190,7 @@ function loopConfig(file: OwnedFd, name: string, params: LoopParams): Uint8Array
   config.setBigUint64(CONFIG.info + INFO.lo_sizelimit, BigInt(sizeLimit), true);
   config.setUint32(CONFIG.info + INFO.lo_flags, flags, true);
   const bytes = new Uint8Array(config.buffer);
-  // Only for people: the kernel shows the whole path in /sys/block/loopN/loop/backing_file.
+  // losetup(8) can show this name; /sys/block/loopN/loop/backing_file has the whole path.
   const start = CONFIG.info + INFO.lo_file_name;
   new TextEncoder().encodeInto(name, bytes.subarray(start, start + INFO.LO_NAME_SIZE - 1));
   return bytes;
@@ -208,13 +210,13 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
 }
 
 /**
- * Attaches a file to a free loop device that stays until {@linkcode detachLoop}.
+ * Attaches a file to a free loop device, which stays attached until {@linkcode detachLoop}.
  *
- * @param backingFile the file.
- * @returns the device's path.
+ * Needs the permission `ffi`, root, and Linux 5.8.
+ *
+ * @param backingFile the path of the file, which has to be writable.
+ * @returns the path of the device.
  * @throws {SyscallError} as {@linkcode setupLoop} does.
- *
- * Needs the permission `ffi`, root and Linux 5.8.
  *
  * @example
  * ```ts
@@ -233,12 +235,23 @@ export async function attachLoop(backingFile: string): Promise<string> {
 }
 
 /**
- * Detaches loop devices; one that is used is freed when it no longer is.
+ * Detaches loop devices. If a device has other users, the kernel detaches it when the last one closes it.
  *
- * @param devices their paths.
- * @throws {SyscallError} ENXIO where nothing is attached. The devices before it are detached.
+ * Needs the permission `ffi` and root.
  *
- * Needs the permission `ffi` and root. See {@linkcode attachLoop} for an example.
+ * @param devices the paths of the devices.
+ * @throws {SyscallError} ENXIO for the first device that has no file attached; the devices before it are detached.
+ *
+ * @example
+ * ```ts
+ * import { attachLoop, detachLoop } from "@denomount/mount";
+ *
+ * const image = await Deno.makeTempFile();
+ * await Deno.truncate(image, 1 << 20);
+ * const devices = [await attachLoop(image), await attachLoop(image)];
+ * await detachLoop(...devices);
+ * await Deno.remove(image);
+ * ```
  */
 // deno-lint-ignore require-await
 export async function detachLoop(...devices: string[]): Promise<void> {

@@ -23,9 +23,15 @@ import type { Mount } from "../spec/mount.ts";
 import { makesMount, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
 
 /** A system call that {@linkcode mountAll} would make. */
-export interface Step extends Call {
+export interface Step {
   /** The mount that it belongs to. */
   mount: Mount;
+  /** The call's name as in its man page, or "exec" for a helper program. */
+  call: string;
+  /** Its arguments as strace(1) prints them, descriptors by what they are. */
+  arguments: string;
+  /** What it is for. */
+  purpose: string;
 }
 
 /**

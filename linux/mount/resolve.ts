@@ -50,8 +50,8 @@ export async function resolvePlan(
   let source: OwnedFd | undefined;
   if (plan.kind === "bind") {
     const found = openCached(plan.source);
-    if (found === "unknown") await ensureResolvable(plan.source);
-    else if (found !== "absent") source = fds.add(found);
+    if (found === "uncached") await ensureResolvable(plan.source);
+    else if (found !== "enoent") source = fds.add(found);
   }
   const target = fds.add(cachedTarget(plan, context) ?? await waitForTarget(plan, context));
   let device: string | undefined;

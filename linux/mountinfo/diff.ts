@@ -1,36 +1,41 @@
 /**
- * What has happened to mounts, and two mount tables compared.
+ * Mount events, and the events between two mount tables.
  *
  * @module
  */
 
-import type { MountInfo } from "./mountinfo.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
 import type { PollFd } from "../syscalls/mod.ts";
 
-/** One way to learn what happens. */
+/** A source of mount events: fanotify(7), or a mountinfo file. */
 export interface MountSource extends Disposable {
-  /** What to wait for. */
+  /** The descriptors to poll. */
   readonly fds: readonly PollFd[];
-  /** What has happened, after the wait has told this of each descriptor. */
-  read(happened: readonly number[]): MountEvent[];
+  /**
+   * Reads the events.
+   *
+   * @param revents the result of poll(2) for each descriptor, `POLL…` flags.
+   * @returns the events since the last call.
+   */
+  read(revents: readonly number[]): MountEvent[];
 }
 
-/** Something that happened to a mount. */
+/** A change of the mount table. */
 export type MountEvent =
   | {
     /** It was mounted. */
     kind: "mounted";
-    /** The mount. */
+    /** The new mount. */
     mount: MountInfo;
   }
   | {
-    /** It was taken off, or out of sight with what it was mounted in. */
+    /** It was unmounted, or detached together with its parent. */
     kind: "unmounted";
-    /** The mount as it was last seen. */
+    /** The mount as it was last read. */
     mount: MountInfo;
   }
   | {
-    /** It was moved, and what is mounted below it with it, of which nothing else is said. */
+    /** It was moved. The mounts below it moved with it, without events. */
     kind: "moved";
     /** The mount as it is now. */
     mount: MountInfo;
@@ -38,7 +43,7 @@ export type MountEvent =
     before: MountInfo;
   }
   | {
-    /** Its options or its propagation were changed. Only told where `changes` asks for it. */
+    /** Its options or its propagation changed. Only reported with the option `changes`. */
     kind: "changed";
     /** The mount as it is now. */
     mount: MountInfo;
@@ -46,22 +51,22 @@ export type MountEvent =
     before: MountInfo;
   }
   | {
-    /** It came and went before it could be looked at. */
+    /** It was mounted, and unmounted before its fields could be read. */
     kind: "transient";
-    /** Its unique id: nothing else is known. */
+    /** Its unique id, the only known field. */
     mountId: bigint;
   };
 
-/** A mount table by some id of each mount. */
+/** A mount table: the mounts by their ids. */
 export type MountTable<Id> = ReadonlyMap<Id, MountInfo>;
 
 /**
- * What must have happened for one table to become another.
+ * Compares two mount tables.
  *
- * @param before the one.
- * @param after the other.
- * @param changes whether changed options and propagation are of interest.
- * @returns the events: what went, the last mounted first, then what came, was moved or was changed.
+ * @param before the earlier table.
+ * @param after the later table.
+ * @param changes whether to report changed options and propagation.
+ * @returns the events: unmounted mounts first, in reverse order of the table, then mounted, moved and changed ones.
  */
 export function diffTables<Id>(
   before: MountTable<Id>,
@@ -73,18 +78,18 @@ export function diffTables<Id>(
     const now = after.get(id);
     if (now === undefined || !isSame(mount, now)) events.push({ kind: "unmounted", mount });
   }
-  const [oldPlaces, newPlaces] = [places(before), places(after)];
+  const [mountpointsBefore, mountpointsAfter] = [mountpointsById(before), mountpointsById(after)];
   for (const [id, mount] of after) {
     const old = before.get(id);
     if (old === undefined || !isSame(old, mount)) events.push({ kind: "mounted", mount });
-    else if (placeOf(old, oldPlaces) !== placeOf(mount, newPlaces)) {
+    else if (placeOnParent(old, mountpointsBefore) !== placeOnParent(mount, mountpointsAfter)) {
       events.push({ kind: "moved", mount, before: old });
     } else if (changes && isChanged(old, mount)) events.push({ kind: "changed", mount, before: old });
   }
   return events;
 }
 
-/** The kernel gives the ids of mountinfo again at once, and the minor numbers of file systems in memory too. */
+/** Needed because the kernel reuses mountinfo ids, and the minor numbers of file systems without a device, at once. */
 function isSame(one: MountInfo, other: MountInfo): boolean {
   return one.major === other.major && one.minor === other.minor && one.root === other.root &&
     one.fsType === other.fsType && one.source === other.source;
@@ -96,13 +101,13 @@ function isChanged(before: MountInfo, now: MountInfo): boolean {
     before.optional !== now.optional;
 }
 
-function places<Id>(table: MountTable<Id>): ReadonlyMap<number, string> {
+function mountpointsById<Id>(table: MountTable<Id>): ReadonlyMap<number, string> {
   return new Map([...table.values()].map(({ id, mountpoint }) => [id, mountpoint]));
 }
 
-/** Where it is on its parent: that stays when the parent is moved. */
-function placeOf({ parent, mountpoint }: MountInfo, mountpoints: ReadonlyMap<number, string>): string {
-  const above = mountpoints.get(parent) ?? "";
-  const inside = mountpoint.startsWith(above) ? mountpoint.slice(above.length) : mountpoint;
+/** Its parent, and its path within the parent. Neither changes when the parent is moved. */
+function placeOnParent({ parent, mountpoint }: MountInfo, mountpoints: ReadonlyMap<number, string>): string {
+  const parentPath = mountpoints.get(parent) ?? "";
+  const inside = mountpoint.startsWith(parentPath) ? mountpoint.slice(parentPath.length) : mountpoint;
   return `${parent} ${inside.replace(/^\/?/, "/")}`;
 }

@@ -1,5 +1,5 @@
 /**
- * Which mount a path is on, without reading the mount table where the kernel can tell.
+ * The mount that a path is on, by statmount(2) where the kernel has it, otherwise from the mount table.
  *
  * @module
  */
@@ -32,7 +32,8 @@ import {
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
 } from "../syscalls/constants.ts";
-import { listMounts, type MountInfo } from "./mountinfo.ts";
+import { listMounts } from "./list_mounts.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
 import { ensureResolvable, isCached, resolveOffThread, type WaitOptions } from "../path/cached_lookup.ts";
 import { mountAt, type StatxMount, statxMountUnique } from "./statx_mount.ts";
 import { type Statmount, statmount } from "../syscalls/mod.ts";
@@ -40,13 +41,13 @@ import { type Statmount, statmount } from "../syscalls/mod.ts";
 /**
  * The mount that a path is on.
  *
- * @param path a path that exists; symbolic links are followed.
- * @param patience how long a server on the way may take.
- * @returns the mount, as mountinfo would show it.
- * @throws {SyscallError} ENOENT where the path does not exist, ETIMEDOUT where a server on the way does not answer.
+ * Needs the permission `ffi`. From Linux 6.13 the time does not depend on the number of mounts; older kernels read the
+ * whole mount table.
  *
- * Needs the permission `ffi`. From Linux 6.13 it takes a few microseconds however many mounts there are; before, the
- * mount table is read.
+ * @param path a path that exists; symbolic links are followed.
+ * @param wait the timeout and the signal for a server on the path.
+ * @returns the mount, with the fields of mountinfo.
+ * @throws {SyscallError} ENOENT if the path does not exist, ETIMEDOUT if a server on the path does not answer.
  *
  * @example
  * ```ts
@@ -55,69 +56,71 @@ import { type Statmount, statmount } from "../syscalls/mod.ts";
  * console.log((await lookupMount("/proc/self/status")).fsType); // "proc"
  * ```
  */
-export async function lookupMount(path: string, patience: WaitOptions = {}): Promise<MountInfo> {
-  await ensureResolvable(path, patience);
-  const spot = statxMountUnique(path);
-  const quick = statmountBy(spot, EVERYTHING);
-  if (quick) return mountInfo(quick);
-  const id = spot.mountId;
+export async function lookupMount(path: string, wait: WaitOptions = {}): Promise<MountInfo> {
+  await ensureResolvable(path, wait);
+  const found = statxMountUnique(path);
+  const fields = statmountBy(found, ALL_FIELDS);
+  if (fields) return mountInfo(fields);
+  const id = found.mountId;
   const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
   const [mount] = await listMounts({ filter });
-  if (mount === undefined) throw new Error(`the mount of ${path} went away while it was looked up`);
+  if (mount === undefined) throw new Error(`the mount of ${path} was unmounted while it was looked up`);
   return mount;
 }
 
 /**
- * Whether something is mounted on a path.
+ * Whether a path is a mountpoint.
+ *
+ * Needs the permission `ffi` and Linux 5.8. The time does not depend on the number of mounts.
  *
  * @param path the path; symbolic links are followed.
- * @param patience how long a server on the way may take.
- * @returns true for the root of a mount, of a bind too; false for anything else, also where nothing exists.
- * @throws {SyscallError} where the path can't be looked at, such as EACCES; ETIMEDOUT where a server on the way does not
- * answer.
- *
- * Needs the permission `ffi` and Linux 5.8. Takes a few microseconds however many mounts there are.
+ * @param wait the timeout and the signal for a server on the path.
+ * @returns true for the root of a mount, also of a bind mount; false for any other path, also a missing one.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer; other errors of statx(2), such as EACCES.
  *
  * @example
  * ```ts
  * import { isMountpoint } from "@denomount/mount";
  *
- * if (!(await isMountpoint("/proc"))) throw new Error("no /proc");
+ * if (!(await isMountpoint("/proc"))) throw new Error("/proc is not mounted");
  * ```
  */
-export async function isMountpoint(path: string, patience: WaitOptions = {}): Promise<boolean> {
-  if (!isCached(path, patience)) await resolveOffThread(path, patience);
+export async function isMountpoint(path: string, wait: WaitOptions = {}): Promise<boolean> {
+  if (!isCached(path, wait)) await resolveOffThread(path, wait);
   return mountAt(path) !== undefined;
 }
 
 /**
- * What statmount(2) tells of a mount.
+ * The fields of a mount from statmount(2).
  *
- * @param spot what {@linkcode statxMountUnique} has told.
- * @param mask `STATMOUNT_…`: what is asked for.
- * @returns undefined where it has told no unique id: the kernel has no statmount(2), or the path's FUSE server lets
- * nobody but its owner ask. Then the mount table has to be read.
+ * @param found the result of {@linkcode statxMountUnique}.
+ * @param mask `STATMOUNT_…` flags: the fields to read.
+ * @returns undefined without a unique id: the kernel has no statmount(2), or the path is on a FUSE mount that only its
+ * owner may access. The caller then reads the mount table.
+ * @throws {SyscallError} ENOENT if the mount was unmounted meanwhile.
  */
-export function statmountBy(spot: StatxMount, mask: number): Statmount | undefined {
-  return spot.isUnique ? statmount(BigInt(spot.mountId), mask) : undefined;
+export function statmountBy(found: StatxMount, mask: number): Statmount | undefined {
+  return found.isUnique ? statmount(BigInt(found.mountId), mask) : undefined;
 }
 
-const EVERYTHING = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |
+const ALL_FIELDS = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_PROPAGATE_FROM | STATMOUNT_MNT_ROOT |
   STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE | STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
 
 /**
- * A mount by its unique id.
+ * Looks up a mount by its unique id.
  *
- * @param mountId the id.
- * @param namespaceId the id of its mount namespace; this process's own for 0.
- * @returns the mount, as mountinfo would show it; its mountpoint is "" where it is outside of this process's root.
- * @throws {SyscallError} ENOENT where there is no such mount any more.
+ * Needs the permission `ffi` and Linux 6.13.
+ *
+ * @param mountId the unique id.
+ * @param namespaceId the id of its mount namespace; 0 for that of this process.
+ * @returns the mount, with the fields of mountinfo; its mountpoint is "" if it is outside of this process's root.
+ * @throws {SyscallError} ENOENT if the mount does not exist.
  */
-export function mountOfId(mountId: bigint, namespaceId = 0n): MountInfo {
-  return mountInfo(statmount(mountId, EVERYTHING, namespaceId));
+export function lookupMountId(mountId: bigint, namespaceId = 0n): MountInfo {
+  return mountInfo(statmount(mountId, ALL_FIELDS, namespaceId));
 }
 
-/** The fields in the words of mountinfo: the same order as in show_mountinfo() of the kernel's fs/proc_namespace.c. */
+/** The fields as show_mountinfo() writes them, in the same order (fs/proc_namespace.c). */
 function mountInfo(mount: Statmount): MountInfo {
   return {
     id: mount.oldId,

@@ -1,5 +1,5 @@
 /**
- * Which mount a path is on: the question that lookups and unmounts ask again and again, of statx(2) alone.
+ * The mount that a path is on, by one statx(2). Lookups and unmounts call it often.
  *
  * @module
  */
@@ -19,100 +19,111 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 
-/** What statx(2) tells of a path's mount. */
+/** The fields of statx(2) that concern the mount of a path. */
 export interface StatxMount {
-  /** Whether the path is a mountpoint. */
+  /** Whether the path is a mountpoint: the root of a mount. */
   readonly isRoot: boolean;
-  /** The mount's id: the unique one, or that of mountinfo. The kernel counts from 1, and will not come to 2^53. */
+  /** The mount's id: the unique one, or that of mountinfo. The kernel counts up and does not reach 2^53. */
   readonly mountId: number;
-  /** Whether the id is the unique one, which statmount(2) can be asked about. */
+  /** Whether the id is the unique one, which statmount(2) takes. */
   readonly isUnique: boolean;
-  /** The file system's device, as one number. */
+  /** The file system's device: major and minor as one number. */
   readonly device: number;
-  /** Inode 1, which is the root of tmpfs, proc, sysfs and their like: so it is no bind of a directory in one. */
+  /** Whether the inode is 1, the root inode of tmpfs, proc, sysfs: the mount is not a bind of a subdirectory of one. */
   readonly isFirst: boolean;
 }
 
-// A dead server is never waited for, and an automount point is looked at as it is.
-const QUIETLY = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
+// Neither waits for a server nor triggers an automount.
+const NO_WAIT = AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT;
 
 /**
- * The mount that a path is on. The kernel tells this even when it is asked for nothing, and of nothing else a FUSE
- * server has a say.
+ * The mount that a path is on. With an empty mask, the kernel fills the fields of the mount without asking a FUSE server.
+ *
+ * Needs the permission `ffi` and Linux 5.8.
  *
  * @param path the path.
  * @param flags more `AT_…` flags.
- * @returns what statx(2) tells, with the id that mountinfo shows.
- * @throws {SyscallError} as statx(2) says.
+ * @returns its mount, with the id of mountinfo.
+ * @throws {SyscallError} with the errno of statx(2).
  */
 export function statxMount(path: string, flags = 0): StatxMount {
-  ask(AT_FDCWD, path, QUIETLY | flags, 0);
-  return spot();
+  statxInto(AT_FDCWD, path, NO_WAIT | flags, 0);
+  return readMount();
 }
 
 /**
- * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
+ * The mount that a path is on, with its unique id if the kernel has statmount(2).
+ *
+ * Needs the permission `ffi` and Linux 5.8.
  *
  * @param path the path.
  * @param flags more `AT_…` flags.
- * @returns what statx(2) tells.
- * @throws {SyscallError} as statx(2) says.
+ * @returns its mount.
+ * @throws {SyscallError} with the errno of statx(2).
  */
 export function statxMountUnique(path: string, flags = 0): StatxMount {
-  return askUnique(AT_FDCWD, path, flags);
+  return statxUnique(AT_FDCWD, path, flags);
 }
 
 /**
- * The same of an open file.
+ * The mount that an open file is on, with its unique id if the kernel has statmount(2).
  *
- * @param file the file; O_PATH is enough.
- * @returns what statx(2) tells.
- * @throws {SyscallError} as statx(2) says.
+ * Needs the permission `ffi` and Linux 5.8.
+ *
+ * @param file an open descriptor, possibly O_PATH.
+ * @returns its mount.
+ * @throws {SyscallError} with the errno of statx(2).
  */
 export function statxMountUniqueFd(file: OwnedFd): StatxMount {
-  return askUnique(file.fd, "", AT_EMPTY_PATH);
+  return statxUnique(file.fd, "", AT_EMPTY_PATH);
 }
 
 /**
- * The id, as mountinfo shows it, of the mount that a file is on; an automount point is mounted for it.
+ * The mountinfo id of the mount that a file is on. It triggers an automount.
  *
- * @param dirfd the directory that a relative path is in.
+ * Needs the permission `ffi` and Linux 5.8.
+ *
+ * @param dirfd the directory of a relative path.
  * @param path the path; "" for the directory itself.
  * @returns the id.
- * @throws {SyscallError} as statx(2) says.
+ * @throws {SyscallError} with the errno of statx(2).
  */
 export function mountIdAt(dirfd: number, path: string): number {
-  ask(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), 0);
-  return mountId();
+  statxInto(dirfd, path, AT_STATX_DONT_SYNC | (path === "" ? AT_EMPTY_PATH : 0), 0);
+  return readMountId();
 }
 
 /**
- * What is mounted on a path.
+ * The topmost mount at a mountpoint.
+ *
+ * Needs the permission `ffi` and Linux 5.8.
  *
  * @param path the path.
  * @param flags more `AT_…` flags.
- * @returns its mount, with the id that mountinfo shows; undefined where it is no mountpoint or does not exist.
- * @throws {SyscallError} as statx(2) says of anything else.
+ * @returns the mount, with the id of mountinfo; undefined if the path is not a mountpoint or does not exist.
+ * @throws {SyscallError} with another errno of statx(2).
  */
 export function mountAt(path: string, flags = 0): StatxMount | undefined {
-  return rootAt(path, flags, statxMount);
+  return mountpointBy(path, flags, statxMount);
 }
 
 /**
- * The same, but with the mount's unique id where statmount(2) is there to be asked about it.
+ * The topmost mount at a mountpoint, with its unique id if the kernel has statmount(2).
+ *
+ * Needs the permission `ffi` and Linux 5.8.
  *
  * @param path the path.
  * @param flags more `AT_…` flags.
- * @returns its mount; undefined where it is no mountpoint or does not exist.
- * @throws {SyscallError} as statx(2) says of anything else.
+ * @returns the mount; undefined if the path is not a mountpoint or does not exist.
+ * @throws {SyscallError} with another errno of statx(2).
  */
 export function uniqueMountAt(path: string, flags = 0): StatxMount | undefined {
-  return rootAt(path, flags, statxMountUnique);
+  return mountpointBy(path, flags, statxMountUnique);
 }
 
-function rootAt(path: string, flags: number, of: typeof statxMount): StatxMount | undefined {
+function mountpointBy(path: string, flags: number, lookup: typeof statxMount): StatxMount | undefined {
   try {
-    const found = of(path, flags);
+    const found = lookup(path, flags);
     return found.isRoot ? found : undefined;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
@@ -120,34 +131,35 @@ function rootAt(path: string, flags: number, of: typeof statxMount): StatxMount 
   }
 }
 
-function askUnique(dirfd: number, path: string, flags: number): StatxMount {
+function statxUnique(dirfd: number, path: string, flags: number): StatxMount {
   try {
-    ask(dirfd, path, QUIETLY | flags, hasFeature("statmount") ? STATX_MNT_ID_UNIQUE : 0);
+    statxInto(dirfd, path, NO_WAIT | flags, hasFeature("statmount") ? STATX_MNT_ID_UNIQUE : 0);
   } catch (error) {
     if (!isErrno(error, "EACCES")) throw error;
-    ask(dirfd, path, QUIETLY | flags, 0); // of a FUSE server that lets nobody but its owner ask
+    // A FUSE mount that only its owner may access. The fields of an empty mask need no permission.
+    statxInto(dirfd, path, NO_WAIT | flags, 0);
   }
-  return spot();
+  return readMount();
 }
 
-// struct statx of linux/stat.h. Only what is asked for here is taken out of it: a whole one is as much work as the call.
+// struct statx of linux/stat.h. Only these fields are read: reading all of them takes as long as the call.
 const scratch = new Scratch(256);
-const answer = scratch.view;
+const { view } = scratch;
 
-function ask(dirfd: number, path: string, flags: number, mask: number): void {
+function statxInto(dirfd: number, path: string, flags: number, mask: number): void {
   check(libc().statx(dirfd, scratchCString(path), flags, mask, scratch.address), "statx", path || undefined);
 }
 
-function spot(): StatxMount {
+function readMount(): StatxMount {
   return {
-    isRoot: (answer.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0, // stx_attributes
-    mountId: mountId(),
-    isUnique: (answer.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
-    device: answer.getUint32(136, true) * 2 ** 20 + answer.getUint32(140, true), // stx_dev_major, with MINORBITS
-    isFirst: getUint64AsNumber(answer, 32) === 1, // stx_ino
+    isRoot: (view.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0, // stx_attributes
+    mountId: readMountId(),
+    isUnique: (view.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
+    device: view.getUint32(136, true) * 2 ** 20 + view.getUint32(140, true), // stx_dev_major, with MINORBITS
+    isFirst: getUint64AsNumber(view, 32) === 1, // stx_ino
   };
 }
 
-function mountId(): number {
-  return getUint64AsNumber(answer, 144); // stx_mnt_id
+function readMountId(): number {
+  return getUint64AsNumber(view, 144); // stx_mnt_id
 }

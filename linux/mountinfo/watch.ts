@@ -1,5 +1,5 @@
 /**
- * Mounts and unmounts as they happen.
+ * Watching the mounts of a mount namespace.
  *
  * @module
  */
@@ -12,35 +12,35 @@ import { eventfd, pidfdOpen, pollOffThread, write } from "../syscalls/mod.ts";
 import { FanotifyMounts, hasMountEvents } from "./watch_fanotify.ts";
 import { MountinfoPoll } from "./watch_mountinfo.ts";
 
-/** What to watch. */
+/** The options of {@linkcode watchMounts}. */
 export interface WatchOptions {
   /** Ends the watch, with its reason as the error. */
   signal?: AbortSignal;
-  /** The process whose mount namespace is watched, and for as long as it lives; this process if left out. */
+  /** The pid of a process: its mount namespace is watched until the process ends. This process if left out. */
   pid?: number;
-  /** Tells of changed options too, and reads the whole table for it at each event. */
+  /** Reports changed options as well. This reads the whole mount table at each change of options. */
   changes?: boolean;
 }
 
-/** Mounts and unmounts as they happen; its end closes what it has open. */
+/** The events of {@linkcode watchMounts}. The end of the iteration closes the descriptors of the watch. */
 export type MountWatch = AsyncIterableIterator<MountEvent, undefined> & AsyncDisposable;
 
 /**
- * Watches a mount namespace. It begins with this call, and not with the first step of the iteration.
+ * Watches the mounts of a mount namespace. The watch begins with this call, before the first step of the iteration.
  *
- * What is mounted below a mount that is moved moves with it, and is not told of. A mount that went before it could be
- * looked at is told of as "transient". Changed options are told of only with `changes`; changed propagation alone wakes
- * nobody, and is told of at the next event.
+ * Mounts below a moved mount move with it, without events. A mount that is unmounted before its fields can be read is
+ * reported as "transient". Changed options are reported with `changes` only. The kernel does not signal a change of
+ * propagation alone, so it is reported together with the next event.
  *
- * @param options what to watch.
- * @returns the events, in their order. `break`, `return()`, an error, an abort and the end of its `await using` scope
- * end it, and leave no thread and no descriptor. With `pid`, it ends with that process.
- * @throws {SyscallError} ENOENT where there is no such process, EACCES where it may not be looked at.
+ * Needs the permission `ffi`. From Linux 6.15, with CAP_SYS_ADMIN, the events come from fanotify(7). On older kernels and
+ * without the capability, the mount table is read again at each change and compared with the last one: a mount that was
+ * unmounted in between is not reported, and of several changes at once, unmounts are reported first.
+ *
+ * @param options the process, the kinds of events, and a signal.
+ * @returns the events, in the order in which they happened. `break`, `return()`, an error, an abort and the end of an
+ * `await using` scope end the watch, and close its descriptors. With `pid`, the watch ends with the process.
+ * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
  * @throws the signal's reason, from the iteration.
- *
- * Needs the permission `ffi`. From Linux 6.15, with CAP_SYS_ADMIN, the kernel's own events are taken (fanotify). Before,
- * and without the right, mount tables are compared: what came and went between two looks is not seen then, and of
- * several things that happened at once, what went comes first.
  *
  * @example
  * ```ts
@@ -74,13 +74,13 @@ function sourceOf(process: string, changes: boolean): MountSource {
   try {
     return new FanotifyMounts(process, changes);
   } catch (error) {
-    // Not permitted, or too many of its kind: reading the table takes no right and less of everything.
+    // No CAP_SYS_ADMIN, or a limit of fanotify is reached. Reading the table needs neither.
     if (isErrno(error, "EPERM", "EACCES", "EMFILE", "ENOSPC")) return new MountinfoPoll(process, changes);
     throw error;
   }
 }
 
-/** What a watch has open. */
+/** The open descriptors of a watch. */
 interface Opened {
   source: MountSource;
   wake: OwnedFd;
@@ -91,11 +91,11 @@ interface Opened {
 class Watch implements MountWatch {
   readonly #open: Opened;
   readonly #signal: AbortSignal | undefined;
-  readonly #told: MountEvent[] = [];
-  #turn: Promise<unknown> = Promise.resolve(); // the last of the steps, which are taken one after the other
+  readonly #pending: MountEvent[] = []; // read, but not yet returned
+  #turn: Promise<unknown> = Promise.resolve(); // the last next(): calls run one after the other
   #isWaiting = false;
   #ended = false;
-  #failure: { reason: unknown } | undefined; // thrown by the next step
+  #failure: { reason: unknown } | undefined; // thrown by the next next()
 
   constructor(open: Opened, signal: AbortSignal | undefined) {
     this.#open = open;
@@ -105,7 +105,7 @@ class Watch implements MountWatch {
 
   next(): Promise<IteratorResult<MountEvent, undefined>> {
     const step = this.#turn.then(() => this.#step());
-    this.#turn = step.catch(() => {}); // whoever asked for the step gets its error
+    this.#turn = step.catch(() => {}); // the caller gets the error from `step`
     return step;
   }
 
@@ -131,7 +131,7 @@ class Watch implements MountWatch {
 
   async #step(): Promise<IteratorResult<MountEvent, undefined>> {
     try {
-      while (this.#told.length === 0 && !this.#ended) this.#told.push(...await this.#wait());
+      while (this.#pending.length === 0 && !this.#ended) this.#pending.push(...await this.#wait());
     } catch (error) {
       this.#end();
       this.#failure = { reason: error };
@@ -139,7 +139,7 @@ class Watch implements MountWatch {
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure) throw failure.reason;
-    const value = this.#told.shift();
+    const value = this.#pending.shift();
     return value === undefined ? { done: true, value } : { done: false, value };
   }
 
@@ -149,10 +149,10 @@ class Watch implements MountWatch {
     this.#isWaiting = true;
     try {
       const fds = [...others.map(({ fd }) => ({ fd, events: POLLIN })), ...source.fds];
-      const happened = await pollOffThread(fds);
+      const revents = await pollOffThread(fds);
       if (this.#ended) return [];
-      const events = source.read(happened.slice(others.length));
-      if (process && happened[1]) this.#ended = true; // what it left is told of first
+      const events = source.read(revents.slice(others.length));
+      if (process && revents[1]) this.#ended = true; // after its last events are returned
       return events;
     } finally {
       this.#isWaiting = false;
@@ -165,9 +165,9 @@ class Watch implements MountWatch {
     this.#end();
   };
 
-  /** A wait that is under way uses the descriptors until it is woken. */
+  /** While poll(2) runs, the descriptors must stay open: the eventfd wakes it, and #wait() closes them. */
   #end(): void {
-    this.#told.length = 0;
+    this.#pending.length = 0;
     if (this.#ended) return;
     this.#ended = true;
     if (this.#isWaiting) write(this.#open.wake.fd, new Uint8Array(BigUint64Array.of(1n).buffer));

@@ -1,6 +1,6 @@
 /**
- * A mount namespace watched through its table, before Linux 6.15 and without rights: the kernel says that the table has
- * changed, and what has changed is found by comparing. What came and went in between is not seen.
+ * Mount events from mountinfo, for kernels before 6.15 and without CAP_SYS_ADMIN. poll(2) reports that the table has
+ * changed; comparing it with the last one finds the changes. A mount that was unmounted in between is not found.
  *
  * @module
  */
@@ -8,20 +8,23 @@
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { O_RDONLY, POLLERR, POLLPRI } from "../syscalls/constants.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
-import { type MountInfo, parseMountInfo } from "./mountinfo.ts";
+import { type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
 import { lseekStart, open, type PollFd, readAll } from "../syscalls/mod.ts";
 
 /**
- * Opens a mount table, which holds its namespace from here on, whatever becomes of the process.
+ * Opens a mountinfo file. The descriptor keeps the mount namespace alive after the process has ended.
  *
- * @param process whose, such as "self" or a pid.
- * @returns its descriptor. Polled for POLLPRI, it tells that the table has changed.
+ * Needs the permission `ffi`.
+ *
+ * @param process the process: "self" or a pid.
+ * @returns its descriptor; poll(2) returns POLLPRI when the table has changed.
+ * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
  */
 export function openMountinfo(process: string): OwnedFd {
   return open(`/proc/${process}/mountinfo`, O_RDONLY);
 }
 
-/** The changes of a mount table. */
+/** The changes of a mountinfo file. */
 export class MountinfoPoll implements MountSource {
   readonly fds: readonly PollFd[];
   readonly #file: OwnedFd;
@@ -31,8 +34,9 @@ export class MountinfoPoll implements MountSource {
   /**
    * Begins to watch.
    *
-   * @param process whose table, such as "self" or a pid.
-   * @param changes whether changed options are of interest.
+   * @param process the process: "self" or a pid.
+   * @param changes whether to report changed options.
+   * @throws {SyscallError} as {@linkcode openMountinfo} does.
    */
   constructor(process: string, changes: boolean) {
     using opened = new DisposableStack();
@@ -53,8 +57,7 @@ export class MountinfoPoll implements MountSource {
 
   #list(): Map<number, MountInfo> {
     lseekStart(this.#file.fd);
-    const text = new TextDecoder().decode(readAll(this.#file.fd));
-    return new Map(parseMountInfo(text).map((mount) => [mount.id, mount]));
+    return new Map(parseMountInfo(readAll(this.#file.fd)).map((mount) => [mount.id, mount]));
   }
 
   [Symbol.dispose](): void {

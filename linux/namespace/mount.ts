@@ -1,5 +1,5 @@
 /**
- * Work in another mount namespace, done by a thread that has joined it.
+ * Calls in another mount namespace, made by a thread that has joined it.
  *
  * @module
  */
@@ -13,17 +13,18 @@ import { ExplainedError } from "../spec/error.ts";
 import { open } from "../syscalls/mod.ts";
 
 /**
- * A mount namespace: that of a process, by its pid; by the path of a namespace file, such as /proc/PID/ns/mnt or what it
- * is bound to; or by such a file's descriptor, which is only looked at.
+ * A mount namespace: the pid of a process in it, the path of a namespace file (/proc/PID/ns/mnt or a bind mount of it),
+ * or an open descriptor of such a file. The descriptor stays open and belongs to the caller.
  */
 export type MountNamespace = number | string | OwnedFd;
 
 /**
  * Opens a mount namespace.
  *
- * @param namespace which one.
- * @returns a descriptor of its own, which holds the namespace whatever becomes of its processes.
- * @throws {SyscallError} ENOENT where there is no such process or file, EACCES where it may not be looked at.
+ * @param namespace the namespace.
+ * @returns a new descriptor; it keeps the namespace alive after its last process has exited.
+ * @throws {SyscallError} ENOENT if the process or the file does not exist, EACCES without permission to open it.
+ * @throws {TypeError} for a pid that is not a positive whole number.
  */
 export function openNamespace(namespace: MountNamespace): OwnedFd {
   if (namespace instanceof OwnedFd) return open(`/proc/self/fd/${namespace.fd}`, O_RDONLY);
@@ -35,58 +36,60 @@ export function openNamespace(namespace: MountNamespace): OwnedFd {
 }
 
 /**
- * Finds out why a mount namespace can't be opened or joined.
+ * Explains why a mount namespace can't be opened or joined.
  *
- * @param error what was thrown.
+ * @param error the error of {@linkcode openNamespace} or {@linkcode enterNamespace}.
  * @param namespace the namespace.
- * @returns the error with a sentence, where there is one; else the error as it was.
+ * @returns an error with a sentence, or any other error unchanged.
  */
 export function explainNamespace(error: unknown, namespace: MountNamespace): unknown {
   if (!isErrno(error, "EPERM", "EACCES", "ENOENT", "EINVAL")) return error;
   if (error.syscall !== "setns" && error.syscall !== "open") return error;
-  return new ExplainedError(error, [], sentences[error.code]?.(namespace));
+  return new ExplainedError(error, [], reasons[error.code]?.(namespace));
 }
 
-const name = (namespace: MountNamespace) =>
-  typeof namespace === "number"
-    ? `the mount namespace of process ${namespace}`
-    : typeof namespace === "string"
-    ? namespace
-    : "the mount namespace";
+function nameOf(namespace: MountNamespace): string {
+  if (typeof namespace === "number") return `the mount namespace of process ${namespace}`;
+  return typeof namespace === "string" ? namespace : "the mount namespace";
+}
 
-const refused = (namespace: MountNamespace) =>
-  `not permitted to join ${
-    name(namespace)
-  }: it needs CAP_SYS_ADMIN and CAP_SYS_CHROOT, there too, and the right to ` +
-  "trace the process";
+function notPermitted(namespace: MountNamespace): string {
+  return `not permitted to join ${
+    nameOf(namespace)
+  }: it needs CAP_SYS_ADMIN in its user namespace and in this ` +
+    "process's, CAP_SYS_CHROOT, and the permission to ptrace the process";
+}
 
-const sentences: Record<string, (namespace: MountNamespace) => string> = {
-  EPERM: refused,
-  EACCES: refused,
+const reasons: Record<string, (namespace: MountNamespace) => string> = {
+  EPERM: notPermitted,
+  EACCES: notPermitted,
   ENOENT: (namespace) =>
-    typeof namespace === "number" ? `there is no process ${namespace}` : `${name(namespace)} does not exist`,
-  EINVAL: (namespace) => `${name(namespace)} is no mount namespace`,
+    typeof namespace === "number"
+      ? `there is no process ${namespace}`
+      : `${nameOf(namespace)} does not exist`,
+  EINVAL: (namespace) => `${nameOf(namespace)} is no mount namespace`,
 };
 
 /**
- * Starts a thread in a mount namespace.
+ * Starts a thread and has it join a mount namespace.
  *
  * @param namespace the open namespace.
- * @returns the thread, to be disposed of.
- * @throws {SyscallError} why it can't be joined.
+ * @returns the thread, which the caller disposes of.
+ * @throws {SyscallError} EPERM without permission to join, EINVAL if the descriptor is not that of a mount namespace.
  */
 export async function enterNamespace(namespace: OwnedFd): Promise<NamespaceThread> {
-  kernelFeatures(); // tried here: there, /proc may be another or none
+  kernelFeatures(); // probe here: the other namespace may have another /proc, or none
   return await NamespaceThread.start(namespace);
 }
 
 /**
- * Works in a mount namespace: every path in it is looked up there.
+ * Runs a function whose calls look up every path in another mount namespace.
  *
- * @param namespace which one.
- * @param work what to do.
- * @returns what it returns.
- * @throws {SyscallError} EPERM where it may not be joined, EINVAL where it is no mount namespace.
+ * @param namespace the namespace.
+ * @param work the function.
+ * @returns the result of the function.
+ * @throws {SyscallError} EPERM without permission to join, EINVAL if it is not a mount namespace, ENOENT if the process or
+ * the file does not exist.
  */
 export async function runInNamespace<T>(namespace: MountNamespace, work: () => Promise<T>): Promise<T> {
   using opened = openNamespace(namespace);

@@ -1,15 +1,15 @@
 /**
- * User namespaces as descriptors, made by a child that no other process can be mistaken for.
+ * User namespaces as descriptors, created by a short-lived child that is identified by its pidfd.
  *
- * libc's clone() takes the function that the child runs. Here it is libc's own sleep(), so the child never comes back
- * into JavaScript, and ends by itself after a few seconds if this process is killed. Its exit signal is 0: no SIGCHLD is
- * sent, and no reaper in this process takes it. All of it happens in one go, while no other JavaScript runs.
+ * libc's clone() takes the function that the child runs. Here it is libc's sleep(), so the child never returns to
+ * JavaScript, and exits by itself after a few seconds if this process is killed. Its exit signal is 0: the kernel sends no
+ * SIGCHLD, and no reaper in this process waits for it. The code is synchronous, so no other JavaScript runs in between.
  *
  * @module
  */
 
-import { check, isErrno } from "../../ffi/errno.ts";
-import { OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
+import { check } from "../../ffi/errno.ts";
+import { type OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 import {
@@ -17,30 +17,27 @@ import {
   CLONE_PIDFD,
   CLONE_SETTLS,
   CLONE_VM,
-  O_RDONLY,
   O_WRONLY,
-  PIDFD_GET_USER_NAMESPACE,
   SIGKILL,
 } from "../syscalls/constants.ts";
-import { hasFeature } from "../syscalls/features.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { type IdMapping, mapFileText } from "../spec/id_mapping.ts";
 import type { IdMaps } from "../spec/options.ts";
-import { statxMountUnique } from "../mountinfo/statx_mount.ts";
-import { ioctl, open, pidfdOpen, pidfdSendSignal, read, waitidPidfd, write } from "../syscalls/mod.ts";
+import { namespaceOfPidfd, openPidfd, Pidfd, pidInProc, signalPidfd, waitPidfd } from "../pidfd.ts";
+import { open, write } from "../syscalls/mod.ts";
 
-const LIFETIME = 3n; // seconds that a child lives at the longest, if this process is killed
+const LIFETIME = 3n; // seconds after which the child exits if this process is killed
 
 /**
- * Makes a user namespace with id maps. It is gone when its descriptor and everything that uses it are.
+ * Creates a user namespace with id maps. It exists as long as its descriptor is open or a mount or process uses it.
  *
- * @param uidMap the user ids, as ranges or as containerd's text.
- * @param gidMap the group ids.
- * @returns the namespace's descriptor.
- * @throws {TypeError} for maps that can't be, before any system call.
- * @throws {SyscallError} EPERM without the right to map these ids, ENOSPC where user namespaces are used up.
+ * Needs the permission `ffi`, CAP_SETUID and CAP_SETGID in the parent user namespace, and Linux 5.4.
  *
- * Needs the permission `ffi`, CAP_SETUID and CAP_SETGID over the ids, and Linux 5.4.
+ * @param uidMap the user ids, as ranges or as text in containerd's form.
+ * @param gidMap the group ids, likewise.
+ * @returns a descriptor of the namespace.
+ * @throws {TypeError} for an invalid map, before any system call.
+ * @throws {SyscallError} EPERM without permission to map these ids, ENOSPC at the limit of user namespaces.
  *
  * @example
  * ```ts
@@ -61,45 +58,46 @@ export async function createUserNamespace(
 function makeUserNamespace(maps: IdMaps): OwnedFd {
   return withDisposable(new OwnedFds(), (opened) => {
     const namespace = withDisposable(new SleepingChild(), (child) => opened.add(child.userNamespace(maps)));
-    opened.release(); // the child is gone: where it could not be ended, the namespace is closed
+    opened.release(); // only after the child has exited: if killing it throws, the namespace is closed
     return namespace;
   });
 }
 
-/** The user namespaces of one call. The same maps share one: they never change once written. */
+/** The user namespaces of one call. Equal id maps share a namespace, as maps can't change once written. */
 export class UserNamespaces implements Disposable {
-  readonly #made = new Map<string, OwnedFd>();
+  readonly #byMaps = new Map<string, OwnedFd>();
   readonly #fds = new OwnedFds();
 
   /**
-   * The namespace with these maps, made at the first question.
+   * Returns the namespace with these maps, and creates it if necessary.
    *
-   * @param maps the maps.
-   * @returns its descriptor, closed with the others.
-   * @throws {TypeError} where this kernel has no id-mapped mounts.
+   * @param maps the id maps.
+   * @returns its descriptor, which this object owns.
+   * @throws {TypeError} if the kernel has no id-mapped mounts.
+   * @throws {SyscallError} as {@linkcode createUserNamespace} does.
    */
   of(maps: IdMaps): OwnedFd {
     requireIdMapping();
     const known = this.known(maps);
     if (known) return known;
-    const made = this.#fds.add(makeUserNamespace(maps));
-    this.#made.set(keyOf(maps), made);
-    return made;
+    const created = this.#fds.add(makeUserNamespace(maps));
+    this.#byMaps.set(keyOf(maps), created);
+    return created;
   }
 
   /**
-   * The same, where it was made.
+   * Returns the namespace with these maps if it was created already.
    *
-   * @param maps the maps.
-   * @returns undefined where it was not.
+   * @param maps the id maps.
+   * @returns its descriptor, or undefined.
    */
   known(maps: IdMaps): OwnedFd | undefined {
-    return this.#made.get(keyOf(maps));
+    return this.#byMaps.get(keyOf(maps));
   }
 
-  /** Closes all of them. */
+  /** Closes the descriptors. */
   [Symbol.dispose](): void {
-    this.#made.clear();
+    this.#byMaps.clear();
     this.#fds[Symbol.dispose]();
   }
 }
@@ -109,13 +107,13 @@ function keyOf({ uid, gid }: IdMaps): string {
 }
 
 /**
- * The user namespace of a running process.
+ * Opens the user namespace of a running process.
+ *
+ * Needs the permission `ffi`, the permission to ptrace the process, and Linux 5.3.
  *
  * @param pid the process.
- * @returns the namespace's descriptor.
- * @throws {SyscallError} ESRCH where there is no such process, EPERM or EACCES where it may not be looked at.
- *
- * Needs the permission `ffi`, the right to trace the process, and Linux 5.3.
+ * @returns a descriptor of the namespace.
+ * @throws {SyscallError} ESRCH if the process does not exist, EPERM or EACCES without permission to ptrace it.
  *
  * @example
  * ```ts
@@ -126,65 +124,27 @@ function keyOf({ uid, gid }: IdMaps): string {
  */
 // deno-lint-ignore require-await
 export async function userNamespaceOf(pid: number): Promise<OwnedFd> {
-  using process = pidfdOpen(pid);
-  return namespaceOf(process, pid);
-}
-
-/** From the pidfd alone where the kernel can (6.11), else from /proc with the check that makes it as good. */
-function namespaceOf(process: OwnedFd, pid: number): OwnedFd {
-  if (hasFeature("pidfdNamespaces")) {
-    return new OwnedFd(ioctl(process.fd, PIDFD_GET_USER_NAMESPACE, 0, `pid ${pid}`));
-  }
-  return namespaceInProc(process, pid);
-}
-
-function namespaceInProc(process: OwnedFd, pid: number): OwnedFd {
-  using opened = new DisposableStack();
-  const namespace = opened.use(open(`/proc/${numberInProc(process, pid)}/ns/user`, O_RDONLY));
-  pidfdSendSignal(process.fd, 0);
-  opened.move();
-  return namespace;
-}
-
-const fdinfo = new Uint8Array(512); // "pos:", "flags:", "mnt_id:", "ino:", "Pid:" and "NSpid:", numbers behind each
-const decoder = new TextDecoder();
-
-/** The mount of a /proc that counts processes as this one does. */
-let ownProc: number | undefined;
-
-/**
- * A process's number where /proc was mounted: another than here, if that was in another PID namespace. The pidfd tells
- * it, and whether the two are one; a mount never changes its PID namespace, so that is asked once.
- */
-function numberInProc(process: OwnedFd, pid: number): number {
-  const proc = statxMountUnique("/proc");
-  if (proc.isUnique && proc.mountId === ownProc) return pid;
-  using info = open(`/proc/self/fdinfo/${process.fd}`, O_RDONLY);
-  const length = read(info.fd, fdinfo);
-  const text = decoder.decode(fdinfo.subarray(0, length));
-  const isOwn = /^NSpid:\t\d+$/m.test(text); // one number: no other PID namespace lies between
-  if (isOwn && proc.isUnique) ownProc = proc.mountId;
-  return Number(/^Pid:\t(-?\d+)$/m.exec(text)?.[1]);
+  using process = openPidfd(pid);
+  return namespaceOfPidfd(process, "user");
 }
 
 const encoder = new TextEncoder();
 
 /**
- * A child in a user namespace of its own, ended and waited for at the end of its scope. To go on while it ends would save
- * nothing: whatever closes a mount waits for the processor that the child ends on.
+ * A child in a new user namespace, killed and waited for at the end of its scope. Not to wait would save nothing: closing
+ * a mount synchronizes with the processor on which the child exits.
  */
 class SleepingChild implements Disposable {
-  readonly #pid: number;
-  readonly #pidfd: OwnedFd;
+  readonly #pidfd: Pidfd;
 
   constructor() {
-    this.#pid = withSignalsBlocked(cloneSleeper);
-    this.#pidfd = new OwnedFd(pidfdCell[0] ?? -1);
+    const pid = withSignalsBlocked(cloneSleeper);
+    this.#pidfd = new Pidfd(pidfdCell[0] ?? -1, pid);
   }
 
-  /** Signal 0 after everything is open: if the child is still there, all that was opened by its pid is its own. */
+  /** Signal 0 after the files are open: if the child still exists, its pid was not reused and the files are its own. */
   userNamespace({ uid, gid }: IdMaps): OwnedFd {
-    const pid = numberInProc(this.#pidfd, this.#pid);
+    const pid = pidInProc(this.#pidfd);
     return withDisposable(
       open(`/proc/${pid}/uid_map`, O_WRONLY),
       (uidFile) =>
@@ -192,8 +152,8 @@ class SleepingChild implements Disposable {
           open(`/proc/${pid}/gid_map`, O_WRONLY),
           (gidFile) =>
             withDisposable(new OwnedFds(), (opened) => {
-              const namespace = opened.add(namespaceOf(this.#pidfd, this.#pid));
-              pidfdSendSignal(this.#pidfd.fd, 0);
+              const namespace = opened.add(namespaceOfPidfd(this.#pidfd, "user"));
+              signalPidfd(this.#pidfd, 0);
               write(uidFile.fd, encoder.encode(uid), "uid_map");
               write(gidFile.fd, encoder.encode(gid), "gid_map");
               opened.release();
@@ -206,30 +166,19 @@ class SleepingChild implements Disposable {
   [Symbol.dispose](): void {
     withDisposable(this.#pidfd, (pidfd) => {
       try {
-        pidfdSendSignal(pidfd.fd, SIGKILL);
+        signalPidfd(pidfd, SIGKILL);
       } finally {
-        waitFor(pidfd); // whatever became of the signal: not waited for, an ended child would stay as a zombie
+        waitPidfd(pidfd); // also if the signal failed: a child that is not waited for stays a zombie
       }
     });
   }
 }
 
-function waitFor(pidfd: OwnedFd): void {
-  for (;;) {
-    try {
-      return waitidPidfd(pidfd.fd);
-    } catch (error) {
-      if (isErrno(error, "ECHILD")) return; // a reaper with __WALL was faster: the child is gone all the same
-      if (!isErrno(error, "EINTR")) throw error;
-    }
-  }
-}
-
-// A stack for sleep(), and a thread control block with room around it for thread-local storage and struct pthread, which
-// is 2304 bytes in glibc 2.36.
+// The stack of sleep(), and its thread control block. Thread-local storage is below the block; struct pthread, 2304 bytes
+// in glibc 2.36, begins with it.
 const STACK = 32 * 1024;
 const BLOCK = 32 * 1024;
-const USED = 4096; // bytes on either side of the control block that sleep() may look at
+const USED = 4096; // bytes on either side of the control block that sleep() may access
 const memory = new Uint8Array(STACK + BLOCK);
 const pidfdCell = new Int32Array(new ArrayBuffer(4));
 const pidfdMemory = new Uint8Array(pidfdCell.buffer);
@@ -238,8 +187,9 @@ interface Sleeper {
   sleep: Deno.PointerValue;
   stack: Deno.PointerValue;
   seconds: Deno.PointerValue;
-  /** The control block's address, and its place in {@linkcode memory}. */
+  /** The address of the thread control block. */
   address: bigint;
+  /** Its offset in {@linkcode memory}. */
   offset: number;
   block: DataView<ArrayBuffer>;
   storage: Deno.PointerValue;
@@ -263,8 +213,9 @@ function prepareSleeper(): Sleeper {
 }
 
 /**
- * Clones a child that sleeps. On x86-64 it shares this process's memory, which saves copying its page tables, and has a
- * zeroed thread control block of its own, so that libc there can't touch this thread's. On arm64 it gets a copy.
+ * Clones a child that sleeps. On x86-64 it shares the memory of this process, which saves the copy of the page tables, and
+ * has a zeroed thread control block, so that libc in the child can't change that of this thread. On arm64 it has a copy of
+ * the memory.
  */
 function cloneSleeper(): number {
   sleeper ??= prepareSleeper();
@@ -277,9 +228,9 @@ function cloneSleeper(): number {
   );
 }
 
-/** glibc's tcbhead_t, sysdeps/x86_64/nptl/tls.h: thread-local storage stands below it, struct pthread at it. */
+/** tcbhead_t of glibc, sysdeps/x86_64/nptl/tls.h. */
 function threadControlBlock({ address, offset, block, storage }: Sleeper): Deno.PointerValue {
-  memory.fill(0, offset - USED, offset + USED); // what the last child wrote there
+  memory.fill(0, offset - USED, offset + USED); // the previous child has written to it
   block.setBigUint64(0, address, true); // tcb
   block.setBigUint64(16, address, true); // self
   return storage;
@@ -287,16 +238,16 @@ function threadControlBlock({ address, offset, block, storage }: Sleeper): Deno.
 
 const SIG_SETMASK = 2; // asm-generic/signal-defs.h
 const SIGSET = 128; // sizeof(sigset_t) in glibc
-const all = new Uint8Array(SIGSET);
-const before = new Uint8Array(SIGSET);
+const allSignals = new Uint8Array(SIGSET);
+const previousMask = new Uint8Array(SIGSET);
 
-/** A child inherits the mask of the thread that makes it: no handler of this process may run in it. */
+/** The child inherits the signal mask: a signal handler of this process must not run in the child. */
 function withSignalsBlocked<T>(run: () => T): T {
-  libc().sigfillset(all);
-  libc().pthread_sigmask(SIG_SETMASK, all, before);
+  libc().sigfillset(allSignals);
+  libc().pthread_sigmask(SIG_SETMASK, allSignals, previousMask);
   try {
     return run();
   } finally {
-    libc().pthread_sigmask(SIG_SETMASK, before, null);
+    libc().pthread_sigmask(SIG_SETMASK, previousMask, null);
   }
 }

@@ -1,9 +1,9 @@
 /**
- * Waiting for what may never answer: the server of a FUSE or network file system, or a helper that waits for one.
+ * Path resolution that does not block on a dead server.
  *
- * A system call that walks a path over such a mount stands still, and the whole event loop with it. So before such a
- * walk the kernel is asked whether it knows every name on the way. Where it does not, the walk is made on another
- * thread first, and waited for only so long.
+ * A system call that resolves a path on a FUSE or network mount blocks while the server does not answer, and blocks the
+ * event loop with it. openat2(RESOLVE_CACHED) tells whether the dentry cache has every component of the path. If not,
+ * another thread resolves the path first, which fills the cache, and this one waits for it until a timeout.
  *
  * @module
  */
@@ -19,79 +19,89 @@ import {
 } from "../syscalls/constants.ts";
 import { statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
 
-/** How long to wait. */
+/** How long to wait for a server, a helper or a busy mount. */
 export interface WaitOptions {
-  /** In milliseconds; 2500 if left out. */
+  /** The timeout in milliseconds; 2500 if left out. */
   readonly timeout?: number | undefined;
-  /** Ends the waiting. */
+  /** Ends the wait, with its reason as the error. */
   readonly signal?: AbortSignal | undefined;
 }
 
-/** How long a server or a busy mount is waited for, in milliseconds. */
+/** The default timeout, in milliseconds. */
 export const DEFAULT_TIMEOUT = 2500;
 
 /**
- * Makes sure that a path can be walked without waiting for a server.
+ * Waits until a path can be resolved without blocking on a server.
  *
- * @param path the path; whether there is anything does not matter.
- * @param patience how long to wait.
- * @throws {SyscallError} ETIMEDOUT where a server on the way does not answer.
+ * Needs the permission `ffi`.
+ *
+ * @param path the path; it need not exist.
+ * @param wait the timeout and the signal.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
-export async function ensureResolvable(path: string, patience: WaitOptions = {}): Promise<void> {
-  if (!isCached(path, patience)) await resolveOffThread(path, patience);
+export async function ensureResolvable(path: string, wait: WaitOptions = {}): Promise<void> {
+  if (!isCached(path, wait)) await resolveOffThread(path, wait);
 }
 
 /**
- * Whether it can be walked right now: mostly it can, and then there is nothing to await.
+ * Whether the dentry cache has every component of a path, which is the usual case.
  *
- * @param path the path.
- * @param patience its signal may have been given already.
- * @returns false where {@linkcode resolveOffThread} has to be awaited first.
+ * Needs the permission `ffi`.
+ *
+ * @param path the path; it need not exist.
+ * @param wait only its signal is used.
+ * @returns false if the caller must await {@linkcode resolveOffThread} first.
+ * @throws the signal's reason, if it is aborted.
  */
-export function isCached(path: string, patience: WaitOptions = {}): boolean {
-  patience.signal?.throwIfAborted();
-  const known = openCached(path);
-  if (known instanceof OwnedFd) known.close();
-  return known !== "unknown";
+export function isCached(path: string, wait: WaitOptions = {}): boolean {
+  wait.signal?.throwIfAborted();
+  const found = openCached(path);
+  if (found instanceof OwnedFd) found.close();
+  return found !== "uncached";
 }
 
 /**
- * Opens a path that can be walked right now. It is no automount point that waits to be mounted: those are not known.
+ * Opens a path from the dentry cache. An automount point that is not mounted yet counts as not cached.
+ *
+ * Needs the permission `ffi`.
  *
  * @param path the path.
- * @param flags O_NOFOLLOW, where a symbolic link at its end is meant itself.
- * @returns an O_PATH descriptor; "absent" where the kernel says at once that there is nothing or no way to it; "unknown"
- * where it would have to ask somebody.
+ * @param flags O_NOFOLLOW to open a symbolic link at the end of the path itself.
+ * @returns an O_PATH descriptor; "enoent" if the cache shows that the path does not exist or cannot be resolved;
+ * "uncached" if the kernel would have to ask a disk or a server, or cannot tell.
  */
-export function openCached(path: string, flags = 0): OwnedFd | "absent" | "unknown" {
+export function openCached(path: string, flags = 0): OwnedFd | "enoent" | "uncached" {
   const fd = tryOpenat2(AT_FDCWD, path, O_PATH | flags, RESOLVE_CACHED);
   if (fd >= 0) return new OwnedFd(fd);
-  // Anything else, such as EAGAIN, or EINVAL before Linux 5.12, says nothing about the path.
-  return absent.includes(-fd) ? "absent" : "unknown";
+  // Other errors say nothing about the path: EAGAIN, or EINVAL before Linux 5.12.
+  return unresolvable.includes(-fd) ? "enoent" : "uncached";
 }
 
-const absent = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);
+const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);
 
 /**
- * Walks a path on another thread.
+ * Resolves a path on another thread, which fills the dentry cache.
+ *
+ * Needs the permission `ffi`.
  *
  * @param path the path.
- * @param patience how long to wait.
+ * @param wait the timeout and the signal.
  * @throws {SyscallError} as {@linkcode ensureResolvable} does.
  */
-export async function resolveOffThread(path: string, patience: WaitOptions = {}): Promise<void> {
-  await withTimeout(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), patience, "statx", path);
+export async function resolveOffThread(path: string, wait: WaitOptions = {}): Promise<void> {
+  await withTimeout(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), wait, "statx", path);
 }
 
 /**
- * Waits for something, but not longer than said; it goes on by itself then.
+ * Waits for a promise until a timeout or an abort. The work itself is not cancelled.
  *
- * @param work what is waited for.
- * @param patience how long.
- * @param syscall what it does, for the error.
- * @param path what it does that with.
- * @returns what it settles with.
- * @throws {SyscallError} ETIMEDOUT where it takes longer; the signal's reason where that ends it.
+ * @param work the promise.
+ * @param wait the timeout and the signal.
+ * @param syscall the system call or program that the work runs, for the error.
+ * @param path its path, for the error.
+ * @returns the value of the promise.
+ * @throws {SyscallError} ETIMEDOUT after the timeout.
+ * @throws the signal's reason, if it is aborted.
  */
 export async function withTimeout<T>(
   work: Promise<T>,
@@ -99,17 +109,17 @@ export async function withTimeout<T>(
   syscall: string,
   path?: string,
 ): Promise<T> {
-  const { promise: end, reject } = Promise.withResolvers<never>();
+  const { promise: limit, reject } = Promise.withResolvers<never>();
   const abort = () => reject(signal?.reason);
   if (signal?.aborted) abort();
   signal?.addEventListener("abort", abort, { once: true });
-  const late = () => reject(new SyscallError({ syscall, errno: errnoNumber("ETIMEDOUT"), path }));
-  const timer = Number.isFinite(timeout) ? setTimeout(late, timeout) : undefined;
+  const expire = () => reject(new SyscallError({ syscall, errno: errnoNumber("ETIMEDOUT"), path }));
+  const timer = Number.isFinite(timeout) ? setTimeout(expire, timeout) : undefined;
   try {
-    return await Promise.race([work, end]);
+    return await Promise.race([work, limit]);
   } finally {
     clearTimeout(timer);
     signal?.removeEventListener("abort", abort);
-    work.catch(() => {}); // nobody waits for it any more
+    work.catch(() => {}); // a later rejection has no other handler
   }
 }

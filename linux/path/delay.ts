@@ -1,14 +1,15 @@
 /**
- * Waiting that can be called off.
+ * A timer as a promise.
  *
  * @module
  */
 
 /**
- * Waits.
+ * Waits for a time.
  *
- * @param ms how long, in milliseconds.
- * @param signal ends the wait early, with its reason as the error.
+ * @param ms the time in milliseconds.
+ * @param signal ends the wait early.
+ * @throws the signal's reason, if it is aborted.
  */
 export function delay(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -1,5 +1,5 @@
 /**
- * The place that something is mounted on, held by a descriptor so that nobody can swap it for a symbolic link.
+ * The target of a mount, held by a descriptor, so that no other process can replace it by a symbolic link.
  *
  * @module
  */
@@ -23,91 +23,92 @@ import {
   STATX_TYPE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import { joinPlain, resolveInRoot } from "./path.ts";
+import { joinWithoutSlash, resolveInRoot } from "./path.ts";
 import { ensureResolvable } from "./cached_lookup.ts";
 import { moveMount, open, openat2, readlink, statx } from "../syscalls/mod.ts";
 
-/** A place to mount on, held open. */
+/** An open directory or file to mount on. */
 export class MountTarget extends OwnedFd {
   readonly #path: string | undefined;
-  readonly #thread = currentThread(); // that of its mount namespace, where it is another
+  readonly #thread = currentThread(); // undefined in this process's mount namespace
 
   /**
-   * Takes a descriptor over.
+   * Takes ownership of a descriptor.
    *
    * @param fd an open O_PATH descriptor.
-   * @param path where it is, if that is known already.
+   * @param path its path without symbolic links, if known.
    */
   constructor(fd: number, path?: string) {
     super(fd);
     this.#path = path;
   }
 
-  /** Where it is, without symbolic links. */
+  /** Its path, without symbolic links. */
   get path(): string {
     return this.#path ?? fdPath(this);
   }
 
-  /** Has a mount attached here, from its mount namespace. */
-  take(mount: OwnedFd): void {
+  /** Attaches a detached mount to it, from its mount namespace. */
+  attach(mount: OwnedFd): void {
     if (this.#thread === undefined) move(mount, this);
     else this.#thread.run(() => move(mount, this));
   }
 
-  /** Makes calls in its mount namespace. */
+  /** Runs a function whose calls are made in its mount namespace. */
   run<T>(calls: () => T): T {
     return this.#thread === undefined ? calls() : this.#thread.run(calls);
   }
 }
 
 /**
- * Opens the mountpoint `inside` a target directory; no symbolic link and no `..` leads out of the target.
+ * Opens the mountpoint `inside` a target directory. No symbolic link and no `..` leads out of the target.
  *
- * @param target the directory that holds the tree of mounts.
- * @param inside the path below it, normalized; undefined or "" for the target itself.
- * @returns an O_PATH descriptor of what is on top there now.
+ * @param target the target directory.
+ * @param inside the normalized path below it; undefined or "" for the target itself.
+ * @returns an O_PATH descriptor of the topmost mount at that path.
+ * @throws {SyscallError} if the path cannot be opened, such as ENOENT.
  */
 export function openTarget(target: string, inside = ""): MountTarget {
-  const plain = openWithoutLinks(target, inside);
-  if (plain) return plain;
+  const direct = openWithoutLinks(target, inside);
+  if (direct) return direct;
   if (inside === "" || inside === "/") return new MountTarget(open(target, O_PATH).release());
   using root = open(target, O_PATH);
-  const found = hasFeature("openat2") ? openInRoot(root, inside) : openInRootByHand(root, inside);
+  const found = hasFeature("openat2") ? openInRoot(root, inside) : openInRootByReadlink(root, inside);
   return new MountTarget(found.release());
 }
 
 /**
- * The same where the kernel has every name on the way in its memory, and none is a symbolic link, which is mostly so.
+ * {@linkcode openTarget} from the dentry cache, for a path without symbolic links. This is the usual case.
  *
- * @param target the directory that holds the tree of mounts.
- * @param inside the path below it, normalized.
- * @returns undefined where {@linkcode resolveTarget} has to be awaited.
+ * @param target the target directory.
+ * @param inside the normalized path below it.
+ * @returns undefined if the caller must await {@linkcode resolveTarget}.
  */
 export function openTargetCached(target: string, inside: string): MountTarget | undefined {
   return openWithoutLinks(target, inside, RESOLVE_CACHED);
 }
 
 /**
- * The same, without standing still where a server on the way does not answer.
+ * {@linkcode openTarget} without blocking the event loop on a server that does not answer.
  *
- * @param target the directory that holds the tree of mounts.
- * @param inside the path below it, normalized.
- * @returns an O_PATH descriptor of what is on top there now.
- * @throws {SyscallError} ETIMEDOUT where a server does not answer.
+ * @param target the target directory.
+ * @param inside the normalized path below it.
+ * @returns an O_PATH descriptor of the topmost mount at that path.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
 export async function resolveTarget(target: string, inside: string): Promise<MountTarget> {
   await ensureResolvable(target);
   return openTarget(target, inside);
 }
 
-/** A path with no symbolic link on it is where it says, and leads nowhere else. Most are like that. */
+/** A path without symbolic links and `..` cannot lead out of the target. Undefined if it has some or fails to open. */
 function openWithoutLinks(target: string, inside: string, resolve = 0): MountTarget | undefined {
   if (!target.startsWith("/") || target.includes("..") || !hasFeature("openat2")) return undefined;
   try {
-    const path = joinPlain(target, inside === "/" ? "" : inside);
+    const path = joinWithoutSlash(target, inside === "/" ? "" : inside);
     return new MountTarget(openat2(AT_FDCWD, path, O_PATH, RESOLVE_NO_SYMLINKS | resolve).release(), path);
   } catch (error) {
-    if (error instanceof SyscallError) return undefined; // the longer way says what is wrong
+    if (error instanceof SyscallError) return undefined; // the slow path throws the error
     throw error;
   }
 }
@@ -117,86 +118,88 @@ function openInRoot(root: OwnedFd, inside: string): OwnedFd {
     try {
       return openat2(root.fd, inside, O_PATH, RESOLVE_IN_ROOT);
     } catch (error) {
-      // A rename or mount anywhere on the system during a walk over ".." makes the kernel ask for another try.
+      // A rename or mount anywhere on the system while ".." is resolved: openat2(2) asks to try again.
       if (!isErrno(error, "EAGAIN") || tries > 100) throw error;
     }
   }
 }
 
-/** Before openat2(2): walk by hand, then see whether the descriptor is where the walk led. */
-function openInRootByHand(root: OwnedFd, inside: string): OwnedFd {
+/** Before openat2(2): resolves the path by readlink(2), then checks that the opened descriptor has the resolved path. */
+function openInRootByReadlink(root: OwnedFd, inside: string): OwnedFd {
   const path = resolveInRoot(fdPath(root), inside);
   const found = open(path, O_PATH);
   if (fdPath(found) === path) return found;
   found.close();
-  throw new Error(`${path} was moved while it was opened: it may lead out of the target directory`);
+  throw new Error(`${path} was moved while it was opened and may be outside of the target directory`);
 }
 
-const SWAPS = 10_000; // tries, which take some tenths of a second
+const MAX_TRIES = 10_000; // a few tenths of a second
 
 /**
- * Opens what is mounted on a place now. The place may have been renamed meanwhile, and its old name be a symbolic link:
- * the name is asked of the descriptor, and that what was found by it is there.
+ * Opens the topmost mount on a directory or file. Another process may rename it meanwhile and put a symbolic link at its
+ * old path. So the path is read from the descriptor, and compared again after the open.
  *
- * @param place the place.
- * @returns an O_PATH descriptor of what is on top there.
+ * @param file an open descriptor of the mountpoint.
+ * @returns an O_PATH descriptor of the topmost mount.
+ * @throws {SyscallError} if the path cannot be opened.
  */
-export function openTopMount(place: OwnedFd): MountTarget {
+export function openTopMount(file: OwnedFd): MountTarget {
   for (let tries = 0;; tries++) {
-    const path = fdPath(place);
+    const path = fdPath(file);
     using opened = new DisposableStack();
     try {
       const found = opened.use(open(path, O_PATH | O_NOFOLLOW));
-      if (fdPath(found) === path && fdPath(place) === path) {
+      if (fdPath(found) === path && fdPath(file) === path) {
         opened.move();
         return new MountTarget(found.release(), path);
       }
     } catch (error) {
-      if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP") || tries >= SWAPS) throw error;
+      if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP") || tries >= MAX_TRIES) throw error;
     }
-    if (tries >= SWAPS) throw new Error(`${path} is renamed again and again`);
+    if (tries >= MAX_TRIES) throw new Error(`${path} is renamed by another process again and again`);
   }
 }
 
 /**
- * Where a descriptor's file is now.
+ * The current path of an open file.
  *
- * @param place an open descriptor.
+ * @param file an open descriptor.
  * @returns its path, seen from this process's root.
  */
-export function fdPath(place: OwnedFd): string {
-  return readlink(procFdPath(place));
+export function fdPath(file: OwnedFd): string {
+  return readlink(procFdPath(file));
 }
 
 /**
- * A path for calls that take no descriptor, which leads to the descriptor's file and nowhere else.
+ * The /proc/self/fd path of a descriptor, for calls that take no descriptor. It always leads to the open file.
  *
- * @param place an open descriptor.
+ * @param file an open descriptor.
  * @returns the path in /proc.
  */
-export function procFdPath(place: OwnedFd): string {
-  return `/proc/self/fd/${place.fd}`;
+export function procFdPath(file: OwnedFd): string {
+  return `/proc/self/fd/${file.fd}`;
 }
 
 /**
  * Attaches a detached mount.
  *
  * @param mount the detached mount.
- * @param place where to.
+ * @param target an open descriptor of the mountpoint.
+ * @throws {SyscallError} ENOTDIR if only one of the two is a directory; otherwise the errno of move_mount(2).
  */
-export function attachMount(mount: OwnedFd, place: OwnedFd): void {
+export function attachMount(mount: OwnedFd, target: OwnedFd): void {
   try {
-    if (place instanceof MountTarget) place.take(mount);
-    else move(mount, place);
+    if (target instanceof MountTarget) target.attach(mount);
+    else move(mount, target);
   } catch (error) {
-    // move_mount(2) says EINVAL for a great many things; mount(2) has a word of its own for this one.
-    if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(place)) throw error;
+    // move_mount(2) returns EINVAL for many reasons. For this one, mount(2) returns ENOTDIR.
+    if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(target)) throw error;
     throw new SyscallError({ syscall: "move_mount", errno: errnoNumber("ENOTDIR") });
   }
 }
 
-function move(mount: OwnedFd, place: OwnedFd): void {
-  moveMount(mount.fd, "", place.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+function move(mount: OwnedFd, target: OwnedFd): void {
+  moveMount(mount.fd, "", target.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 function isDirectory({ fd }: OwnedFd): boolean {

@@ -1,29 +1,28 @@
 /**
- * Paths: the few functions of std's path that are needed, from one pinned place, and the two that must ask the
+ * Paths: the functions of the standard library that are used here, from one pinned version, and path resolution by the
  * kernel.
  *
  * @module
  */
 
-// An https import sees no import map, so the one run-time dependency is named here, in full.
+// An https import has no import map, so the only run-time dependency is imported here by its full specifier.
 // deno-lint-ignore no-import-prefix
 import { dirname as stdDirname } from "npm:deno-std@1.4.0/path/posix/dirname.js";
 // deno-lint-ignore no-import-prefix
 import { join as stdJoin } from "npm:deno-std@1.4.0/path/posix/join.js";
 
-import { isErrno, SyscallError } from "../../ffi/errno.ts";
-import { errnoNumber } from "../../ffi/errno.ts";
+import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { readlink, realpath } from "../syscalls/mod.ts";
 
-/** The directory that a path is in. */
+/** The parent directory of a path, without looking at the file system. */
 export const dirname: (path: string) => string = stdDirname;
 
 /**
- * Joins paths and takes out `.`, `..` and doubled slashes, without looking at the file system.
+ * Joins paths and removes `.`, `..` and repeated slashes, without looking at the file system.
  *
  * @param paths the paths.
- * @returns the one path.
- * @throws {TypeError} for a path that is longer than the kernel takes: std needs quadratic time for some of these.
+ * @returns the joined path.
+ * @throws {TypeError} for a path longer than PATH_MAX: the standard library needs quadratic time for some of them.
  */
 export function join(...paths: string[]): string {
   for (const { length } of paths) {
@@ -35,31 +34,32 @@ export function join(...paths: string[]): string {
 }
 
 /**
- * The same without a slash at the end, for paths of which most need nothing taken out.
+ * {@linkcode join} without a slash at the end, and quicker for a path that is already normalized.
  *
  * @param path an absolute path.
- * @param inside what is joined to it: "", or a path that begins with a slash.
- * @returns the one path.
+ * @param inside the path joined to it: "", or a path that begins with a slash.
+ * @returns the joined path.
+ * @throws {TypeError} as {@linkcode join} does.
  */
-export function joinPlain(path: string, inside = ""): string {
-  const all = path + inside;
-  if (!ODD.test(all)) return all;
-  const joined = join(all);
+export function joinWithoutSlash(path: string, inside = ""): string {
+  const whole = path + inside;
+  if (!UNNORMALIZED.test(whole)) return whole;
+  const joined = join(whole);
   return joined.length > 1 && joined.endsWith("/") ? joined.slice(0, -1) : joined;
 }
 
-const ODD = /\/\.?(\/|$)/; // a doubled slash, a "." or a slash at the end
+const UNNORMALIZED = /\/\.?(\/|$)/; // a repeated slash, a "." component or a slash at the end
 const PATH_MAX = 4096; // linux/limits.h
-const MAXSYMLINKS = 40; // the kernel's own bound, linux/namei.h
+const MAXSYMLINKS = 40; // linux/namei.h
 
 /**
  * The absolute path without symbolic links, `.` and `..`.
  *
+ * Needs the permission `ffi`.
+ *
  * @param path a path that exists.
  * @returns the canonical path.
- * @throws {SyscallError} ENOENT where it does not exist, ELOOP where symbolic links lead in a circle.
- *
- * Needs the permission `ffi`.
+ * @throws {SyscallError} ENOENT if it does not exist, ELOOP for more than 40 symbolic links.
  *
  * @example
  * ```ts
@@ -73,16 +73,18 @@ export function canonicalizePath(path: string): Promise<string> {
 }
 
 /**
- * A path inside a root directory, as a process whose root that is would see it: no symbolic link and no `..` leads
- * out. What does not exist is taken as it is written.
+ * Resolves a path inside a root directory, as for a process with this root directory: no symbolic link and no `..` leads
+ * out of it. Components that do not exist are kept as written.
  *
- * @param root the directory that is taken as the root; it must exist.
+ * Between this call and the use of its result, another process can replace a component by a symbolic link. `mount()`
+ * holds a descriptor of its target and does not have this race.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param root the root directory; it must exist.
  * @param path the path inside it.
- * @returns the path from outside.
- * @throws {SyscallError} ENOENT where the root does not exist, ELOOP for over 40 symbolic links.
- *
- * Needs the permission `ffi`. Between this answer and its use another process can put a symbolic link in its place;
- * `mount` is not open to that, because it holds the target's descriptor.
+ * @returns the path seen from this process's root.
+ * @throws {SyscallError} ENOENT if the root does not exist, ELOOP for more than 40 symbolic links.
  *
  * @example
  * ```ts
@@ -96,11 +98,15 @@ export function rootPath(root: string, path: string): Promise<string> {
 }
 
 /**
- * The walk behind {@linkcode rootPath}, by hand: for kernels without openat2(2), and for what does not exist yet.
+ * Resolves a path inside a root directory component by component, with readlink(2): for kernels without openat2(2), and
+ * for paths that do not exist yet.
+ *
+ * Needs the permission `ffi`.
  *
  * @param root the root directory's canonical path.
  * @param path the path inside it.
- * @returns the path from outside.
+ * @returns the path seen from this process's root.
+ * @throws {SyscallError} ELOOP for more than 40 symbolic links.
  */
 export function resolveInRoot(root: string, path: string): string {
   const rest = join(path).length > 0 ? path.split("/").reverse() : [];
@@ -112,7 +118,7 @@ export function resolveInRoot(root: string, path: string): string {
       inside.pop();
       continue;
     }
-    const link = linkText(join(root, ...inside, part));
+    const link = symlinkText(join(root, ...inside, part));
     if (link === undefined) {
       inside.push(part);
       continue;
@@ -126,26 +132,26 @@ export function resolveInRoot(root: string, path: string): string {
   return join(root, ...inside);
 }
 
-function linkText(path: string): string | undefined {
+function symlinkText(path: string): string | undefined {
   try {
     return readlink(path);
   } catch (error) {
-    if (isErrno(error, "EINVAL", "ENOENT", "ENOTDIR")) return undefined; // no link, or nothing there
+    if (isErrno(error, "EINVAL", "ENOENT", "ENOTDIR")) return undefined; // not a symbolic link, or missing
     throw error;
   }
 }
 
-/** A quick call as a promise: its error rejects instead of being thrown at the caller. */
+/** Makes a call as a promise, so that an error rejects it. */
 // deno-lint-ignore require-await
 async function promised<T>(call: () => T): Promise<T> {
   return call();
 }
 
 /**
- * The deepest directory that all paths are in or are.
+ * The deepest directory that contains all paths, or is one of them.
  *
  * @param paths absolute, normalized paths.
- * @returns the directory.
+ * @returns the directory; "/" for an empty list.
  */
 export function commonDirectory(paths: readonly string[]): string {
   let [common = "/"] = paths;

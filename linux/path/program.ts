@@ -1,5 +1,5 @@
 /**
- * Programs that help: found where nobody can plant one, run under any SIGCHLD.
+ * Helper programs such as fusermount3(1): found in absolute directories only, and run whether or not SIGCHLD is ignored.
  *
  * @module
  */
@@ -15,25 +15,25 @@ const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/u
 
 /** How a helper ended. */
 export interface HelperResult {
-  /** Its exit status; undefined where somebody else reaped it, or SIGCHLD is ignored, so that nobody knows. */
+  /** Its exit status; undefined if SIGCHLD is ignored or other code in this process reaped it. */
   code?: number;
-  /** What it wrote to standard error, and where that is empty to standard output. */
+  /** Its output on stderr; on stdout if stderr is empty. */
   said: string;
 }
 
 /**
- * The directories of PATH that a program may be run from: an empty or relative entry stands for whatever directory
- * the process is in, and so does an absolute one that names the working directory.
+ * The directories of PATH to run programs from. Entries that mean the working directory are left out, because another
+ * user may have put a program into it: empty and relative entries, and absolute ones of the working directory itself.
  *
- * @returns absolute directories. Without the permission to read PATH, the system's own.
+ * @returns absolute directories; without the permission to read PATH, the system's directories.
  */
 export function safePath(): string[] {
   const granted = Deno.permissions.querySync({ name: "env", variable: "PATH" }).state === "granted";
   const path = granted ? Deno.env.get("PATH") : undefined;
   const entries = path === undefined ? systemDirectories : path.split(":");
-  const here = canonical(".");
+  const workingDirectory = canonical(".");
   return entries.filter((entry) =>
-    entry.startsWith("/") && (systemDirectories.includes(entry) || canonical(entry) !== here)
+    entry.startsWith("/") && (systemDirectories.includes(entry) || canonical(entry) !== workingDirectory)
   );
 }
 
@@ -47,10 +47,10 @@ function canonical(path: string): string | undefined {
 }
 
 /**
- * Finds a program on the safe part of PATH.
+ * Finds a program in the directories of {@linkcode safePath}.
  *
  * @param name the program's name.
- * @returns its absolute path; undefined where there is none.
+ * @returns its absolute path; undefined if it is not installed.
  */
 export function findProgram(name: string): string | undefined {
   return safePath().map((directory) => join(directory, name)).find((path) => canonical(path) !== undefined);
@@ -60,29 +60,31 @@ export function findProgram(name: string): string | undefined {
  * Whether this process may run a program.
  *
  * @param program its absolute path.
- * @returns true where the permission is granted already; nothing prompts.
+ * @returns true if the permission `run` is granted; Deno does not prompt.
  */
 export function mayRun(program: string): boolean {
   return Deno.permissions.querySync({ name: "run", command: program }).state === "granted";
 }
 
 /**
- * Runs a program to its end.
+ * Runs a program and waits for its end.
+ *
+ * Needs the permission `run` for the program.
  *
  * @param program its absolute path.
  * @param args its arguments.
- * @param patience how long it may take; as long as it likes if left out.
- * @returns how it ended.
+ * @param wait the timeout and the signal; no timeout if left out.
+ * @returns its exit status and output.
  * @throws {Deno.errors.NotCapable} without the permission `run` for it.
- * @throws {SyscallError} ETIMEDOUT where it takes longer; it is killed then.
+ * @throws {SyscallError} ETIMEDOUT after the timeout, when the program is killed.
  */
 export async function runHelper(
   program: string,
   args: readonly string[],
-  patience: WaitOptions = { timeout: Infinity },
+  wait: WaitOptions = { timeout: Infinity },
 ): Promise<HelperResult> {
-  const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts others by name
-  const child = started(program, {
+  const env = { PATH: safePath().join(":"), LC_ALL: "C" }; // a helper starts other programs by name
+  const child = start(program, {
     args: [...args],
     env,
     stdin: "null",
@@ -91,31 +93,31 @@ export async function runHelper(
   });
   const streams = [read(child.stderr), read(child.stdout)];
   const status = child.status.then(({ code }) => code, unknownStatus);
-  const code = await withTimeout(status, patience, program).catch(async (error) => {
-    giveUp(child);
+  const code = await withTimeout(status, wait, program).catch(async (error) => {
+    killAndForget(child);
     await Promise.all(streams.map((stream) => stream.end()));
     throw error;
   });
-  // A server that the helper left running may hold the pipes for as long as it lives.
+  // A FUSE server that the helper has started keeps the pipes open for as long as it runs.
   await Promise.race([Promise.all(streams.map((stream) => stream.done)), delay(50)]);
   await Promise.all(streams.map((stream) => stream.end()));
   const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
   return { ...(code === undefined ? {} : { code }), said: error || output };
 }
 
-/** One that waits for a dead server can't even be killed, but nobody has to wait for it. */
-function giveUp(child: Deno.ChildProcess): void {
+/** A process in uninterruptible sleep ignores SIGKILL; unref() keeps it from holding the event loop. */
+function killAndForget(child: Deno.ChildProcess): void {
   try {
     child.kill("SIGKILL");
     child.unref();
   } catch (error) {
-    // It has ended just now: Deno's words for that.
+    // Deno's errors for a process that has already ended.
     if (!(error instanceof TypeError || error instanceof Deno.errors.BadResource)) throw error;
   }
 }
 
-/** As with any other call, the error has a code. */
-function started(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
+/** Starts a program. A failure of execve(2) is thrown as a {@linkcode SyscallError}. */
+function start(program: string, options: Deno.CommandOptions): Deno.ChildProcess {
   requirePermission({ name: "run", command: program });
   try {
     return new Deno.Command(program, options).spawn();
@@ -125,12 +127,13 @@ function started(program: string, options: Deno.CommandOptions): Deno.ChildProce
   }
 }
 
-/** Deno has no class and no code for ECHILD, only its sentence. */
+/** ECHILD, which Deno throws as a plain Error with this text: the status is unknown. Any other error is thrown. */
 function unknownStatus(error: unknown): undefined {
   if (error instanceof Error && error.message.includes("(os error 10)")) return undefined;
   throw error;
 }
 
+/** Reads a stream in the background, and keeps its first 64 KiB. */
 function read(stream: ReadableStream<Uint8Array>) {
   const reader = stream.getReader();
   const decoder = new TextDecoder();

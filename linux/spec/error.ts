@@ -1,5 +1,5 @@
 /**
- * The error of a mount that failed, in sentences that help.
+ * The error of a failed mount, with a message that names the cause.
  *
  * @module
  */
@@ -8,17 +8,17 @@ import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
 import type { Mount } from "./mount.ts";
 import { isIdMap } from "./options.ts";
 
-/** A failed call together with what is known about it in words. */
+/** A failed call, with the messages of the kernel or a reason that this library has found. */
 export class ExplainedError extends Error {
   /** "ExplainedError". */
   override readonly name = "ExplainedError";
 
   /**
-   * An error with words.
+   * Wraps the error of a call.
    *
-   * @param cause the call that failed.
-   * @param kernelMessages what the kernel said.
-   * @param reason what this library has found out.
+   * @param cause the error of the call.
+   * @param kernelMessages the kernel's messages from the file system context.
+   * @param reason the reason that this library has found.
    */
   constructor(override readonly cause: unknown, readonly kernelMessages: string[], readonly reason?: string) {
     super(reason ?? kernelMessages.join("; "), { cause });
@@ -26,7 +26,7 @@ export class ExplainedError extends Error {
 }
 
 /**
- * A mount that could not be made. Nothing of it is left.
+ * The error of a mount that failed. Everything that the call had mounted is unmounted again.
  *
  * @example
  * ```ts
@@ -43,28 +43,28 @@ export class ExplainedError extends Error {
 export class MountError extends Error {
   /** "MountError". */
   override readonly name = "MountError";
-  /** The mount as it was given. */
+  /** The mount that failed, as the caller passed it. */
   readonly mount: Mount;
-  /** The path that it was to be mounted on. */
+  /** The mountpoint. */
   readonly target: string;
-  /** The error's name, such as "EINVAL"; "EINVAL" too for input that was refused before any system call. */
+  /** The name of the errno, such as "EINVAL"; also "EINVAL" for input that is refused before any system call. */
   readonly code: string;
-  /** The error's number. */
+  /** The errno. */
   readonly errno: number;
-  /** What the kernel said in words, where it said anything. */
+  /** The kernel's messages from the file system context; mostly none. */
   readonly kernelMessages: string[];
 
   /**
-   * An error for a mount that failed.
+   * Composes the message of a failed mount.
    *
    * @param mount the mount.
-   * @param target the path that it was to be mounted on.
-   * @param cause what went wrong.
+   * @param target the mountpoint.
+   * @param cause the error that made it fail.
    */
   constructor(mount: Mount, target: string, cause: unknown) {
     const explained = cause instanceof ExplainedError ? cause : new ExplainedError(cause, []);
     const { cause: root, kernelMessages } = explained;
-    super(`cannot mount ${what(mount)} on ${target}: ${why(mount, explained)}`, { cause: root });
+    super(`cannot mount ${nameOf(mount)} on ${target}: ${reasonOf(mount, explained)}`, { cause: root });
     this.mount = mount;
     this.target = target;
     this.kernelMessages = kernelMessages;
@@ -73,38 +73,38 @@ export class MountError extends Error {
   }
 }
 
-function what({ type, source }: Mount): string {
+function nameOf({ type, source }: Mount): string {
   const named = type === "bind" || type === "" || type === "none" ? source : `${type} ${source}`;
   return type === source || source === "" ? type || "nothing" : named;
 }
 
-function why(mount: Mount, { cause, kernelMessages: messages, reason }: ExplainedError): string {
+function reasonOf(mount: Mount, { cause, kernelMessages: messages, reason }: ExplainedError): string {
   if (!(cause instanceof SyscallError)) return cause instanceof Error ? cause.message : String(cause);
   const call = `(${cause.syscall}: ${cause.code})`;
   if (reason !== undefined) return `${reason} ${call}`;
   const hint = hints[cause.code]?.(mount, cause);
-  // The kernel's sentence comes first; only what to do about a plain file is worth saying beside it.
+  // The kernel's messages replace the hint, except for the one that names the option "loop".
   const all = cause.code === "ENOTBLK" ? [...messages, hint] : messages;
   if (messages.length > 0) return `${all.join("; ")} ${call}`;
   return hint === undefined ? cause.message : `${hint} ${call}`;
 }
 
-// What an errno means when mounting, where the kernel's own word for it leads astray.
+// The meaning of an errno for a mount, if its usual description is misleading.
 const hints: Record<string, (mount: Mount, cause: SyscallError) => string | undefined> = {
   EPERM: (_, { syscall }) =>
     syscall === "write"
-      ? "these ids may not be mapped here: it needs CAP_SETUID and CAP_SETGID where they belong"
-      : "not permitted: it needs root (CAP_SYS_ADMIN), or a user and mount namespace of one's own",
+      ? "not permitted to map these ids: it needs CAP_SETUID and CAP_SETGID in the parent user namespace"
+      : "not permitted: it needs root (CAP_SYS_ADMIN), or a new user and mount namespace",
   EACCES: ({ type }, { syscall }) =>
     type === "overlay" && (syscall === "mount" || syscall === "fsconfig")
-      ? "its upper or work directory may not be written to: it needs CAP_DAC_OVERRIDE"
+      ? "not permitted to write to its upper or work directory: it needs CAP_DAC_OVERRIDE"
       : undefined,
   EINVAL: ({ type, options = [] }, { syscall }) => {
     if (options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")) {
-      return "the kernel does not say why; overlay takes id-mapped layers from Linux 5.19 on";
+      return "the kernel gives no reason; id-mapped overlay layers need Linux 5.19";
     }
-    const alone = type === "overlay" && syscall === "mount";
-    return alone ? "before Linux 6.5 the kernel says nothing here, its log alone says why" : undefined;
+    const isOldOverlay = type === "overlay" && syscall === "mount";
+    return isOldOverlay ? "before Linux 6.5 the kernel gives the reason only in its log" : undefined;
   },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,

@@ -1,31 +1,32 @@
 /**
- * Id maps: which user and group ids stand for which, inside and outside.
+ * Id maps of user namespaces: the user or group ids in a container and the ids on the host that they stand for.
  *
  * @module
  */
 
 import { quote } from "../../ffi/text.ts";
 
-/** A range of ids inside that stands for one outside. */
+/** A range of ids in a container, mapped to a range of the same size on the host. */
 export interface IdMapping {
-  /** The first id inside. */
+  /** The first id in the container. */
   containerId: number;
-  /** The first id outside. */
+  /** The first id on the host. */
   hostId: number;
-  /** How many ids there are in the range. */
+  /** The number of ids in the range. */
   size: number;
 }
 
 const IDS = 2 ** 32; // uid_t and gid_t have 32 bits
 const UID_GID_MAP_MAX_EXTENTS = 340; // linux/user_namespace.h
-const LONGEST_MAP = 4095; // the kernel takes a map in one write of less than a page
+const MAP_BYTES_MAX = 4095; // map_write() of kernel/user_namespace.c: a single write of less than a page
 
 /**
- * Reads id maps in containerd's form.
+ * Parses an id map in containerd's form. It makes no system call.
  *
- * @param text ranges of `container:host:size`, parted by commas.
+ * @param text ranges of the form `container:host:size`, separated by commas; at most 340.
  * @returns the ranges.
- * @throws {TypeError} naming the part that is empty, no number, negative, over 2^32, overlapping, or one too many.
+ * @throws {TypeError} for a range that is malformed, empty, out of bounds or overlaps another one, and for too many
+ * ranges. The message names the range.
  *
  * @example
  * ```ts
@@ -47,33 +48,33 @@ export function parseIdMappings(text: string): IdMapping[] {
     }
     return { containerId: Number(match[1]), hostId: Number(match[2]), size: Number(match[3]) };
   });
-  refuseBadMappings(mappings);
+  refuseBadMap(mappings);
   return mappings;
 }
 
 /**
- * Checks id maps and writes them as the kernel's uid_map and gid_map files take them.
+ * Formats an id map for /proc/PID/uid_map or gid_map.
  *
- * @param map the ranges, or their text in containerd's form.
- * @returns a line for each range.
- * @throws {TypeError} naming the range that can't be.
+ * @param map the ranges, or text in containerd's form.
+ * @returns one line for each range.
+ * @throws {TypeError} as {@linkcode parseIdMappings} does, and for a text of a page or more.
  */
 export function mapFileText(map: string | readonly IdMapping[]): string {
   const mappings = typeof map === "string" ? parseIdMappings(map) : map;
-  refuseBadMappings(mappings);
+  refuseBadMap(mappings);
   const text = mappings.map(({ containerId, hostId, size }) => `${containerId} ${hostId} ${size}\n`).join("");
-  if (text.length > LONGEST_MAP) {
+  if (text.length > MAP_BYTES_MAX) {
     throw new TypeError(
-      `an id map of ${mappings.length} ranges is ${text.length} bytes long: the kernel takes ${LONGEST_MAP}`,
+      `an id map of ${mappings.length} ranges is ${text.length} bytes long: the kernel takes ${MAP_BYTES_MAX}`,
     );
   }
   return text;
 }
 
-function refuseBadMappings(mappings: readonly IdMapping[]): void {
+function refuseBadMap(mappings: readonly IdMapping[]): void {
   if (mappings.length === 0) throw new TypeError("an id map needs at least one range");
   refuseBadCount(mappings.length);
-  for (const mapping of mappings) refuseBadMapping(mapping);
+  for (const mapping of mappings) refuseBadRange(mapping);
   refuseOverlap(mappings, "containerId");
   refuseOverlap(mappings, "hostId");
 }
@@ -84,14 +85,14 @@ function refuseBadCount(count: number): void {
   }
 }
 
-function refuseBadMapping(mapping: IdMapping): void {
+function refuseBadRange(mapping: IdMapping): void {
   const { containerId, hostId, size } = mapping;
   const name = nameOf(mapping);
   for (const number of [containerId, hostId, size]) {
     if (!Number.isSafeInteger(number) || number < 0) throw new TypeError(`${name}: ${number} is no id`);
   }
   if (size === 0) throw new TypeError(`${name}: the range is empty`);
-  // The last id of all, -1 to setuid(2), means "no id".
+  // 2^32 - 1 is (uid_t) -1, which means "no id".
   if (containerId + size >= IDS || hostId + size >= IDS) {
     throw new TypeError(`${name}: ids end below 2^32 - 1`);
   }

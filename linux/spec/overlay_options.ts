@@ -1,51 +1,52 @@
 /**
- * What overlay's options say: its layers by their plain paths, and the text for the kernel made from them.
+ * Overlay's options: parsing them into layers, and formatting the layers for mount(2).
  *
  * @module
  */
 
-/** The layers of an overlay, and its other options. */
+/** The layers of an overlay and its other options. Paths are without escapes. */
 export interface OverlayOptions {
   /** Lower directories, the topmost first. */
   lower: string[];
-  /** Data-only lower directories, which stand below the others and hold content alone. */
+  /** Data-only lower directories, which are below the others and hold only file content. */
   dataOnly: string[];
-  /** The upper directory, which takes what is written. */
+  /** The upper directory, to which changes are written. */
   upper?: string;
-  /** The work directory, on the upper one's file system. */
+  /** The work directory, on the file system of the upper directory. */
   work?: string;
-  /** Everything else, such as "index=off". */
+  /** All other options, such as "index=off". */
   rest: string[];
 }
 
 /**
- * Reads overlay's options.
+ * Parses overlay's options.
  *
  * @param options the options, one to an entry.
- * @returns the layers, with the kernel's escapes (`\:`, `\,`, `\\`) taken out.
- * @throws {TypeError} where a layer has no name, or seems to hold an option after a comma.
+ * @returns the layers, with the kernel's escapes (`\:`, `\,`, `\\`) removed, and the other options.
+ * @throws {TypeError} if a layer's path is empty, or if an entry holds a second option after a comma.
  */
 export function parseOverlayOptions(options: readonly string[]): OverlayOptions {
   const parsed: OverlayOptions = { lower: [], dataOnly: [], rest: [] };
   for (const option of options) {
-    if (option.startsWith("lowerdir=")) readLowerdir(escaped("lowerdir=", option), parsed);
-    else if (option.startsWith("lowerdir+=")) parsed.lower.push(named(option.slice("lowerdir+=".length)));
-    else if (option.startsWith("datadir+=")) parsed.dataOnly.push(named(option.slice("datadir+=".length)));
+    if (option.startsWith("lowerdir=")) parseLowerdir(singleValue("lowerdir=", option), parsed);
+    else if (option.startsWith("lowerdir+=")) parsed.lower.push(notEmpty(option.slice("lowerdir+=".length)));
+    else if (option.startsWith("datadir+=")) parsed.dataOnly.push(notEmpty(option.slice("datadir+=".length)));
     else if (option.startsWith("upperdir=")) {
-      parsed.upper = named(unescapeLayer(escaped("upperdir=", option)));
-    } else if (option.startsWith("workdir=")) parsed.work = named(unescapeLayer(escaped("workdir=", option)));
-    else parsed.rest.push(option);
+      parsed.upper = notEmpty(unescapeLayer(singleValue("upperdir=", option)));
+    } else if (option.startsWith("workdir=")) {
+      parsed.work = notEmpty(unescapeLayer(singleValue("workdir=", option)));
+    } else parsed.rest.push(option);
   }
   return parsed;
 }
 
-function named(path: string): string {
+function notEmpty(path: string): string {
   if (path === "") throw new TypeError("an overlay's layer has no name");
   return path;
 }
 
-/** A comma in a path is a comma, and can be written as "\,"; but somebody may have pasted a line of fstab. */
-function escaped(key: string, option: string): string {
+/** A path may contain a comma. But an option after it means that the caller passed a whole fstab field as one entry. */
+function singleValue(key: string, option: string): string {
   const value = option.slice(key.length);
   if (!value.includes(",")) return value;
   const joined = /(?<!\\),((?:lowerdir|upperdir|workdir|datadir)\+?=)/.exec(value);
@@ -53,15 +54,15 @@ function escaped(key: string, option: string): string {
   throw new TypeError(
     `"${
       joined[1]
-    }" stands inside of "${key}": make it an option of its own, or write "\\," for a comma of a path`,
+    }" stands inside of "${key}": pass it as a separate option, or write a comma in a path as "\\,"`,
   );
 }
 
 /**
- * The options again, with the layers' paths escaped as mount(2) reads them.
+ * Formats overlay's options for mount(2), with escaped paths.
  *
- * @param options the layers and the rest.
- * @returns one comma-separated text.
+ * @param options the layers and the other options.
+ * @returns the options, separated by commas.
  */
 export function overlayData(options: OverlayOptions): string {
   const lower = options.lower.map(escapeLayer).join(":");
@@ -73,10 +74,10 @@ export function overlayData(options: OverlayOptions): string {
 }
 
 /**
- * Parts an option into its key and its value.
+ * Splits an option at its first "=".
  *
  * @param option such as "size=1m" or "volatile".
- * @returns both; no value where there is no "=".
+ * @returns the key and the value; no value without "=".
  */
 export function keyAndValue(option: string): { key: string; value?: string } {
   const at = option.indexOf("=");
@@ -84,19 +85,19 @@ export function keyAndValue(option: string): { key: string; value?: string } {
 }
 
 /**
- * A layer's path among others: `\`, `:` and `,` escaped.
+ * Escapes a path for `lowerdir=`, a list: `\`, `:` and `,`.
  *
- * @param path the plain path.
- * @returns the path as `lowerdir=` takes it.
+ * @param path the path.
+ * @returns the escaped path.
  */
 export function escapeLayer(path: string): string {
   return path.replace(/[\\:,]/g, "\\$&");
 }
 
 /**
- * A path alone, as `upperdir=` and `workdir=` take it: `\` and `,` escaped.
+ * Escapes a path for `upperdir=` or `workdir=`, which are single paths: `\` and `,`.
  *
- * @param path the plain path.
+ * @param path the path.
  * @returns the escaped path.
  */
 export function escapeDirectory(path: string): string {
@@ -104,36 +105,36 @@ export function escapeDirectory(path: string): string {
 }
 
 /**
- * A path as it stands in `lowerdir=`, `upperdir=` and `workdir=`, without its escapes.
+ * Removes the escapes from a path of `lowerdir=`, `upperdir=` or `workdir=`.
  *
  * @param text the escaped path.
- * @returns the plain path.
+ * @returns the path.
  */
 export function unescapeLayer(text: string): string {
   if (!text.includes("\\")) return text;
   return text.replace(/\\(.)/gs, "$1");
 }
 
-/** `a:b` are two layers, and everything after `::` is data-only. A new `lowerdir=` replaces what was before. */
-function readLowerdir(value: string, into: OverlayOptions): void {
+/** In `a:b::c`, a and b are layers and c is data-only. A later `lowerdir=` replaces an earlier one. */
+function parseLowerdir(value: string, parsed: OverlayOptions): void {
   const hasEscapes = value.includes("\\");
-  into.dataOnly = [];
-  if (!hasEscapes && value.length > MANY && !value.includes("::")) {
-    into.lower = value.split(":").map(named);
+  parsed.dataOnly = [];
+  if (!hasEscapes && value.length > SPLIT_LENGTH_MIN && !value.includes("::")) {
+    parsed.lower = value.split(":").map(notEmpty);
     return;
   }
-  let list: string[] = into.lower = [];
+  let list: string[] = parsed.lower = [];
   for (let start = 0; start <= value.length;) {
-    const end = hasEscapes ? plainColon(value, start) : anyColon(value, start);
-    const name = named(value.slice(start, end));
+    const end = hasEscapes ? unescapedColon(value, start) : anyColon(value, start);
+    const name = notEmpty(value.slice(start, end));
     list.push(hasEscapes ? unescapeLayer(name) : name);
-    const isData = value.charCodeAt(end + 1) === COLON;
-    if (isData) list = into.dataOnly;
-    start = end + (isData ? 2 : 1);
+    const isDataNext = value.charCodeAt(end + 1) === COLON;
+    if (isDataNext) list = parsed.dataOnly;
+    start = end + (isDataNext ? 2 : 1);
   }
 }
 
-const MANY = 1024; // characters, from which on splitting them all at once is quicker
+const SPLIT_LENGTH_MIN = 1024; // characters; from this length on, split() is faster than the loop
 const COLON = 58; // ASCII
 const BACKSLASH = 92;
 
@@ -142,8 +143,8 @@ function anyColon(text: string, from: number): number {
   return found < 0 ? text.length : found;
 }
 
-/** The next colon that no backslash makes a part of a name; where there is none, the end. */
-function plainColon(text: string, from: number): number {
+/** The index of the next colon without a backslash before it, or the length of the text. */
+function unescapedColon(text: string, from: number): number {
   for (let at = from; at < text.length; at++) {
     const code = text.charCodeAt(at);
     if (code === COLON) return at;

@@ -1,12 +1,13 @@
 /**
- * The kernel's numbers, under the kernel's names. Where x86-64 and arm64 differ, the right one is chosen here.
+ * The kernel's constants, under the kernel's names. Those that differ between x86-64 and arm64 have the value of the
+ * running architecture.
  *
  * @module
  */
 
 const arm64 = Deno.build.arch === "aarch64";
 
-// fcntl.h and asm/fcntl.h (those that differ by architecture are chosen here)
+// fcntl.h and asm/fcntl.h
 
 /** Open for reading. */
 export const O_RDONLY: number = 0;
@@ -14,9 +15,9 @@ export const O_RDONLY: number = 0;
 export const O_WRONLY: number = 1;
 /** Open for reading and writing. */
 export const O_RDWR: number = 2;
-/** Do not wait. */
+/** Fail with EAGAIN instead of waiting. */
 export const O_NONBLOCK: number = 0o4000;
-/** Past the page cache. */
+/** Bypass the page cache. */
 export const O_DIRECT: number = arm64 ? 0o200000 : 0o40000;
 /** Fail unless it is a directory. */
 export const O_DIRECTORY: number = arm64 ? 0o40000 : 0o200000;
@@ -24,9 +25,9 @@ export const O_DIRECTORY: number = arm64 ? 0o40000 : 0o200000;
 export const O_NOFOLLOW: number = arm64 ? 0o100000 : 0o400000;
 /** Close the descriptor on execve. */
 export const O_CLOEXEC: number = 0o2000000;
-/** A descriptor for the place in the tree, not for its content. */
+/** A descriptor of the path only, not for reading or writing. */
 export const O_PATH: number = 0o10000000;
-/** The working directory in the place of a directory's descriptor. */
+/** Stands for the working directory, in place of a directory's descriptor. */
 export const AT_FDCWD: number = -100;
 /** Do not follow a symbolic link at the end of the path. */
 export const AT_SYMLINK_NOFOLLOW: number = 0x100;
@@ -34,9 +35,9 @@ export const AT_SYMLINK_NOFOLLOW: number = 0x100;
 export const AT_NO_AUTOMOUNT: number = 0x800;
 /** An empty path means the descriptor itself. */
 export const AT_EMPTY_PATH: number = 0x1000;
-/** Take what is known; never ask a server (linux/stat.h). */
+/** Use cached attributes; do not ask a server (linux/stat.h). */
 export const AT_STATX_DONT_SYNC: number = 0x4000;
-/** The whole tree of mounts below. */
+/** Apply to the whole tree of mounts. */
 export const AT_RECURSIVE: number = 0x8000;
 
 // linux/mount.h: mount(2)
@@ -47,13 +48,13 @@ export const MS_RDONLY: number = 1;
 export const MS_NOSUID: number = 2;
 /** No access to device files. */
 export const MS_NODEV: number = 4;
-/** No execution of programs. */
+/** Do not execute programs. */
 export const MS_NOEXEC: number = 8;
 /** Writes are synchronous. */
 export const MS_SYNCHRONOUS: number = 16;
 /** Change an existing mount. */
 export const MS_REMOUNT: number = 32;
-/** Mandatory locks. */
+/** Permit mandatory locks. */
 export const MS_MANDLOCK: number = 64;
 /** Directory changes are synchronous. */
 export const MS_DIRSYNC: number = 128;
@@ -65,13 +66,13 @@ export const MS_NOATIME: number = 1024;
 export const MS_NODIRATIME: number = 2048;
 /** A bind mount. */
 export const MS_BIND: number = 4096;
-/** Move a mount to another place. */
+/** Move a mount. */
 export const MS_MOVE: number = 8192;
-/** The whole tree of mounts. */
+/** Apply to the whole tree of mounts. */
 export const MS_REC: number = 0x4000;
 /** No messages in the kernel's log. */
 export const MS_SILENT: number = 0x8000;
-/** Propagation: private, and cannot be bound. */
+/** Propagation: private, and cannot be bind mounted. */
 export const MS_UNBINDABLE: number = 1 << 17;
 /** Propagation: none. */
 export const MS_PRIVATE: number = 1 << 18;
@@ -83,23 +84,23 @@ export const MS_SHARED: number = 1 << 20;
 export const MS_RELATIME: number = 1 << 21;
 /** Always update access times. */
 export const MS_STRICTATIME: number = 1 << 24;
-/** Keep time stamps in memory for a while. */
+/** Keep time stamps in memory, and write them later. */
 export const MS_LAZYTIME: number = 1 << 25;
 
 // linux/mount.h: umount2(2)
 
-/** Break off requests under way, where the file system can. */
+/** Abort pending requests, if the file system supports it. */
 export const MNT_FORCE: number = 1;
-/** Take it out of the tree now, and clean up when it is no longer busy. */
+/** Detach the mount now, and clean up when it is no longer in use. */
 export const MNT_DETACH: number = 2;
-/** Mark it; unmount if it is marked already and was not used since. */
+/** Mark the mount as expired; unmount it if it is marked and has not been used since. */
 export const MNT_EXPIRE: number = 4;
 /** Do not follow a symbolic link at the end of the path. */
 export const UMOUNT_NOFOLLOW: number = 8;
 
-// linux/mount.h: open_tree(2), move_mount(2), fsopen(2) and their kin
+// linux/mount.h: open_tree(2), move_mount(2), fsopen(2), fspick(2), fsconfig(2), fsmount(2)
 
-/** Clone the mount, detached, as a bind mount would. */
+/** Create a detached clone of the mount: a bind mount. */
 export const OPEN_TREE_CLONE: number = 1;
 /** Close the descriptor on execve. */
 export const OPEN_TREE_CLOEXEC: number = O_CLOEXEC;
@@ -119,9 +120,9 @@ export const FSCONFIG_SET_FLAG: number = 0;
 export const FSCONFIG_SET_STRING: number = 1;
 /** Set a parameter to an open descriptor. */
 export const FSCONFIG_SET_FD: number = 5;
-/** Make the file system. */
+/** Create the file system. */
 export const FSCONFIG_CMD_CREATE: number = 6;
-/** Change the file system. */
+/** Reconfigure the file system. */
 export const FSCONFIG_CMD_RECONFIGURE: number = 7;
 /** Close the descriptor on execve. */
 export const FSMOUNT_CLOEXEC: number = 1;
@@ -134,9 +135,9 @@ export const MOUNT_ATTR_RDONLY: number = 1;
 export const MOUNT_ATTR_NOSUID: number = 2;
 /** No access to device files. */
 export const MOUNT_ATTR_NODEV: number = 4;
-/** No execution of programs. */
+/** Do not execute programs. */
 export const MOUNT_ATTR_NOEXEC: number = 8;
-/** The field that holds the access time setting. */
+/** The mask of the access time setting. */
 export const MOUNT_ATTR__ATIME: number = 0x70;
 /** Update access times relative to the modification time. */
 export const MOUNT_ATTR_RELATIME: number = 0;
@@ -153,17 +154,17 @@ export const MOUNT_ATTR_NOSYMFOLLOW: number = 0x200000;
 
 // linux/openat2.h
 
-/** Fail where the path leads onto another mount. */
+/** Fail if the path crosses a mountpoint. */
 export const RESOLVE_NO_XDEV: number = 1;
-/** Do not follow the links of /proc that are no paths. */
+/** Fail if the path has a magic link, such as /proc/PID/fd/N. */
 export const RESOLVE_NO_MAGICLINKS: number = 2;
-/** Fail where the path holds a symbolic link. */
+/** Fail if the path has a symbolic link. */
 export const RESOLVE_NO_SYMLINKS: number = 4;
-/** Fail where the path leads out of the directory. */
+/** Fail if the path leads out of the directory. */
 export const RESOLVE_BENEATH: number = 8;
-/** The directory is the root: no symbolic link and no `..` leads out of it. */
+/** Resolve the path with the directory as the root: no symbolic link and no `..` leads out of it. */
 export const RESOLVE_IN_ROOT: number = 0x10;
-/** Fail with EAGAIN instead of asking a disk or a server (Linux 5.12). */
+/** Fail with EAGAIN if the dentry cache does not have the whole path (Linux 5.12). */
 export const RESOLVE_CACHED: number = 0x20;
 
 // linux/stat.h
@@ -172,17 +173,17 @@ export const RESOLVE_CACHED: number = 0x20;
 export const STATX_TYPE: number = 1;
 /** Ask for the file's owner. */
 export const STATX_UID: number = 8;
-/** Ask for what stat(2) tells. */
+/** Ask for the fields of stat(2). */
 export const STATX_BASIC_STATS: number = 0x7ff;
 /** Ask for the inode's number. */
 export const STATX_INO: number = 0x100;
-/** Ask for the mount id that mountinfo shows (Linux 5.8). */
+/** Ask for the mount id of mountinfo (Linux 5.8). */
 export const STATX_MNT_ID: number = 0x1000;
-/** Ask for the mount id that is never used again (Linux 6.8). */
+/** Ask for the unique mount id, which is never reused (Linux 6.8). */
 export const STATX_MNT_ID_UNIQUE: number = 0x4000;
-/** The path is the root of a mount. */
+/** Attribute: the root of a mount. */
 export const STATX_ATTR_MOUNT_ROOT: number = 0x2000;
-/** The bits of a mode that hold the file's type. */
+/** The mask of the file's type in a mode. */
 export const S_IFMT: number = 0o170000;
 /** A directory. */
 export const S_IFDIR: number = 0o40000;
@@ -199,7 +200,7 @@ export const STATMOUNT_SB_BASIC: number = 1;
 export const STATMOUNT_MNT_BASIC: number = 2;
 /** Ask for the nearest dominating peer group. */
 export const STATMOUNT_PROPAGATE_FROM: number = 4;
-/** Ask for the directory of the file system that is mounted. */
+/** Ask for the root of the mount in its file system. */
 export const STATMOUNT_MNT_ROOT: number = 8;
 /** Ask for the mountpoint. */
 export const STATMOUNT_MNT_POINT: number = 0x10;
@@ -207,53 +208,53 @@ export const STATMOUNT_MNT_POINT: number = 0x10;
 export const STATMOUNT_FS_TYPE: number = 0x20;
 /** Ask for the file system's options. */
 export const STATMOUNT_MNT_OPTS: number = 0x80;
-/** Ask for the subtype, as FUSE has. */
+/** Ask for the subtype, which FUSE mounts have. */
 export const STATMOUNT_FS_SUBTYPE: number = 0x100;
 /** Ask for the source. */
 export const STATMOUNT_SB_SOURCE: number = 0x200;
 
 // linux/mount.h: listmount(2)
 
-/** Every mount of the namespace, in the place of a mount's id. */
+/** Stands for all mounts of the namespace, in place of a mount's id. */
 export const LSMT_ROOT: bigint = 0xffffffffffffffffn;
 
 // linux/fanotify.h
 
 /** Close the descriptor on execve. */
 export const FAN_CLOEXEC: number = 1;
-/** Do not wait for events. */
+/** read(2) fails with EAGAIN instead of waiting for events. */
 export const FAN_NONBLOCK: number = 2;
 /** Events about mounts carry the mount's unique id (Linux 6.15). */
 export const FAN_REPORT_MNT: number = 0x4000;
-/** Watch something. */
+/** Add a mark. */
 export const FAN_MARK_ADD: number = 1;
-/** What is watched is a mount namespace (Linux 6.15). */
+/** Mark a mount namespace (Linux 6.15). */
 export const FAN_MARK_MNTNS: number = 0x110;
-/** Events were lost: there were more than the queue holds. */
+/** The queue was full, and events were lost. */
 export const FAN_Q_OVERFLOW: number = 0x4000;
 /** A mount was attached to the namespace (Linux 6.15). */
 export const FAN_MNT_ATTACH: number = 0x01000000;
-/** A mount was taken off; with `FAN_MNT_ATTACH`, it was moved (Linux 6.15). */
+/** A mount was unmounted; together with `FAN_MNT_ATTACH`, it was moved (Linux 6.15). */
 export const FAN_MNT_DETACH: number = 0x02000000;
-/** A record that holds a mount's unique id (Linux 6.15). */
+/** The type of the record with a mount's unique id (Linux 6.15). */
 export const FAN_EVENT_INFO_TYPE_MNT: number = 7;
 
 // linux/nsfs.h
 
-/** The id of a mount namespace, 64 bits: _IOR(0xb7, 5, __u64), Linux 6.11. */
+/** Read the 64-bit id of a mount namespace: _IOR(0xb7, 5, __u64), Linux 6.11. */
 export const NS_GET_MNTNS_ID: number = 0x8008b705;
 
 // asm-generic/poll.h and linux/eventfd.h
 
-/** There is something to read. */
+/** Data can be read. */
 export const POLLIN: number = 1;
-/** Something out of the ordinary: for mountinfo, the table has changed. */
+/** An exceptional condition; for mountinfo, the table has changed. */
 export const POLLPRI: number = 2;
 /** An error; for mountinfo together with `POLLPRI`. */
 export const POLLERR: number = 8;
 /** Close the descriptor on execve. */
 export const EFD_CLOEXEC: number = 0o2000000;
-/** Do not wait for the counter. */
+/** read(2) and write(2) fail with EAGAIN instead of waiting. */
 export const EFD_NONBLOCK: number = 0o4000;
 
 // linux/magic.h
@@ -267,7 +268,7 @@ export const TMPFS_MAGIC: number = 0x01021994;
 
 // linux/loop.h
 
-/** Take the backing file away. */
+/** Detach the backing file. */
 export const LOOP_CLR_FD: number = 0x4c01;
 /** Change a loop device's status. */
 export const LOOP_SET_STATUS64: number = 0x4c04;
@@ -275,47 +276,49 @@ export const LOOP_SET_STATUS64: number = 0x4c04;
 export const LOOP_GET_STATUS64: number = 0x4c05;
 /** Attach a backing file with all its settings at once (Linux 5.8). */
 export const LOOP_CONFIGURE: number = 0x4c0a;
-/** The number of a free loop device, made if need be. */
+/** Find or create a free loop device; returns its number. */
 export const LOOP_CTL_GET_FREE: number = 0x4c82;
 /** The device is read-only. */
 export const LO_FLAGS_READ_ONLY: number = 1;
-/** The device frees itself at its last close. */
+/** Detach the backing file at the last close of the device. */
 export const LO_FLAGS_AUTOCLEAR: number = 4;
-/** The backing file is read and written past the page cache. */
+/** The backing file is read and written without the page cache. */
 export const LO_FLAGS_DIRECT_IO: number = 16;
 
 // sched.h
 
-/** The working directory, root directory and umask. */
+/** Share or unshare the working directory, root directory and umask. */
 export const CLONE_FS: number = 0x200;
-/** The mount namespace. */
+/** A mount namespace. */
 export const CLONE_NEWNS: number = 0x20000;
 
 /** The child shares the memory of its parent. */
 export const CLONE_VM: number = 0x100;
-/** A pidfd of the child is made with it. */
+/** Return a pidfd of the child. */
 export const CLONE_PIDFD: number = 0x1000;
-/** The child gets a thread control block of its own. */
+/** Set the child's thread-local storage (its thread control block). */
 export const CLONE_SETTLS: number = 0x80000;
-/** The user namespace. */
+/** A user namespace. */
 export const CLONE_NEWUSER: number = 0x10000000;
 
 // linux/wait.h, signal.h and linux/pidfd.h
 
-/** waitid(2) waits for the process of a pidfd. */
+/** Wait for the process of a pidfd, waitid(2). */
 export const P_PIDFD: number = 3;
-/** waitid(2) waits for a process to end. */
+/** Wait for a process to end, waitid(2). */
 export const WEXITED: number = 4;
-/** Wait for children that send no SIGCHLD too. */
+/** Also wait for children that send no SIGCHLD. */
 export const __WALL: number = 0x40000000;
-/** The signal that nothing can hold off. */
+/** The signal that ends a process and cannot be caught or ignored. */
 export const SIGKILL: number = 9;
-/** The user namespace of a pidfd's process, as a descriptor: _IO(0xFF, 9), Linux 6.11. */
+/** Open the mount namespace of a pidfd's process: _IO(0xFF, 3), Linux 6.11. */
+export const PIDFD_GET_MNT_NAMESPACE: number = 0xff03;
+/** Open the user namespace of a pidfd's process: _IO(0xFF, 9), Linux 6.11. */
 export const PIDFD_GET_USER_NAMESPACE: number = 0xff09;
 
 // sys/file.h
 
-/** One holder alone. */
+/** An exclusive lock. */
 export const LOCK_EX: number = 2;
 /** Fail instead of waiting. */
 export const LOCK_NB: number = 4;

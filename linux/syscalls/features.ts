@@ -1,6 +1,6 @@
 /**
- * What this kernel can do, found by trying once and never by its version: a distribution's 4.18 may know what
- * another's 5.10 does not, and a container's seccomp filter may forbid what the kernel has.
+ * Features of the running kernel. Each is probed by a system call, not derived from the kernel's version: distributions
+ * backport features, and a container's seccomp filter may block calls that the kernel has.
  *
  * @module
  */
@@ -37,35 +37,36 @@ import {
   statx,
 } from "./mod.ts";
 
-/** What may be missing, each with the kernel that brought it. */
+/** A kernel feature that may be missing, with the Linux version that introduced it. */
 export type Feature =
   /** openat2(2), Linux 5.6. */
   | "openat2"
-  /** open_tree(2), move_mount(2), fsopen(2) and their kin, Linux 5.2. */
+  /** open_tree(2), move_mount(2), fsopen(2), fsconfig(2), fsmount(2) and fspick(2), Linux 5.2. */
   | "mountApi"
   /** mount_setattr(2), Linux 5.12. */
   | "mountSetattr"
-  /** Overlay layers one by one, `lowerdir+`, Linux 6.5. */
+  /** Overlay layers as separate parameters, `lowerdir+`, Linux 6.5. */
   | "overlayLayers"
   /** Overlay layers as descriptors, Linux 6.13. */
   | "overlayDescriptors"
-  /** Overlay layers that are attached nowhere, Linux 6.15. */
+  /** Overlay layers on detached mounts, Linux 6.15. */
   | "detachedLayers"
   /** statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
-  /** The namespaces of a pidfd's process, Linux 6.11. */
+  /** ioctl(2) for the namespaces of a pidfd, Linux 6.11. */
   | "pidfdNamespaces"
   /** fanotify events of a mount namespace, Linux 6.15. */
   | "mountEvents";
 
 /**
- * The Linux version that brought each feature; a distribution may have it in an older one, or forbid it in a newer.
+ * The Linux version that introduced each feature. A distribution may have backported it, or blocked it.
  *
  * @example
  * ```ts
  * import { featureVersions, kernelFeatures } from "@denomount/mount";
  *
- * for (const [name, here] of Object.entries(kernelFeatures())) if (!here) console.log(`no ${name}`);
+ * const missing = Object.entries(kernelFeatures()).filter(([, works]) => !works);
+ * for (const [feature] of missing) console.log(`${feature} is missing`);
  * console.log(featureVersions.statmount); // "6.13"
  * ```
  */
@@ -85,17 +86,17 @@ const UNKNOWN_FLAG = 0x40000000;
 
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
-  // No descriptor is -1, so a kernel that has the call says EINVAL or EBADF whatever the user may do.
-  mountApi: () => exists(() => fsconfigSetFlag(-1, "ro")),
-  // So does it with an unknown flag. Asked for nothing, it would say EPERM where the right is missing: that this counts
-  // as a missing call would be remembered when the right is there.
-  mountSetattr: () => exists(() => mountSetattr(AT_FDCWD, "/", UNKNOWN_FLAG, {})),
+  // -1 is not a descriptor: a kernel that has the call fails with EINVAL or EBADF, with or without CAP_SYS_ADMIN.
+  mountApi: () => isImplemented(() => fsconfigSetFlag(-1, "ro")),
+  // An unknown flag also fails with EINVAL, with or without CAP_SYS_ADMIN. Without it, EPERM would count as a missing
+  // call, and be remembered after the process has got the capability.
+  mountSetattr: () => isImplemented(() => mountSetattr(AT_FDCWD, "/", UNKNOWN_FLAG, {})),
   overlayLayers: () =>
-    overlayTakes((context) => fsconfigSetString(context, "lowerdir+", "/")) &&
-    // Before 6.5 overlay took every string unseen until the file system was made.
-    !overlayTakes((context) => fsconfigSetString(context, "denomount-probe", "1")),
+    overlayAccepts((context) => fsconfigSetString(context, "lowerdir+", "/")) &&
+    // Before 6.5, overlay accepted every string until FSCONFIG_CMD_CREATE.
+    !overlayAccepts((context) => fsconfigSetString(context, "denomount-probe", "1")),
   overlayDescriptors: () =>
-    overlayTakes((context) => {
+    overlayAccepts((context) => {
       using root = open("/", O_PATH);
       fsconfigSetFd(context, "lowerdir+", root.fd);
     }),
@@ -104,8 +105,8 @@ const probes: Record<Feature, () => boolean> = {
     for (const name of ["above", "below"]) mkdir(`/proc/self/fd/${root.fd}/${name}`, 0o700);
     using above = openat(root.fd, "above", O_PATH);
     using below = openat(root.fd, "below", O_PATH);
-    return overlayTakes((context) => {
-      for (const layer of [above, below]) fsconfigSetFd(context, "lowerdir+", layer.fd); // one alone is none
+    return overlayAccepts((context) => {
+      for (const layer of [above, below]) fsconfigSetFd(context, "lowerdir+", layer.fd); // overlay needs two
       fsconfigCreate(context);
     });
   },
@@ -114,7 +115,7 @@ const probes: Record<Feature, () => boolean> = {
       const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
       const { mask, mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);
       if (!(mask & STATX_MNT_ID_UNIQUE)) throw new TypeError("no unique mount id");
-      // A bit comes back only where there is something to tell, so the source alone decides: it came last.
+      // The mask returned has only the flags of fields that are not empty. The source never is, and is the newest field.
       if (!(statmount(mountId, wanted).mask & STATMOUNT_SB_SOURCE)) throw new TypeError("no source");
     }),
   pidfdNamespaces: () =>
@@ -125,46 +126,46 @@ const probes: Record<Feature, () => boolean> = {
   mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
 };
 
-/** Failures of the moment, which may be gone at the next question. */
-const passing = ["EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN", "EBUSY"];
+/** Temporary failures, which do not show whether the kernel has the feature. */
+const temporary = ["EMFILE", "ENFILE", "ENOMEM", "EINTR", "EAGAIN", "EBUSY"];
 const known = new Map<Feature, boolean>();
 
 /**
- * Whether this kernel has a feature, tried at the first question.
+ * Whether the kernel has a feature. It is probed at the first call.
  *
- * @param feature which one.
- * @returns true where it works here.
+ * Needs the permission `ffi`. The overlay features can only be probed with CAP_SYS_ADMIN; without it they count as missing,
+ * and are probed again at the next call.
  *
- * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN; without it they count as
- * missing, and are tried again at the next question.
+ * @param feature the feature.
+ * @returns true if it works for this process.
  *
  * @example
  * ```ts
  * import { hasFeature } from "@denomount/mount/linux";
  *
- * console.log(hasFeature("statmount") ? "constant-time lookup" : "lookup reads the mount table");
+ * console.log(hasFeature("statmount") ? "lookupMount() uses statmount(2)" : "lookupMount() reads the mount table");
  * ```
  */
 export function hasFeature(feature: Feature): boolean {
-  const answer = known.get(feature);
-  if (answer !== undefined) return answer;
+  const result = known.get(feature);
+  if (result !== undefined) return result;
   try {
     const found = probes[feature]();
     known.set(feature, found);
     return found;
   } catch (error) {
-    if (isErrno(error, "EPERM", "EACCES", "ENODEV", ...passing)) return false; // ask again later
+    if (isErrno(error, "EPERM", "EACCES", "ENODEV", ...temporary)) return false; // probe again at the next call
     throw error;
   }
 }
 
 /**
- * What this kernel can do, each feature tried at the first question. Whatever is missing is done in an older way, or its
- * error says what it needs.
+ * The features of the kernel. A missing one is replaced by a fallback, or the error of the call that needs it names the
+ * Linux version.
  *
- * @returns true for each feature that works here.
+ * Needs the permission `ffi`. The overlay features can only be probed with CAP_SYS_ADMIN; without it they count as missing.
  *
- * Needs the permission `ffi`. The overlay features can only be tried with CAP_SYS_ADMIN: without it they count as missing.
+ * @returns true for each feature that works for this process.
  *
  * @example
  * ```ts
@@ -189,17 +190,17 @@ export function kernelFeatures(): Record<Feature, boolean> {
 }
 
 /**
- * Says that features are missing, until disposed of: the older ways can then be tried on a newer kernel.
+ * Makes features count as missing, to test the fallbacks on a newer kernel.
  *
- * @param features which ones.
- * @returns gives them back at the end of its `using` scope.
+ * @param features the features.
+ * @returns an object that restores them at the end of its `using` scope.
  *
  * @example
  * ```ts
  * import { hasFeature, pretendMissing } from "@denomount/mount/linux";
  *
- * using _older = pretendMissing("openat2");
- * if (hasFeature("openat2")) throw new Error("it should be missing");
+ * using _missing = pretendMissing("openat2");
+ * if (hasFeature("openat2")) throw new Error("openat2 should count as missing");
  * ```
  */
 export function pretendMissing(...features: Feature[]): Disposable {
@@ -207,16 +208,18 @@ export function pretendMissing(...features: Feature[]): Disposable {
   for (const feature of features) known.set(feature, false);
   return {
     [Symbol.dispose]() {
-      for (const [feature, answer] of before) {
-        if (answer === undefined) known.delete(feature);
-        else known.set(feature, answer);
+      for (const [feature, result] of before) {
+        if (result === undefined) known.delete(feature);
+        else known.set(feature, result);
       }
     },
   };
 }
 
 /**
- * Whether a mount can be given its attributes by a descriptor: before it is attached, and from another namespace.
+ * Whether mount_setattr(2) can change a mount by its descriptor: while it is detached, or in another mount namespace.
+ *
+ * Needs the permission `ffi`.
  *
  * @returns false before Linux 5.12.
  */
@@ -225,7 +228,9 @@ export function usesMountSetattr(): boolean {
 }
 
 /**
- * Refuses to go on where this kernel has no id-mapped mounts.
+ * Throws if the kernel has no id-mapped mounts.
+ *
+ * Needs the permission `ffi`.
  *
  * @throws {TypeError} before Linux 5.12.
  */
@@ -234,31 +239,31 @@ export function requireIdMapping(): void {
   throw new TypeError("id-mapped mounts need mount_setattr(2), which came with Linux 5.12");
 }
 
-/** Whether a call is there, though it may fail: a missing one says ENOSYS, a seccomp filter ENOSYS or EPERM. */
-function exists(attempt: () => void): boolean {
+/** Whether the kernel has a call, though it may fail. A missing call fails with ENOSYS, one blocked by seccomp with ENOSYS or EPERM. */
+function isImplemented(attempt: () => void): boolean {
   return works(attempt, "ENOSYS", "EPERM");
 }
 
-/** Whether an attempt works; with codes, whether it fails with none of them. */
+/** Whether a call succeeds; with codes, whether it succeeds or fails with another code. */
 function works(attempt: () => void, ...missing: string[]): boolean {
   try {
     attempt();
     return true;
   } catch (error) {
-    if (isErrno(error, ...passing)) throw error; // says nothing about the kernel
+    if (isErrno(error, ...temporary)) throw error;
     if (missing.length > 0) return !isErrno(error, ...missing);
     return false;
   }
 }
 
-/** A file system in memory that is mounted nowhere, and gone with its descriptor. */
+/** A detached tmpfs. The kernel frees it when its descriptor is closed. */
 function detachedTmpfs(): OwnedFd {
   using context = fsopen("tmpfs");
   fsconfigCreate(context.fd);
   return fsmount(context.fd, 0);
 }
 
-function overlayTakes(set: (context: number) => void): boolean {
+function overlayAccepts(set: (context: number) => void): boolean {
   using context = fsopen("overlay");
   return works(() => set(context.fd));
 }

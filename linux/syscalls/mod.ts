@@ -1,11 +1,16 @@
 /**
- * Typed one-to-one wrappers of the system calls, named as in the man pages, throwing {@linkcode SyscallError}.
+ * One function for each system call, named as in its man page. A failed call throws a {@linkcode SyscallError}.
  *
  * @module
  */
 
 export * from "./file.ts";
+export * from "./fsopen.ts";
 export * from "./mount.ts";
+export * from "./mount_tree.ts";
 export * from "./notify.ts";
+export * from "./open.ts";
+export * from "./path.ts";
 export * from "./process.ts";
 export * from "./stat.ts";
+export * from "./statmount.ts";

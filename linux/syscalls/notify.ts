@@ -1,5 +1,5 @@
 /**
- * The system calls that wait for something to happen, one to one.
+ * The system calls for events: fanotify_init(2), fanotify_mark(2), eventfd(2) and poll(2).
  *
  * @module
  */
@@ -11,13 +11,13 @@ import { offThread } from "../../ffi/memory.ts";
 import { struct } from "../../ffi/scratch.ts";
 
 /**
- * fanotify_init(2): a queue of events.
- *
- * @param flags `FAN_…` flags; close-on-exec is to be one of them.
- * @returns its descriptor, from which the events are read.
- * @throws {SyscallError} EINVAL for flags that this kernel does not know, EMFILE where the user has too many.
+ * fanotify_init(2): creates a queue of events.
  *
  * Needs the permission `ffi`.
+ *
+ * @param flags `FAN_…` flags, which should include `FAN_CLOEXEC`.
+ * @returns its descriptor, from which the events are read.
+ * @throws {SyscallError} EINVAL for flags that the kernel does not have, EMFILE at the user's limit.
  *
  * @example
  * ```ts
@@ -34,15 +34,15 @@ export function fanotifyInit(flags: number): OwnedFd {
 }
 
 /**
- * fanotify_mark(2) on a descriptor: says what is watched.
+ * fanotify_mark(2): watches the object of a descriptor.
+ *
+ * Needs the permission `ffi`; for a mount namespace CAP_SYS_ADMIN in its user namespace, and Linux 6.15.
  *
  * @param queue the descriptor of {@linkcode fanotifyInit}.
  * @param flags `FAN_MARK_…` flags.
  * @param mask the events, such as `FAN_MNT_ATTACH`.
- * @param fd what is watched, such as an open /proc/PID/ns/mnt.
- * @throws {SyscallError} EPERM without the right to watch it, ENOSPC where the user watches too much.
- *
- * Needs the permission `ffi`; for a mount namespace CAP_SYS_ADMIN in its user namespace, and Linux 6.15.
+ * @param fd the object to watch, such as an open /proc/PID/ns/mnt.
+ * @throws {SyscallError} EPERM without the right to watch it, ENOSPC at the user's limit.
  *
  * @example
  * ```ts
@@ -65,13 +65,13 @@ export function fanotifyMark(queue: number, flags: number, mask: number, fd: num
 }
 
 /**
- * eventfd(2): a descriptor to wake somebody by, who polls it.
- *
- * @param flags `EFD_…` flags.
- * @returns the descriptor; eight bytes that are not zero, written to it, make it readable.
- * @throws {SyscallError} with the call's errno.
+ * eventfd(2): creates a descriptor that wakes a poll(2).
  *
  * Needs the permission `ffi`.
+ *
+ * @param flags `EFD_…` flags.
+ * @returns the descriptor. It becomes readable when a 64-bit number other than 0 is written to it.
+ * @throws {SyscallError} with the call's errno.
  *
  * @example
  * ```ts
@@ -85,23 +85,23 @@ export function eventfd(flags: number): OwnedFd {
   return new OwnedFd(check(libc().eventfd(0, flags), "eventfd"));
 }
 
-/** A descriptor to wait for, and what for. */
+/** A descriptor for poll(2), and the events to wait for. */
 export interface PollFd {
   /** The descriptor. */
   fd: number;
-  /** `POLL…` flags. */
+  /** The events, `POLL…` flags. */
   events: number;
 }
 
 /**
- * poll(2) on another thread, without an end: waits until something happens to one of some descriptors. They must stay
- * open until then.
- *
- * @param fds the descriptors.
- * @returns what happened to each: `POLL…` flags.
- * @throws {SyscallError} with the call's errno.
+ * poll(2) on another thread, without a timeout: waits for an event on one of the descriptors. They must stay open until
+ * the promise settles.
  *
  * Needs the permission `ffi`.
+ *
+ * @param fds the descriptors.
+ * @returns the events of each descriptor, `POLL…` flags.
+ * @throws {SyscallError} with the call's errno.
  *
  * @example
  * ```ts
@@ -109,8 +109,8 @@ export interface PollFd {
  *
  * using wake = eventfd(EFD_CLOEXEC);
  * setTimeout(() => write(wake.fd, new Uint8Array(BigUint64Array.of(1n).buffer)), 10);
- * const [happened = 0] = await pollOffThread([{ fd: wake.fd, events: POLLIN }]);
- * if (!(happened & POLLIN)) throw new Error("nobody woke it");
+ * const [revents = 0] = await pollOffThread([{ fd: wake.fd, events: POLLIN }]);
+ * if (!(revents & POLLIN)) throw new Error("the eventfd is not readable");
  * ```
  */
 export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
@@ -122,7 +122,7 @@ export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
   const memory = new Uint8Array(table.buffer);
   const count = BigInt(fds.length);
   while (await offThread(() => libc().poll_nonblocking(memory, count, -1), memory) < 0) {
-    // A signal had a handler on that thread, and it goes on; what else there is fails here too, and tells its errno.
+    // EINTR, if a signal handler ran on that thread: try again. Any other error also fails here, with its errno.
     check(libc().poll(memory, count, 0), "poll");
   }
   return fds.map((_, index) => table.getInt16(8 * index + 6, true));

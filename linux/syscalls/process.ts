@@ -1,5 +1,5 @@
 /**
- * The system calls on processes, one to one.
+ * The system calls on processes.
  *
  * @module
  */
@@ -13,11 +13,11 @@ const SYS_pidfd_send_signal = 424; // asm-generic/unistd.h
 const SYS_pidfd_open = 434;
 
 /**
- * geteuid(2): the user whose rights this process has.
- *
- * @returns the user's id, as this user namespace has it.
+ * geteuid(2): the effective user id of this process.
  *
  * Needs the permission `ffi`.
+ *
+ * @returns the id, in this process's user namespace.
  *
  * @example
  * ```ts
@@ -31,13 +31,13 @@ export function geteuid(): number {
 }
 
 /**
- * pidfd_open(2): a descriptor for a process, which can't become another's.
- *
- * @param pid the process.
- * @returns its descriptor.
- * @throws {SyscallError} ESRCH where there is no such process.
+ * pidfd_open(2): opens a process. The descriptor refers to this process also after its pid is reused.
  *
  * Needs the permission `ffi` and Linux 5.3.
+ *
+ * @param pid the process's pid.
+ * @returns its descriptor.
+ * @throws {SyscallError} ESRCH if the process does not exist.
  *
  * @example
  * ```ts
@@ -51,13 +51,13 @@ export function pidfdOpen(pid: number): OwnedFd {
 }
 
 /**
- * pidfd_send_signal(2): sends a signal to a process by its descriptor.
- *
- * @param pidfd the process.
- * @param signal the signal; 0 only asks whether the process is there.
- * @throws {SyscallError} ESRCH where it has ended.
+ * pidfd_send_signal(2): sends a signal to a process.
  *
  * Needs the permission `ffi` and Linux 5.1.
+ *
+ * @param pidfd the process's descriptor.
+ * @param signal the signal's number; 0 only checks that the process exists.
+ * @throws {SyscallError} ESRCH if the process has been waited for.
  *
  * @example
  * ```ts
@@ -71,15 +71,15 @@ export function pidfdSendSignal(pidfd: number, signal: number): void {
   check(libc().pidfd_send_signal(SYS_pidfd_send_signal, pidfd, signal, null, 0), "pidfd_send_signal");
 }
 
-const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of no interest
+const siginfo = new Uint8Array(128); // sizeof(siginfo_t); its content is not used
 
 /**
- * waitid(2) for the process of a pidfd to end, whatever its exit signal.
+ * waitid(2) with P_PIDFD: waits for a child to end, whatever its exit signal. It blocks the event loop.
  *
- * @param pidfd a child of this process.
- * @throws {SyscallError} ECHILD where it is none, or was waited for.
+ * Needs the permission `ffi` and Linux 5.4.
  *
- * Needs the permission `ffi` and Linux 5.4. It blocks.
+ * @param pidfd the descriptor of a child of this process.
+ * @throws {SyscallError} ECHILD if it is not a child, or has been waited for.
  *
  * @example
  * ```ts
@@ -89,7 +89,7 @@ const siginfo = new Uint8Array(128); // sizeof(siginfo_t); what it tells is of n
  * try {
  *   waitidPidfd(self.fd);
  * } catch (error) {
- *   if (!isErrno(error, "ECHILD")) throw error; // nobody is a child of its own
+ *   if (!isErrno(error, "ECHILD")) throw error; // a process is not its own child
  * }
  * ```
  */
@@ -98,11 +98,12 @@ export function waitidPidfd(pidfd: number): void {
 }
 
 /**
- * signal(2) with SIG_IGN: ignores a signal, here and in the programs that are started from now on.
+ * signal(2) with SIG_IGN: ignores a signal in this process and in the programs that it starts. Deno's own listeners for
+ * the signal are not called any more.
  *
- * @param signal its number, such as 1 for SIGHUP.
+ * Needs the permission `ffi`.
  *
- * Needs the permission `ffi`. A listener that Deno has for the signal hears nothing more.
+ * @param signal the signal's number, such as 1 for SIGHUP.
  *
  * @example
  * ```ts

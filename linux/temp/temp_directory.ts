@@ -1,9 +1,9 @@
 /**
- * Temporary mounts' places, and what becomes of them after a crash.
+ * Directories for temporary mounts, and their cleanup after a crash.
  *
- * Each place is a directory of its own, and in it the mountpoint. The outer one is locked for as long as the process
- * that made it lives, so that a clean-up tells what a crash has left from what is in use. Directories are removed with
- * rmdir, never recursively: a mount that would not come off costs nobody data.
+ * Each is a directory `denomount-XXXXXX` with the mountpoint `root` in it. The process that created it holds a lock on
+ * the outer directory, so a cleanup can tell a directory that is in use from one that a crash has left. Directories are
+ * removed with rmdir(2), never recursively: if a mount can't be unmounted, no file in it is deleted.
  *
  * @module
  */
@@ -26,11 +26,11 @@ import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountAll } from "../unmount/unmount.ts";
 
 const PREFIX = "denomount-";
-const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix, and what mkdtemp(3) puts after it
-const ROOT = "root"; // the mountpoint within
+const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix and the six characters of mkdtemp(3)
+const ROOT = "root"; // the mountpoint in the directory
 let location: string | undefined;
 
-/** A directory of its own to mount at; at the end of its scope it is removed. */
+/** A new temporary directory with a mountpoint, removed at the end of its scope. */
 export class TempDirectory implements Disposable {
   /** The mountpoint. */
   readonly root: string;
@@ -38,9 +38,13 @@ export class TempDirectory implements Disposable {
   readonly #lock: OwnedFd;
   #abandoned = false;
 
-  /** Makes it at the temporary location. */
+  /**
+   * Creates the directory at the temporary location.
+   *
+   * @throws {SyscallError} if it can't be created or locked.
+   */
   constructor() {
-    const { directory, lock } = lockedDirectory();
+    const { directory, lock } = createLocked();
     this.#directory = directory;
     this.#lock = lock;
     this.root = join(directory, ROOT);
@@ -53,13 +57,13 @@ export class TempDirectory implements Disposable {
     }
   }
 
-  /** Leaves it, with what is mounted there, to the next {@linkcode cleanupTempMounts}. */
+  /** Releases the lock: the next {@linkcode cleanupTempMounts} unmounts and removes the directory. */
   abandon(): void {
     this.#abandoned = true;
     this.#lock.close();
   }
 
-  /** Removes it, unless it was abandoned. */
+  /** Removes the directory unless it was abandoned. */
   [Symbol.dispose](): void {
     if (this.#abandoned) return;
     using _lock = this.#lock;
@@ -68,12 +72,12 @@ export class TempDirectory implements Disposable {
   }
 }
 
-/** A clean-up that comes between making a directory and locking it takes it for a left one: then another is made. */
-function lockedDirectory(): { directory: string; lock: OwnedFd } {
+/** A cleanup may remove the new directory before it is locked: then this creates another one. */
+function createLocked(): { directory: string; lock: OwnedFd } {
   for (;;) {
     const directory = mkdtemp(join(tempLocation(), PREFIX));
     try {
-      const lock = lockAlone(directory);
+      const lock = tryLock(directory);
       if (lock !== undefined) return { directory, lock };
     } catch (error) {
       rmdir(directory);
@@ -83,11 +87,13 @@ function lockedDirectory(): { directory: string; lock: OwnedFd } {
 }
 
 /**
- * Says where temporary mounts are made; it is `TMPDIR`, or /tmp, until then.
+ * Sets the directory in which temporary mounts are created. By default it is `TMPDIR` if that is an absolute path and
+ * may be read, else /tmp.
  *
- * @param directory made if it does not exist.
+ * Needs the permissions `ffi` and `write` for the directory.
  *
- * Needs the permissions `ffi` and `write` of the directory.
+ * @param directory the directory; it is created if it does not exist.
+ * @throws {TypeError} for a name that is not valid UTF-8.
  *
  * @example
  * ```ts
@@ -100,20 +106,20 @@ function lockedDirectory(): { directory: string; lock: OwnedFd } {
  * ```
  */
 export async function setTempMountLocation(directory: string): Promise<void> {
-  if (!directory.isWellFormed()) throw new TypeError("the temporary location has a name that is no UTF-8");
+  if (!directory.isWellFormed()) throw new TypeError("the path of the temporary location is not valid UTF-8");
   requirePermission({ name: "write", path: directory });
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
   location = await canonicalizePath(directory);
 }
 
 /**
- * Takes off what crashed processes have left at the temporary location. What a living process uses, this one too, stays,
- * and so does what another user has made.
+ * Unmounts and removes the temporary mounts that crashed processes have left. Directories of running processes, this one
+ * included, and of other users are not touched.
+ *
+ * Needs the permissions `ffi` and `read` for the temporary location, and CAP_SYS_ADMIN if a mount is left.
  *
  * @param options how to unmount.
- * @returns an error for each directory that could not be cleaned; it is there for the next time.
- *
- * Needs the permissions `ffi` and `read` (of the temporary directory), and CAP_SYS_ADMIN where there is something to do.
+ * @returns an error for each directory that could not be removed; the next call tries it again.
  *
  * @example
  * ```ts
@@ -128,7 +134,7 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
   for await (const entry of Deno.readDir(tempLocation())) {
     if (!entry.isDirectory || !NAME.test(entry.name)) continue;
     try {
-      await cleanUp(join(tempLocation(), entry.name), options);
+      await cleanupDirectory(join(tempLocation(), entry.name), options);
     } catch (error) {
       errors.push(error instanceof Error ? error : new Error(String(error)));
     }
@@ -136,23 +142,23 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
   return errors;
 }
 
-async function cleanUp(directory: string, options: UnmountOptions): Promise<void> {
-  using lock = lockAlone(directory);
+async function cleanupDirectory(directory: string, options: UnmountOptions): Promise<void> {
+  using lock = tryLock(directory);
   if (lock === undefined) return;
-  // Another user's directory could be exchanged, from here on, for a link to where something else is mounted.
+  // If the owner is another user, they could replace `root` by a symbolic link to any mountpoint after this check.
   if (statx(lock.fd, "", AT_EMPTY_PATH, STATX_UID).uid !== geteuid()) return;
   await unmountAll(join(directory, ROOT), { noFollow: true, ...options });
   for (const path of [join(directory, ROOT), directory]) {
     try {
       rmdir(path);
     } catch (error) {
-      if (!isErrno(error, "ENOENT")) throw error; // another clean-up was here
+      if (!isErrno(error, "ENOENT")) throw error; // another cleanup has removed it
     }
   }
 }
 
-/** Locks a directory; undefined where somebody else has, or where it has gone. */
-function lockAlone(directory: string): OwnedFd | undefined {
+/** Returns undefined if another process holds the lock, or the directory no longer exists. */
+function tryLock(directory: string): OwnedFd | undefined {
   try {
     using stack = new DisposableStack();
     const lock = stack.use(open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));

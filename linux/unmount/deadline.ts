@@ -1,52 +1,53 @@
 /**
- * How an unmount is to be made, and how long it is tried.
+ * The options of an unmount, and the deadline that they set.
  *
  * @module
  */
 
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
-import { type MountNamespace, runInNamespace } from "../namespace/mount.ts";
+import type { MountNamespace } from "../namespace/mount.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/cached_lookup.ts";
 
 /** How to unmount. */
-export interface UnmountOptions {
-  /** Out of the tree now, cleaned up when it is no longer used (MNT_DETACH). */
+export interface UnmountOptions extends WaitOptions {
+  /** Detaches the mount now; the kernel frees it when it is no longer in use (MNT_DETACH). */
   detach?: boolean;
-  /** Breaks off requests to a server that is gone (MNT_FORCE). */
+  /** Aborts pending requests to a FUSE or network server first (MNT_FORCE). */
   force?: boolean;
-  /** Marks it at the first call (EAGAIN), takes it off at the second if it was not used since (MNT_EXPIRE). */
+  /** The first call marks the mount and fails with EAGAIN; the second unmounts it if it was not used since (MNT_EXPIRE). */
   expire?: boolean;
   /** Does not follow a symbolic link at the end of the path (UMOUNT_NOFOLLOW). */
   noFollow?: boolean;
   /**
-   * How long a busy mount is tried again, and a FUSE or network server waited for, in milliseconds; 2500 if left out. A
-   * server is given half a second at the least. After it, an unmount that hangs may still come to its end.
+   * How long to retry a busy mount and to wait for a FUSE or network server, in milliseconds; 2500 by default. The wait
+   * for a server lasts at least 500 ms. An unmount that hangs in the kernel may still complete after the timeout.
    */
-  timeout?: number;
-  /** Ends the trying. */
-  signal?: AbortSignal;
-  /** The mount namespace that the target is in; this process's own if left out. */
+  readonly timeout?: number | undefined;
+  /** Stops retrying and waiting. */
+  readonly signal?: AbortSignal | undefined;
+  /** The mount namespace of the target; by default that of this process. */
   namespace?: MountNamespace;
 }
 
-const SHORTEST = 500; // ms; a disk may have to be asked for a name
+const SERVER_TIMEOUT_MIN = 500; // ms; the lookup of a path may have to read a disk
 
-/** How hard to try: the flags, and one deadline for all that a call takes off. */
+/** The flags of umount2(2), and one deadline for all unmounts of a call. The time runs from the first wait. */
 export class Deadline implements WaitOptions {
-  /** Those of umount2(2). */
+  /** The flags for umount2(2). */
   readonly flags: number;
-  /** Ends the trying. */
+  /** Stops retrying and waiting. */
   readonly signal: AbortSignal | undefined;
   readonly #timeout: number;
-  #begun: number | undefined;
+  #start: number | undefined;
 
   /**
-   * The deadline counts from the first wait on.
+   * Checks the options.
    *
-   * @param options as the caller has given them.
+   * @param options the options of the call; `namespace` is ignored.
+   * @throws {TypeError} for a timeout that is not a number or is negative, and for `expire` with `detach` or `force`.
    */
   constructor({ detach, force, expire, noFollow, timeout = DEFAULT_TIMEOUT, signal }: UnmountOptions) {
-    if (expire && (detach || force)) throw new TypeError("expire goes with neither detach nor force");
+    if (expire && (detach || force)) throw new TypeError("expire can't be combined with detach or force");
     if (!(timeout >= 0)) throw new TypeError(`a timeout is a number of milliseconds, not ${timeout}`);
     this.flags = (detach ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0) | (expire ? MNT_EXPIRE : 0) |
       (noFollow ? UMOUNT_NOFOLLOW : 0);
@@ -54,35 +55,20 @@ export class Deadline implements WaitOptions {
     this.#timeout = timeout;
   }
 
-  /** How long a server may take from now on, in milliseconds. */
+  /** The time left to wait for a server, in milliseconds. */
   get timeout(): number {
-    return Math.max(0, Math.max(this.#timeout, SHORTEST) - this.#elapsed());
+    return Math.max(0, Math.max(this.#timeout, SERVER_TIMEOUT_MIN) - this.#elapsed());
   }
 
-  /** Whether a busy mount is not tried again. */
+  /** Whether the time to retry a busy mount is over. */
   get expired(): boolean {
     return this.#elapsed() >= this.#timeout;
   }
 
-  /** Since the first wait: what comes before it takes microseconds, and so does asking for the time. */
+  /** The clock starts at the first wait: most calls never wait, and reading the clock costs as much as a system call. */
   #elapsed(): number {
     const now = performance.now();
-    this.#begun ??= now;
-    return now - this.#begun;
+    this.#start ??= now;
+    return now - this.#start;
   }
-}
-
-/**
- * The same call in another mount namespace.
- *
- * @param options those of the call, with the namespace.
- * @param call makes it there, with the other options.
- * @param target what is unmounted.
- */
-export async function callInNamespace(
-  { namespace, ...rest }: UnmountOptions,
-  call: (target: string, rest: UnmountOptions) => Promise<void>,
-  target: string,
-): Promise<void> {
-  if (namespace !== undefined) await runInNamespace(namespace, () => call(target, rest));
 }

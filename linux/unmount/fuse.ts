@@ -10,24 +10,25 @@ import type { WaitOptions } from "../path/cached_lookup.ts";
 import { findProgram, mayRun, runHelper } from "../path/program.ts";
 
 /**
- * Has fusermount3 or fusermount take a FUSE mount off, so that its own records and rights count.
+ * Unmounts a FUSE mount through fusermount3 or fusermount: they are set-user-ID root, and keep /etc/mtab up to date.
  *
  * @param target the mountpoint.
- * @param lazy with `-z`, as MNT_DETACH.
- * @param patience how long they may take together.
- * @returns whether one of them did; where none is there, may be run or succeeds, umount2(2) decides.
+ * @param lazy passes `-z`, which is MNT_DETACH.
+ * @param wait how long each helper may run.
+ * @returns whether a helper unmounted it. False if no helper is installed, permitted or succeeds: the caller falls back
+ * to umount2(2).
  */
-export async function unmountFuse(target: string, lazy: boolean, patience: WaitOptions): Promise<boolean> {
-  if (isRedirected()) return false; // they would look for the path in this process's mount namespace
-  if (!target.isWellFormed()) return false; // Deno would tell a program another name
+export async function unmountFuse(target: string, lazy: boolean, wait: WaitOptions): Promise<boolean> {
+  if (isRedirected()) return false; // a helper runs in the mount namespace of this process, not in that of the target
+  if (!target.isWellFormed()) return false; // Deno.Command encodes arguments as UTF-8, which would change this path
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;
     try {
-      const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], patience);
+      const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], wait);
       if (code === 0) return true;
     } catch (error) {
-      if (isErrno(error, "ETIMEDOUT")) return false; // umount2(2) takes off what a helper hangs on
+      if (isErrno(error, "ETIMEDOUT")) return false; // umount2(2) can succeed where a helper hangs
       throw error;
     }
   }

@@ -1,11 +1,12 @@
 /**
- * Taking off a list of mounts whose handle is gone.
+ * Unmounting a list of mounts without its handle.
  *
  * @module
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import { callInNamespace, Deadline, type UnmountOptions } from "./deadline.ts";
+import { Deadline, type UnmountOptions } from "./deadline.ts";
+import { runInNamespace } from "../namespace/mount.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
 import { type Mount, parentsFirst, subpathOf } from "../spec/mount.ts";
 import { splitOptions } from "../spec/options.ts";
@@ -15,15 +16,15 @@ import { unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
 /**
- * Takes a list of mounts off a target: the reverse of `mountAll`, for when its handle is gone.
- *
- * @param mounts the list as it was mounted.
- * @param target the directory that it is under.
- * @param options how.
- * @throws {SyscallError} if the last mount of the list does not come off; the failure of another one counts where
- * something is still mounted there at the end.
+ * Unmounts a list of mounts from a target: the reverse of `mountAll`, if its handle is gone.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @param mounts the list that was mounted.
+ * @param target the directory under which it is mounted.
+ * @param options how to unmount; the timeout is for all mounts together.
+ * @throws {SyscallError} if the last mount of the list can't be unmounted, or if another one can't and its mountpoint is
+ * still a mountpoint at the end.
  *
  * @example
  * ```ts
@@ -42,19 +43,20 @@ export async function unmountMounts(
   options: UnmountOptions = {},
 ): Promise<void> {
   if (options.namespace !== undefined) {
-    return await callInNamespace(options, (to, rest) => unmountMounts(mounts, to, rest), target);
+    const { namespace, ...rest } = options;
+    return await runInNamespace(namespace, () => unmountMounts(mounts, target, rest));
   }
-  const effort = new Deadline(options);
-  const made = parentsFirst(
+  const deadline = new Deadline(options);
+  const childrenFirst = parentsFirst(
     mounts.filter(makesMount).map((mount) => ({ subpath: subpathOf(mount), isTree: isTree(mount) })),
   ).reverse();
   const failures: { mountpoint: string; error: SyscallError }[] = [];
-  for (const [index, { subpath, isTree }] of made.entries()) {
+  for (const [index, { subpath, isTree }] of childrenFirst.entries()) {
     let mountpoint = join(target, subpath);
     try {
-      await ensureResolvable(mountpoint, effort);
+      await ensureResolvable(mountpoint, deadline);
       mountpoint = await rootPath(target, subpath);
-      await (isTree ? unmountTreeRetrying(mountpoint, effort) : unmountRetrying(mountpoint, effort));
+      await (isTree ? unmountTreeRetrying(mountpoint, deadline) : unmountRetrying(mountpoint, deadline));
     } catch (error) {
       if (index === 0 || !(error instanceof SyscallError)) throw error;
       failures.push({ mountpoint, error });
@@ -67,8 +69,10 @@ function isTree({ options = [] }: Mount): boolean {
   return options.flatMap(splitOptions).includes("rbind");
 }
 
+/** Neither a remount nor a change of propagation makes a mount. */
 function makesMount({ type, options: given = [] }: Mount): boolean {
   const options = given.flatMap(splitOptions);
-  const bare = type === "" || type === "none";
-  return !options.includes("remount") && !(bare && !options.includes("bind") && !options.includes("rbind"));
+  const hasNoType = type === "" || type === "none";
+  const isBind = options.includes("bind") || options.includes("rbind");
+  return !options.includes("remount") && (isBind || !hasNoType);
 }

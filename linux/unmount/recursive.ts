@@ -1,25 +1,30 @@
 /**
- * Taking off everything below a directory.
+ * Unmounting a directory with everything below it.
  *
  * @module
  */
 
-import { SyscallError } from "../../ffi/errno.ts";
-import { callInNamespace, Deadline, type UnmountOptions } from "./deadline.ts";
-import { listMounts, type MountInfo, prefixFilter } from "../mountinfo/mountinfo.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
+import { Deadline, type UnmountOptions } from "./deadline.ts";
+import { isServed } from "../mountinfo/filesystem_types.ts";
+import { prefixFilter } from "../mountinfo/filters.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+import { runInNamespace } from "../namespace/mount.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
-import { filesystemState, isServed, needsNoFlush, tryUmount } from "./umount_once.ts";
+import { umount2 } from "../syscalls/mod.ts";
+import { filesystemState, needsNoFlush } from "./umount_once.ts";
 
 /**
- * Takes everything off at a target and below it, the deepest first.
- *
- * @param target a path; symbolic links are followed. It need not be a mountpoint itself.
- * @param options how; the timeout is for all of it together.
- * @throws {SyscallError} if the target's own mount does not come off, or another one stays.
+ * Unmounts every mount of a target and below it, the deepest first.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @param target a path; symbolic links are followed. It need not be a mountpoint.
+ * @param options how to unmount; the timeout is for all mounts together.
+ * @throws {SyscallError} if the mount of the target can't be unmounted, or if a mount below it remains.
  *
  * @example
  * ```ts
@@ -33,54 +38,65 @@ import { filesystemState, isServed, needsNoFlush, tryUmount } from "./umount_onc
  */
 export async function unmountRecursive(target: string, options: UnmountOptions = {}): Promise<void> {
   if (target === "") return;
-  if (options.namespace !== undefined) return await callInNamespace(options, unmountRecursive, target);
-  const effort = new Deadline(options);
-  await ensureResolvable(target, effort);
+  if (options.namespace !== undefined) {
+    const { namespace, ...rest } = options;
+    return await runInNamespace(namespace, () => unmountRecursive(target, rest));
+  }
+  const deadline = new Deadline(options);
+  await ensureResolvable(target, deadline);
   const top = await canonicalizePath(target);
   const table = await listMounts();
   const within = prefixFilter(top);
-  // Below a mount is only what has a longer path; of those on one path, each call takes the topmost.
+  // A mountpoint below another has a longer path. Of mounts stacked on one path, each call unmounts the topmost.
   const mounts = table.filter((mount) => !within(mount).skip).reverse().sort((a, b) =>
     b.mountpoint.length - a.mountpoint.length
   );
-  const users = usersOfDevices(table);
-  const anyServed = mounts.some(({ fsType }) => isServed(fsType)); // what is mounted in it, may be out of reach
+  const mountCounts = countMountsByDevice(table);
+  const anyServed = mounts.some(({ fsType }) => isServed(fsType)); // the path to a mount may lead through its server
   const failures: SyscallError[] = [];
   for (const info of mounts) {
     const { mountpoint } = info;
     try {
-      if (anyServed) await ensureResolvable(mountpoint, effort);
-      effort.signal?.throwIfAborted();
-      if (needNotWait(info, users) && tryUmount(mountpoint, effort.flags)) continue;
-      await unmountRetrying(mountpoint, effort);
+      if (anyServed) await ensureResolvable(mountpoint, deadline);
+      deadline.signal?.throwIfAborted();
+      if (isImmediate(info, mountCounts) && tryUmount(mountpoint, deadline.flags)) continue;
+      await unmountRetrying(mountpoint, deadline);
     } catch (error) {
       if (mountpoint === top || !(error instanceof SyscallError)) throw error;
       failures.push(error);
     }
   }
-  await unmountStacked(top, effort, topMount(top, effort));
-  // What would not come off by itself may have gone with what it was mounted in.
+  await unmountStacked(top, deadline, topMount(top, deadline));
+  // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
   const [first] = failures;
   if (first && (await listMounts({ filter: within })).length > 0) throw first;
 }
 
-/** A file system that is mounted elsewhere too has nothing to flush; nor have some others. */
-function needNotWait(info: MountInfo, users: Map<string, number>): boolean {
+/** A file system with another mount has nothing to flush yet; some types never have. */
+function isImmediate(info: MountInfo, mountCounts: Map<string, number>): boolean {
   const device = deviceOf(info);
-  const left = (users.get(device) ?? 1) - 1;
-  users.set(device, left);
-  return left > 0 || needsNoFlush(info.mountpoint, filesystemState(info));
+  const others = (mountCounts.get(device) ?? 1) - 1;
+  mountCounts.set(device, others);
+  return others > 0 || needsNoFlush(info.mountpoint, filesystemState(info));
+}
+
+/** False if the target is busy or not a mountpoint. */
+function tryUmount(target: string, flags: number): boolean {
+  try {
+    umount2(target, flags);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EBUSY", "EINVAL")) return false;
+    throw error;
+  }
 }
 
 function deviceOf({ major, minor }: MountInfo): string {
   return `${major}:${minor}`;
 }
 
-/** How often each device is in the table. */
-function usersOfDevices(table: readonly MountInfo[]): Map<string, number> {
-  const users = new Map<string, number>();
-  for (const device of table.map(deviceOf)) {
-    users.set(device, (users.get(device) ?? 0) + 1);
-  }
-  return users;
+function countMountsByDevice(table: readonly MountInfo[]): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const device of table.map(deviceOf)) counts.set(device, (counts.get(device) ?? 0) + 1);
+  return counts;
 }

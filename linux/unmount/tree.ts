@@ -1,5 +1,5 @@
 /**
- * Taking off a mount with all that is mounted within it: a recursive bind, with what came with it.
+ * Unmounting a recursive bind: a mount together with the mounts that it contains.
  *
  * @module
  */
@@ -9,29 +9,29 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
 import { MNT_DETACH, MS_PRIVATE, MS_REC } from "../syscalls/constants.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
-import { listMounts } from "../mountinfo/mountinfo.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import { mountAt, type StatxMount } from "../mountinfo/statx_mount.ts";
 import { topMount, unmountRetrying } from "./retry.ts";
+import { tryUmountSync, umountMayWait } from "./umount_once.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
-import { umountOnce } from "./umount_once.ts";
 
 /**
- * Takes the topmost mount off a target with all that is mounted within it: a recursive bind with what came with it.
+ * Unmounts the topmost mount of a target together with the mounts that it contains.
  *
  * @param target the mountpoint.
- * @param options how.
+ * @param options how to unmount.
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
 export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
-  const effort = new Deadline(options);
-  await ensureResolvable(target, effort);
-  await unmountTreeRetrying(target, effort);
+  const deadline = new Deadline(options);
+  await ensureResolvable(target, deadline);
+  await unmountTreeRetrying(target, deadline);
 }
 
 /**
- * Takes a tree of mounts out of sight at once, however busy it is. For what nobody was told of yet.
+ * Detaches a tree of mounts at once, even if it is busy. For a rollback, of mounts that the caller has not seen yet.
  *
  * @param target the mountpoint.
  */
@@ -41,43 +41,45 @@ export function detachTree(target: string): void {
 }
 
 /**
- * The same for what is mounted on a place that is still held, wherever it has been renamed to.
+ * Detaches the tree of the topmost mount of a mountpoint, wherever that was renamed to.
  *
- * @param place the place.
+ * @param mountpoint a descriptor of the mountpoint.
  */
-export function detachTopMount(place: OwnedFd): void {
-  using top = openTopMount(place);
-  detachTree(isRedirected() ? top.path : procFdPath(top)); // /proc is looked up on this side, whose mounts these are not
+export function detachTopMount(mountpoint: OwnedFd): void {
+  using top = openTopMount(mountpoint);
+  detachTree(isRedirected() ? top.path : procFdPath(top)); // the thread in another namespace may have no such /proc
 }
 
 /**
- * The same, for a call that takes more off than this.
+ * Unmounts the topmost mount of a target together with the mounts that it contains, and retries while one is busy.
  *
  * @param target the mountpoint.
- * @param effort how hard to try.
+ * @param deadline its flags, and how long to retry and wait.
+ * @throws {SyscallError} as {@linkcode unmount} does.
  */
-export async function unmountTreeRetrying(target: string, effort: Deadline): Promise<void> {
+export async function unmountTreeRetrying(target: string, deadline: Deadline): Promise<void> {
   const top = mountAt(target);
-  if (top === undefined) return await unmountRetrying(target, effort);
+  if (top === undefined) return await unmountRetrying(target, deadline);
   makePrivate(target);
-  if (!(effort.flags & MNT_DETACH)) {
-    if (await comesOffAlone(target, effort)) return;
+  if (!(deadline.flags & MNT_DETACH)) {
+    if (await unmountIfChildless(target, deadline)) return;
     try {
-      for (const mountpoint of await mountedWithin(top)) await unmountRetrying(mountpoint, effort);
+      for (const mountpoint of await mountpointsWithin(top)) await unmountRetrying(mountpoint, deadline);
     } catch (error) {
-      // In a user namespace, what came with the tree is locked to it, and comes off with it and in no other way.
-      if (isErrno(error, "EINVAL")) return umount2(target, effort.flags | MNT_DETACH);
+      // In a user namespace, the mounts of a tree are locked to it: they can only be detached as a whole.
+      if (isErrno(error, "EINVAL")) return umount2(target, deadline.flags | MNT_DETACH);
       throw error;
     }
   }
-  await unmountRetrying(target, effort);
+  await unmountRetrying(target, deadline);
 }
 
-/** Most trees are of one mount: then the mount table need not be read. */
-async function comesOffAlone(target: string, effort: Deadline): Promise<boolean> {
+/** Most trees are a single mount: this avoids reading the mount table. A mount with children is busy. */
+async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
+  deadline.signal?.throwIfAborted();
   try {
-    effort.signal?.throwIfAborted();
-    await umountOnce(target, effort.flags, topMount(target, effort), effort);
+    const result = tryUmountSync(target, deadline.flags, topMount(target, deadline));
+    if (result !== "unmounted") await umountMayWait(target, deadline, result);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -85,18 +87,18 @@ async function comesOffAlone(target: string, effort: Deadline): Promise<boolean>
   }
 }
 
-/** A bind of a shared tree is its peer: without this, an unmount in one would be one in the other. */
+/** A bind of a shared tree is its peer: without this, an unmount here would propagate to the source. */
 function makePrivate(target: string): void {
   mount(null, target, null, MS_REC | MS_PRIVATE, null);
 }
 
-/** The mountpoints within a mount, the deepest first; what is hidden under that mount is not. */
-async function mountedWithin(top: StatxMount): Promise<string[]> {
+/** The mountpoints of all descendants of a mount, the deepest first; without mounts that are hidden under it. */
+async function mountpointsWithin(top: StatxMount): Promise<string[]> {
   const tree = new Set([top.mountId]);
   const within: string[] = [];
   const mounts = await listMounts();
-  for (let found = -1; found !== tree.size;) { // again while there is news: a child may stand before its parent
-    found = tree.size;
+  for (let size = -1; size !== tree.size;) { // until nothing is added: the table may list a child before its parent
+    size = tree.size;
     for (const { id, parent, mountpoint } of mounts) {
       if (!tree.has(parent) || tree.has(id)) continue;
       tree.add(id);

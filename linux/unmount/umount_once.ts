@@ -1,179 +1,132 @@
 /**
- * One unmount: at once where that takes microseconds, on another thread where it may wait for a disk or a server, and by
- * the FUSE helpers where they are to know of it.
+ * One unmount. umount2(2) is called on this thread if it returns within microseconds, and on another thread if the
+ * kernel may write to a disk or ask a server first. FUSE is unmounted through its helpers.
  *
  * @module
  */
 
 import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
-import { isErrno } from "../../ffi/errno.ts";
 import { unmountFuse } from "./fuse.ts";
 import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
-import type { MountInfo } from "../mountinfo/mountinfo.ts";
+import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
-import { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "../path/cached_lookup.ts";
+import { withTimeout } from "../path/cached_lookup.ts";
+import type { Deadline } from "./deadline.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
 
-/**
- * Takes the topmost mount off a target where that takes microseconds, which is mostly so.
- *
- * @param target the mountpoint.
- * @param flags those of umount2(2).
- * @param found what {@linkcode statxMountUnique} tells of the mountpoint.
- * @returns whether it is off. Where it is not, {@linkcode umountOnce} tries it in every way, and says why it failed.
- */
-export function tryUmountSync(target: string, flags: number, found: StatxMount): boolean {
-  if (flags & MNT_EXPIRE) return false; // its second call does something else than its first
-  // Both questions have the same answer in the end; the likelier one first.
-  const isQuick = found.isFirst
-    ? endsQuickly(target, found) || isInUseElsewhere(target, found)
-    : isInUseElsewhere(target, found) || endsQuickly(target, found);
-  return isQuick && tryUmount(target, flags);
-}
-
-function endsQuickly(target: string, found: StatxMount): boolean {
-  const filesystem = quickFilesystem(found);
-  return filesystem !== undefined && needsNoFlush(target, filesystem);
-}
-
-/**
- * Tries an unmount that need not wait.
- *
- * @param target the mountpoint.
- * @param flags those of umount2(2).
- * @returns false where it is busy, or no mountpoint.
- */
-export function tryUmount(target: string, flags: number): boolean {
-  try {
-    umount2(target, flags);
-    return true;
-  } catch (error) {
-    if (isErrno(error, "EBUSY", "EINVAL")) return false;
-    throw error;
-  }
-}
-
-/**
- * Takes the topmost mount off a target, once.
- *
- * @param target the mountpoint.
- * @param flags those of umount2(2).
- * @param found what {@linkcode statxMountUnique} tells of the mountpoint; undefined where it is none.
- * @param patience how long a server or a helper may take.
- * @throws {SyscallError} as umount2(2) says; ETIMEDOUT where a server does not answer.
- */
-export async function umountOnce(
-  target: string,
-  flags: number,
-  found: StatxMount | undefined,
-  patience: WaitOptions,
-): Promise<void> {
-  if (found === undefined || flags & MNT_EXPIRE || isInUseElsewhere(target, found)) {
-    return umount2(target, flags);
-  }
-  const filesystem = await filesystemAt(target, found);
-  const lazy = (flags & MNT_DETACH) !== 0;
-  const isFuse = filesystem.type.startsWith("fuse");
-  if (isFuse && await unmountFuse(target, lazy, halfOf(patience))) return;
-  if (needsNoFlush(target, filesystem)) return umount2(target, flags);
-  // A disk takes as long as it takes to write what it has been given.
-  const { timeout, signal } = patience;
-  const limit = { timeout: isServed(filesystem.type) ? timeout : Infinity, signal };
-  await withTimeout(umount2OffThread(target, flags), limit, "umount2", target);
-}
-
-function halfOf({ timeout = DEFAULT_TIMEOUT, signal }: WaitOptions): WaitOptions {
-  return { timeout: timeout / 2, signal };
-}
-
-/**
- * Whether the file system stays mounted at the parent directory, as with a bind within one file system: then the unmount
- * flushes nothing.
- */
-function isInUseElsewhere(target: string, found: StatxMount): boolean {
-  const parent = (found.isUnique ? statxMountUnique : statxMount)(dirname(target));
-  return parent.mountId !== found.mountId && parent.device === found.device;
-}
-
-/** What is asked about a file system before it is unmounted. */
+/** The properties of a file system that decide how it is unmounted. */
 export interface FilesystemState {
   /** Its type. */
   type: string;
-  /** Whether it can't be written to through any mount. */
+  /** Whether its superblock is read-only. */
   readonly: boolean;
 }
 
 /**
- * A file system as the mount table tells of it.
+ * Unmounts the topmost mount of a target if umount2(2) need not wait; most mounts are of this kind.
+ *
+ * @param target the mountpoint.
+ * @param flags the flags for umount2(2).
+ * @param top the topmost mount; undefined if there is none, for the error of umount2(2).
+ * @returns "unmounted"; or else, if umount2(2) may wait, the file system for {@linkcode umountMayWait}, undefined if its
+ * type takes a lookup of the mount.
+ * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount.
+ */
+export function tryUmountSync(
+  target: string,
+  flags: number,
+  top: StatxMount | undefined,
+): "unmounted" | FilesystemState | undefined {
+  let filesystem: FilesystemState | undefined;
+  if (top !== undefined && !(flags & MNT_EXPIRE)) { // the first call with MNT_EXPIRE only marks the mount
+    // The root of a tmpfs is rarely a bind mount: then the file system decides, and is looked at first.
+    let immediate = !top.isFirst && isInUseElsewhere(target, top);
+    if (!immediate) {
+      filesystem = statmountFilesystem(top);
+      immediate = filesystem !== undefined && needsNoFlush(target, filesystem);
+    }
+    if (!immediate && !(top.isFirst && isInUseElsewhere(target, top))) return filesystem;
+  }
+  umount2(target, flags);
+  return "unmounted";
+}
+
+/**
+ * Unmounts the topmost mount of a target, where the kernel may write to a disk or ask a server first.
+ *
+ * @param target the mountpoint.
+ * @param deadline its flags, and how long to wait for a server or a helper.
+ * @param known the file system, if known.
+ * @throws {SyscallError} if umount2(2) fails; ETIMEDOUT if a server does not answer.
+ */
+export async function umountMayWait(
+  target: string,
+  deadline: Deadline,
+  known: FilesystemState | undefined,
+): Promise<void> {
+  const { flags, signal } = deadline;
+  const filesystem = known ?? filesystemState(await lookupMount(target));
+  if (filesystem.type.startsWith("fuse")) {
+    const lazy = (flags & MNT_DETACH) !== 0;
+    if (await unmountFuse(target, lazy, { timeout: deadline.timeout / 2, signal })) return;
+  }
+  if (known === undefined && needsNoFlush(target, filesystem)) return umount2(target, flags);
+  // A disk takes as long as it takes to write the dirty pages: only a server gets a timeout.
+  const timeout = isServed(filesystem.type) ? deadline.timeout : Infinity;
+  await withTimeout(umount2OffThread(target, flags), { timeout, signal }, "umount2", target);
+}
+
+/** Whether the parent directory is on another mount of the same file system: then this unmount flushes nothing. */
+function isInUseElsewhere(target: string, top: StatxMount): boolean {
+  const parent = (top.isUnique ? statxMountUnique : statxMount)(dirname(target));
+  return parent.mountId !== top.mountId && parent.device === top.device;
+}
+
+/**
+ * Reads the state of a file system from the mount table.
  *
  * @param info a mount of it.
- * @returns what is to be known.
+ * @returns its state.
  */
 export function filesystemState({ fsType, vfsOptions }: MountInfo): FilesystemState {
   return { type: fsType, readonly: /^ro(,|$)/.test(vfsOptions) };
 }
 
-async function filesystemAt(target: string, found: StatxMount): Promise<FilesystemState> {
-  return quickFilesystem(found) ?? filesystemState(await lookupMount(target));
-}
-
-/** By the magic number where that tells the type: the kernel's and our own work with strings takes longer. */
-function quickFilesystem(found: StatxMount): FilesystemState | undefined {
-  if (!found.isUnique) return undefined;
-  const basic = statmountBasic(found.mountId);
-  const type = magics.get(basic.magic) ?? statmountBy(found, STATMOUNT_FS_TYPE)?.fsType;
+/** The type by its magic number, if known: to read it as a string takes longer. */
+function statmountFilesystem(top: StatxMount): FilesystemState | undefined {
+  if (!top.isUnique) return undefined;
+  const basic = statmountBasic(top.mountId);
+  const type = typeByMagic.get(basic.magic) ?? statmountBy(top, STATMOUNT_FS_TYPE)?.fsType;
   return type === undefined ? undefined : { type, readonly: (basic.superFlags & SB_RDONLY) !== 0 };
 }
 
 const SB_RDONLY = 1; // linux/fs.h
 
-// linux/magic.h: those that come and go most.
-const magics = new Map([[0x01021994, "tmpfs"], [0x794c7630, "overlay"], [0x9fa0, "proc"], [
-  0x62656572,
-  "sysfs",
-]]);
-
-// Their content is the kernel's own: there is nothing to be written anywhere.
-const views = new Set([
-  "bpf",
-  "cgroup",
-  "cgroup2",
-  "debugfs",
-  "devpts",
-  "devtmpfs",
-  "mqueue",
-  "proc",
-  "securityfs",
-  "sysfs",
-  "tracefs",
+// linux/magic.h, the types that are unmounted most often
+const typeByMagic = new Map([
+  [0x01021994, "tmpfs"],
+  [0x794c7630, "overlay"],
+  [0x9fa0, "proc"],
+  [0x62656572, "sysfs"],
 ]);
-const servers = /^(fuse.*|nfs4?|cifs|smb3|9p|ceph|afs|autofs|virtiofs)$/;
+
+const TMPFS_BYTES = 16 * 2 ** 20; // the kernel takes some tenths of a second to free a gigabyte
+const TMPFS_FILES = 10_000;
 
 /**
- * Whether somebody must answer for a file system, and may never do so.
- *
- * @param type its type.
- * @returns true for FUSE and network file systems.
- */
-export function isServed(type: string): boolean {
-  return servers.test(type);
-}
-
-const QUICKLY_FREED = 16 * 2 ** 20; // bytes; a gigabyte takes the kernel some tenths of a second
-
-/**
- * Whether a file system is gone at once with its last mount, with nothing to be written and little to be freed.
+ * Whether the last unmount of a file system has nothing to write and little to free.
  *
  * @param target its mountpoint.
- * @param filesystem what it is.
- * @returns false where nothing is known.
+ * @param filesystem its state.
+ * @returns false if that is not known.
  */
 export function needsNoFlush(target: string, { type, readonly }: FilesystemState): boolean {
-  if (views.has(type)) return true;
-  if (type === "overlay") return readonly; // without an upper directory, it has nothing to flush
+  if (PSEUDO_FILESYSTEMS.has(type)) return true;
+  if (type === "overlay") return readonly; // the last unmount of a writable overlay syncs the upper file system
   if (type !== "tmpfs") return false;
   const { blocks, blocksFree, blockSize, files, filesFree } = statfs(target);
-  // Without a limit, tmpfs tells of no blocks at all: then nothing is known.
-  return blocks > 0 && (blocks - blocksFree) * blockSize <= QUICKLY_FREED && files - filesFree <= 10_000;
+  // tmpfs reports 0 blocks if it has no size limit: its use is unknown then.
+  return blocks > 0 && (blocks - blocksFree) * blockSize <= TMPFS_BYTES && files - filesFree <= TMPFS_FILES;
 }

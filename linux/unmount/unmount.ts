@@ -1,23 +1,25 @@
 /**
- * Taking mounts off a path again.
+ * Unmounting what is mounted on a path.
  *
  * @module
  */
 
-import { callInNamespace, Deadline, type UnmountOptions } from "./deadline.ts";
-import { resolveOffThread } from "../path/cached_lookup.ts";
-import { topMount, topMountCached, unmountRetrying, unmountStacked } from "./retry.ts";
-import { tryUmountSync } from "./umount_once.ts";
+import { Deadline, type UnmountOptions } from "./deadline.ts";
+import { runInNamespace } from "../namespace/mount.ts";
+import { resolveTopMount, unmountRetrying, unmountStacked } from "./retry.ts";
 
 /**
- * Takes the topmost mount off a target. A path that is no mountpoint is fine; a busy one is tried again every 50 ms.
+ * Unmounts the topmost mount of a target. A busy mount is retried every 50 ms; a path that is not a mountpoint is not an
+ * error.
  *
- * @param target the mountpoint.
- * @param options how.
- * @throws {SyscallError} EBUSY or, of a server, ETIMEDOUT after the timeout, ENOENT where the path does not exist, EPERM
- * without the right, and EINVAL for a mount that a user namespace holds fast.
+ * Needs the permission `ffi` and CAP_SYS_ADMIN. A FUSE mount can be unmounted by its owner without CAP_SYS_ADMIN, through
+ * fusermount3, with the permission `run`.
  *
- * Needs the permission `ffi`, CAP_SYS_ADMIN; for FUSE with `run`, the FUSE helpers' rights count instead.
+ * @param target the mountpoint; symbolic links are followed unless `noFollow` is set.
+ * @param options how to unmount.
+ * @throws {SyscallError} EBUSY if the mount is still busy at the timeout; ETIMEDOUT if a server does not answer; ENOENT if
+ * the path does not exist; EPERM without the capability; EINVAL if the mount is locked in a user namespace.
+ * @throws {TypeError} if `timeout` is not a number of milliseconds, or `expire` is combined with `detach` or `force`.
  *
  * @example
  * ```ts
@@ -30,27 +32,25 @@ import { tryUmountSync } from "./umount_once.ts";
  * ```
  */
 export async function unmount(target: string, options: UnmountOptions = {}): Promise<void> {
-  if (options.namespace !== undefined) return await callInNamespace(options, unmount, target);
-  const effort = new Deadline(options);
-  let top = topMountCached(target, effort);
-  if (top === "unknown") {
-    await resolveOffThread(target, effort);
-    top = topMount(target, effort);
+  if (options.namespace !== undefined) {
+    const { namespace, ...rest } = options;
+    return await runInNamespace(namespace, () => unmount(target, rest));
   }
-  if (top === undefined || !tryUmountSync(target, effort.flags, top)) {
-    await unmountRetrying(target, effort, top);
-  }
+  const deadline = new Deadline(options);
+  const top = resolveTopMount(target, deadline);
+  await unmountRetrying(target, deadline, top instanceof Promise ? await top : top);
 }
 
 /**
- * Takes every mount off a target that are stacked on it. `""`, a path that does not exist and one that is no mountpoint
- * are fine.
+ * Unmounts every mount that is stacked on a target. `""`, a path that does not exist and a path that is not a mountpoint
+ * are not an error.
  *
- * @param target the mountpoint.
- * @param options how.
- * @throws {SyscallError} as {@linkcode unmount} does.
+ * Needs the permission `ffi` and CAP_SYS_ADMIN, with the same exception for FUSE as {@linkcode unmount}.
  *
- * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ * @param target the mountpoint; symbolic links are followed unless `noFollow` is set.
+ * @param options how to unmount; the timeout is for all mounts together.
+ * @throws {SyscallError} as {@linkcode unmount} does, except ENOENT.
+ * @throws {TypeError} as {@linkcode unmount} does.
  *
  * @example
  * ```ts
@@ -64,13 +64,11 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
  * ```
  */
 export async function unmountAll(target: string, options: UnmountOptions = {}): Promise<void> {
-  if (options.namespace !== undefined) return await callInNamespace(options, unmountAll, target);
-  const effort = new Deadline(options);
-  let top = topMountCached(target, effort);
-  if (top === "unknown") {
-    await resolveOffThread(target, effort);
-    top = topMount(target, effort);
+  if (options.namespace !== undefined) {
+    const { namespace, ...rest } = options;
+    return await runInNamespace(namespace, () => unmountAll(target, rest));
   }
-  const waiting = unmountStacked(target, effort, top);
-  if (waiting) await waiting;
+  const deadline = new Deadline(options);
+  const top = resolveTopMount(target, deadline);
+  await unmountStacked(target, deadline, top instanceof Promise ? await top : top);
 }

@@ -10,7 +10,7 @@ const needs = {
 };
 const owner = ({ uid, gid }: Deno.FileInfo) => `${uid}:${gid}`;
 
-/** Puts bytes among a layout's blobs, and returns their descriptor. */
+/** Writes a blob of an image layout, and returns its descriptor. */
 async function addBlob(layout: string, mediaType: string, bytes: Uint8Array<ArrayBuffer>) {
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
   Deno.mkdirSync(`${layout}/blobs/sha256`, { recursive: true });
@@ -18,7 +18,7 @@ async function addBlob(layout: string, mediaType: string, bytes: Uint8Array<Arra
   return { mediaType, digest: `sha256:${digest}`, size: bytes.length };
 }
 
-/** An image layout of the OCI image specification, its layers made by tar(1) with these arguments. */
+/** Writes an OCI image layout with layers that tar(1) creates from the arguments. */
 async function writeLayout(layout: string, layers: string[][], config: Record<string, unknown> = {}) {
   const type = (name: string) => `application/vnd.oci.image.${name}`;
   const json = (mediaType: string, value: unknown) =>
@@ -39,7 +39,7 @@ async function writeLayout(layout: string, layers: string[][], config: Record<st
   return descriptors;
 }
 
-/** Files by their names; a directory's ends in a slash, a link's text begins with "-> ". */
+/** Creates files by name; a directory's name ends with a slash, a symbolic link's text starts with "-> ". */
 function write(directory: string, files: Record<string, string>): void {
   for (const [name, text] of Object.entries(files)) {
     const path = `${directory}/${name}`;
@@ -60,7 +60,7 @@ function busybox(t: KernelContext): string[] {
 const example = new URL("examples/container.ts", project).pathname;
 
 function container(t: KernelContext, ...command: string[]): Promise<Said> {
-  Deno.chmodSync(t.dir, 0o711); // root of the container is nobody here, and has to come by
+  Deno.chmodSync(t.dir, 0o711); // the container's root is another user on the host, and must pass
   return say(Deno.execPath(), [
     "run",
     "--quiet",
@@ -72,7 +72,7 @@ function container(t: KernelContext, ...command: string[]): Promise<Said> {
   ]);
 }
 
-/** What runc and the kernel keep of containers whose name has this in it. */
+/** The mounts, runc states and cgroups of a container that still exist. */
 function leftovers(t: KernelContext, id: string): string[] {
   const cgroups = new Deno.Command("find", { args: ["/sys/fs/cgroup", "-name", id] }).outputSync().stdout;
   return [
@@ -85,7 +85,7 @@ function leftovers(t: KernelContext, id: string): string[] {
 }
 
 kernelTest(
-  "a container of an image is root inside, its files stay root's on the host, and nothing is left",
+  "a container runs as root on id-mapped layers that stay root's on the host, and leaves nothing behind",
   needs,
   async (t) => {
     t.make("state");
@@ -138,14 +138,14 @@ kernelTest(
     assert(unpacked.every((layer) => owner(Deno.lstatSync(layer)) === "0:0"));
     assertEquals(leftovers(t, id), []);
 
-    assertEquals((await container(t)).code, 1); // the image's own command; its layers are there already
+    assertEquals((await container(t)).code, 1); // the image's command; its layers are unpacked already
     assertEquals(names(`${t.dir}/state/layers`).length, 2);
     assertEquals(names(`${t.dir}/state`), ["containers", "layers", "runc"]);
   },
 );
 
 kernelTest(
-  "an image that umoci has made runs: its archives have no end marks, its whiteouts are the real ones",
+  "an image made by umoci runs, with archives without end marks and with whiteouts",
   {
     ...needs,
     tools: [...needs.tools, "umoci"],
@@ -171,7 +171,7 @@ kernelTest(
   },
 );
 
-kernelTest("no name and no link of a layer leads out of its directory", needs, async (t) => {
+kernelTest("no name and no link in a layer leads out of its directory", needs, async (t) => {
   t.make("state");
   write(t.dir, { "outside/kept": "outside" });
   write(`${t.dir}/links`, {
@@ -209,14 +209,14 @@ kernelTest("no name and no link of a layer leads out of its directory", needs, a
       "/etc/under",
     ].sort(),
   );
-  // A whiteout of ".." or "." is one of nothing but the layer's own place.
+  // A whiteout of ".." or "." affects only the layer's directory.
   await writeLayout(`${t.dir}/layout`, [["-C", `${t.dir}/base`, "."], evil(".wh..."), evil(".wh..")]);
-  assertStringIncludes((await container(t, "/bin/sh")).err, "no such file"); // it hides all that is below it
+  assertStringIncludes((await container(t, "/bin/sh")).err, "no such file"); // it hides all files below
   assertEquals(names(`${t.dir}/outside`), ["kept"]);
 });
 
 kernelTest(
-  "a damaged layer is refused, and nothing of it stays",
+  "a damaged layer is refused, and nothing of it is kept",
   needs,
   async (t) => {
     t.make("state");
@@ -232,7 +232,7 @@ kernelTest(
   },
 );
 
-kernelTest("a container that is told to end does, and nothing is left", needs, async (t) => {
+kernelTest("a container ends at SIGTERM, and leaves nothing behind", needs, async (t) => {
   t.make("state");
   Deno.chmodSync(t.dir, 0o711);
   await writeLayout(`${t.dir}/layout`, [busybox(t)]);

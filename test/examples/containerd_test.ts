@@ -18,7 +18,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.internal.v1.opt"
 address = "${dir}/socket"
 `;
 
-/** A containerd of the test's own, in a mount namespace of its own. */
+/** A containerd for one test, in a private mount namespace. */
 class Daemon implements AsyncDisposable {
   readonly #process: Deno.ChildProcess;
   readonly #env: Record<string, string>;
@@ -30,14 +30,14 @@ class Daemon implements AsyncDisposable {
     this.#env = { CONTAINERD_ADDRESS: `${dir}/socket`, CONTAINERD_NAMESPACE: "denomount-test" };
   }
 
-  /** What containerd's own command says. */
+  /** The output of ctr. */
   async ctr(...args: string[]): Promise<string[]> {
     const { code, out, err } = await say("ctr", args, { env: this.#env });
     assertEquals([code, err], [0, ""]);
     return out;
   }
 
-  /** What the example says. */
+  /** The output of the example. */
   example(...args: string[]): Promise<Said> {
     const path = new URL("examples/containerd.ts", project).pathname;
     return say(Deno.execPath(), ["run", "--quiet", "-A", path, ...args], { env: this.#env });
@@ -57,14 +57,14 @@ async function start(t: KernelContext): Promise<Daemon> {
   return daemon;
 }
 
-/** The command for a shell that ctr prints, as a mount: `mount -t overlay overlay /target -o index=off,…`. */
+/** Parses the shell command that ctr prints to a mount: `mount -t overlay overlay /target -o index=off,…`. */
 function printed([line = ""]: string[]) {
   const [, type, source, , options = ""] = line.match(/^mount -t (\S+) (\S+) (\S+) -o (\S+)$/) ?? [];
   return { type, source, options: options.split(",") };
 }
 
 kernelTest(
-  "a snapshot of containerd is mounted as containerd says, and what is written there is in the snapshot",
+  "a snapshot is mounted as containerd specifies, and written files are in the snapshot",
   needs,
   async (t) => {
     t.make("target");
@@ -99,7 +99,7 @@ kernelTest(
   },
 );
 
-kernelTest("containerd mounts our list, and makes a layer of what is in it", needs, async (t) => {
+kernelTest("containerd mounts our list, and makes a layer of its files", needs, async (t) => {
   t.make("upper", "lower/etc", "empty");
   Deno.writeTextFileSync(`${t.dir}/lower/etc/below`, "");
   Deno.writeTextFileSync(`${t.dir}/upper/above`, "");
@@ -113,7 +113,7 @@ kernelTest("containerd mounts our list, and makes a layer of what is in it", nee
   assertEquals((await say("tar", ["-tzf", blob])).out, ["above", "etc/", "etc/below"]);
 });
 
-kernelTest("what containerd refuses is said in its own words", needs, async (t) => {
+kernelTest("an error of containerd is printed as is", needs, async (t) => {
   await using daemon = await start(t);
   const { code, err } = await daemon.example("mount", "no-such", t.dir);
   assertEquals(code, 1);

@@ -6,7 +6,7 @@ const maps = ["uidmap=0:100000:65536", "gidmap=0:100000:65536"];
 const mappings = [{ containerID: 0, hostID: 100000, size: 65536 }];
 const owner = ({ uid, gid }: Deno.FileInfo) => `${uid}:${gid}`;
 
-/** config.json of the OCI runtime specification: a user namespace, and a command. */
+/** A config.json of the OCI runtime specification, with a user namespace and a command. */
 function config(root: string, command: string): string {
   return JSON.stringify({
     ociVersion: "1.0.2",
@@ -36,7 +36,7 @@ kernelTest("runc starts a container with a user namespace on an id-mapped overla
   tools: ["runc", "busybox"],
 }, async (t) => {
   t.make("layers/base/bin", "layers/base/proc", "layers/more/etc", "upper", "work", "root");
-  Deno.chmodSync(t.dir, 0o711); // root of the container is nobody here, and has to come by
+  Deno.chmodSync(t.dir, 0o711); // the container's root is another user on the host, and must pass
   Deno.chownSync(`${t.dir}/upper`, 100000, 100000);
   const busybox = `${t.dir}/layers/base/bin/busybox`;
   Deno.copyFileSync("/bin/busybox", busybox);

@@ -1,5 +1,5 @@
 /**
- * One operation on the bench: its directory, its child, and what is there before and after it when nothing fails.
+ * The test bench of one operation: its directory, its child, and the kernel's state before and after a run without faults.
  *
  * @module
  */
@@ -11,24 +11,24 @@ import { type Point, pointsOf } from "./points.ts";
 import { Strace } from "./strace.ts";
 import { Subject } from "./subject.ts";
 
-const SETTLES = 800; // ms in which a loop device or a FUSE server that is no longer used goes
-const SLEEPER = 4500; // ms in which the child of a user namespace ends by itself
+const SETTLE_TIME = 800; // ms after which an unused loop device or FUSE server is gone
+const SLEEPER_TIME = 4500; // ms after which the child of a user namespace exits by itself
 
-/** The looks of a run that nothing harms. */
+/** The states of a run without faults. */
 export interface Looks {
-  /** Before everything. */
+  /** The initial state. */
   clean: Look;
-  /** Before the operation. */
+  /** After the preparation. */
   prepared: Look;
-  /** After it. */
+  /** After the operation. */
   made: Look;
 }
 
-/** An operation, ready to be harmed. */
+/** An operation that is ready for faults. */
 export class Bench implements AsyncDisposable {
-  /** Where it can be harmed. */
+  /** The points for faults. */
   points: Point[] = [];
-  /** What is there when nothing harms it. */
+  /** The states of a run without faults. */
   looks: Looks;
   #subject: Subject | undefined;
 
@@ -37,7 +37,7 @@ export class Bench implements AsyncDisposable {
     this.looks = { clean: nothing, prepared: nothing, made: nothing };
   }
 
-  /** Makes its files, and runs it unharmed once more than its child does, to learn what it calls. */
+  /** Creates the files, and traces a run without faults to find the points. */
   static async open(operation: Operation, dir: string): Promise<Bench> {
     await makeFiles(dir);
     if (operation.tools?.includes("mkfs.ext4")) await makeImage(dir);
@@ -48,66 +48,66 @@ export class Bench implements AsyncDisposable {
 
   async #learn(): Promise<void> {
     const subject = await this.subject();
-    const clean = await this.#steadyLook();
+    const clean = await this.#stableLook();
     await this.must("prepare");
-    const prepared = await this.#steadyLook();
+    const prepared = await this.#stableLook();
     const strace = await Strace.attach(subject.pid, "all", [], `${this.dir}/strace`);
     await this.must("run");
     const helpers = this.operation.tools?.includes("mount.fuse3") ?? false;
     this.points = pointsOf(await strace.detach(), subject.pid, helpers);
-    const made = await this.#steadyLook();
+    const made = await this.#stableLook();
     await this.must("undo");
     this.looks = { clean, prepared, made };
     if (this.operation.takes || this.operation.changes) await this.cleanUp();
     const left = await this.differencesTo(clean);
-    if (left.length > 0) throw new Error(`${this.operation.name}, unharmed: ${left.join("; ")}`);
+    if (left.length > 0) throw new Error(`${this.operation.name}, without a fault: ${left.join("; ")}`);
   }
 
-  /** A look that two looks agree on. */
-  async #steadyLook(): Promise<Look> {
+  /** A state that did not change for 50 ms. */
+  async #stableLook(): Promise<Look> {
     for (let before = this.look();; before = this.look()) {
       await new Promise((resolve) => setTimeout(resolve, 50));
       if (differences(this.look(), before).length === 0) return before;
     }
   }
 
-  /** The child; another one where the last was killed. */
+  /** The child; a new one if the last one was killed. */
   async subject(): Promise<Subject> {
     return this.#subject ??= await Subject.start(this.operation.name, this.dir);
   }
 
-  /** Has the child make a step that nothing harms. */
+  /** Lets the child run a step without a fault; throws if it fails. */
   async must(step: string): Promise<void> {
-    const report = await (await this.subject()).tell(step);
+    const report = await (await this.subject()).request(step);
     const why = report === undefined ? "it ended" : report.error?.message;
     if (why !== undefined) throw new Error(`${step} after it: ${why}`);
   }
 
-  /** Lets the child go, dead or alive. */
+  /** Ends the child. */
   async dismiss(): Promise<void> {
     const subject = this.#subject;
     this.#subject = undefined;
     await subject?.end();
   }
 
-  /** What is there now. */
+  /** The current state. */
   look(): Look {
     return look(this.dir, this.#subject?.pid);
   }
 
-  /** What is otherwise than expected, after a moment's grace; without a child nothing is expected to be open. */
-  async differencesTo(expected: Look, ms: number = SETTLES): Promise<string[]> {
+  /** The differences to the expected state after some time; without a child, no open descriptors are expected. */
+  async differencesTo(expected: Look, ms: number = SETTLE_TIME): Promise<string[]> {
     const wanted = this.#subject ? expected : { ...expected, descriptors: [] };
     const isExpected = (found: Look) => differences(found, wanted).length === 0;
     return differences(await lookUntil(() => this.look(), isExpected, ms), wanted);
   }
 
-  /** The same after a kill, where more may end by itself. */
+  /** The differences to the initial state after a kill, with time for the children to exit. */
   differencesAfterKill(): Promise<string[]> {
-    return this.differencesTo(this.looks.clean, SLEEPER);
+    return this.differencesTo(this.looks.clean, SLEEPER_TIME);
   }
 
-  /** The clean-ups that the library has, and no more than these. Returns what they could not take. */
+  /** Runs the clean-ups of the library only; returns the messages of their errors. */
   async cleanUp(): Promise<string[]> {
     const errors = await oneAtATime(async () => {
       await setTempMountLocation(`${this.dir}/temporary`);
@@ -118,7 +118,7 @@ export class Bench implements AsyncDisposable {
     return errors.map(({ message }) => message);
   }
 
-  /** Ends the child, and removes the files. */
+  /** Ends the child and removes the files. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.dismiss();
     if (this.look().mounts.length === 0) await Deno.remove(this.dir, { recursive: true });
@@ -127,7 +127,7 @@ export class Bench implements AsyncDisposable {
 
 let turn: Promise<unknown> = Promise.resolve();
 
-/** The library has one temporary location for the process, and several benches stand in it. */
+/** Serializes clean-ups: all benches of the process share one temporary location. */
 function oneAtATime<T>(work: () => Promise<T>): Promise<T> {
   const mine = turn.then(work, work);
   turn = mine.catch(() => {});

@@ -1,5 +1,5 @@
 /**
- * The process that is harmed: makes an operation when it is told to, and says how it went.
+ * The process that gets the faults: runs the steps of an operation on request, and reports their results.
  *
  *     deno run -A test/faults/child.ts OPERATION DIRECTORY
  *
@@ -11,22 +11,22 @@ import { setTempMountLocation } from "../../mod.ts";
 import { everyFeature, type Operation, operations } from "./operations.ts";
 import { refuse } from "./seccomp.ts";
 
-/** What the child says of a step. */
+/** The result of a step. */
 export interface Report {
-  /** Its error, in parts. */
+  /** The fields of its error. */
   error?: { name: string; message: string; code?: string };
-  /** What it wrote with console.warn. */
+  /** The messages that it wrote with console.warn. */
   warnings: string[];
 }
 
 const [name = "", dir = ""] = Deno.args;
 const operation = operations(dir).find((operation) => operation.name === name);
-if (operation === undefined) throw new Error(`there is no operation "${name}"`);
+if (operation === undefined) throw new Error(`unknown operation "${name}"`);
 
 const warnings: string[] = [];
 console.warn = (...words: unknown[]) => warnings.push(words.join(" "));
 
-/** Everything once, so that modules are loaded, features known and threads started. */
+/** Runs everything once, so that modules are loaded, features probed and threads started. */
 async function warmUp({ prepare, run, undo }: Operation): Promise<void> {
   await setTempMountLocation(`${dir}/temporary`);
   for (const feature of everyFeature) hasFeature(feature);
@@ -61,12 +61,12 @@ function steps(command: string): () => Promise<void> | void {
   }
 }
 
-/** In one write(2): the listener reads whole lines. */
-function say(report: Report): void {
+/** Writes a report with one write(2): the parent reads whole lines. */
+function send(report: Report): void {
   Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(report) + "\n"));
 }
 
-say(await attempt(() => warmUp(operation)));
+send(await attempt(() => warmUp(operation)));
 for await (const text of Deno.stdin.readable.pipeThrough(new TextDecoderStream())) {
-  say(await attempt(steps(text.trim())));
+  send(await attempt(steps(text.trim())));
 }

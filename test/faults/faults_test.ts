@@ -13,41 +13,52 @@ const needs: Needs = {
   permissions: { run: true, env: true },
 };
 
-/** Harms one call of an operation in each way, and expects no rule to be broken. */
+/** Registers a test that injects each fault into the given calls of an operation, and expects no broken rule. */
 function faultTest(
   name: string,
   operation: string,
   call: string,
-  nths: number[],
+  ordinals: number[],
   faults: Fault[],
   features: TestFeature[] = [],
 ): void {
   kernelTest(name, { ...needs, features }, async (t) => {
     const found = operations(`${t.dir}/bench`).find(({ name }) => name === operation);
-    if (found === undefined) throw new Error(`there is no operation "${operation}"`);
+    if (found === undefined) throw new Error(`unknown operation "${operation}"`);
     await using bench = await Bench.open(found, `${t.dir}/bench`);
-    const isMeant = (point: Point) => point.call === call && nths.includes(point.nth);
-    const points = bench.points.filter((point) => isMeant(point) && point.threads === "main");
-    assertEquals(points.length, nths.length);
+    const isSelected = (point: Point) => point.call === call && ordinals.includes(point.nth);
+    const points = bench.points.filter((point) => isSelected(point) && point.threads === "main");
+    assertEquals(points.length, ordinals.length);
     for (const point of points) {
       for (const fault of faults) assertEquals((await harm(bench, point, fault)).violations, []);
     }
   });
 }
 
-faultTest("a mount whose path can't be read is not left", "bind, through a symbolic link", "readlink", [1], [
-  "EINTR",
-]);
+faultTest(
+  "mount() unmounts again if the path of its target can't be read",
+  "bind, through a symbolic link",
+  "readlink",
+  [1],
+  [
+    "EINTR",
+  ],
+);
 
-const older = "bind, read-only, the older way";
-faultTest("a bind that can't be made read-only is taken off again", older, "mount", [2], ["EPERM", "EBUSY"]);
-faultTest("a bind whose flags can't be read is taken off again", older, "statfs", [1], ["ENOMEM"]);
-faultTest("a bind that can't be opened again is taken off again", older, "openat", [2], ["EINTR"]);
+const bind = "bind, read-only, with mount(2)";
+faultTest("mount(2) of a bind is undone if it can't be made read-only", bind, "mount", [2], [
+  "EPERM",
+  "EBUSY",
+]);
+faultTest("mount(2) of a bind is undone if its flags can't be read", bind, "statfs", [1], ["ENOMEM"]);
+faultTest("mount(2) of a bind is undone if it can't be opened", bind, "openat", [2], ["EINTR"]);
 
 const namespace = "createUserNamespace";
-faultTest("a child that can't be killed is waited for", namespace, "pidfd_send_signal", [2], ["EPERM"]);
+faultTest("createUserNamespace() waits for a child that it can't kill", namespace, "pidfd_send_signal", [2], [
+  "EPERM",
+]);
 faultTest(
-  "a mount whose namespace's child can't be waited for is not left",
+  "mount() unmounts again if it can't wait for the child of its user namespace",
   "bind, id-mapped",
   "waitid",
   [1],
@@ -55,14 +66,19 @@ faultTest(
     "EPERM",
   ],
 );
-faultTest("a wait that is interrupted goes on", namespace, "waitid", [1], ["EINTR", "ENOSYS"]);
+faultTest("createUserNamespace() waits again after EINTR", namespace, "waitid", [1], ["EINTR", "ENOSYS"]);
 
-const place = "overlay, id-mapped, at a temporary place";
-faultTest("a temporary place that can't be locked is not left", place, "flock", [1], ["EINTR", "ENOMEM"]);
-faultTest("a temporary place that can't be opened is not left", "withTempMount", "openat", [1], ["EPERM"]);
-faultTest("a temporary place without its mountpoint is not left", "withTempMount", "mkdir", [2], ["ENOMEM"]);
+const temporary = "overlay, id-mapped, in a temporary mount";
+faultTest("a temporary directory that can't be locked is removed", temporary, "flock", [1], [
+  "EINTR",
+  "ENOMEM",
+]);
+faultTest("a temporary directory that can't be opened is removed", "withTempMount", "openat", [1], ["EPERM"]);
+faultTest("a temporary directory is removed if its mountpoint can't be created", "withTempMount", "mkdir", [
+  2,
+], ["ENOMEM"]);
 faultTest(
-  "a temporary mount that stays says why, and is left to a clean-up",
+  "a temporary mount that can't be unmounted is reported, and left to cleanupTempMounts()",
   "withTempMount",
   "umount2",
   [1],
@@ -70,38 +86,41 @@ faultTest(
     "EPERM",
   ],
 );
-faultTest("a FUSE mount that can't be looked at is taken off again", "FUSE", "statx", [2, 3], [
+faultTest("a FUSE mount that can't be looked up is unmounted again", "FUSE", "statx", [2, 3], [
   "EINTR",
   "EPERM",
 ]);
 
 const above = "unmountRecursive above the mounts";
-faultTest("unmountRecursive() says so where it leaves something", above, "statx", [1, 2], ["EINTR", "EPERM"]);
-faultTest("a mountpoint that can't be looked at is not taken for none", "unmount, tmpfs", "statx", [1], [
+faultTest("unmountRecursive() fails if it can't unmount everything", above, "statx", [1, 2], [
+  "EINTR",
+  "EPERM",
+]);
+faultTest("unmount() fails if the mountpoint can't be looked up", "unmount, tmpfs", "statx", [1], [
   "ENOSYS",
 ]);
 
 const three = "unmountMounts of three";
-faultTest("unmountMounts() says so where it leaves something", three, "statx", [4, 6], ["EPERM"]);
+faultTest("unmountMounts() fails if it can't unmount everything", three, "statx", [4, 5], ["EPERM"]);
 
-const asked = "hasFeature, for the first time";
-const passing: Fault[] = ["EINTR", "EBUSY"];
+const probing = "hasFeature, first call";
+const temporaryErrors: Fault[] = ["EINTR", "EBUSY"];
 faultTest(
-  "no passing failure is taken for a feature that is missing",
-  asked,
+  "hasFeature() does not take a temporary error for a missing feature",
+  probing,
   "fsconfig",
   [1, 2, 3],
-  passing,
+  temporaryErrors,
   [
-    "overlayLayers", // with fewer, there are fewer calls
+    "overlayLayers", // kernels with fewer features get fewer calls
   ],
 );
 
 kernelTest(
-  "a sample of all calls, harmed in every way: it works, or fails with a typed error and leaves nothing",
+  "with faults at a sample of all calls, operations succeed, or fail with a typed error and leave nothing behind",
   {
     ...needs,
-    notEmulated: "it starts some thousand programs, which take a second each there",
+    notEmulated: "it starts some thousand programs, which take a second each in the emulator",
   },
   async (t) => {
     const seed = Math.floor(Math.random() * 2 ** 31);
@@ -109,6 +128,6 @@ kernelTest(
     const broken = rows.flatMap(({ operation, violations }) =>
       violations.map((text) => `${operation}: ${text}`)
     );
-    assertEquals(broken, [], `again with: deno task test:faults --sample=2 --seed=${seed}`);
+    assertEquals(broken, [], `repeat with: deno task test:faults --sample=2 --seed=${seed}`);
   },
 );

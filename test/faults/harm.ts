@@ -1,5 +1,5 @@
 /**
- * One fault at one point, and the verdict on what came of it.
+ * Injects one fault at one call of an operation, and checks the result.
  *
  * @module
  */
@@ -7,60 +7,64 @@
 import type { Bench } from "./bench.ts";
 import type { Report } from "./child.ts";
 import { type Look, without } from "./look.ts";
-import { hit, isStatmount, type Point } from "./points.ts";
+import { injectedCall, isStatmount, type Point } from "./points.ts";
 import { Strace } from "./strace.ts";
 
-/** What is done to a call. */
+/** The faults: an errno of the call, or SIGKILL at it. */
 export const faults = ["EINTR", "ENOMEM", "EBUSY", "EPERM", "ENOSYS", "KILL"] as const;
 
-/** One of them. */
+/** A fault. */
 export type Fault = typeof faults[number];
 
-/** What may come of a fault. */
+/** The results that the rules allow. */
 export type Outcome =
-  /** The operation did what it is for, and could be undone. */
+  /** The operation succeeded, and could be undone. */
   | "worked"
-  /** A typed error, and nothing left. */
+  /** The operation failed with a typed error and left nothing behind. */
   | "typed error"
-  /** Its own clearing up failed, it said so, and the next clean-up took what was left. */
-  | "told"
-  /** Killed, and nothing left that the next clean-up did not take. */
+  /** The operation reported that its own clean-up failed, and the next clean-up removed the rest. */
+  | "reported"
+  /** The process was killed, and the next clean-up left nothing behind. */
   | "killed"
-  /** The call did not come this time. */
+  /** The operation did not make the call this time. */
   | "not reached";
 
-/** What came of a fault. */
+/** The result of a fault. */
 export interface Verdict {
-  /** What came of it; undefined where the rules were broken. */
+  /** The outcome; undefined if a rule was broken. */
   outcome?: Outcome;
-  /** What is against the rules. */
+  /** The broken rules, a sentence each. */
   violations: string[];
 }
 
-/** Harms the operation on the bench. */
+/** Runs the operation with the fault at the point. */
 export async function harm(bench: Bench, point: Point, fault: Fault): Promise<Verdict> {
   try {
     await bench.subject();
     await bench.must("prepare");
-    const { report, struck } = await run(bench, point, fault);
+    const { report, injected } = await run(bench, point, fault);
     const verdict = report === undefined
       ? await afterEnd(bench, fault)
       : report.error
       ? await afterError(bench, point, fault, report)
       : await afterSuccess(bench, point, fault, report);
-    if (isStatmount(point)) await bench.dismiss(); // its filter can't be taken off
-    return struck || verdict.violations.length > 0 ? verdict : { outcome: "not reached", violations: [] };
+    if (isStatmount(point)) await bench.dismiss(); // a seccomp filter can't be removed
+    return injected || verdict.violations.length > 0 ? verdict : { outcome: "not reached", violations: [] };
   } catch (error) {
     await bench.dismiss();
     return { violations: [String(error)] };
   }
 }
 
-async function run(bench: Bench, point: Point, fault: Fault): Promise<{ report?: Report; struck: boolean }> {
+async function run(
+  bench: Bench,
+  point: Point,
+  fault: Fault,
+): Promise<{ report?: Report; injected: boolean }> {
   const subject = await bench.subject();
   if (isStatmount(point)) {
     await bench.must(fault);
-    return { ...reported(await subject.tell("run")), struck: true };
+    return { ...reported(await subject.request("run")), injected: true };
   }
   const { call, nth, threads } = point;
   const how = fault === "KILL" ? "signal=KILL" : `error=${fault}`;
@@ -71,10 +75,10 @@ async function run(bench: Bench, point: Point, fault: Fault): Promise<{ report?:
     [`--trace=${call}`, inject],
     `${bench.dir}/strace`,
   );
-  const report = await subject.tell("run");
+  const report = await subject.request("run");
   const calls = await strace.detach(report === undefined);
-  const struck = report === undefined || hit(calls) === "ours";
-  return { ...reported(report), struck };
+  const injected = report === undefined || injectedCall(calls) === "library";
+  return { ...reported(report), injected };
 }
 
 const reported = (report?: Report) => report === undefined ? {} : { report };
@@ -83,7 +87,7 @@ async function afterEnd(bench: Bench, fault: Fault): Promise<Verdict> {
   await bench.dismiss();
   if (fault !== "KILL") {
     await bench.cleanUp();
-    return { violations: ["the process ended, or gave no answer"] };
+    return { violations: ["the process ended, or did not answer"] };
   }
   await helpersEnd(bench);
   const failures = await bench.cleanUp();
@@ -93,7 +97,7 @@ async function afterEnd(bench: Bench, fault: Fault): Promise<Verdict> {
     : { outcome: "killed", violations: [] };
 }
 
-/** A helper that was started goes on by itself; it is let come to its end, and is not part of what is cleaned. */
+/** Waits for the helpers of a killed process: they outlive it, and are not part of the clean-up. */
 async function helpersEnd(bench: Bench): Promise<void> {
   const isHelper = (command: string) => /mount\.fuse|fusermount|sh -c/.test(command);
   for (let tries = 0; tries < 100 && bench.look().processes.some(isHelper); tries++) {
@@ -108,21 +112,28 @@ async function afterError(
   { error, warnings }: Report,
 ): Promise<Verdict> {
   const violations = error === undefined ? [] : untyped(error, point, fault);
-  if (bench.operation.changes && !isStatmount(point)) return await afterHalf(bench, point, fault, violations);
+  if (bench.operation.changes && !isStatmount(point)) {
+    return await afterPartialChange(bench, point, fault, violations);
+  }
   const left = await leftByFailure(bench);
   let outcome: Outcome = "typed error";
   if (left.length + warnings.length > 0) {
-    if (left.every((line) => mayStay(point, line))) outcome = "told";
+    if (left.every((line) => mayStay(point, line))) outcome = "reported";
     else violations.push(...left.map((line) => `after the error "${error?.message}", ${line}`), ...warnings);
   }
   return await undone(bench, point, fault, outcome, violations);
 }
 
-/** A change that may be half done is done when it is made again. */
-async function afterHalf(bench: Bench, point: Point, fault: Fault, violations: string[]): Promise<Verdict> {
+/** Checks that a change that failed halfway is complete when it runs again. */
+async function afterPartialChange(
+  bench: Bench,
+  point: Point,
+  fault: Fault,
+  violations: string[],
+): Promise<Verdict> {
   await bench.must("run");
   const wrong = await bench.differencesTo(bench.looks.made);
-  violations.push(...wrong.map((line) => `made again, ${line}`));
+  violations.push(...wrong.map((line) => `after running again, ${line}`));
   return await undone(bench, point, fault, "typed error", violations);
 }
 
@@ -136,13 +147,13 @@ async function afterSuccess(
   const left = await bench.differencesTo(bench.looks.made);
   let outcome: Outcome = "worked";
   if (left.length + warnings.length > 0) {
-    if (warnings.length > 0 && left.every((line) => mayStay(point, line))) outcome = "told";
-    else violations.push(...left.map((line) => `it said that it worked, but ${line}`), ...warnings);
+    if (warnings.length > 0 && left.every((line) => mayStay(point, line))) outcome = "reported";
+    else violations.push(...left.map((line) => `after success, ${line}`), ...warnings);
   }
   return await undone(bench, point, fault, outcome, violations);
 }
 
-/** Back to the beginning: by the operation's own reverse, then by the library's clean-ups where that is the rule. */
+/** Returns to the initial state: by the operation's reversal, then by the library's clean-ups if the rules allow it. */
 async function undone(
   bench: Bench,
   point: Point,
@@ -150,21 +161,21 @@ async function undone(
   outcome: Outcome,
   violations: string[],
 ): Promise<Verdict> {
-  // The filter that refuses statmount(2) still does.
+  // The filter still refuses statmount(2).
   const remembered = bench.operation.learns &&
     (fault === "ENOSYS" || fault === "EPERM" || isStatmount(point));
   if (!remembered) await bench.must("undo");
-  if (outcome === "told" || bench.operation.takes) violations.push(...await bench.cleanUp());
-  if (point.call === "waitid") await bench.dismiss(); // the exit status goes with the one that it is for
+  if (outcome === "reported" || bench.operation.takes) violations.push(...await bench.cleanUp());
+  if (point.call === "waitid") await bench.dismiss(); // a child that was not waited for is reaped with its parent
   const left = await bench.differencesTo(bench.looks.clean);
   violations.push(...left.map((line) => `at the end, ${line}`));
   if (violations.length === 0) return { outcome, violations };
   await bench.cleanUp();
-  await bench.dismiss(); // the next one begins with a child that has nothing to its name
+  await bench.dismiss(); // the next fault starts with a new child
   return { violations };
 }
 
-/** What is there after a failure and was not before; taking off may have got half way. */
+/** The lines that a failure left behind; an unmount may have failed halfway. */
 async function leftByFailure(bench: Bench): Promise<string[]> {
   const { prepared } = bench.looks;
   const left = await bench.differencesTo(prepared, bench.operation.takes ? 100 : undefined);
@@ -177,18 +188,19 @@ async function leftByFailure(bench: Bench): Promise<string[]> {
 }
 
 /**
- * What a failure of the very call that takes something away may leave: a temporary place, to the next clean-up, and
- * where the call is waitid(2) itself, an ended child of which nothing is there but its exit status.
+ * Whether a failed clean-up call may leave this: a temporary directory, until the next clean-up, or after waitid(2) a
+ * zombie.
  */
 function mayStay(point: Point, line: string): boolean {
   if (point.call === "waitid") return line === "processes: left a child ";
   return point.undoing && /left (\/)?temporary\/denomount-/.test(line);
 }
 
-/** Without statx(2), glibc does without what no older call can do, and says EINVAL. */
-const said = ({ call }: Point, fault: Fault) => call === "statx" && fault === "ENOSYS" ? "EINVAL" : fault;
+/** The errno that the library gets: without statx(2), glibc's emulation returns EINVAL. */
+const expectedCode = ({ call }: Point, fault: Fault) =>
+  call === "statx" && fault === "ENOSYS" ? "EINVAL" : fault;
 
-/** What is wrong with an error: it has the code and the call, or names the kernel that is needed. */
+/** Why an error is not typed: it must have its code and its call, or name the required kernel version. */
 function untyped(
   { name, message, code }: NonNullable<Report["error"]>,
   point: Point,
@@ -196,10 +208,10 @@ function untyped(
 ): string[] {
   if (fault === "ENOSYS" && /Linux \d/.test(message)) return [];
   const typed = name === "MountError" || name === "SyscallError";
-  const [, call, told] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
+  const [, call, errno] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
     /(?:^|: )(\w+)(?: '.*')?: [^:']* \((E[A-Z0-9]+)\)$/.exec(message) ?? [];
-  if (typed && call !== undefined && told === code && code === said(point, fault)) {
-    // An errno that is not the injected one must at least be that call's own.
+  if (typed && call !== undefined && errno === code && code === expectedCode(point, fault)) {
+    // An errno other than the injected one must come from the same call.
     if (code === fault || call === point.call) return [];
   }
   return [`the error is ${name} ${code ?? "without a code"}: ${message}`];

@@ -1,26 +1,26 @@
 /**
- * The look from outside: what the kernel says is there, of a directory and of the child that works in it.
+ * The kernel's state of a directory and of the child that works in it, read from outside.
  *
  * @module
  */
 
 import { linkText, loopDevices, mountTable, names, readText } from "../kernel.ts";
 
-/** What is there. */
+/** The state, as sorted lines. */
 export interface Look {
   /** The mounts below the directory. */
   mounts: string[];
   /** The loop devices of files in it. */
   loops: string[];
-  /** What the child has open. */
+  /** The open descriptors of the child. */
   descriptors: string[];
-  /** Processes that have to do with the directory, but for the child; its own children among them. */
+  /** The children of the child, and other processes with the directory in their command line. */
   processes: string[];
-  /** The temporary places, the files that are somebody's, and whose the mounted ones look. */
+  /** The temporary directories, the user's files, and the owners of the mounted files. */
   files: string[];
 }
 
-/** Looks; without a child, there are no descriptors. */
+/** Reads the state; without a child, it has no descriptors. */
 export function look(dir: string, child?: number): Look {
   return {
     mounts: mountsBelow(dir),
@@ -34,20 +34,20 @@ export function look(dir: string, child?: number): Look {
 function mountsBelow(dir: string): string[] {
   return mountTable().filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`)).map((row) => {
     const { mountpoint, root, options, optional, fsType, source, superOptions } = row;
-    const place = mountpoint.slice(dir.length).replace(/denomount-\w+/, "denomount-");
+    const path = mountpoint.slice(dir.length).replace(/denomount-\w+/, "denomount-");
     return withoutNumbers(
-      [place, root, options.join(","), optional, fsType, source, superOptions].join(" ").replaceAll(dir, ""),
+      [path, root, options.join(","), optional, fsType, source, superOptions].join(" ").replaceAll(dir, ""),
     );
   });
 }
 
-/** What differs from one time to the next, and how an overlay's layers were named to the kernel. */
+/** Removes numbers that differ between runs, and the spelling of an overlay's layers. */
 function withoutNumbers(text: string): string {
   return text.replace(/\bloop\d+/g, "loopN").replace(/(master|shared):\d+/g, "$1")
     .replace(/lowerdir\+?=[^, ]*,?/g, "");
 }
 
-/** But for the runtime's own: it duplicates its standard input while it waits there. */
+/** Without the runtime's descriptors: it duplicates its standard input while it reads. */
 function descriptorsOf(child: number): string[] {
   const input = linkText(`/proc/${child}/fd/0`);
   return names(`/proc/${child}/fd`).flatMap((fd) => {
@@ -69,14 +69,14 @@ function processesOf(dir: string, child?: number): string[] {
 
 function filesOf(dir: string): string[] {
   const temporary = names(`${dir}/temporary`).map(() => "temporary/denomount-");
-  const theirs = ["source", "upper", "lower/one", "lower/two"].flatMap((name) =>
+  const userFiles = ["source", "upper", "lower/one", "lower/two"].flatMap((name) =>
     names(`${dir}/${name}`).map((file) => `${name}/${file}`)
   );
-  return [...temporary, ...theirs, ...ownersSeen(dir)];
+  return [...temporary, ...userFiles, ...ownersOf(dir)];
 }
 
-/** Whose a file looks, through an id map too. */
-function ownersSeen(dir: string): string[] {
+/** The owners of mounted files, through an id map if there is one. */
+function ownersOf(dir: string): string[] {
   return ["target/data", "target/inner/data"].flatMap((name) => {
     try {
       return [`${name} of ${Deno.lstatSync(`${dir}/${name}`).uid}`];
@@ -87,7 +87,7 @@ function ownersSeen(dir: string): string[] {
   });
 }
 
-/** What differs between two looks, a line each; none where they are alike. */
+/** The differences between two states, a line each. */
 export function differences(found: Look, expected: Look): string[] {
   return (Object.keys(expected) as (keyof Look)[]).flatMap((kind) => [
     ...without(found[kind], expected[kind]).map((line) => `${kind}: left ${line}`),
@@ -95,7 +95,7 @@ export function differences(found: Look, expected: Look): string[] {
   ]);
 }
 
-/** What the first has more of than the second. */
+/** The lines of the first list that the second lacks, duplicates counted. */
 export function without(lines: readonly string[], others: readonly string[]): string[] {
   const rest = [...others];
   return lines.filter((line) => {
@@ -105,7 +105,7 @@ export function without(lines: readonly string[], others: readonly string[]): st
   });
 }
 
-/** Looks until it is as expected, for what ends a moment later: a FUSE server, a loop device that clears itself. */
+/** Reads the state until it is as expected or the time is over: FUSE servers and loop devices end with a delay. */
 export async function lookUntil(
   look: () => Look,
   isExpected: (look: Look) => boolean,

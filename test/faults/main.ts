@@ -1,10 +1,10 @@
 /**
- * Fault injection at every system call of every operation: `deno task test:faults`, as root.
+ * Injects faults at every system call of every operation, as root: `deno task test:faults`.
  *
- *     --only=TEXT     the operations whose names hold the text
- *     --sample=N      N faults of each operation, chosen by --seed=N
- *     --jobs=N        how many operations at a time
- *     --save          puts the table into docs/trust.md; for a run of all of it
+ *     --only=TEXT     only operations with names that contain the text
+ *     --sample=N      N random faults of each operation, repeatable by --seed=N
+ *     --jobs=N        the number of concurrent operations
+ *     --save          writes the table to docs/trust.md; only for a complete run
  *
  * @module
  */
@@ -25,20 +25,21 @@ const { values: options } = parseArgs({
 });
 
 if (options.save && (options.only !== "" || options.sample !== undefined)) {
-  throw new TypeError("--save is for a run of all of it: without --only and --sample");
+  throw new TypeError("--save requires a complete run, without --only and --sample");
 }
 
 const legend =
-  `"worked": it did what it is for. "typed error": with its code and call, and nothing left. "told": its own clearing
-up failed, it said so, and the next clean-up took what was left. "killed": nothing left after the next clean-up. "not
-reached": the call did not come this time. "rules broken": anything else.`;
+  `"worked": the operation succeeded. "typed error": it failed with an error that names its code and its call, and left
+nothing behind. "reported": its own clean-up failed, it reported that, and the next clean-up removed the rest. "killed":
+the next clean-up left nothing behind. "not reached": the operation did not make the call this time. "rules broken":
+anything else.`;
 
 const columns = [
   "points",
   "faults",
   "worked",
   "typed error",
-  "told",
+  "reported",
   "killed",
   "not reached",
   "rules broken",
@@ -50,13 +51,13 @@ function line(name: string, cells: (string | number)[]): string {
 }
 
 function cells({ points, tried, outcomes, violations }: Row): number[] {
-  const { worked, told, killed } = outcomes;
+  const { worked, reported, killed } = outcomes;
   return [
     points,
     tried,
     worked,
     outcomes["typed error"],
-    told,
+    reported,
     killed,
     outcomes["not reached"],
     violations.length,
@@ -75,8 +76,10 @@ async function save(rows: Row[], seconds: number): Promise<void> {
   await record(
     "faults",
     "A fault at every system call",
-    `\`deno task test:faults --save\`: every system call that an operation makes was made to fail with
-${faults.slice(0, -1).join(", ")} in turn, and the process was killed at it. It took ${seconds} s.
+    `\`deno task test:faults --save\`: each system call of each operation fails in turn with
+${faults.slice(0, -2).join(", ")} and ${
+      faults.at(-2)
+    }, and the process is killed at it. The run took ${seconds} s.
 
 ${table}
 
@@ -99,7 +102,7 @@ const rows = await runFaults({
 });
 const seconds = Math.round((performance.now() - started) / 1000);
 const violated = rows.some(({ violations }) => violations.length > 0);
-if (!violated) await Deno.remove(base, { recursive: true }); // else what is left there may be somebody's mount
+if (!violated) await Deno.remove(base, { recursive: true }); // otherwise it may contain mounts
 
 console.log(line("operation", columns));
 for (const row of rows) console.log(line(row.operation, cells(row)));

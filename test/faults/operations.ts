@@ -1,5 +1,5 @@
 /**
- * The operations that are made to fail, each with what it needs before and what undoes it. They run in the child.
+ * The operations that faults are injected into, each with its preparation and its reversal. They run in the child.
  *
  * @module
  */
@@ -28,29 +28,29 @@ import { MNT_DETACH, mount, umount2 } from "../../linux/mod.ts";
 import { type Feature, featureVersions, pretendMissing } from "../../linux/syscalls/features.ts";
 import { loopDevices } from "../kernel.ts";
 
-/** One operation of the library. */
+/** An operation of the library. */
 export interface Operation {
-  /** Its name in the table. */
+  /** The name in the table. */
   name: string;
-  /** Programs that it needs. */
+  /** The programs that it requires. */
   tools?: string[];
-  /** It takes something away: a failure may leave what was there before, and nothing else. */
+  /** True if it unmounts or detaches: a failure may leave what was prepared, and nothing else. */
   takes?: boolean;
-  /** What must be there before it. */
+  /** Prepares the operation. */
   prepare?(): Promise<void>;
-  /** The operation. */
+  /** Runs the operation. */
   run(): Promise<void>;
-  /** Takes away what it made; called after a failure too. */
+  /** Reverses the operation; called after a failure too. */
   undo?(): Promise<void>;
-  /** The clean-up of its own that it leaves to its user, beside those of mounts and temporary places. */
+  /** Cleans up what the operation leaves to its caller, besides mounts and temporary mounts. */
   cleanUp?(): Promise<void>;
-  /** It changes what is there, and may be half done when it fails: then making it again does the whole. */
+  /** True if it changes a mount and may fail halfway: running it again completes it. */
   changes?: boolean;
-  /** It finds out what the kernel lacks, and remembers a call that is missing or forbidden. */
+  /** True if it probes for features, and remembers calls that are missing or forbidden. */
   learns?: boolean;
 }
 
-/** The files that every operation finds in its directory. */
+/** Creates the files that the operations use. */
 export async function makeFiles(dir: string): Promise<void> {
   for (
     const name of ["source", "upper", "work", "target/inner", "temporary", "lower/one/inner", ...lowers(dir)]
@@ -59,11 +59,11 @@ export async function makeFiles(dir: string): Promise<void> {
   }
   await Deno.symlink("target", `${dir}/link`);
   for (const name of [`${dir}/source`, `${dir}/upper`, ...lowers(dir)]) {
-    await Deno.writeTextFile(`${name}/data`, "somebody's");
+    await Deno.writeTextFile(`${name}/data`, "data");
   }
 }
 
-/** Makes the file system image that the loop mounts need. */
+/** Creates the file system image for the loop devices. */
 export async function makeImage(dir: string): Promise<void> {
   await Deno.writeFile(`${dir}/image`, new Uint8Array());
   await Deno.truncate(`${dir}/image`, 8 << 20);
@@ -79,7 +79,7 @@ const maps = ["uidmap=0:100000:65536", "gidmap=0:100000:65536"];
 const beforeMountApi: Feature[] = ["mountApi", "mountSetattr", "openat2", "statmount", "pidfdNamespaces"];
 const beforeLayers: Feature[] = ["overlayLayers", "overlayDescriptors", "detachedLayers"];
 
-/** Every operation, in a directory of its own. */
+/** Every operation, in a directory. */
 export function operations(dir: string): Operation[] {
   const target = `${dir}/target`;
   const bind: Mount = { type: "bind", source: `${dir}/source`, options: ["bind"] };
@@ -93,12 +93,12 @@ export function operations(dir: string): Operation[] {
   };
   const mapped: Mount = { ...overlay, options: [...overlay.options ?? [], ...maps] };
   const image: Mount = { type: "ext4", source: `${dir}/image`, options: ["loop"] };
-  const fuse: Mount = { type: "fuse3.bindfs", source: `${dir}/source`, target: "/inner" }; // it wants it empty
+  const fuse: Mount = { type: "fuse3.bindfs", source: `${dir}/source`, target: "/inner" }; // FUSE requires an empty directory
   const list: Mount[] = [tmpfs, readonly, overlay];
   const ext4 = ["mkfs.ext4"];
   const bindfs = ["mount.fuse3", "bindfs"];
 
-  /** A list that goes up, and comes down again. */
+  /** Mounts a list; undone by its handle. */
   const mounting = (
     name: string,
     mounts: Mount[],
@@ -120,7 +120,7 @@ export function operations(dir: string): Operation[] {
     };
   };
 
-  /** A list that is there, and is taken off. */
+  /** Unmounts a list that was mounted before. */
   const unmounting = (
     name: string,
     mounts: Mount[],
@@ -147,43 +147,43 @@ export function operations(dir: string): Operation[] {
     mounting("bind", [bind]),
     mounting("bind, through a symbolic link", [bind], [], [], `${dir}/link`),
     mounting("bind, read-only", [readonly]),
-    mounting("bind, read-only, the older way", [readonly], beforeMountApi),
+    mounting("bind, read-only, with mount(2)", [readonly], beforeMountApi),
     mounting("bind, recursive, as a slave", [{ ...bind, options: ["rbind", "rslave"] }]),
-    mounting("bind, recursive, as a slave, the older way", [
+    mounting("bind, recursive, as a slave, with mount(2)", [
       { ...bind, options: ["rbind", "rslave"] },
     ], beforeMountApi),
     mounting("bind, id-mapped", [{ ...bind, options: ["bind", "ro", ...maps] }]),
-    mounting("bind, id-mapped, without namespaces of pidfds", [
+    mounting("bind, id-mapped, namespace from /proc", [
       { ...bind, options: ["bind", "ro", ...maps] },
     ], ["pidfdNamespaces"]),
     idMapped(dir),
     mounting("tmpfs", [tmpfs]),
-    mounting("tmpfs, the older way", [tmpfs], beforeMountApi),
+    mounting("tmpfs, with mount(2)", [tmpfs], beforeMountApi),
     remounting("remount", dir, []),
-    remounting("remount, the older way", dir, beforeMountApi),
+    remounting("remount, with mount(2)", dir, beforeMountApi),
     mounting("overlay", [overlay]),
-    mounting("overlay, in one page", [overlay], [...beforeMountApi, ...beforeLayers]),
+    mounting("overlay, with mount(2)", [overlay], [...beforeMountApi, ...beforeLayers]),
     privateThread(dir, mounting),
     mounting("overlay, id-mapped, detached", [mapped]),
-    mounting("overlay, id-mapped, at a temporary place", [mapped], ["detachedLayers"]),
-    mounting("overlay, id-mapped, in one page", [mapped], beforeLayers),
+    mounting("overlay, id-mapped, in a temporary mount", [mapped], ["detachedLayers"]),
+    mounting("overlay, id-mapped, with mount(2)", [mapped], beforeLayers),
     mounting("loop, ext4", [image], [], ext4),
-    mounting("loop, ext4, the older way", [image], beforeMountApi, ext4),
+    mounting("loop, ext4, with mount(2)", [image], beforeMountApi, ext4),
     attaching(dir),
     detaching(dir),
     mounting("FUSE", [fuse], [], bindfs),
     { name: "withTempMount", run: () => withTempMount([tmpfs, overlay], () => {}) },
-    { name: "withTempMount, the older way", run: () => temporaryTheOlderWay([tmpfs, overlay]) },
+    { name: "withTempMount, with mount(2)", run: () => tempMountWithMount2([tmpfs, overlay]) },
     mounting("mountAll of three", list),
     mounting("mountAll of three, below one another", [
       overlay,
       { ...readonly, target: "/inner" },
       { ...tmpfs, target: "/inner" },
     ]),
-    mounting("mountAll of three, the older way", list, [...beforeMountApi, ...beforeLayers]),
+    mounting("mountAll of three, with mount(2)", list, [...beforeMountApi, ...beforeLayers]),
     unmounting("unmount, tmpfs", [tmpfs], () => unmount(target)),
     unmounting("unmount, overlay", [overlay], () => unmount(target)),
-    unmounting("unmount, overlay, the older way", [overlay], () => unmount(target), beforeMountApi),
+    unmounting("unmount, overlay, before Linux 5.2", [overlay], () => unmount(target), beforeMountApi),
     unmounting("unmount, ext4 of a loop device", [image], () => unmount(target), [], ext4),
     unmounting("unmount, FUSE", [fuse], () => unmount(`${target}/inner`), [], [...bindfs, "fusermount3"]),
     unmounting("unmountAll of two", [tmpfs, overlay], () => unmountAll(target)),
@@ -194,19 +194,19 @@ export function operations(dir: string): Operation[] {
       () => unmountRecursive(target),
     ),
     unmounting("unmountMounts of three", list, () => unmountMounts(list, target)),
-    unmounting("MountStack.unmount of three", list, (stack) => stack?.unmount() ?? Promise.resolve()),
+    unmounting("MountHandle.unmount of three", list, (stack) => stack?.unmount() ?? Promise.resolve()),
     unmounting(
-      "MountStack.unmount, a recursive bind",
+      "MountHandle.unmount, a recursive bind",
       [{ ...bind, options: ["rbind"] }],
       (stack) => stack?.unmount() ?? Promise.resolve(),
     ),
     cleaning(dir, tmpfs),
     namespace("createUserNamespace", []),
-    namespace("createUserNamespace, the older way", ["pidfdNamespaces"]),
+    namespace("createUserNamespace, namespace from /proc", ["pidfdNamespaces"]),
     { name: "lookupMount", run: () => lookupMount(target).then(() => {}) },
     features(),
     watching("watchMounts", target),
-    watching("watchMounts, the older way", target, ["mountEvents"]),
+    watching("watchMounts, with mountinfo", target, ["mountEvents"]),
   ];
 }
 
@@ -243,7 +243,7 @@ function remounting(name: string, dir: string, missing: Feature[]): Operation {
   };
 }
 
-/** So many layers of such long names that the page ends before they do. */
+/** An overlay with more layers than fit into the page of mount(2)'s options. */
 function privateThread(
   dir: string,
   mounting: (name: string, mounts: Mount[], missing: Feature[]) => Operation,
@@ -290,28 +290,28 @@ function detaching(dir: string): Operation {
   };
 }
 
-/** A device that was attached to stay is its user's to detach, also where nobody lived to hear its name. */
+/** Detaches the loop devices of files in the directory, also those of a killed process. */
 async function detachAll(dir: string): Promise<void> {
   for (const device of loopDevices(dir)) {
     await detachLoop(`/dev/${device.split(" ")[0]}`);
   }
 }
 
-async function temporaryTheOlderWay(mounts: Mount[]): Promise<void> {
+async function tempMountWithMount2(mounts: Mount[]): Promise<void> {
   using _ = pretendMissing(...beforeMountApi, ...beforeLayers);
   await withTempMount(mounts, () => {});
 }
 
-/** What a crash has left, as far as another process can tell. */
+/** Cleans up a temporary mount like that of a killed process. */
 function cleaning(dir: string, left: Mount): Operation {
-  const place = `${dir}/temporary/denomount-abcdef`;
+  const path = `${dir}/temporary/denomount-abcdef`;
   return {
     name: "cleanupTempMounts",
     takes: true,
     async prepare() {
       await setTempMountLocation(`${dir}/temporary`);
-      await Deno.mkdir(`${place}/root`, { recursive: true });
-      await mountAll([left], `${place}/root`);
+      await Deno.mkdir(`${path}/root`, { recursive: true });
+      await mountAll([left], `${path}/root`);
     },
     async run() {
       const [error] = await cleanupTempMounts();
@@ -335,10 +335,10 @@ function namespace(name: string, missing: Feature[]): Operation {
   };
 }
 
-/** The features' names, each asked for the first time by a module of its own. */
+/** The names of all features. */
 export const everyFeature = Object.keys(featureVersions) as readonly Feature[];
 
-/** The mount that it is to see is no operation's, and goes by one call or another. */
+/** Watches for a mount that is created by a plain system call. */
 function watching(name: string, target: string, missing: Feature[] = []): Operation {
   return {
     name,
@@ -347,20 +347,20 @@ function watching(name: string, target: string, missing: Feature[] = []): Operat
       await using events = watchMounts({ signal: AbortSignal.timeout(5000), changes: true });
       mount("watched", target, "tmpfs", 0, null);
       try {
-        if (!await isToldOf(events, target)) throw new Error("the mount was not told of");
+        if (!await isReported(events, target)) throw new Error("the mount was not reported");
       } finally {
         try {
           umount2(target, MNT_DETACH);
         } catch {
-          umount2(target, MNT_DETACH); // a harmed call, and the next is not
+          umount2(target, MNT_DETACH); // only the first call gets the fault
         }
       }
     },
   };
 }
 
-/** Other operations mount and unmount in the same namespace meanwhile, and a table's ids are soon given again. */
-async function isToldOf(events: AsyncIterable<MountEvent>, target: string): Promise<boolean> {
+/** Ignores events of other operations in the same namespace; a reused mount id makes a mount look moved. */
+async function isReported(events: AsyncIterable<MountEvent>, target: string): Promise<boolean> {
   for await (const event of events) {
     if ((event.kind === "mounted" || event.kind === "moved") && event.mount.mountpoint === target) {
       return true;
@@ -373,7 +373,7 @@ function features(): Operation {
   let count = 0;
   let fresh: typeof import("../../linux/syscalls/features.ts") | undefined;
   return {
-    name: "hasFeature, for the first time",
+    name: "hasFeature, first call",
     learns: true,
     async prepare() {
       fresh = await import(`../../linux/syscalls/features.ts?${count++}`);
@@ -382,10 +382,10 @@ function features(): Operation {
       for (const feature of everyFeature) fresh?.hasFeature(feature);
       return Promise.resolve();
     },
-    /** Asked again, unharmed, after what was but a moment's failure. */
+    /** Asks again without a fault: a temporary failure must not count as a missing feature. */
     undo() {
-      const forgotten = everyFeature.filter((feature) => !fresh?.hasFeature(feature));
-      if (forgotten.length > 0) throw new Error(`taken for missing ever after: ${forgotten.join(", ")}`);
+      const missing = everyFeature.filter((feature) => !fresh?.hasFeature(feature));
+      if (missing.length > 0) throw new Error(`remembered as missing: ${missing.join(", ")}`);
       return Promise.resolve();
     },
   };

@@ -1,5 +1,5 @@
 /**
- * The points at which an operation can be harmed: each call that the library makes, found by tracing it once.
+ * The points of an operation for faults: each call that the library makes, found by tracing the operation once.
  *
  * @module
  */
@@ -8,24 +8,23 @@ import type { Call, Threads } from "./strace.ts";
 
 /** One call of an operation. */
 export interface Point {
-  /** The call's name, as strace knows it. */
+  /** The name of the call in strace. */
   call: string;
-  /** Which of the calls of this name, from 1. */
+  /** The ordinal among the calls of this name, from 1. */
   nth: number;
-  /** Whose calls are counted. */
+  /** The threads whose calls are counted. */
   threads: Threads;
-  /** Nothing is made after it: it belongs to the operation's own clearing up, or just looks. */
+  /** True if the operation creates nothing after it: the call belongs to the clean-up, or only reads. */
   undoing: boolean;
 }
 
-const STATMOUNT = "syscall_0x1c9"; // 457, which strace 6.1 has no name for
+const STATMOUNT = "syscall_0x1c9"; // 457: strace 6.1 has no name for it
 
 /**
- * The library's own calls among all that a process makes. Left out is close(2): strace does not make a call that it
- * has fail, so the descriptor would stay open by strace's doing, which no kernel does: there it is closed whatever
- * close(2) says.
+ * The library's calls among all calls of the process. close(2) is left out: a call that strace makes fail is not executed,
+ * so the descriptor would stay open, while the kernel closes it even if close(2) returns an error.
  */
-const ours: Record<string, RegExp> = {
+const libraryCalls: Record<string, RegExp> = {
   mount: /./,
   umount2: /./,
   open_tree: /./,
@@ -38,7 +37,7 @@ const ours: Record<string, RegExp> = {
   statx: /./,
   [STATMOUNT]: /./,
   statfs: /./,
-  openat: /^(?!.*"\/dev\/null")/, // the runtime's own, for the helpers it starts
+  openat: /^(?!.*"\/dev\/null")/, // the runtime opens it for the helpers that it starts
   openat2: /./,
   readlink: /./,
   readlinkat: /./,
@@ -52,7 +51,7 @@ const ours: Record<string, RegExp> = {
   write: /[ug]id_map/,
   ioctl: /^\d+<(\/dev\/loop|anon_inode:\[pidfd|.*pidfd|user:)/,
   clone: /CLONE_NEWUSER/,
-  pidfd_open: /^\d+, 0\b/, // the runtime asks with PIDFD_NONBLOCK
+  pidfd_open: /^\d+, 0\b/, // the runtime passes PIDFD_NONBLOCK
   pidfd_send_signal: /./,
   waitid: /P_PIDFD/,
   unshare: /./,
@@ -61,48 +60,48 @@ const ours: Record<string, RegExp> = {
   fanotify_mark: /./,
 };
 
-const makes = new Set(["move_mount", "mkdir", "clone", "mount_setattr"]);
-const offThread = new Set(["mount", "umount2", "fsconfig", "unshare", "chdir"]);
+const creatingCalls = new Set(["move_mount", "mkdir", "clone", "mount_setattr"]);
+const blockingCalls = new Set(["mount", "umount2", "fsconfig", "unshare", "chdir"]);
 
-/** Whether a call is one of the library's. */
-export function isOurs({ name, rest }: Call): boolean {
-  return ours[name]?.test(rest) ?? false;
+/** Whether the library makes this call. */
+export function isLibraryCall({ name, rest }: Call): boolean {
+  return libraryCalls[name]?.test(rest) ?? false;
 }
 
-/** Whether strace has made a call fail, and one of ours. */
-export function hit(calls: readonly Call[]): "ours" | "another" | undefined {
-  const struck = calls.filter(({ rest }) => rest.includes("(INJECTED)") || rest.includes("SIGKILL"));
-  if (struck.length === 0) return undefined;
-  return struck.every(isOurs) ? "ours" : "another";
+/** Whose call strace made fail: the library's or the runtime's; undefined if none. */
+export function injectedCall(calls: readonly Call[]): "library" | "runtime" | undefined {
+  const injected = calls.filter(({ rest }) => rest.includes("(INJECTED)") || rest.includes("SIGKILL"));
+  if (injected.length === 0) return undefined;
+  return injected.every(isLibraryCall) ? "library" : "runtime";
 }
 
-/** The points of an operation, in the order that they come. What its helpers call is not ours to harm. */
+/** The points of an operation, in order. Calls of helper processes get no fault. */
 export function pointsOf(calls: readonly Call[], main: number, helpers: boolean): Point[] {
-  const last = calls.findLastIndex((call) => isOurs(call) && isMaking(call));
+  const last = calls.findLastIndex((call) => isLibraryCall(call) && isCreating(call));
   const counts = new Map<string, number>();
   return calls.flatMap((call, index): Point[] => {
     const key = `${call.name} ${call.thread}`;
     const nth = (counts.get(key) ?? 0) + 1;
     counts.set(key, nth);
-    if (!isOurs(call)) return [];
+    if (!isLibraryCall(call)) return [];
     const point = { call: call.name, nth, undoing: index > last };
     if (call.thread === main) return [{ ...point, threads: "main" }];
-    if (helpers || !offThread.has(call.name)) return [];
+    if (helpers || !blockingCalls.has(call.name)) return [];
     return [{ ...point, threads: "pool" }, { ...point, threads: "all" }];
   });
 }
 
-function isMaking({ name, rest }: Call): boolean {
-  return makes.has(name) || name === "mount" && !rest.includes("MS_REC|MS_PRIVATE");
+function isCreating({ name, rest }: Call): boolean {
+  return creatingCalls.has(name) || name === "mount" && !rest.includes("MS_REC|MS_PRIVATE");
 }
 
-/** How a table or a message calls a point. */
+/** The name of a point in messages. */
 export function nameOf({ call, nth, threads }: Point): string {
   const name = isStatmount({ call }) ? "statmount" : call;
   return `${name} #${nth}${threads === "main" ? "" : ` of ${threads} threads`}`;
 }
 
-/** Whether strace can't inject it, because it is newer. */
+/** Whether the call is statmount(2), which strace 6.1 can't inject. */
 export function isStatmount({ call }: Pick<Point, "call">): boolean {
   return call === STATMOUNT;
 }

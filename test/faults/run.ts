@@ -1,5 +1,5 @@
 /**
- * Every operation, at every point, with every fault; or a sample of it.
+ * Runs every operation with every fault at every point, or a sample of them.
  *
  * @module
  */
@@ -9,61 +9,61 @@ import { type Fault, faults, harm, type Outcome } from "./harm.ts";
 import { operations } from "./operations.ts";
 import { nameOf, type Point } from "./points.ts";
 
-/** What came of one operation. */
+/** The results of one operation. */
 export interface Row {
-  /** Its name. */
+  /** The name of the operation. */
   operation: string;
-  /** How many calls it makes that can be harmed. */
+  /** The number of calls that can get a fault. */
   points: number;
-  /** How many faults were injected. */
+  /** The number of injected faults. */
   tried: number;
-  /** How many of them ended in what way. */
+  /** The number of faults with each outcome. */
   outcomes: Record<Outcome, number>;
-  /** What was against the rules, a sentence each. */
+  /** The broken rules, a sentence each. */
   violations: string[];
 }
 
-/** What is to be run. */
+/** What to run. */
 export interface Run {
-  /** The directory to work in. */
+  /** The working directory. */
   base: string;
-  /** The operations whose names hold this; all for "". */
+  /** Only operations with names that contain this text. */
   only?: string;
-  /** How many faults of each operation; all if left out. */
+  /** The number of random faults of each operation; all by default. */
   sample?: number;
-  /** Chooses the sample. */
+  /** The seed of the sample. */
   seed: number;
-  /** How many operations at a time. */
+  /** The number of concurrent operations. */
   jobs: number;
-  /** Hears of each operation that is done. */
+  /** Called after each operation. */
   done?: (row: Row) => void;
 }
 
-/** Runs them; the rows in the operations' order. */
+/** Runs the operations; returns their rows in order. */
 export async function runFaults({ base, only = "", sample, seed, jobs, done }: Run): Promise<Row[]> {
   const names = operations(base).map(({ name }) => name).filter((name) => name.includes(only));
   const rows: Row[] = [];
   const left = [...names.entries()];
-  const lane = async () => {
+  const worker = async () => {
     for (let next = left.shift(); next !== undefined; next = left.shift()) {
       const [index, name] = next;
-      const row = await runOperation(name, `${base}/${index}`, (all) => chosen(all, sample, seed + index));
+      const row = await runOperation(name, `${base}/${index}`, (all) => sampled(all, sample, seed + index));
       rows[index] = row;
       done?.(row);
     }
   };
-  await Promise.all(Array.from({ length: jobs }, lane));
+  await Promise.all(Array.from({ length: jobs }, worker));
   return rows;
 }
 
 type Trial = [point: Point, fault: Fault];
 
 async function runOperation(name: string, dir: string, choose: (all: Trial[]) => Trial[]): Promise<Row> {
-  const outcomes = { worked: 0, "typed error": 0, told: 0, killed: 0, "not reached": 0 };
+  const outcomes = { worked: 0, "typed error": 0, reported: 0, killed: 0, "not reached": 0 };
   const row: Row = { operation: name, points: 0, tried: 0, outcomes, violations: [] };
   try {
     const operation = operations(dir).find((operation) => operation.name === name);
-    if (operation === undefined) throw new Error("there is no such operation");
+    if (operation === undefined) throw new Error("unknown operation");
     await using bench = await Bench.open(operation, dir);
     row.points = bench.points.length;
     for (
@@ -84,8 +84,8 @@ async function runOperation(name: string, dir: string, choose: (all: Trial[]) =>
   return row;
 }
 
-/** In the order that they come in, so that a sample goes through an operation from its beginning to its end. */
-function chosen(all: Trial[], count: number | undefined, seed: number): Trial[] {
+/** A random sample of the faults, in the order of the operation's calls. */
+function sampled(all: Trial[], count: number | undefined, seed: number): Trial[] {
   if (count === undefined || count >= all.length) return all;
   const random = randomFrom(seed);
   const indexes = new Set<number>();
@@ -93,7 +93,7 @@ function chosen(all: Trial[], count: number | undefined, seed: number): Trial[] 
   return all.filter((_, index) => indexes.has(index));
 }
 
-/** mulberry32: the same numbers for the same seed. */
+/** mulberry32: repeatable random numbers. */
 function randomFrom(seed: number): () => number {
   let state = seed;
   return () => {

@@ -1,6 +1,6 @@
 /**
- * A fault that strace can't inject because it does not know the call yet: statmount(2), which came after strace 6.1. A
- * seccomp filter on the process's own main thread refuses it, this time and every time after.
+ * Makes statmount(2) fail, which strace 6.1 can't inject because it does not know the call: a seccomp filter on the main
+ * thread refuses it from then on.
  *
  * @module
  */
@@ -17,7 +17,7 @@ const BPF_JMP_JEQ_K = 0x15;
 const BPF_RET_K = 0x06;
 const SYS_statmount = 457; // asm-generic/unistd.h
 
-/** Refuses statmount(2) with an error's name, or with "KILL". */
+/** Makes statmount(2) fail with the named errno, or kills the process for "KILL". */
 export function refuse(how: string): void {
   const action = how === "KILL" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | errnoNumber(how);
   const filter = program([
@@ -33,7 +33,7 @@ export function refuse(how: string): void {
   if (result < 0) throw new Error(`no seccomp filter could be set, of ${filter.instructions.length} bytes`);
 }
 
-/** struct sock_fprog and the struct sock_filters that it leads to. */
+/** struct sock_fprog, and the array of struct sock_filter that it points to. */
 function program(lines: [code: number, yes: number, no: number, value: number][]) {
   const instructions = new Uint8Array(8 * lines.length);
   const view = new DataView(instructions.buffer);

@@ -1,41 +1,41 @@
 /**
- * strace, attached to a child that waits: what it calls from then on is traced, and may be made to fail.
+ * strace, attached to a waiting child: traces its later calls, and may make them fail.
  *
  * @module
  */
 
 import { names } from "../kernel.ts";
 
-const PATIENCE = 5000; // ms; it lets go of a process in some milliseconds
+const DETACH_TIMEOUT = 5000; // ms; strace usually detaches within some milliseconds
 
-/** Which threads are looked at. */
+/** The threads to trace. */
 export type Threads = "main" | "pool" | "all";
 
-/** A call as strace writes it. */
+/** A call in strace's log. */
 export interface Call {
-  /** The thread. */
+  /** The thread's id. */
   thread: number;
-  /** The call's name. */
+  /** The name of the call. */
   name: string;
   /** The rest of the line: arguments, result. */
   rest: string;
 }
 
-/** An attached strace. */
+/** A running strace. */
 export class Strace {
   readonly #child: Deno.ChildProcess;
-  readonly #said: ReadableStream<string>;
+  readonly #stderr: ReadableStream<string>;
   readonly #log: string;
 
-  private constructor(child: Deno.ChildProcess, said: ReadableStream<string>, log: string) {
+  private constructor(child: Deno.ChildProcess, stderr: ReadableStream<string>, log: string) {
     this.#child = child;
-    this.#said = said;
+    this.#stderr = stderr;
     this.#log = log;
   }
 
-  /** Attaches; resolves when every thread is held. */
+  /** Attaches to the threads of a process; resolves when every thread is attached. */
   static async attach(pid: number, threads: Threads, args: string[], log: string): Promise<Strace> {
-    const targets = threads === "pool" ? others(pid) : [`${pid}`];
+    const targets = threads === "pool" ? otherThreads(pid) : [`${pid}`];
     const follow = threads === "all" ? ["-f"] : [];
     const child = new Deno.Command("strace", {
       args: [...follow, "-y", "-s", "256", "-o", log, ...args, ...targets.flatMap((id) => ["-p", id])],
@@ -43,22 +43,22 @@ export class Strace {
       stdout: "null",
       stderr: "piped",
     }).spawn();
-    const said = child.stderr.pipeThrough(new TextDecoderStream());
-    await attached(said, targets.length);
-    return new Strace(child, said, log);
+    const stderr = child.stderr.pipeThrough(new TextDecoderStream());
+    await attached(stderr, targets.length);
+    return new Strace(child, stderr, log);
   }
 
   /**
-   * Detaches; returns what was called.
+   * Detaches; returns the traced calls.
    *
-   * @param ended whether what was traced has ended: then strace ends too, and hangs if it is told to just then.
+   * @param ended whether the traced process has ended: strace then exits by itself, and hangs on a signal at that time.
    */
   async detach(ended = false): Promise<Call[]> {
     if (!ended) this.#kill("SIGTERM");
-    const late = setTimeout(() => this.#kill("SIGKILL"), PATIENCE);
+    const late = setTimeout(() => this.#kill("SIGKILL"), DETACH_TIMEOUT);
     await this.#child.status;
     clearTimeout(late);
-    await this.#said.cancel();
+    await this.#stderr.cancel();
     return calls(await Deno.readTextFile(this.#log));
   }
 
@@ -66,18 +66,18 @@ export class Strace {
     try {
       this.#child.kill(signal);
     } catch (error) {
-      if (!(error instanceof TypeError)) throw error; // it has ended already
+      if (!(error instanceof TypeError)) throw error; // it has already exited
     }
   }
 }
 
-function others(pid: number): string[] {
+function otherThreads(pid: number): string[] {
   return names(`/proc/${pid}/task`).filter((name) => name !== `${pid}`);
 }
 
-async function attached(said: ReadableStream<string>, count: number): Promise<void> {
+async function attached(stderr: ReadableStream<string>, count: number): Promise<void> {
   let text = "";
-  for await (const piece of said.values({ preventCancel: true })) {
+  for await (const piece of stderr.values({ preventCancel: true })) {
     text += piece;
     if ((text.match(/ attached/g)?.length ?? 0) >= count) return;
   }

@@ -1,14 +1,14 @@
 /**
- * The child from the runner's side.
+ * The parent's side of the child that gets the faults.
  *
  * @module
  */
 
 import type { Report } from "./child.ts";
 
-const PATIENCE = 15_000; // ms; the longest that an operation waits by design is 2500
+const ANSWER_TIMEOUT = 15_000; // ms; operations wait 2500 ms at most
 
-/** A child that has made its operation once, and waits to be told. */
+/** A child that has run its operation once, and waits for requests. */
 export class Subject {
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
@@ -34,28 +34,28 @@ export class Subject {
     this.#lines = this.#child.stdout.pipeThrough(new TextDecoderStream()).getReader();
   }
 
-  /** Starts one; ready when this resolves. */
+  /** Starts a child; resolves when it is ready. */
   static async start(operation: string, dir: string): Promise<Subject> {
     const subject = new Subject(operation, dir);
     const { error } = await subject.#answer() ?? { error: { message: "it ended" } };
     if (error === undefined) return subject;
     await subject.end();
-    throw new Error(`${operation}, unharmed: ${error.message}`);
+    throw new Error(`${operation}, without a fault: ${error.message}`);
   }
 
-  /** Its process, which is its main thread too. */
+  /** The pid, which is also the id of the main thread. */
   get pid(): number {
     return this.#child.pid;
   }
 
-  /** Has it make a step; undefined where it ended instead of answering. */
-  async tell(command: string): Promise<Report | undefined> {
+  /** Requests a step; undefined if the child ended instead of answering. */
+  async request(command: string): Promise<Report | undefined> {
     await this.#writer.write(new TextEncoder().encode(`${command}\n`));
     return await this.#answer();
   }
 
   async #answer(): Promise<Report | undefined> {
-    const timer = setTimeout(() => this.#child.kill("SIGKILL"), PATIENCE);
+    const timer = setTimeout(() => this.#child.kill("SIGKILL"), ANSWER_TIMEOUT);
     try {
       while (!this.#rest.includes("\n")) {
         const { done, value } = await this.#lines.read();
@@ -71,9 +71,9 @@ export class Subject {
     }
   }
 
-  /** Waits for its end, which comes with the end of its input at the latest. */
+  /** Closes the child's input and waits for its end. */
   async end(): Promise<void> {
-    await this.#writer.close().catch(() => {}); // it was killed: nobody reads any more
+    await this.#writer.close().catch(() => {}); // fails if the child was killed
     while (!(await this.#lines.read()).done);
     await this.#child.status;
   }

@@ -2,7 +2,7 @@ import { assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { say } from "../use/ways.ts";
 
-kernelTest("the first failure of a process has the errno that the kernel gave", {
+kernelTest("the first error of a process has the kernel's errno", {
   permissions: { run: true, env: true },
 }, async (t) => {
   const library = new URL("../../linux/mod.ts", import.meta.url);

@@ -5,15 +5,15 @@ import type { TestFeature } from "../feature.ts";
 import { kernelTest } from "../harness.ts";
 import { linkText } from "../kernel.ts";
 
-const ways: [string, TestFeature[], () => Disposable][] = [
-  ["layer by layer", ["overlayLayers"], () => ({ [Symbol.dispose]() {} })],
-  ["layer by layer without descriptors", ["overlayLayers"], () => pretendMissing("overlayDescriptors")],
-  ["in one page", [], () => pretendMissing("overlayLayers", "overlayDescriptors")],
+const methods: [string, TestFeature[], () => Disposable][] = [
+  ["with lowerdir+", ["overlayLayers"], () => ({ [Symbol.dispose]() {} })],
+  ["with lowerdir+ as paths", ["overlayLayers"], () => pretendMissing("overlayDescriptors")],
+  ["with mount(2)", [], () => pretendMissing("overlayLayers", "overlayDescriptors")],
 ];
 
 const escaped = (path: string) => path.replace(/[\\:,]/g, "\\$&");
 
-/** Layers with a file of their own each, and one that they all have: the topmost must win. */
+/** Creates layers with one file each and a common file, which the topmost layer must provide. */
 function makeLayers(dir: string, count: number, name: (index: number) => string): string[] {
   return Array.from({ length: count }, (_, index) => {
     const path = `${dir}/${name(index)}`;
@@ -34,9 +34,9 @@ function checkLayers(target: string, count: number): void {
   assertEquals(names.length, count);
 }
 
-for (const [way, features, using] of ways) {
-  kernelTest(`an overlay writes to its upper directory and no other, ${way}`, { features }, async (t) => {
-    using _ = using();
+for (const [method, features, select] of methods) {
+  kernelTest(`an overlay writes to its upper directory only, ${method}`, { features }, async (t) => {
+    using _ = select();
     t.make("upper", "work", "target");
     const layers = makeLayers(t.dir, 3, (index) => `layer ${index}`);
     const options = [`lowerdir=${layers.join(":")}`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/work`];
@@ -55,17 +55,21 @@ for (const [way, features, using] of ways) {
     assert(Deno.statSync(`${layers[1]}/own-1`).isFile);
   });
 
-  kernelTest(`an overlay takes 490 layers with paths of 200 characters, ${way}`, { features }, async (t) => {
-    using _ = using();
-    t.make("target");
-    const layers = makeLayers(t.dir, 490, (index) => `${"p".repeat(199 - t.dir.length - 5)}/${index}`);
-    const options = [`lowerdir=${layers.join(":")}`];
-    await using _stack = await mount({ type: "overlay", source: "overlay", options }, `${t.dir}/target`);
-    checkLayers(`${t.dir}/target`, 490);
-  });
+  kernelTest(
+    `an overlay takes 490 layers with paths of 200 characters, ${method}`,
+    { features },
+    async (t) => {
+      using _ = select();
+      t.make("target");
+      const layers = makeLayers(t.dir, 490, (index) => `${"p".repeat(199 - t.dir.length - 5)}/${index}`);
+      const options = [`lowerdir=${layers.join(":")}`];
+      await using _stack = await mount({ type: "overlay", source: "overlay", options }, `${t.dir}/target`);
+      checkLayers(`${t.dir}/target`, 490);
+    },
+  );
 
-  kernelTest(`an overlay takes 490 layers that share no directory, ${way}`, { features }, async (t) => {
-    using _ = using();
+  kernelTest(`an overlay takes 490 layers without a common directory, ${method}`, { features }, async (t) => {
+    using _ = select();
     t.make("target");
     const layers = makeLayers(t.dir, 490, (index) => `${index}${"p".repeat(150)}/${"q".repeat(150)}`);
     const options = [`lowerdir=${layers.join(":")}`];
@@ -74,14 +78,14 @@ for (const [way, features, using] of ways) {
   });
 
   kernelTest(
-    `colons, commas, backslashes, spaces and any letters may be in a layer's name, ${way}`,
+    `a layer's name may contain colons, commas, backslashes, spaces and any letters, ${method}`,
     { features },
     async (t) => {
-      using _ = using();
+      using _ = select();
       const names = ["a:b", "a,b", "a\\b", "a b", "ärger→", "a\\:b,c", "\\", "::", "x\ny", "#"];
       t.make("target", "up:p,e\\r é", "wo:r,k\\ é");
       const layers = makeLayers(t.dir, names.length, (index) => names[index] ?? "");
-      for (const many of [1, 40]) { // the second is too long for a page, and goes the longer ways
+      for (const many of [1, 40]) { // the second is too long for one page
         const all = Array.from({ length: many }, () => layers).flat().filter((path, index, list) =>
           many > 1 || list.indexOf(path) === index
         );
@@ -103,7 +107,7 @@ for (const [way, features, using] of ways) {
 }
 
 kernelTest(
-  "the process's working directory never moves while an overlay is made in one page",
+  "mount(2) of an overlay never changes the working directory of the process",
   {},
   async (t) => {
     using _ = pretendMissing("overlayLayers");
@@ -139,7 +143,7 @@ kernelTest(
   },
 );
 
-kernelTest("relative layers are those of the working directory, also in one page", {}, async (t) => {
+kernelTest("relative layers are resolved in the working directory, with every method", {}, async (t) => {
   const before = Deno.cwd();
   t.make("target");
   makeLayers(t.dir, 300, (index) => `${"p".repeat(100)}/${index}`);
@@ -148,8 +152,8 @@ kernelTest("relative layers are those of the working directory, also in one page
     const options = [
       `lowerdir=${Array.from({ length: 300 }, (_, i) => `${"p".repeat(100)}/${i}`).join(":")}`,
     ];
-    for (const [_, __, using] of ways) {
-      using _way = using();
+    for (const [_, __, select] of methods) {
+      using _method = select();
       await using _stack = await mount({ type: "overlay", source: "overlay", options }, "target");
       checkLayers(`${t.dir}/target`, 300);
     }
@@ -158,7 +162,7 @@ kernelTest("relative layers are those of the working directory, also in one page
   }
 });
 
-kernelTest("an overlay that can't be is refused in words, and leaves nothing", {}, async (t) => {
+kernelTest("an invalid overlay is refused with a message, and nothing is mounted", {}, async (t) => {
   t.make("target", "lower", "upper");
   const cases: [string[], string][] = [
     [["lowerdir="], "a layer"],
@@ -179,7 +183,7 @@ kernelTest("an overlay that can't be is refused in words, and leaves nothing", {
 });
 
 kernelTest(
-  "an overlay in one page that can't be names the layer that is at fault, or the place that knows it",
+  "a failed mount(2) of an overlay names the layer at fault, or the kernel log",
   {},
   async (t) => {
     using _ = pretendMissing("overlayLayers", "overlayDescriptors");
@@ -194,7 +198,7 @@ kernelTest(
         [`lowerdir=${t.dir}/lower`, `upperdir=${t.dir}/upper`, `workdir=${t.dir}/no`],
         `${t.dir}/no does not exist (mount: ENOENT)`,
       ],
-      [[`lowerdir=${t.dir}:${t.dir}/lower`, "bogus=1"], "its log alone says why (mount: EINVAL)"],
+      [[`lowerdir=${t.dir}:${t.dir}/lower`, "bogus=1"], "gives the reason only in its log (mount: EINVAL)"],
     ];
     for (const [options, sentence] of cases) {
       const error = await assertRejects(

@@ -14,48 +14,48 @@ import * as raw from "../raw.ts";
 
 for (const { name, run } of rules) Deno.test(`fuzzing: ${name}`, () => run(200));
 
-kernelTest("no input takes more than linear time, or a stack that grows with it", { root: true }, () => {
+kernelTest("no input takes more than linear time or overflows the stack", { root: true }, () => {
   for (const [name, prepare] of cases) {
     const { ms, isLinear } = timed(prepare, /long|quotes|their bytes/.test(name) ? 10 : 1);
     assert(isLinear, `${name}: ${Math.round(ms)} ms`);
   }
 });
 
-kernelTest("a mount at any name is told of by that name", {}, async (t) => {
+kernelTest("a mount at any name is listed under that name", {}, async (t) => {
   await mountAtRandomNames(t.dir, 150);
 });
 
-// As bytes: two that are no UTF-8, and the character that decoders put in their place.
+// Two names that are not valid UTF-8, and a name with the replacement character that decoders use for them.
 const lookAlikes = [[0x78, 0xff], [0x78, 0xfe], [0x78, 0xef, 0xbf, 0xbd]].map((name) =>
   Uint8Array.from(name)
 );
 
-kernelTest("no name passes for another: unmounting takes off what it names", {}, async (t) => {
-  for (const take of [unmount, unmountAll, unmountRecursive]) {
+kernelTest("unmounting a name that is not valid UTF-8 unmounts no similar name", {}, async (t) => {
+  for (const call of [unmount, unmountAll, unmountRecursive]) {
     for (const name of lookAlikes) {
-      raw.mkdir(raw.path(t.dir, `${take.name}`));
-      const places = lookAlikes.map((other) => raw.path(t.dir, take.name, other));
-      for (const place of places) {
-        raw.mkdir(place);
-        raw.mountTmpfs(raw.utf8("t"), place);
+      raw.mkdir(raw.path(t.dir, `${call.name}`));
+      const targets = lookAlikes.map((other) => raw.path(t.dir, call.name, other));
+      for (const target of targets) {
+        raw.mkdir(target);
+        raw.mountTmpfs(raw.utf8("t"), target);
       }
-      await take(decodeName(raw.path(t.dir, take.name, name)));
+      await call(decodeName(raw.path(t.dir, call.name, name)));
       const left = raw.mountpointsBelow(t.dir);
-      for (const place of places) raw.umount(place);
+      for (const target of targets) raw.umount(target);
       const others = lookAlikes.filter((other) => other !== name).map((other) =>
-        raw.path(t.dir, take.name, other).join()
+        raw.path(t.dir, call.name, other).join()
       );
       assertEquals(left, others.sort());
-      Deno.removeSync(`${t.dir}/${take.name}`, { recursive: true });
+      Deno.removeSync(`${t.dir}/${call.name}`, { recursive: true });
     }
   }
 });
 
-kernelTest("a path in a root leads where the kernel says, whatever the links in it", {}, async (t) => {
+kernelTest("rootPath() agrees with openat2(2) in random trees of links", {}, async (t) => {
   await comparePaths(t.dir, 300);
 });
 
-kernelTest("an overlay takes layers of any name, by the newer and by the older way", {}, async (t) => {
+kernelTest("an overlay takes layers of any name, with lowerdir+ and with mount(2)", {}, async (t) => {
   for (const [index, name] of fc.sample(nameBytes, { numRuns: 30 }).entries()) {
     const dir = raw.path(t.dir, `${index}`);
     const layers = ["lower", "other", "upper", "work"].map((kind) => raw.path(dir, kind, name));
@@ -79,7 +79,7 @@ kernelTest("an overlay takes layers of any name, by the newer and by the older w
   }
 });
 
-kernelTest("a FUSE helper is never told another name than the mountpoint's", {
+kernelTest("a FUSE helper never gets a name other than the mountpoint's", {
   root: true,
   tools: ["mount.fuse3", "bindfs", "fusermount3"],
   permissions: { run: true },

@@ -1,5 +1,5 @@
 /**
- * Random input: what is right, what is nearly right, and anything.
+ * Random input: valid, nearly valid, and arbitrary.
  *
  * @module
  */
@@ -8,12 +8,12 @@ import fc from "fast-check";
 import { decodeName } from "../../ffi/text.ts";
 import type { IdMapping } from "../../linux/spec/id_mapping.ts";
 import type { Mount } from "../../linux/spec/mount.ts";
-import type { MountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import type { MountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import type { OverlayOptions } from "../../linux/spec/overlay_options.ts";
 
 const text = fc.string({ unit: "binary", maxLength: 20 });
 
-/** Any UTF-16, halves of surrogate pairs too. */
+/** Any UTF-16, with lone surrogates. */
 export const units: fc.Arbitrary<string> = fc.string({
   unit: fc.oneof(
     fc.integer({ min: 0, max: 0xffff }),
@@ -27,16 +27,16 @@ const byte = fc.oneof(
   fc.constantFrom(...new TextEncoder().encode("\n\t \\#:,'\"é€😀\ufeff\ufffd")),
 );
 
-/** Any bytes but NUL, many of them special to somebody. */
+/** Any bytes except NUL, many of them special characters. */
 export const bytes: fc.Arbitrary<Uint8Array<ArrayBuffer>> = fc.array(byte).map((all) => Uint8Array.from(all));
 
-/** A name that a directory can have, as bytes. */
+/** The bytes of a name that a directory can have. */
 export const nameBytes: fc.Arbitrary<Uint8Array<ArrayBuffer>> = fc
   .array(byte.filter((code) => code !== 0x2f), { minLength: 1, maxLength: 40 })
   .map((all) => Uint8Array.from(all))
   .filter((all) => ![".", ".."].includes(decodeName(all)));
 
-/** The same as text. */
+/** A name that is valid UTF-8. */
 export const fileName: fc.Arbitrary<string> = nameBytes.map(decodeName).filter((name) => name.isWellFormed());
 
 const words = [
@@ -69,7 +69,7 @@ export const layers: fc.Arbitrary<OverlayOptions> = fc.record({
   rest: fc.subarray(["index=off", "volatile", "metacopy=on"]),
 }, { requiredKeys: ["lower", "dataOnly", "rest"] });
 
-/** What may be an overlay's options. */
+/** Options of an overlay, valid or not. */
 export const overlayOptions: fc.Arbitrary<string[]> = fc.array(
   fc.tuple(
     fc.constantFrom("lowerdir=", "lowerdir+=", "datadir+=", "upperdir=", "workdir=", "lowerdir", ""),
@@ -78,12 +78,12 @@ export const overlayOptions: fc.Arbitrary<string[]> = fc.array(
   { maxLength: 5 },
 );
 
-/** Parts a text at commas that have no backslash before them, as overlay does. */
+/** Splits a text at commas without a backslash before them, as overlay does. */
 export function commaParts(data: string): string[] {
   return data.match(/(?:[^,\\]|\\.)+/gs) ?? [];
 }
 
-/** Id maps that can be. */
+/** Valid id maps. */
 export const idMappings: fc.Arbitrary<IdMapping[]> = fc.array(
   fc.record({ gap: fc.nat(1000), size: fc.integer({ min: 1, max: 65536 }) }),
   { minLength: 1, maxLength: 20 },
@@ -96,7 +96,7 @@ export const idMappings: fc.Arbitrary<IdMapping[]> = fc.array(
   });
 });
 
-/** What may be an id map. */
+/** The text of an id map, valid or not. */
 export const idMapText: fc.Arbitrary<string> = fc.array(
   fc.oneof(
     fc.tuple(fc.nat(9), fc.nat(9), fc.nat(9)).map((all) => all.join(":")),
@@ -114,7 +114,7 @@ const name = fc.oneof(nameBytes, nameBytes, fc.constant(new TextEncoder().encode
 const mountedPath = fc.array(name, { maxLength: 3 }).map((names) => `/${names.join("/")}`);
 const word = fc.constantFrom("tmpfs", "ext4", "fuse.x", "shared:1", "master:2", "rw", "ro,nosuid", "size=1m");
 
-/** Mounts as they may stand in a mount table. */
+/** Entries of a mount table. */
 export const mountInfos: fc.Arbitrary<MountInfo[]> = fc.array(
   fc.record({
     id: fc.nat(),
@@ -132,7 +132,7 @@ export const mountInfos: fc.Arbitrary<MountInfo[]> = fc.array(
   { maxLength: 4 },
 );
 
-/** As show_mountinfo() in the kernel's fs/proc_namespace.c writes them: seq_escape() with " \t\n\\" and "#". */
+/** Formats a mount table as show_mountinfo() in the kernel's fs/proc_namespace.c does: seq_escape() with " \t\n\\" and "#". */
 export function mountInfoBytes(infos: readonly MountInfo[]): Uint8Array<ArrayBuffer> {
   const written: number[] = [];
   const put = (plain: string) => written.push(...new TextEncoder().encode(plain));
@@ -146,17 +146,17 @@ export function mountInfoBytes(infos: readonly MountInfo[]): Uint8Array<ArrayBuf
   return Uint8Array.from(written);
 }
 
-/** Of a name with a lone surrogate for each byte that is no UTF-8. */
+/** The escaped bytes of a name that has a lone surrogate for each byte that is not valid UTF-8. */
 function escaped(name: string): number[] {
   return [...name].flatMap((character) => {
     if (/^[\udc80-\udcff]$/.test(character)) return [character.charCodeAt(0) - 0xdc00];
     const plain = /[ \t\n\\#]/.test(character);
-    const shown = plain ? `\\${character.charCodeAt(0).toString(8).padStart(3, "0")}` : character;
-    return [...new TextEncoder().encode(shown)];
+    const escapedCharacter = plain ? `\\${character.charCodeAt(0).toString(8).padStart(3, "0")}` : character;
+    return [...new TextEncoder().encode(escapedCharacter)];
   });
 }
 
-/** A mount table with something cut out, something put in, or nothing right at all. */
+/** A mount table with a part removed or inserted, or arbitrary text. */
 export const damagedTable: fc.Arbitrary<string> = fc.oneof(
   text,
   fc.tuple(
@@ -172,13 +172,13 @@ export const damagedTable: fc.Arbitrary<string> = fc.oneof(
     }),
 );
 
-/** A path that wants out. */
+/** A path that may lead out of its root. */
 export const path: fc.Arbitrary<string> = fc.array(
   fc.oneof(fc.constantFrom("..", ".", "", "a", "b", "...", "..a"), fileName),
   { maxLength: 8 },
 ).chain((parts) => fc.constantFrom(parts.join("/"), `/${parts.join("/")}`));
 
-/** Where a path leads below a root, if nothing is a symbolic link. */
+/** The path below a root, if no component is a symbolic link. */
 export function walk(path: string): string {
   const stack: string[] = [];
   for (const part of path.split("/")) {
@@ -201,7 +201,7 @@ export const mounts: fc.Arbitrary<Mount[]> = fc.array(
   { maxLength: 5 },
 );
 
-/** What is empty is as good as left out. */
+/** A mount as the parser returns it: empty fields are left out. */
 export function asRead({ type, source, target = "", options = [] }: Mount): Mount {
   return {
     type,
@@ -213,7 +213,7 @@ export function asRead({ type, source, target = "", options = [] }: Mount): Moun
 
 const field = fc.constantFrom("type", "Type", "source", "target", "options", "Options", "__proto__", "x");
 
-/** JSON of nearly mounts, of anything, and no JSON. */
+/** JSON of nearly valid mounts, arbitrary JSON, and invalid JSON. */
 export const json: fc.Arbitrary<string> = fc.oneof(
   text,
   fc.json(),

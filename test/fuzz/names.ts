@@ -1,5 +1,5 @@
 /**
- * Mounts at directories of random names, and what the library says of them.
+ * Mounts at directories with random names, compared with the library's mount table.
  *
  * @module
  */
@@ -14,12 +14,12 @@ import { nameBytes } from "./input.ts";
 
 interface Mounted {
   target: raw.Bytes;
-  /** What its source or its root is to end with: a root begins below its file system's own mountpoint. */
-  shown: raw.Bytes;
+  /** The end of its source, or of its root: a root starts below the mountpoint of its file system. */
+  suffix: raw.Bytes;
   isBind: boolean;
 }
 
-/** Mounts on so many directories with random names, of random sources, and compares what is told of them. */
+/** Mounts random sources on `count` directories with random names, and compares the mount table. */
 export async function mountAtRandomNames(dir: string, count: number): Promise<void> {
   const names = distinct(fc.sample(nameBytes, { numRuns: 2 * count }));
   raw.mkdir(raw.path(dir, "targets"));
@@ -45,12 +45,12 @@ function mountAt(dir: string, name: raw.Bytes, other: raw.Bytes, isBind: boolean
   raw.mkdir(target);
   if (!isBind) {
     raw.mountTmpfs(other, target);
-    return { target, shown: other, isBind };
+    return { target, suffix: other, isBind };
   }
   const source = raw.path(dir, "sources", other);
   raw.mkdir(source);
   raw.bind(source, target);
-  return { target, shown: raw.path("sources", other), isBind };
+  return { target, suffix: raw.path("sources", other), isBind };
 }
 
 async function compare(mounted: readonly Mounted[]): Promise<void> {
@@ -59,13 +59,13 @@ async function compare(mounted: readonly Mounted[]): Promise<void> {
     const key = encodeName(info.mountpoint).join();
     table.set(key, [...table.get(key) ?? [], info]);
   }
-  for (const { target, shown, isBind } of mounted) {
+  for (const { target, suffix, isBind } of mounted) {
     const [info, ...others] = table.get(target.join()) ?? [];
     assert(info !== undefined, `${target} is not in the table`);
     assertEquals(others, []);
     assertEquals(encodeName(info.mountpoint), target);
     const said = encodeName(isBind ? info.root : info.source);
-    assertEquals(said.slice(-shown.length), shown);
+    assertEquals(said.slice(-suffix.length), suffix);
     await compareLookups(info, decodeName(target));
     await unmount(info.mountpoint);
     assertEquals(await isMountpoint(info.mountpoint), false);

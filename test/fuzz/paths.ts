@@ -1,5 +1,5 @@
 /**
- * Random trees of directories and symbolic links, and where the library and the kernel say that paths in them lead.
+ * Compares rootPath() with openat2(2) in random trees of directories and symbolic links.
  *
  * @module
  */
@@ -23,7 +23,7 @@ const trees = fc.record({
   paths: fc.array(path, { minLength: 5, maxLength: 10 }),
 });
 
-/** Compares the two for so many trees. */
+/** Compares rootPath() with the kernel in `count` trees. */
 export async function comparePaths(dir: string, count: number): Promise<void> {
   let index = 0;
   await fc.assert(
@@ -31,10 +31,10 @@ export async function comparePaths(dir: string, count: number): Promise<void> {
       const root = `${dir}/${index++}`;
       Deno.mkdirSync(root);
       for (const names of directories) {
-        unlessInTheWay(() => Deno.mkdirSync(`${root}/${names.join("/")}`, { recursive: true }));
+        ignoreConflict(() => Deno.mkdirSync(`${root}/${names.join("/")}`, { recursive: true }));
       }
       for (const [names, to] of links) {
-        unlessInTheWay(() => makeLink(to || ".", `${root}/${names.join("/")}`));
+        ignoreConflict(() => makeLink(to || ".", `${root}/${names.join("/")}`));
       }
       for (const path of paths) {
         const expected = inKernel(root, path);
@@ -48,7 +48,7 @@ export async function comparePaths(dir: string, count: number): Promise<void> {
   );
 }
 
-/** Where the kernel finds it; undefined where there is nothing, or a circle. */
+/** The path that the kernel finds; undefined if it does not exist, or has a loop of links. */
 function inKernel(root: string, path: string): string | undefined {
   try {
     using directory = open(root, O_PATH);
@@ -56,12 +56,12 @@ function inKernel(root: string, path: string): string | undefined {
     return readlink(`/proc/self/fd/${found.fd}`);
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
-    if (isErrno(error, "EAGAIN")) return inKernel(root, path); // a rename or mount elsewhere, while it went over ".."
+    if (isErrno(error, "EAGAIN")) return inKernel(root, path); // a concurrent rename or mount while it resolved ".."
     throw error;
   }
 }
 
-/** Not through another link, which may lead anywhere. */
+/** Creates a symbolic link, unless its path leads through another link, which may lead anywhere. */
 function makeLink(to: string, path: string): void {
   const parent = path.slice(0, path.lastIndexOf("/"));
   if (Deno.realPathSync(parent) === parent) Deno.symlinkSync(to, path);
@@ -71,7 +71,7 @@ function refused(error: unknown): void {
   if (!isErrno(error, "ELOOP")) throw error;
 }
 
-function unlessInTheWay(make: () => void): void {
+function ignoreConflict(make: () => void): void {
   try {
     make();
   } catch (error) {

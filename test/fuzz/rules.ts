@@ -1,6 +1,6 @@
 /**
- * What holds for every input, checked with random ones: what is written is read back, and what can't be is refused in
- * words.
+ * Rules for every input, checked with random input: formatted values are parsed back, and invalid input is refused with a
+ * message.
  *
  * @module
  */
@@ -12,18 +12,18 @@ import { decodeName, encodeName, unescapeOctal } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
 import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
 import { MountError } from "../../linux/spec/error.ts";
-import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseMountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import { parseOptions, splitOptions } from "../../linux/spec/options.ts";
 import { escapeDirectory, overlayData, parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
 import { planMounts } from "../../linux/spec/plan.ts";
 import { assert, assertEquals } from "../assert.ts";
 import * as input from "./input.ts";
 
-/** A rule and how to try it. */
+/** A rule and its check. */
 export interface Rule {
-  /** The rule in words. */
+  /** The rule as a sentence. */
   name: string;
-  /** Tries it with so many inputs; throws with the smallest that breaks it, and the seed. */
+  /** Checks the rule with a number of inputs; throws with the smallest input that breaks it, and the seed. */
   run(runs: number): void;
 }
 
@@ -31,11 +31,11 @@ function rule<T>(name: string, inputs: fc.Arbitrary<T>, holds: (input: T) => voi
   return { name, run: (numRuns) => fc.assert(fc.property(inputs, holds), { numRuns }) };
 }
 
-// What V8 says where a program is wrong, and no input should make it say.
+// Messages of V8 for programming errors, which no input may cause.
 const mistakes =
   /^(Cannot |Maximum call stack|Invalid (array|string|count|typed)|Class )|is not (a function|iterable|a constructor|an object)$/;
 
-/** What a call returns; undefined where it refused its input in words, and nothing else may be thrown. */
+/** The result of a call; undefined if it refused its input with a message. Fails on any other error. */
 export function unlessRefused<T>(call: () => T): T | undefined {
   try {
     return call();
@@ -46,39 +46,43 @@ export function unlessRefused<T>(call: () => T): T | undefined {
   }
 }
 
-/** Every rule that needs no kernel. */
+/** Every rule that requires no kernel. */
 export const rules: readonly Rule[] = [
-  rule("any bytes are a name, which leads back to them", input.bytes, (bytes) => {
+  rule("any bytes decode to a name, which encodes to the same bytes", input.bytes, (bytes) => {
     const name = decodeName(bytes);
     assertEquals(encodeName(name), bytes);
     assertEquals(name.isWellFormed(), isUtf8(bytes));
   }),
-  rule("a text is one name's or no name's", input.units, (text) => {
+  rule("a text encodes to one name, or is refused", input.units, (text) => {
     const bytes = unlessRefused(() => encodeName(text));
     if (bytes) assertEquals(decodeName(bytes), text);
   }),
 
-  rule("a name on a terminal has no control characters, and is no other name's", input.bytes, (bytes) => {
-    const name = decodeName(bytes);
-    const shown = escapeControl(name);
-    assert(shown.isWellFormed() && !/\p{Cc}/u.test(shown), shown);
-    assertEquals(unescapeOctal(shown), name);
-  }),
+  rule(
+    "a name is printed without control characters, and distinct from other names",
+    input.bytes,
+    (bytes) => {
+      const name = decodeName(bytes);
+      const shown = escapeControl(name);
+      assert(shown.isWellFormed() && !/\p{Cc}/u.test(shown), shown);
+      assertEquals(unescapeOctal(shown), name);
+    },
+  ),
 
-  rule("options are read, or refused in words", input.options, (options) => {
+  rule("options are parsed, or refused with a message", input.options, (options) => {
     unlessRefused(() => parseOptions(options));
   }),
-  rule("of an entry of options, nothing but commas is lost", input.option, (entry) => {
+  rule("splitting an entry of options removes only commas", input.option, (entry) => {
     const split = splitOptions(entry);
     assertEquals(split.join("").replaceAll(",", ""), entry.replaceAll(",", ""));
     assertEquals(split.flatMap(splitOptions), split);
   }),
 
-  rule("an overlay's layers come back from the text for the kernel", input.layers, (layers) => {
+  rule("an overlay's layers are parsed from the text for the kernel", input.layers, (layers) => {
     const data = input.commaParts(overlayData(layers));
     assertEquals(parseOverlayOptions(data), layers);
   }),
-  rule("an overlay's options are read, or refused in words", input.overlayOptions, (options) => {
+  rule("an overlay's options are parsed, or refused with a message", input.overlayOptions, (options) => {
     const parsed = unlessRefused(() => parseOverlayOptions(options));
     if (parsed && parsed.lower.length > 0) {
       assertEquals(parseOverlayOptions(input.commaParts(overlayData({ ...parsed, rest: [] }))), {
@@ -87,7 +91,7 @@ export const rules: readonly Rule[] = [
       });
     }
   }),
-  rule("an overlay made read-only has its upper directory on top", input.layers, (layers) => {
+  rule("readonlyMounts() makes the upper directory the topmost layer", input.layers, (layers) => {
     if (layers.upper === undefined) return;
     const [made] = readonlyMounts([
       { type: "overlay", source: "o", options: input.commaParts(overlayData(layers)) },
@@ -96,7 +100,7 @@ export const rules: readonly Rule[] = [
     const { lower, dataOnly, upper } = parseOverlayOptions(made.options ?? []);
     assertEquals([lower, dataOnly, upper], [[layers.upper, ...layers.lower], layers.dataOnly, undefined]);
   }),
-  rule("of upperdir=, a backslash makes any character plain", input.fileName, (name) => {
+  rule("in upperdir=, a backslash escapes any character", input.fileName, (name) => {
     const text = [...name].map((character) => `\\${character}`).join("");
     assertEquals(parseOverlayOptions([`upperdir=${text}`]).upper, name);
     assertEquals(parseOverlayOptions([`upperdir=${escapeDirectory(name)}`]).upper, name);
@@ -108,7 +112,7 @@ export const rules: readonly Rule[] = [
     assertEquals(parseOverlayOptions(other?.options ?? []).lower, [name, "/l"]);
   }),
 
-  rule("id maps are read back", input.idMappings, (mappings) => {
+  rule("formatted id maps are parsed back", input.idMappings, (mappings) => {
     const text = mappings.map(({ containerId, hostId, size }) => `${containerId}:${hostId}:${size}`).join(
       ",",
     );
@@ -116,29 +120,29 @@ export const rules: readonly Rule[] = [
     const lines = mapFileText(text).trimEnd().split("\n");
     assertEquals(lines.map((line) => line.replaceAll(" ", ":")).join(","), text);
   }),
-  rule("id maps are read, or refused in words", input.idMapText, (text) => {
+  rule("id maps are parsed, or refused with a message", input.idMapText, (text) => {
     const mappings = unlessRefused(() => parseIdMappings(text));
     if (mappings) assertEquals(mapFileText(mappings), mapFileText(text));
   }),
 
-  rule("a mount table is read as the kernel writes it", input.mountInfos, (infos) => {
+  rule("a mount table is parsed as the kernel writes it", input.mountInfos, (infos) => {
     assertEquals(parseMountInfo(input.mountInfoBytes(infos)), infos);
     const text = new TextDecoder().decode(input.mountInfoBytes(infos));
     if (infos.every(({ mountpoint, root, source }) => `${mountpoint}${root}${source}`.isWellFormed())) {
       assertEquals(parseMountInfo(text), infos);
     }
   }),
-  rule("a damaged mount table is read, or refused with the line", input.damagedTable, (text) => {
+  rule("a damaged mount table is parsed, or refused with the line number", input.damagedTable, (text) => {
     unlessRefused(() => parseMountInfo(text));
     unlessRefused(() => parseMountInfo(new TextEncoder().encode(text)));
   }),
 
-  rule("a mount's target stays below", input.path, (target) => {
+  rule("a mount's target stays below the root", input.path, (target) => {
     const subpath = subpathOf({ type: "bind", source: "/", target });
     assertEquals(subpath, input.walk(target));
     assertEquals(subpathOf({ type: "bind", source: "/", target: subpath }), subpath);
   }),
-  rule("parents come first, and nothing else is moved for no reason", fc.array(input.path), (targets) => {
+  rule("parents come before children, and other mounts keep their order", fc.array(input.path), (targets) => {
     const given = targets.map((target, index) => ({ subpath: input.walk(target), index }));
     const ordered = parentsFirst(given);
     assertEquals(ordered.toSorted((a, b) => a.index - b.index), given);
@@ -152,11 +156,11 @@ export const rules: readonly Rule[] = [
     }
   }),
 
-  rule("a list of mounts is planned, or refused with the mount that is wrong", input.mounts, (mounts) => {
+  rule("a list of mounts is planned, or refused with the invalid mount", input.mounts, (mounts) => {
     const frozen = mounts.map((mount) => Object.freeze({ ...mount, options: Object.freeze(mount.options) }));
     unlessRefused(() => planMounts(frozen as Mount[], "/target"));
   }),
-  rule("a file of mounts is read back", input.mounts, (mounts) => {
+  rule("a file of mounts is parsed back", input.mounts, (mounts) => {
     assertEquals(parseMounts(JSON.stringify(mounts), "f"), mounts.map(input.asRead));
     const likeGo = mounts.map(({ type: Type, source: Source, target: Target, options: Options }) => ({
       Type,
@@ -166,7 +170,7 @@ export const rules: readonly Rule[] = [
     }));
     assertEquals(parseMounts(JSON.stringify(likeGo), "f"), mounts.map(input.asRead));
   }),
-  rule("a file of anything is read, or refused in words", input.json, (text) => {
+  rule("any JSON is parsed, or refused with a message", input.json, (text) => {
     unlessRefused(() => parseMounts(text, "file"));
   }),
 ];

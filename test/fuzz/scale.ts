@@ -1,5 +1,5 @@
 /**
- * Long input: a parser that looks at its beginning again and again takes a hundred times as long for ten times as much.
+ * Long input: a parser with quadratic time takes a hundred times as long for ten times the input.
  *
  * @module
  */
@@ -10,21 +10,21 @@ import { escapeControl } from "../../cli/print.ts";
 import { decodeName, encodeName } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
 import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
-import { parseMountInfo } from "../../linux/mountinfo/mountinfo.ts";
+import { parseMountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import { parseOptions } from "../../linux/spec/options.ts";
 import { parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
 import { resolveInRoot } from "../../linux/path/path.ts";
 import { planMounts } from "../../linux/spec/plan.ts";
 import { unlessRefused } from "./rules.ts";
 
-/** Repeats a text to a length. */
+/** Repeats a text up to a length. */
 const fill = (unit: string, size: number) => unit.repeat(Math.ceil(size / unit.length));
 
-/** Entries of a list that are so long together. */
+/** Entries of a list with this length in total. */
 const entries = (unit: (index: number) => string, size: number) =>
   Array.from({ length: Math.ceil(size / unit(0).length) }, (_, index) => unit(index));
 
-/** Texts that are read by the option parser, alone and as a whole mount. */
+/** Input for the option parser, alone and in a mount. */
 const optionLists: [name: string, make: (size: number) => string[]][] = [
   ["options in one entry", (size) => [fill("ro,a=b,nosuid,", size)]],
   ["commas", (size) => [fill(",", size)]],
@@ -36,7 +36,7 @@ const optionLists: [name: string, make: (size: number) => string[]][] = [
   ["an id map's digits", (size) => [`uidmap=${fill("1", size)}:0:1`, "gidmap=0:0:1"]],
   ["an offset's digits", (size) => ["loop", `offset=${fill("1", size)}`]],
   ["entries", (size) => entries(() => "noexec", size)],
-  ["entries of words for the kernel", (size) => entries((index) => `key${index}=value`, size)],
+  ["entries for the kernel", (size) => entries((index) => `key${index}=value`, size)],
   ["propagations", (size) => entries(() => "rslave", size)],
   ["layers", (size) => [`lowerdir=${fill("/a:", size)}/z`]],
   ["colons", (size) => [`lowerdir=${fill(":", size)}`]],
@@ -89,7 +89,7 @@ const json: [name: string, make: (size: number) => string][] = [
 
 const overlay = (options: string[]): Mount => ({ type: "overlay", source: "o", options });
 
-/** What is to take no more than linear time: makes its input, and returns what is to be timed. */
+/** The calls that must take linear time: each makes its input, and returns the call to measure. */
 export const cases: [name: string, prepare: (size: number) => () => unknown][] = [
   ...optionLists.flatMap(([name, make]): typeof cases => [
     [`option parser: ${name}`, (size) => bind(make(size), parseOptions)],
@@ -141,8 +141,7 @@ export const cases: [name: string, prepare: (size: number) => () => unknown][] =
 ];
 
 /**
- * The least time of some tries, in milliseconds of processor time, which other programs don't lengthen; a refusal is an
- * answer too.
+ * The shortest CPU time of several calls, in milliseconds; other programs don't lengthen it. A call may refuse its input.
  */
 function time(prepare: (size: number) => () => unknown, size: number, tries: number): number {
   const call = prepare(size);
@@ -154,23 +153,24 @@ function time(prepare: (size: number) => () => unknown, size: number, tries: num
   }));
 }
 
-/** How long an input took, in milliseconds of processor time. */
+/** The CPU time of an input. */
 export interface Timed {
-  /** The time. */
+  /** The CPU time, in milliseconds. */
   ms: number;
-  /** Whether it takes a second for ten megabytes at the most, or a machine that is busy explains why not. */
+  /** Whether the call takes linear time. */
   isLinear: boolean;
 }
 
 /**
- * Times an input of so many megabytes.
+ * Measures an input of a size in megabytes.
  *
- * @param prepare makes it.
- * @param megabytes its size.
- * @returns linear, where a hundredth of it takes over a thousandth of the time: quadratic would be a ten-thousandth.
+ * @param prepare makes the input.
+ * @param megabytes the size of the input.
+ * @returns linear, if a hundredth of the input takes more than a thousandth of the time: with quadratic time it would be a
+ * ten-thousandth.
  */
 export function timed(prepare: (size: number) => () => unknown, megabytes: number): Timed {
-  const limit = 300 * megabytes; // three times what it is on a machine that does nothing else
+  const limit = 300 * megabytes; // three times the time on an idle machine
   const first = time(prepare, megabytes * 1e6, 1);
   if (first < limit) return { ms: first, isLinear: true };
   const ms = time(prepare, megabytes * 1e6, 3);
@@ -185,7 +185,7 @@ function order(paths: string[]): () => unknown {
   return bind(paths.map((subpath) => ({ subpath })), parentsFirst);
 }
 
-/** Paths one below the other, as long as the kernel takes them, again and again. */
+/** Repeated chains of nested paths, up to the longest that the kernel takes. */
 function chain(size: number): string[] {
   const deep = Array.from({ length: 200 }, (_, depth) => fill("/directory", 10 * (depth + 1)));
   const length = deep.reduce((sum, path) => sum + path.length, 0);

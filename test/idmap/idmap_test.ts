@@ -14,21 +14,21 @@ import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { otherMount } from "../other_mount.ts";
 
-const NOBODY = 65534; // what an id without a place in the map is shown as
+const OVERFLOW_ID = 65534; // shown for an id that is not in the map
 
 // Three ranges in one map, and another map for groups.
 const uidmap = "0:100000:1000,1000:300000:1,2000:200000:500";
 const gidmap = "0:400000:65536";
 const options = [`uidmap=${uidmap}`, `gidmap=${gidmap}`];
 
-/** What belongs to whom on disk, and what it is to look like. */
+/** The owners of the files on disk, and their owners through the id-mapped mount. */
 const files: [name: string, uid: number, gid: number, seenUid: number, seenGid: number][] = [
   ["root", 0, 0, 100000, 400000],
   ["first-range-end", 999, 999, 100999, 400999],
   ["one-id", 1000, 1, 300000, 400001],
-  ["outside-uid", 1001, 5, NOBODY, 400005],
+  ["outside-uid", 1001, 5, OVERFLOW_ID, 400005],
   ["third-range", 2499, 65535, 200499, 465535],
-  ["outside-both", 2500, 65536, NOBODY, NOBODY],
+  ["outside-both", 2500, 65536, OVERFLOW_ID, OVERFLOW_ID],
 ];
 
 const owner = ({ uid, gid }: Deno.FileInfo) => [uid, gid];
@@ -47,7 +47,7 @@ async function makeFiles(dir: string): Promise<void> {
   Deno.chmodSync(`${dir}/setuid`, 0o6755);
 }
 
-/** Through the mount the ids are mapped, and everything else is as it was; below it nothing has changed. */
+/** Checks that the mount shows mapped ids and unchanged modes, and that the source keeps its owners. */
 function checkFiles(mapped: string, below: string): void {
   for (const [name, uid, gid, seenUid, seenGid] of files) {
     assertEquals(owner(Deno.lstatSync(`${mapped}/${name}`)), [seenUid, seenGid], name);
@@ -64,7 +64,7 @@ function checkFiles(mapped: string, below: string): void {
 const tools = { root: true, tools: ["chown", "mknod"] };
 
 kernelTest(
-  "a bind is id-mapped by one mount: several ranges, nobody, devices, links, setuid",
+  "a bind is id-mapped: several ranges, unmapped ids, devices, links, setuid",
   tools,
   async (t) => {
     t.make("source", "target");
@@ -77,7 +77,7 @@ kernelTest(
   },
 );
 
-kernelTest("what is written through an id-mapped bind belongs to the mapped id on disk", {
+kernelTest("a file written through an id-mapped bind has the owner on disk that the id map assigns", {
   root: true,
   tools: ["setpriv"],
 }, async (t) => {
@@ -89,11 +89,11 @@ kernelTest("what is written through an id-mapped bind belongs to the mapped id o
   const ids = ["--reuid=100042", "--regid=400043", "--clear-groups"];
   await new Deno.Command("setpriv", { args: [...ids, "touch", `${t.dir}/target/new`] }).output();
   assertEquals(owner(Deno.statSync(`${t.dir}/source/new`)), [42, 43]);
-  // Root of the host has no id within: the kernel can't write such an owner down.
+  // The host's root has no id in the map: the kernel fails with EOVERFLOW.
   await assertRejects(() => Deno.writeTextFile(`${t.dir}/target/root`, ""), Error, "os error 75");
 });
 
-kernelTest("ro and the rest come in the same step, and rro and rbind reach what is mounted below", {
+kernelTest("an id-mapped bind gets its attributes, and rro and rbind include submounts", {
   root: true,
 }, async (t) => {
   t.make("source/below", "target");
@@ -117,11 +117,11 @@ kernelTest("ro and the rest come in the same step, and rro and rbind reach what 
       `${t.dir}/target`,
     );
     assertEquals(attributes().map(({ mountpoint }) => mountpoint), ["/target"]);
-    assert(attributes()[0]?.options.includes("rw"), "the mount's own word is the last");
+    assert(attributes()[0]?.options.includes("rw"), "the last option decides");
   }
 });
 
-kernelTest("a new file system can be id-mapped as well", {
+kernelTest("a new file system can be id-mapped", {
   root: true,
   features: ["mappedTmpfs"],
 }, async (t) => {
@@ -134,7 +134,7 @@ kernelTest("a new file system can be id-mapped as well", {
   assert(t.mounts()[0]?.options.includes("idmapped"));
 });
 
-kernelTest("idMapMount() maps through a given namespace, and leaves its descriptor to its owner", {
+kernelTest("idMapMount() maps through a given user namespace, and keeps the caller's descriptor open", {
   root: true,
   tools: ["chown", "mknod", "unshare"],
 }, async (t) => {
@@ -161,7 +161,7 @@ kernelTest("idMapMount() maps through a given namespace, and leaves its descript
   );
 });
 
-kernelTest("the namespace of a running process can be the map", {
+kernelTest("the user namespace of a running process can be the id map", {
   root: true,
   tools: ["chown", "mknod", "unshare"],
 }, async (t) => {
@@ -179,70 +179,58 @@ kernelTest("the namespace of a running process can be the map", {
     await idMapMount(`${t.dir}/source`, `${t.dir}/target`, userns);
   }
   assertEquals(owner(Deno.statSync(`${t.dir}/target/root`)), [0, 0]);
-  assertEquals(owner(Deno.statSync(`${t.dir}/target/one-id`)), [NOBODY, NOBODY]);
+  assertEquals(owner(Deno.statSync(`${t.dir}/target/one-id`)), [OVERFLOW_ID, OVERFLOW_ID]);
   await unmount(`${t.dir}/target`);
   await reader.cancel();
   await child.stdin.close();
   await child.status;
 });
 
-kernelTest("what can't be id-mapped is refused by name, and nothing is left", { root: true }, async (t) => {
-  t.make("target", "source/proc");
-  const target = `${t.dir}/target`;
-  const refused: [string, string, string[], string][] = [
-    ["bind", "/proc", ["bind"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
-    ["proc", "proc", [], "proc can't be id-mapped (mount_setattr: EINVAL)"],
-    ["bind", "/usr", ["remount", "bind"], "an id map is for a new mount"],
-    ["", "", ["rprivate"], "an id map is for a new mount"],
-    ["fuse3.bindfs", "/usr", [], "a FUSE helper mounts it itself"],
-    ["overlay", "o", ["lowerdir=/proc:/sys"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
-    ["tmpfs", "t", [`size=${"1".repeat(300)}`], "no option can be longer than 255 bytes"],
-  ];
-  for (const [type, source, own, message] of refused) {
+kernelTest(
+  "a mount that can't be id-mapped is refused by name, and nothing is mounted",
+  { root: true },
+  async (t) => {
+    t.make("target", "source/proc");
+    const target = `${t.dir}/target`;
+    const refused: [string, string, string[], string][] = [
+      ["bind", "/proc", ["bind"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
+      ["proc", "proc", [], "proc can't be id-mapped (mount_setattr: EINVAL)"],
+      ["bind", "/usr", ["remount", "bind"], "an id map is for a new mount"],
+      ["", "", ["rprivate"], "an id map is for a new mount"],
+      ["fuse3.bindfs", "/usr", [], "a FUSE helper mounts it itself"],
+      ["overlay", "o", ["lowerdir=/proc:/sys"], "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
+      ["tmpfs", "t", [`size=${"1".repeat(300)}`], "no option can be longer than 255 bytes"],
+    ];
+    for (const [type, source, own, message] of refused) {
+      await assertRejects(
+        () => mount({ type, source, options: [...own, ...options] }, target),
+        MountError,
+        message,
+      );
+    }
+    await using _proc = await mount({ type: "proc", source: "proc" }, `${t.dir}/source/proc`);
     await assertRejects(
-      () => mount({ type, source, options: [...own, ...options] }, target),
+      () => mount({ type: "bind", source: `${t.dir}/source`, options: ["rbind", ...options] }, target),
       MountError,
-      message,
+      `proc, at ${t.dir}/source/proc, can't be id-mapped`,
     );
-  }
-  await using _proc = await mount({ type: "proc", source: "proc" }, `${t.dir}/source/proc`);
-  await assertRejects(
-    () => mount({ type: "bind", source: `${t.dir}/source`, options: ["rbind", ...options] }, target),
-    MountError,
-    `proc, at ${t.dir}/source/proc, can't be id-mapped`,
-  );
-  assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/source/proc"]);
-});
-
-kernelTest("before Linux 5.12 an id map is an error that says so", { root: true }, async (t) => {
-  t.make("target");
-  using _older = pretendMissing("mountSetattr");
-  const bind = { type: "bind", source: "/usr", options: ["bind", ...options] };
-  await assertRejects(() => mount(bind, `${t.dir}/target`), MountError, "came with Linux 5.12");
-});
-
-Deno.test("an id map that can't be is refused before the first system call", {
-  permissions: { ffi: false, read: false },
-}, async () => {
-  const refused: [string[], string][] = [
-    [["uidmap=0:1:1"], '"uidmap=" needs a "gidmap=" beside it'],
-    [["gidmap=0:1:1"], '"gidmap=" needs a "uidmap=" beside it'],
-    [["uidmap=0:1", "gidmap=0:1:1"], '"0:1" is no id map'],
-    [["uidmap=0:1:1", "gidmap="], '"" is no id map'],
-    [["ro,uidmap=0:0:10,5:100:1,gidmap=0:1:1"], "id map 0:0:10 and id map 5:100:1 overlap"],
-    [["uidmap=0:4294967290:10", "gidmap=0:1:1"], "id map 0:4294967290:10: ids end below 2^32 - 1"],
-  ];
-  for (const [given, message] of refused) {
-    await assertRejects(
-      () => mount({ type: "bind", source: "/usr", options: ["bind", ...given] }, "/mnt"),
-      MountError,
-      message,
-    );
-  }
-});
+    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/source/proc"]);
+  },
+);
 
 kernelTest(
-  "a frozen list mounts ten times, and every map of a list is its own",
+  "before Linux 5.12 an id map fails with an error that names the version",
+  { root: true },
+  async (t) => {
+    t.make("target");
+    using _missing = pretendMissing("mountSetattr");
+    const bind = { type: "bind", source: "/usr", options: ["bind", ...options] };
+    await assertRejects(() => mount(bind, `${t.dir}/target`), MountError, "came with Linux 5.12");
+  },
+);
+
+kernelTest(
+  "a frozen list can be mounted ten times, and each entry gets its own id map",
   { root: true },
   async (t) => {
     t.make("source", "target/a", "target/b", "lower", "other");
@@ -271,7 +259,7 @@ kernelTest(
 );
 
 kernelTest(
-  "removeIdMapOption() takes the maps out of an option list, also out of one with commas",
+  "removeIdMapOption() removes id maps from options, also from entries with commas",
   {},
   async (t) => {
     t.make("source");
@@ -283,7 +271,7 @@ kernelTest(
     ];
     const plain = removeIdMapOption(list);
     assertEquals(plain.map((mount) => mount.options), [["rbind"], ["rbind", "nosuid"], undefined]);
-    // Unmapped again, it can be looked at by whoever has no right to map these ids.
+    // Without the id maps, a user without CAP_SETUID can mount the list.
     const [uid] = await withReadonlyTempMount(plain.slice(1, 2), (root) => owner(Deno.statSync(root)));
     assertEquals(uid, Deno.statSync(`${t.dir}/source`).uid);
   },

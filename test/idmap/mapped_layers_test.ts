@@ -13,11 +13,11 @@ import { type KernelContext, kernelTest } from "../harness.ts";
 import { otherMount } from "../other_mount.ts";
 import { mountTable, names } from "../kernel.ts";
 
-const ways: [string, TestFeature[], () => Disposable][] = [
+const methods: [string, TestFeature[], () => Disposable][] = [
   ["detached", ["detachedLayers"], () => ({ [Symbol.dispose]() {} })],
-  ["at a temporary place, layer by layer", ["overlayLayers"], () => pretendMissing("detachedLayers")],
+  ["in a temporary mount, with lowerdir+", ["overlayLayers"], () => pretendMissing("detachedLayers")],
   [
-    "at a temporary place, in one page",
+    "in a temporary mount, with mount(2)",
     [],
     () => pretendMissing("detachedLayers", "overlayLayers", "overlayDescriptors"),
   ],
@@ -36,11 +36,11 @@ function makeLayers(count: number, path: (index: number) => string): string[] {
   });
 }
 
-/** A test of every way, whose temporary places are in its own directory. */
+/** Registers a test for each method, with temporary mounts in the test's directory. */
 function mappedTest(name: string, fn: (t: KernelContext) => Promise<void>): void {
-  for (const [way, features, using] of ways) {
-    kernelTest(`${name}, ${way}`, { root: true, features }, async (t) => {
-      using _ = using();
+  for (const [method, features, select] of methods) {
+    kernelTest(`${name}, ${method}`, { root: true, features }, async (t) => {
+      using _ = select();
       t.make("target", "temporary");
       await setTempMountLocation(`${t.dir}/temporary`);
       await fn(t);
@@ -50,35 +50,38 @@ function mappedTest(name: string, fn: (t: KernelContext) => Promise<void>): void
   }
 }
 
-mappedTest("lower layers are mapped, the upper one is as given, and nothing else is mounted", async (t) => {
-  t.make("upper", "work");
-  const layers = makeLayers(3, (index) => `${t.dir}/layers/${index}/fs`);
-  Deno.chownSync(`${layers[0]}/own-0`, 1005, 70000); // in the second range; outside the group's
-  Deno.writeTextFileSync(`${t.dir}/upper/mine`, "");
-  Deno.chownSync(`${t.dir}/upper/mine`, 5, 6);
-  const options = [
-    `lowerdir=${layers.join(":")}`,
-    `upperdir=${t.dir}/upper`,
-    `workdir=${t.dir}/work`,
-    ...maps,
-  ];
-  await using _stack = await mount({ type: "overlay", source: "o", options }, `${t.dir}/target`);
-  assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [["/target", "overlay"]]);
-  const seen = (name: string) => owner(Deno.lstatSync(`${t.dir}/target/${name}`));
-  assertEquals([seen("own-0"), seen("own-1"), seen("own-2"), seen("mine")], [
-    [300005, 65534],
-    [100001, 200002],
-    [100002, 200003],
-    [5, 6],
-  ]);
-  Deno.writeTextFileSync(`${t.dir}/target/own-1`, "copied up");
-  assertEquals(owner(Deno.lstatSync(`${t.dir}/upper/own-1`)), [100001, 200002]);
-  assertEquals(owner(Deno.lstatSync(`${layers[1]}/own-1`)), [1, 2]);
-  Deno.removeSync(`${t.dir}/target/own-2`);
-  assert(Deno.lstatSync(`${layers[2]}/own-2`).isFile);
-});
+mappedTest(
+  "lower layers are id-mapped, the upper directory is not, and nothing else is mounted",
+  async (t) => {
+    t.make("upper", "work");
+    const layers = makeLayers(3, (index) => `${t.dir}/layers/${index}/fs`);
+    Deno.chownSync(`${layers[0]}/own-0`, 1005, 70000); // in the second range of uids; outside the range of gids
+    Deno.writeTextFileSync(`${t.dir}/upper/mine`, "");
+    Deno.chownSync(`${t.dir}/upper/mine`, 5, 6);
+    const options = [
+      `lowerdir=${layers.join(":")}`,
+      `upperdir=${t.dir}/upper`,
+      `workdir=${t.dir}/work`,
+      ...maps,
+    ];
+    await using _stack = await mount({ type: "overlay", source: "o", options }, `${t.dir}/target`);
+    assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [["/target", "overlay"]]);
+    const seen = (name: string) => owner(Deno.lstatSync(`${t.dir}/target/${name}`));
+    assertEquals([seen("own-0"), seen("own-1"), seen("own-2"), seen("mine")], [
+      [300005, 65534],
+      [100001, 200002],
+      [100002, 200003],
+      [5, 6],
+    ]);
+    Deno.writeTextFileSync(`${t.dir}/target/own-1`, "copied up");
+    assertEquals(owner(Deno.lstatSync(`${t.dir}/upper/own-1`)), [100001, 200002]);
+    assertEquals(owner(Deno.lstatSync(`${layers[1]}/own-1`)), [1, 2]);
+    Deno.removeSync(`${t.dir}/target/own-2`);
+    assert(Deno.lstatSync(`${layers[2]}/own-2`).isFile);
+  },
+);
 
-mappedTest("490 layers are mapped, in one directory", async (t) => {
+mappedTest("490 layers in one directory are id-mapped", async (t) => {
   const layers = makeLayers(490, (index) => `${t.dir}/${"p".repeat(150)}/${index}`);
   await using _stack = await mount(
     { type: "overlay", source: "o", options: [`lowerdir=${layers.join(":")}`, ...maps] },
@@ -89,7 +92,7 @@ mappedTest("490 layers are mapped, in one directory", async (t) => {
   }
 });
 
-mappedTest("layers with nothing in common are mapped, on several file systems", async (t) => {
+mappedTest("layers on several file systems are id-mapped", async (t) => {
   t.make("a", "b", "c");
   await using _a = await otherMount(`${t.dir}/a`);
   await using _b = await otherMount(`${t.dir}/b`);
@@ -108,7 +111,7 @@ mappedTest("layers with nothing in common are mapped, on several file systems", 
 });
 
 mappedTest(
-  "a layer is the one that its path leads to, also over a mount on the way and out of a symbolic link",
+  "a layer's path is resolved across mounts and symbolic links",
   async (t) => {
     t.make("layers/a/fs", "layers/b/fs", "elsewhere/below");
     await using _b = await otherMount(`${t.dir}/layers/b`);
@@ -127,12 +130,12 @@ mappedTest(
   },
 );
 
-mappedTest("a layer that is not there, or can't be mapped, is an error with its name", async (t) => {
+mappedTest("a layer that is missing or can't be id-mapped fails with its name", async (t) => {
   const [layer] = makeLayers(1, (index) => `${t.dir}/${index}`);
   const refused: [string, string][] = [
     [`lowerdir=${layer}:${t.dir}/none`, `${t.dir}/none does not exist`],
     [`lowerdir=${layer}:/proc`, "proc, at /proc, can't be id-mapped (mount_setattr: EINVAL)"],
-    [`lowerdir=${layer}:${t.dir}/target:${layer}/own-0`, ""], // a file is no layer
+    [`lowerdir=${layer}:${t.dir}/target:${layer}/own-0`, ""], // a file can't be a layer
   ];
   for (const [lowerdir, message] of refused) {
     const overlay = { type: "overlay", source: "o", options: [lowerdir, ...maps] };
@@ -141,7 +144,7 @@ mappedTest("a layer that is not there, or can't be mapped, is an error with its 
   }
 });
 
-/** A program that mounts an id-mapped overlay the older way, its call of umount2(2) tampered with. */
+/** Starts a program that mounts an id-mapped overlay through a temporary mount, with a fault injected at umount2(2). */
 function mountInChild(t: KernelContext, inject: string): Deno.ChildProcess {
   t.make("target", "temporary");
   makeLayers(2, (index) => `${t.dir}/layers/${index}`);
@@ -156,7 +159,7 @@ function mountInChild(t: KernelContext, inject: string): Deno.ChildProcess {
     const options = ["lowerdir=" + dir + "/layers/0:" + dir + "/layers/1", ...${JSON.stringify(maps)}];
     await mount({ type: "overlay", source: "o", options }, dir + "/target");`,
   );
-  // By seccomp only this call stops Deno, not the thousands of its start; but a signal then comes after the call.
+  // With --seccomp-bpf, strace stops Deno only at this call; but it then delivers a signal after the call.
   const quick = inject.startsWith("signal") ? [] : ["--seccomp-bpf", "--trace=umount2"];
   const args = ["-f", "-qq", "-o", "/dev/null", ...quick, `--inject=umount2:${inject}`];
   return new Deno.Command("strace", {
@@ -166,29 +169,29 @@ function mountInChild(t: KernelContext, inject: string): Deno.ChildProcess {
   }).spawn();
 }
 
-/** Waits until the layers are at their temporary place. */
-async function temporaryPlace(t: KernelContext): Promise<string> {
+/** Waits until the layers are in their temporary mount; returns its path. */
+async function temporaryMount(t: KernelContext): Promise<string> {
   for (const deadline = Date.now() + 60_000; Date.now() < deadline;) {
     const found = t.mounts().find(({ mountpoint }) => mountpoint.startsWith("/temporary"));
     if (found) return t.dir + found.mountpoint;
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
-  throw new Error("nothing was mounted at a temporary place");
+  throw new Error("no temporary mount was created");
 }
 
-const tampered = { root: true, tools: ["strace"], permissions: { run: true } } as const;
+const needs = { root: true, tools: ["strace"], permissions: { run: true } } as const;
 
 kernelTest(
-  "a layer that is busy when its temporary place goes loses nothing: a warning, and a later clean-up",
+  "a temporary mount that is busy stays with a warning, and cleanupTempMounts() unmounts it later",
   {
-    ...tampered,
+    ...needs,
     tools: ["strace"],
   },
   async (t) => {
     await using child = mountInChild(t, "delay_enter=300000");
-    const place = await temporaryPlace(t);
+    const path = await temporaryMount(t);
     {
-      using _held = await Deno.open(`${place}/1/own-1`);
+      using _held = await Deno.open(`${path}/1/own-1`);
       const { code, stderr } = await child.output();
       const warning = new TextDecoder().decode(stderr);
       assertMatch(warning, /id-mapped layers stay at .*denomount-.* until cleanupTempMounts\(\)/);
@@ -207,13 +210,13 @@ kernelTest(
   },
 );
 
-kernelTest("killed while its layers are at a temporary place, it leaves them to the next clean-up", {
-  ...tampered,
+kernelTest("cleanupTempMounts() unmounts the temporary mount of a process that was killed", {
+  ...needs,
   tools: ["strace"],
 }, async (t) => {
   await using child = mountInChild(t, "signal=KILL");
   await child.output();
-  await temporaryPlace(t);
+  await temporaryMount(t);
   await setTempMountLocation(`${t.dir}/temporary`);
   assertEquals(await cleanupTempMounts(), []);
   await setTempMountLocation("/tmp");

@@ -22,7 +22,7 @@ const writable: [string, string, string[], number][] = [
 ];
 
 for (const [type, mkfs, args, size] of writable) {
-  kernelTest(`an ${type} image keeps what is written to it, and its loop device goes with the mount`, {
+  kernelTest(`an ${type} image keeps written files, and its loop device is detached with the unmount`, {
     root: true,
     tools: [mkfs],
   }, async (t) => {
@@ -49,7 +49,7 @@ for (const [type, mkfs, args, size] of writable) {
 }
 
 for (const [type, mkfs] of [["squashfs", "mksquashfs"], ["erofs", "mkfs.erofs"]] as const) {
-  kernelTest(`a ${type} image shows what was packed into it`, { root: true, tools: [mkfs] }, async (t) => {
+  kernelTest(`a ${type} image shows its files`, { root: true, tools: [mkfs] }, async (t) => {
     t.make("target", "tree");
     Deno.writeTextFileSync(`${t.dir}/tree/file`, type);
     const [tree, file] = [`${t.dir}/tree`, `${t.dir}/image`];
@@ -74,20 +74,24 @@ kernelTest("a mount that fails leaves no loop device attached", { root: true }, 
   assertEquals(loopDevices(t.dir), before);
 });
 
-kernelTest("offset, size limit, block size and direct I/O reach the device", { root: true }, async (t) => {
-  const file = image(`${t.dir}/image`, 8);
-  using device = await setupLoop(file, { offset: 8192, sizeLimit: 1 << 20, blockSize: 4096, direct: true });
-  const sys = `/sys/block/loop${device.number}`;
-  assertEquals(readText(`${sys}/loop/offset`)?.trim(), "8192");
-  assertEquals(readText(`${sys}/loop/sizelimit`)?.trim(), "1048576");
-  assertEquals(readText(`${sys}/size`)?.trim(), "2048");
-  assertEquals(readText(`${sys}/queue/logical_block_size`)?.trim(), "4096");
-  assertEquals(readText(`${sys}/loop/autoclear`)?.trim(), "0");
-  device.setAutoclear(true);
-  assertEquals(readText(`${sys}/loop/autoclear`)?.trim(), "1");
-});
+kernelTest(
+  "setupLoop() sets offset, size limit, block size, direct I/O and autoclear",
+  { root: true },
+  async (t) => {
+    const file = image(`${t.dir}/image`, 8);
+    using device = await setupLoop(file, { offset: 8192, sizeLimit: 1 << 20, blockSize: 4096, direct: true });
+    const sys = `/sys/block/loop${device.number}`;
+    assertEquals(readText(`${sys}/loop/offset`)?.trim(), "8192");
+    assertEquals(readText(`${sys}/loop/sizelimit`)?.trim(), "1048576");
+    assertEquals(readText(`${sys}/size`)?.trim(), "2048");
+    assertEquals(readText(`${sys}/queue/logical_block_size`)?.trim(), "4096");
+    assertEquals(readText(`${sys}/loop/autoclear`)?.trim(), "0");
+    device.setAutoclear(true);
+    assertEquals(readText(`${sys}/loop/autoclear`)?.trim(), "1");
+  },
+);
 
-kernelTest("forty loop devices are attached at once, each its own", { root: true }, async (t) => {
+kernelTest("forty concurrent attachLoop() get forty devices", { root: true }, async (t) => {
   const before = loopDevices(t.dir).length;
   const files = Array.from({ length: 40 }, (_, index) => image(`${t.dir}/image-${index}`, 1));
   const devices = await Promise.all(files.map((file) => attachLoop(file)));
@@ -99,7 +103,7 @@ kernelTest("forty loop devices are attached at once, each its own", { root: true
   } finally {
     await detachLoop(...devices);
   }
-  // Detaching is done by the last close, which udev or blkid may hold for a moment.
+  // The kernel detaches at the last close, and udev or blkid may have the device open for a moment.
   for (let i = 0; i < 50 && loopDevices(t.dir).length > before; i++) {
     await new Promise((done) => setTimeout(done, 20));
   }
@@ -107,7 +111,7 @@ kernelTest("forty loop devices are attached at once, each its own", { root: true
 });
 
 kernelTest(
-  "direct-io and offset= of a mount reach its loop device",
+  "the options direct-io, offset= and sizelimit= of a mount set up its loop device",
   { root: true, tools: ["mkfs.ext4"] },
   async (t) => {
     t.make("target");
@@ -121,7 +125,7 @@ kernelTest(
   },
 );
 
-kernelTest("sizes that are none are refused before any system call", {}, async () => {
+kernelTest("setupLoop() refuses invalid sizes before any system call", {}, async () => {
   for (const params of [{ offset: -1 }, { sizeLimit: 0.5 }, { blockSize: 1000 }]) {
     await assertRejects(() => setupLoop("/none", params), TypeError);
   }

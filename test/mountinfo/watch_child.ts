@@ -1,5 +1,5 @@
 /**
- * Tells of the first mount that it sees: started by a test as a user without rights.
+ * Prints the first mount event; started by a test as a process without capabilities.
  *
  * @module
  */

@@ -1,25 +1,21 @@
-import {
-  featureVersions,
-  kernelFeatures,
-  type MountEvent,
-  watchMounts,
-  type WatchOptions,
-} from "../../mod.ts";
+import { listMounts, type MountEvent, singleEntryFilter, watchMounts, type WatchOptions } from "../../mod.ts";
 import { MNT_DETACH, mount, MS_MOVE, pretendMissing, umount2 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
+import { decodeName } from "../../ffi/text.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { linkText, names, pollingThreads, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
+import * as raw from "../raw.ts";
 
-/** What this process has open for a watch, and how many of its threads wait for one. */
-function traces(): { open: string[]; waiting: number } {
+/** The descriptors that this process has open for a watch, and the number of threads that wait in poll(2). */
+function usage(): { open: string[]; waiting: number } {
   const open = names("/proc/self/fd").map((fd) => linkText(`/proc/self/fd/${fd}`) ?? "").filter((target) =>
     /fanotify|eventfd|pidfd|mountinfo|mnt:/.test(target)
   ).sort();
   return { open, waiting: pollingThreads(Deno.pid) };
 }
 
-/** Waits for as many events as are asked for, below the test's directory alone, and ends the watch. */
+/** Waits for `count` events below the test's directory, and ends the watch. */
 async function take(
   events: AsyncIterable<MountEvent>,
   count: number,
@@ -40,31 +36,31 @@ function text(event: Exclude<MountEvent, { kind: "transient" }>, dir: string): s
   return `${kind} ${mount.source} ${mount.mountpoint.slice(dir.length)}${from}`;
 }
 
-/** Every watch ends, so that a missing event is a failure and not a test that hangs. */
+/** Watches with a time limit, so that a missing event fails the test instead of hanging it. */
 function watched(options: WatchOptions = {}) {
   return watchMounts({ signal: AbortSignal.timeout(20_000), ...options });
 }
 
 const tmpfs = (source: string, path: string) => mount(source, path, "tmpfs", 0, "size=64k");
-const off = (path: string) => umount2(path, MNT_DETACH);
+const detach = (path: string) => umount2(path, MNT_DETACH);
 
 const needs = { tools: ["unshare", "nsenter", "mount", "umount"], permissions: { run: true } as const };
 
 const ways: [string, Parameters<typeof pretendMissing>][] = [
-  ["by the kernel's events", []],
-  ["by comparing tables", ["mountEvents"]],
+  ["with fanotify", []],
+  ["with mountinfo", ["mountEvents"]],
 ];
 
 for (const [way, missing] of ways) {
   const watchTest = (rule: string, fn: (t: KernelContext) => Promise<void>) =>
     kernelTest(`${rule}, ${way}`, needs, async (t) => {
-      using _older = pretendMissing(...missing);
-      const before = traces();
+      using _missing = pretendMissing(...missing);
+      const before = usage();
       await fn(t);
-      assertEquals(traces(), before, "a descriptor or a waiting thread is left");
+      assertEquals(usage(), before, "a descriptor or a waiting thread is left behind");
     });
 
-  watchTest("watchMounts() tells what was mounted and unmounted, also by another process", async (t) => {
+  watchTest("watchMounts() reports mounts and unmounts of other processes", async (t) => {
     const a = t.make("a");
     const events = watched();
     await run("mount", "-t", "tmpfs", "first", a);
@@ -84,7 +80,19 @@ for (const [way, missing] of ways) {
     assertEquals((await take(events, 2, t)).sort(), ["unmounted first /a", "unmounted second /a"]);
   });
 
-  watchTest("a burst of 1,000 mounts is told of, each once and in its order", async (t) => {
+  watchTest("a mountpoint whose name is not UTF-8 has the name that listMounts() gives it", async (t) => {
+    const bytes = raw.path(t.dir, Uint8Array.from([0x78, 0xff]));
+    raw.mkdir(bytes);
+    const mountpoint = decodeName(bytes);
+    const events = watched();
+    tmpfs("odd", mountpoint);
+    assertEquals(await take(events, 1, t), ["mounted odd /x\udcff"]);
+    const [listed] = await listMounts({ filter: singleEntryFilter(mountpoint) });
+    assertEquals(listed?.source, "odd");
+    detach(mountpoint);
+  });
+
+  watchTest("a burst of 1,000 mounts is reported, each once and in order", async (t) => {
     const places = Array.from({ length: 1000 }, (_, index) => `${index}`);
     t.make(...places);
     const events = watched();
@@ -92,13 +100,13 @@ for (const [way, missing] of ways) {
     const mounted = await take(events, 1000, t);
     assertEquals(mounted, places.map((place) => `mounted t${place} /${place}`));
     const again = watched();
-    for (const place of places) off(`${t.dir}/${place}`);
+    for (const place of places) detach(`${t.dir}/${place}`);
     const gone = await take(again, 1000, t);
     assertEquals(gone.sort(), places.map((place) => `unmounted t${place} /${place}`).sort());
   });
 
   watchTest(
-    "a mount that is moved is told of once, and what is mounted below it is found there",
+    "a moved mount is reported once, and its submounts are reported at the new path",
     async (t) => {
       t.make("a", "b");
       tmpfs("outer", `${t.dir}/a`);
@@ -107,14 +115,14 @@ for (const [way, missing] of ways) {
       const events = watched();
       mount(`${t.dir}/a`, `${t.dir}/b`, null, MS_MOVE, null);
       assertEquals((await events.next()).value?.kind, "moved");
-      off(`${t.dir}/b/in`);
-      off(`${t.dir}/b`);
+      detach(`${t.dir}/b/in`);
+      detach(`${t.dir}/b`);
       assertEquals(await take(events, 2, t), ["unmounted inner /b/in", "unmounted outer /b"]);
     },
   );
 
   watchTest(
-    "changed options are told of where they are asked for, and propagation with the next event",
+    "changed options are reported if `changes` is set, and propagation with the next event",
     async (t) => {
       t.make("a", "b");
       tmpfs("a", `${t.dir}/a`);
@@ -126,15 +134,15 @@ for (const [way, missing] of ways) {
       assertEquals([value.before.options, value.mount.options], ["rw,relatime", "ro,relatime"]);
       await run("mount", "--make-shared", `${t.dir}/a`);
       tmpfs("b", `${t.dir}/b`);
-      const told = await take(changes, 2, t);
-      assertEquals(told.sort(), ["changed a /a", "mounted b /b"]);
+      const reported = await take(changes, 2, t);
+      assertEquals(reported.sort(), ["changed a /a", "mounted b /b"]);
       assertEquals(await take(plain, 1, t), ["mounted b /b"]);
-      off(`${t.dir}/b`);
-      off(`${t.dir}/a`);
+      detach(`${t.dir}/b`);
+      detach(`${t.dir}/a`);
     },
   );
 
-  watchTest("an abort ends the wait with its reason, and what is told after it is nothing", async (t) => {
+  watchTest("an abort rejects the pending step with its reason, and ends the events", async (t) => {
     const abort = new AbortController();
     const events = watched({ signal: abort.signal });
     const step = events.next();
@@ -146,12 +154,12 @@ for (const [way, missing] of ways) {
     const idle = new AbortController();
     const other = watched({ signal: idle.signal });
     tmpfs("t", t.make("a"));
-    idle.abort(new Error("nobody waits"));
-    await assertRejects(() => other.next(), Error, "nobody waits");
-    off(`${t.dir}/a`);
+    idle.abort(new Error("idle"));
+    await assertRejects(() => other.next(), Error, "idle");
+    detach(`${t.dir}/a`);
   });
 
-  watchTest("return(), throw(), an error in the loop and the end of the scope end a watch", async (t) => {
+  watchTest("return(), throw(), an error in the loop and `await using` end a watch", async (t) => {
     t.make("a");
     const waiting = watched();
     const step = waiting.next();
@@ -171,24 +179,24 @@ for (const [way, missing] of ways) {
       Error,
       "in the loop",
     );
-    off(`${t.dir}/a`);
+    detach(`${t.dir}/a`);
     await using _never = watched();
   });
 
-  watchTest("steps that are asked for at once are answered in order", async (t) => {
+  watchTest("concurrent steps are answered in order", async (t) => {
     t.make("a", "b");
     const events = watched();
     const steps = [events.next(), events.next(), events.next()];
     tmpfs("a", `${t.dir}/a`);
     tmpfs("b", `${t.dir}/b`);
-    const told = await Promise.all(steps.slice(0, 2));
-    assertEquals(told.map(({ value }) => value?.kind === "mounted" && value.mount.source), ["a", "b"]);
+    const reported = await Promise.all(steps.slice(0, 2));
+    assertEquals(reported.map(({ value }) => value?.kind === "mounted" && value.mount.source), ["a", "b"]);
     await events.return?.();
     assertEquals((await steps[2])?.done, true);
-    for (const name of ["a", "b"]) off(`${t.dir}/${name}`);
+    for (const name of ["a", "b"]) detach(`${t.dir}/${name}`);
   });
 
-  watchTest("with a pid, that process's namespace is watched, for as long as it lives", async (t) => {
+  watchTest("`pid` watches the namespace of that process until the process ends", async (t) => {
     const a = t.make("a");
     const namespace = await MountNamespace.start();
     const events = watched({ pid: namespace.pid });
@@ -200,12 +208,12 @@ for (const [way, missing] of ways) {
     const rest = take(events, Infinity, t);
     await namespace[Symbol.asyncDispose]();
     assert((await rest).every((line) => line.startsWith("unmounted")));
-    off(a);
+    detach(a);
     assertThrows(() => watchMounts({ pid: namespace.pid }), Error, "ENOENT");
     assertThrows(() => watchMounts({ pid: -1 }), TypeError, "a pid is");
   });
 
-  watchTest("the event loop turns while a watch waits", async () => {
+  watchTest("the event loop runs while a watch waits", async () => {
     const events = watched();
     const step = events.next();
     const start = performance.now();
@@ -216,17 +224,17 @@ for (const [way, missing] of ways) {
   });
 }
 
-kernelTest("a mount that went before it could be looked at is told of as transient", needs, async (t) => {
+kernelTest("a mount that is unmounted before it is looked up is reported as transient", needs, async (t) => {
   const a = t.make("a");
   const events = watched();
   tmpfs("brief", a);
-  off(a);
+  detach(a);
   tmpfs("t", a);
   assertEquals(await take(events, 2, t), ["transient", "mounted t /a"]);
-  off(a);
+  detach(a);
 });
 
-kernelTest("where the queue overflows, comparing tables tells what came of it", needs, async (t) => {
+kernelTest("if the queue of events overflows, the mount table is compared", needs, async (t) => {
   const queued = Number(readText("/proc/sys/fs/fanotify/max_queued_events") ?? "0");
   if (queued === 0 || queued > 50_000) return;
   t.make("a", "b", "before", "after");
@@ -237,22 +245,22 @@ kernelTest("where the queue overflows, comparing tables tells what came of it", 
     const [from, to] = moves % 2 ? ["b", "a"] : ["a", "b"];
     mount(`${t.dir}/${from}`, `${t.dir}/${to}`, null, MS_MOVE, null);
   }
-  off(`${t.dir}/before`); // of these, the queue has nothing
+  detach(`${t.dir}/before`); // the queue has no event of these two
   tmpfs("after", `${t.dir}/after`);
-  const told: string[] = [];
+  const reported: string[] = [];
   for await (const event of events) {
     assert(event.kind !== "transient");
-    if (event.kind !== "moved") told.push(text(event, t.dir));
-    if (told.length === 2) break;
+    if (event.kind !== "moved") reported.push(text(event, t.dir));
+    if (reported.length === 2) break;
   }
-  assertEquals(told, ["unmounted before /before", "mounted after /after"]);
+  assertEquals(reported, ["unmounted before /before", "mounted after /after"]);
   for (const name of ["a", "after"]) {
-    if (t.mounts().some(({ mountpoint }) => mountpoint === `/${name}`)) off(`${t.dir}/${name}`);
+    if (t.mounts().some(({ mountpoint }) => mountpoint === `/${name}`)) detach(`${t.dir}/${name}`);
   }
-  for (const { mountpoint } of t.mounts()) off(`${t.dir}${mountpoint}`);
+  for (const { mountpoint } of t.mounts()) detach(`${t.dir}${mountpoint}`);
 });
 
-kernelTest("without the right to the kernel's events, tables are compared", {
+kernelTest("without the capability for fanotify, mount tables are compared", {
   ...needs,
   root: true,
   tools: ["setpriv"],
@@ -268,11 +276,5 @@ kernelTest("without the right to the kernel's events, tables are compared", {
   assertEquals((await reader.read()).value, "mounted seen\n");
   await reader.cancel();
   assertEquals((await running.status).code, 0);
-  off(`${t.dir}/a`);
-});
-
-kernelTest("kernelFeatures() says of every feature whether it works here", {}, () => {
-  assertEquals(Object.keys(kernelFeatures()).sort(), Object.keys(featureVersions).sort());
-  using _older = pretendMissing("statmount");
-  assertEquals(kernelFeatures().statmount, false);
+  detach(`${t.dir}/a`);
 });

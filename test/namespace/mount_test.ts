@@ -32,14 +32,14 @@ const needs = {
   permissions: { run: true } as Deno.PermissionOptionsObject,
 };
 
-/** What is mounted below the test's directory in the other namespace, as "type mountpoint options". */
+/** The mounts below the test's directory in the other namespace, as "type mountpoint rw|ro". */
 function seen(other: MountNamespace, { dir }: KernelContext): string[] {
   return parseTable(readText(`/proc/${other.pid}/mountinfo`) ?? "")
     .filter(({ mountpoint }) => mountpoint.startsWith(dir))
     .map(({ fsType, mountpoint, options }) => `${fsType} ${mountpoint.slice(dir.length)} ${options[0]}`);
 }
 
-/** Registers a test whose process is in a mount namespace of its own; nothing of it may show in ours. */
+/** Registers a test with a process in another mount namespace; fails if a mount appears in this namespace. */
 function namespaceTest(
   rule: string,
   more: { root?: boolean; tools?: string[]; unshare?: string[] },
@@ -52,9 +52,9 @@ function namespaceTest(
     const threads = names("/proc/self/task").length;
     const ours = t.mounts();
     await fn(t, other);
-    assertEquals(t.mounts(), ours, "our own namespace has changed");
-    assertEquals(seen(other, t), [], "something is still mounted there");
-    assert(names("/proc/self/task").length <= threads + 2, "threads are left"); // the runtime's own come and go
+    assertEquals(t.mounts(), ours, "the mounts of this namespace have changed");
+    assertEquals(seen(other, t), [], "something is still mounted in the other namespace");
+    assert(names("/proc/self/task").length <= threads + 2, "threads are left behind"); // the runtime starts and ends threads too
   });
 }
 
@@ -64,7 +64,7 @@ const list = (t: KernelContext): Mount[] => [
 ];
 
 namespaceTest(
-  "mountAll() mounts in another process's mount namespace, and its handle takes it off there",
+  "mountAll() mounts in another process's mount namespace, and its handle unmounts there",
   {},
   async (t, other) => {
     const stack = await mountAll(list(t), `${t.dir}/root`, { namespace: other.pid });
@@ -77,49 +77,57 @@ namespaceTest(
   },
 );
 
-namespaceTest("each call is made once, however fast they come", {}, async (_, other) => {
+namespaceTest("50,000 calls in another namespace are each made once", {}, async (_, other) => {
   using namespace = openNamespace(other.pid);
   await using thread = await enterNamespace(namespace);
   const files = openFiles();
   thread.run(() => {
     for (let count = 0; count < 50_000; count++) open("/", O_PATH).close();
   });
-  assertEquals(openFiles(), files); // a call that was made twice has left a descriptor
+  assertEquals(openFiles(), files); // a repeated call would leave a descriptor open
 });
 
-namespaceTest("a namespace is a pid, a path or a descriptor", {}, async (t, other) => {
+namespaceTest("the option namespace takes a pid, a path or a descriptor", {}, async (t, other) => {
   const path = `/proc/${other.pid}/ns/mnt`;
   using descriptor = open(path, O_RDONLY);
   for (const namespace of [other.pid, path, descriptor] satisfies Namespace[]) {
     await using _mounted = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace });
     assertEquals(seen(other, t), ["tmpfs /root rw"]);
   }
-  assert(descriptor.fd >= 0); // still open: it is the caller's
-});
-
-namespaceTest("what is mounted comes from here, though it can't be seen there", {}, async (t, other) => {
-  const hidden = t.make("hidden");
-  mountSyscall("hidden", hidden, "tmpfs", 0, null);
-  try {
-    Deno.writeTextFileSync(`${hidden}/file`, "from here");
-    t.make("hidden/lower", "hidden/other");
-    Deno.writeTextFileSync(`${hidden}/lower/layer`, "from a layer here");
-    {
-      await using _bound = await mount({ type: "bind", source: hidden, options: ["bind"] }, `${t.dir}/root`, {
-        namespace: other.pid,
-      });
-      assertEquals(await other.run("cat", `${t.dir}/root/file`), "from here");
-    }
-    const layers = { type: "overlay", source: "o", options: [`lowerdir=${hidden}/lower:${hidden}/other`] };
-    await using _overlay = await mount(layers, `${t.dir}/root`, { namespace: other.pid });
-    assertEquals(await other.run("cat", `${t.dir}/root/layer`), "from a layer here");
-  } finally {
-    umount2(hidden, MNT_DETACH);
-  }
+  assert(descriptor.fd >= 0); // still open: the caller owns it
 });
 
 namespaceTest(
-  "an image, id maps and attributes work there too",
+  "sources are resolved in the caller's namespace, even if they are hidden in the other one",
+  {},
+  async (t, other) => {
+    const hidden = t.make("hidden");
+    mountSyscall("hidden", hidden, "tmpfs", 0, null);
+    try {
+      Deno.writeTextFileSync(`${hidden}/file`, "from this namespace");
+      t.make("hidden/lower", "hidden/other");
+      Deno.writeTextFileSync(`${hidden}/lower/layer`, "from a layer of this namespace");
+      {
+        await using _bound = await mount(
+          { type: "bind", source: hidden, options: ["bind"] },
+          `${t.dir}/root`,
+          {
+            namespace: other.pid,
+          },
+        );
+        assertEquals(await other.run("cat", `${t.dir}/root/file`), "from this namespace");
+      }
+      const layers = { type: "overlay", source: "o", options: [`lowerdir=${hidden}/lower:${hidden}/other`] };
+      await using _overlay = await mount(layers, `${t.dir}/root`, { namespace: other.pid });
+      assertEquals(await other.run("cat", `${t.dir}/root/layer`), "from a layer of this namespace");
+    } finally {
+      umount2(hidden, MNT_DETACH);
+    }
+  },
+);
+
+namespaceTest(
+  "images, id maps and attributes work in another namespace",
   { root: true, tools: ["mkfs.ext4"] },
   async (t, other) => {
     await run("mkfs.ext4", "-q", `${t.dir}/image`, "1M");
@@ -144,7 +152,7 @@ namespaceTest(
   },
 );
 
-namespaceTest("a remount and propagation change what is mounted there", {}, async (t, other) => {
+namespaceTest("remounts and propagation work in another namespace", {}, async (t, other) => {
   const mounts: Mount[] = [
     { type: "tmpfs", source: "t", options: ["size=1m", "shared"] },
     { type: "", source: "", options: ["remount", "bind", "ro", "nosuid"] },
@@ -159,59 +167,67 @@ namespaceTest("a remount and propagation change what is mounted there", {}, asyn
   assertMatch(row?.superOptions ?? "", /size=2048k/);
 });
 
-namespaceTest("what fails there is a MountError, and nothing is left", {}, async (t, other) => {
-  const namespace = other.pid;
-  const cases: [Mount, string, RegExp][] = [
-    [{ type: "tmpfs", source: "t", options: ["bogus"] }, "EINVAL", /Unknown parameter 'bogus'/],
-    [{ type: "bind", source: `${t.dir}/none` }, "ENOENT", /none does not exist/],
-    [{ type: "tmpfs", source: "t", target: "none" }, "ENOENT", /none does not exist/],
-    [{ type: "tmpfs", source: "t", target: "file" }, "ENOTDIR", /a directory can't be mounted on a file/],
-    [{ type: "", source: "", options: ["remount", "bogus=1"] }, "EINVAL", /bogus/],
-  ];
-  Deno.writeTextFileSync(`${t.dir}/source-file`, "");
-  await other.run("mount", "-t", "tmpfs", "base", `${t.dir}/root`);
-  await other.run("touch", `${t.dir}/root/file`);
-  for (const [bad, code, sentence] of cases) {
-    const mounts = [{ type: "bind", source: `${t.dir}/root/in`, options: ["bind"], target: "/" }, bad];
-    const wanted = bad.target === undefined
-      ? mounts
-      : [{ type: "bind", source: "/usr", target: "/dir" }, bad];
-    await other.run("mkdir", "-p", `${t.dir}/root/dir`);
-    const error = await assertRejects(() => mountAll(wanted, `${t.dir}/root`, { namespace }), MountError);
-    assertEquals(error.code, code, error.message);
-    assertMatch(error.message, sentence);
-    assertEquals(seen(other, t), ["tmpfs /root rw"]);
-  }
-  await other.run("umount", `${t.dir}/root`);
-});
+namespaceTest(
+  "a failure in another namespace is a MountError, and nothing is left mounted",
+  {},
+  async (t, other) => {
+    const namespace = other.pid;
+    const cases: [Mount, string, RegExp][] = [
+      [{ type: "tmpfs", source: "t", options: ["bogus"] }, "EINVAL", /Unknown parameter 'bogus'/],
+      [{ type: "bind", source: `${t.dir}/none` }, "ENOENT", /none does not exist/],
+      [{ type: "tmpfs", source: "t", target: "none" }, "ENOENT", /none does not exist/],
+      [{ type: "tmpfs", source: "t", target: "file" }, "ENOTDIR", /a directory can't be mounted on a file/],
+      [{ type: "", source: "", options: ["remount", "bogus=1"] }, "EINVAL", /bogus/],
+    ];
+    Deno.writeTextFileSync(`${t.dir}/source-file`, "");
+    await other.run("mount", "-t", "tmpfs", "base", `${t.dir}/root`);
+    await other.run("touch", `${t.dir}/root/file`);
+    for (const [bad, code, sentence] of cases) {
+      const mounts = [{ type: "bind", source: `${t.dir}/root/in`, options: ["bind"], target: "/" }, bad];
+      const wanted = bad.target === undefined
+        ? mounts
+        : [{ type: "bind", source: "/usr", target: "/dir" }, bad];
+      await other.run("mkdir", "-p", `${t.dir}/root/dir`);
+      const error = await assertRejects(() => mountAll(wanted, `${t.dir}/root`, { namespace }), MountError);
+      assertEquals(error.code, code, error.message);
+      assertMatch(error.message, sentence);
+      assertEquals(seen(other, t), ["tmpfs /root rw"]);
+    }
+    await other.run("umount", `${t.dir}/root`);
+  },
+);
 
-kernelTest("a namespace that can't be joined is a MountError that says why", needs, async (t) => {
-  const target = t.make("root");
-  const cases: [Namespace, string, RegExp][] = [
-    [2 ** 30, "ENOENT", /there is no process 1073741824 \(open: ENOENT\)/],
-    [`${t.dir}/none`, "ENOENT", /none does not exist/],
-    ["/proc/self/ns/net", "EINVAL", /\/proc\/self\/ns\/net is no mount namespace \(setns: EINVAL\)/],
-    ["/proc/self/status", "EINVAL", /is no mount namespace/],
-    [-1, "EINVAL", /a pid is a positive whole number/],
-  ];
-  for (const [namespace, code, sentence] of cases) {
-    const error = await assertRejects(
-      () => mount({ type: "tmpfs", source: "t" }, target, { namespace }),
+kernelTest(
+  "a namespace that can't be joined fails with a MountError that gives the reason",
+  needs,
+  async (t) => {
+    const target = t.make("root");
+    const cases: [Namespace, string, RegExp][] = [
+      [2 ** 30, "ENOENT", /there is no process 1073741824 \(open: ENOENT\)/],
+      [`${t.dir}/none`, "ENOENT", /none does not exist/],
+      ["/proc/self/ns/net", "EINVAL", /\/proc\/self\/ns\/net is no mount namespace \(setns: EINVAL\)/],
+      ["/proc/self/status", "EINVAL", /is no mount namespace/],
+      [-1, "EINVAL", /a pid is a positive whole number/],
+    ];
+    for (const [namespace, code, sentence] of cases) {
+      const error = await assertRejects(
+        () => mount({ type: "tmpfs", source: "t" }, target, { namespace }),
+        MountError,
+      );
+      assertEquals(error.code, code, error.message);
+      assertMatch(error.message, sentence);
+    }
+    await assertRejects(
+      () => mount({ type: "tmpfs", source: "t" }, "relative", { namespace: Deno.pid }),
       MountError,
+      "the target is an absolute path",
     );
-    assertEquals(error.code, code, error.message);
-    assertMatch(error.message, sentence);
-  }
-  await assertRejects(
-    () => mount({ type: "tmpfs", source: "t" }, "relative", { namespace: Deno.pid }),
-    MountError,
-    "the target is an absolute path",
-  );
-  const nothing = await mountAll([], target, { namespace: Deno.pid });
-  await nothing.unmount();
-});
+    const nothing = await mountAll([], target, { namespace: Deno.pid });
+    await nothing.unmount();
+  },
+);
 
-kernelTest("without the right to join it, the error says what it needs", {
+kernelTest("without the capability to join a namespace, the error names the capability", {
   ...needs,
   root: true,
   tools: ["setpriv", "unshare"],
@@ -237,7 +253,7 @@ kernelTest("without the right to join it, the error says what it needs", {
   );
 });
 
-namespaceTest("no symbolic link there leads out of the target", {}, async (t, other) => {
+namespaceTest("no symbolic link in another namespace leads out of the target", {}, async (t, other) => {
   t.make("outside");
   await other.run("mount", "-t", "tmpfs", "base", `${t.dir}/root`);
   await other.run("mkdir", "-p", `${t.dir}/root/${t.dir}/outside`);
@@ -252,52 +268,58 @@ namespaceTest("no symbolic link there leads out of the target", {}, async (t, ot
 });
 
 namespaceTest(
-  "it works where /proc is that of other processes, and where there is none",
+  "mounting in another namespace works if its /proc belongs to another PID namespace, or is hidden",
   { unshare: ["--pid", "--fork", "--kill-child", "--mount-proc"] },
   async (t, other) => {
-    for (const proc of ["another", "none"]) {
+    for (const proc of ["another", "hidden"]) {
       const hidden = { type: "tmpfs", source: "no-proc" };
-      await using _none = await mountAll(proc === "none" ? [hidden] : [], "/proc", { namespace: other.pid });
+      await using _hidden = await mountAll(proc === "hidden" ? [hidden] : [], "/proc", {
+        namespace: other.pid,
+      });
       {
         await using stack = await mountAll(list(t), `${t.dir}/root`, { namespace: other.pid });
         assertEquals(stack.mountpoints.length, 2);
       }
       const stack = await mountAll(list(t), `${t.dir}/root`, { namespace: other.pid });
       await unmountRecursive(t.dir, { namespace: other.pid });
-      await stack.unmount(); // there is nothing left to do
+      await stack.unmount(); // does nothing
     }
   },
 );
 
-namespaceTest("each way to unmount works there, and takes nothing off here", {}, async (t, other) => {
-  const target = `${t.dir}/root`;
-  const namespace = other.pid;
-  const ways: ((options: UnmountOptions) => Promise<void>)[] = [
-    async (options) => {
-      await unmount(target, options);
-      await unmount(target, options);
-    },
-    (options) => unmountAll(target, options),
-    (options) => unmountMounts(list(t), target, options),
-    (options) => unmountRecursive(t.dir, options),
-  ];
-  mountSyscall("ours", target, "tmpfs", 0, null);
-  try {
-    for (const take of ways) {
-      const stack = await mountAll(list(t), target, { namespace });
-      assertEquals(seen(other, t).length, 2);
-      await take({ namespace });
-      assertEquals(seen(other, t), []);
-      await stack.unmount(); // there is nothing left to do
-      assertEquals(t.mounts().map(({ source }) => source), ["ours"]);
+namespaceTest(
+  "every unmount function works in another namespace, and unmounts nothing in this one",
+  {},
+  async (t, other) => {
+    const target = `${t.dir}/root`;
+    const namespace = other.pid;
+    const calls: ((options: UnmountOptions) => Promise<void>)[] = [
+      async (options) => {
+        await unmount(target, options);
+        await unmount(target, options);
+      },
+      (options) => unmountAll(target, options),
+      (options) => unmountMounts(list(t), target, options),
+      (options) => unmountRecursive(t.dir, options),
+    ];
+    mountSyscall("ours", target, "tmpfs", 0, null);
+    try {
+      for (const call of calls) {
+        const stack = await mountAll(list(t), target, { namespace });
+        assertEquals(seen(other, t).length, 2);
+        await call({ namespace });
+        assertEquals(seen(other, t), []);
+        await stack.unmount(); // does nothing
+        assertEquals(t.mounts().map(({ source }) => source), ["ours"]);
+      }
+    } finally {
+      umount2(target, MNT_DETACH);
     }
-  } finally {
-    umount2(target, MNT_DETACH);
-  }
-});
+  },
+);
 
 namespaceTest(
-  "a busy mount there is tried again until the timeout, and comes off later",
+  "unmounting a busy mount in another namespace is retried until the timeout",
   {},
   async (t, other) => {
     const stack = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace: other.pid });
@@ -317,7 +339,7 @@ namespaceTest(
   },
 );
 
-namespaceTest("work here and in two namespaces at once does not get mixed up", {}, async (t, first) => {
+namespaceTest("concurrent mounts in three namespaces do not interfere", {}, async (t, first) => {
   await using second = await MountNamespace.start();
   t.make("a", "b", "c", "source");
   const tmpfs = (source: string): Mount[] => [
@@ -330,15 +352,15 @@ namespaceTest("work here and in two namespaces at once does not get mixed up", {
       mountAll(tmpfs("second"), `${t.dir}/b`, { namespace: second.pid }),
       mountAll(tmpfs("here"), `${t.dir}/c`),
     ]);
-    const places = (rows: string[]) => rows.map((row) => row.split(" ")[1]);
-    assertEquals(places(seen(first, t)), ["/a", "/a"]);
-    assertEquals(places(seen(second, t)), ["/b", "/b"]);
+    const mountpoints = (rows: string[]) => rows.map((row) => row.split(" ")[1]);
+    assertEquals(mountpoints(seen(first, t)), ["/a", "/a"]);
+    assertEquals(mountpoints(seen(second, t)), ["/b", "/b"]);
     assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/c", "/c"]);
     await Promise.all([a.unmount(), b.unmount(), c.unmount()]);
   }
 });
 
-const older: [string, Parameters<typeof pretendMissing>][] = [
+const kernels: [string, Parameters<typeof pretendMissing>][] = [
   ["before Linux 6.5", ["overlayLayers", "overlayDescriptors", "detachedLayers", "statmount", "mountEvents"]],
   ["before Linux 5.12", [
     "mountSetattr",
@@ -349,12 +371,12 @@ const older: [string, Parameters<typeof pretendMissing>][] = [
     "openat2",
   ]],
 ];
-for (const [when, missing] of older) {
+for (const [when, missing] of kernels) {
   namespaceTest(
-    `${when}, what can't be made detached is made at a temporary place and cloned`,
+    `${when}, a mount that can't be created detached is mounted temporarily and cloned`,
     {},
     async (t, other) => {
-      using _older = pretendMissing(...missing);
+      using _missing = pretendMissing(...missing);
       t.make("lower", "lower2", "source", "root/overlay", "root/bind");
       Deno.writeTextFileSync(`${t.dir}/lower/file`, "layer");
       const mounts: Mount[] = [
@@ -376,8 +398,8 @@ for (const [when, missing] of older) {
   );
 }
 
-namespaceTest("before Linux 5.12, what changes a mount there is refused", {}, async (t, other) => {
-  using _older = pretendMissing("mountSetattr");
+namespaceTest("before Linux 5.12, changing a mount in another namespace is refused", {}, async (t, other) => {
+  using _missing = pretendMissing("mountSetattr");
   const shared = { type: "tmpfs", source: "t", options: ["shared"] };
   await assertRejects(
     () => mount(shared, `${t.dir}/root`, { namespace: other.pid }),
@@ -386,15 +408,15 @@ namespaceTest("before Linux 5.12, what changes a mount there is refused", {}, as
   );
 });
 
-namespaceTest("a FUSE file system of here is mounted there", {
+namespaceTest("a FUSE file system is mounted in another namespace", {
   root: true,
   tools: ["mount.fuse3", "fusermount3", "bindfs"],
 }, async (t, other) => {
   t.make("source");
-  Deno.writeTextFileSync(`${t.dir}/source/file`, "through a server here");
+  Deno.writeTextFileSync(`${t.dir}/source/file`, "through a server");
   const fuse = { type: "fuse3.bindfs", source: `${t.dir}/source` };
   await using _mounted = await mount(fuse, `${t.dir}/root`, { namespace: other.pid });
-  assertEquals(await other.run("cat", `${t.dir}/root/file`), "through a server here");
+  assertEquals(await other.run("cat", `${t.dir}/root/file`), "through a server");
   assertMatch(seen(other, t).join(), /^fuse.* \/root rw$/);
 });
 
@@ -409,8 +431,8 @@ const program = (module: string) => `
   await stack.unmount();
   console.log(await seen(Number(pid)));`;
 
-for (const way of ["imported over http", "bundled into one file"]) {
-  kernelTest(`another namespace is reached when the library is ${way}`, {
+for (const form of ["imported over http", "bundled into one file"]) {
+  kernelTest(`another namespace is reached when the library is ${form}`, {
     ...needs,
     permissions: { run: true, net: ["127.0.0.1"], env: true },
   }, async (t) => {
@@ -419,7 +441,7 @@ for (const way of ["imported over http", "bundled into one file"]) {
       return new Response(body, { headers: { "content-type": "application/typescript" } });
     });
     await using other = await MountNamespace.start();
-    const isBundle = way.startsWith("bundled");
+    const isBundle = form.startsWith("bundled");
     const file = `${t.dir}/program.js`;
     const module = isBundle ? new URL("mod.ts", root).href : `http://127.0.0.1:${server.addr.port}/mod.ts`;
     Deno.writeTextFileSync(file, program(module));
@@ -434,13 +456,13 @@ for (const way of ["imported over http", "bundled into one file"]) {
 }
 
 namespaceTest(
-  "what is given up again in another mount namespace is taken off there",
+  "detachTopMount() unmounts in the namespace that it runs in",
   {},
   async (t, other) => {
     const stack = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/root`, { namespace: other.pid });
     await runInNamespace(other.pid, () => {
-      using place = openTarget(`${t.dir}/root`);
-      return Promise.resolve(detachTopMount(place));
+      using target = openTarget(`${t.dir}/root`);
+      return Promise.resolve(detachTopMount(target));
     });
     assertEquals(seen(other, t), []);
     await stack.unmount(); // closes its descriptor of the namespace

@@ -1,12 +1,12 @@
 /**
- * Other mount namespaces for tests.
+ * Processes in other mount namespaces, for tests.
  *
  * @module
  */
 
 import { assertEquals } from "../assert.ts";
 
-/** Runs a program, which is to succeed; returns what it wrote. */
+/** Runs a program, fails unless it succeeds, and returns its standard output. */
 export async function run(program: string, ...args: string[]): Promise<string> {
   const { code, stdout, stderr } = await new Deno.Command(program, { args }).output();
   const decoder = new TextDecoder();
@@ -14,7 +14,7 @@ export async function run(program: string, ...args: string[]): Promise<string> {
   return decoder.decode(stdout);
 }
 
-/** A process in a mount namespace of its own. */
+/** A process in a new mount namespace. */
 export class MountNamespace implements AsyncDisposable {
   readonly #child: Deno.ChildProcess;
 
@@ -22,7 +22,7 @@ export class MountNamespace implements AsyncDisposable {
     this.#child = child;
   }
 
-  /** Starts it; `unshare` takes more of its options, such as "--pid". */
+  /** Starts the process with unshare(1) and further options of it, such as "--pid". */
   static async start(...options: string[]): Promise<MountNamespace> {
     const args = ["-m", "--propagation", "private", ...options, "sh", "-c", "echo ready; exec sleep 120"];
     const child = new Deno.Command("unshare", { args, stdout: "piped" }).spawn();
@@ -33,17 +33,17 @@ export class MountNamespace implements AsyncDisposable {
     return new MountNamespace(child);
   }
 
-  /** The process. */
+  /** The pid of the process. */
   get pid(): number {
     return this.#child.pid;
   }
 
-  /** Runs a program in it. */
+  /** Runs a program in the namespace. */
   async run(program: string, ...args: string[]): Promise<string> {
     return await run("nsenter", "-m", "-t", `${this.pid}`, program, ...args);
   }
 
-  /** Ends the process, and with it the namespace. */
+  /** Kills the process; the namespace ends with it. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#child.kill("SIGKILL");
     await this.#child.status;

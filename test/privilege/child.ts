@@ -1,5 +1,5 @@
 /**
- * Makes one operation, or what it needs before it, and says how it went.
+ * Runs one operation or its preparation, and prints the result.
  *
  *     deno run test/privilege/child.ts prepare|run OPERATION DIRECTORY
  *
@@ -10,7 +10,7 @@ import { operations } from "./operations.ts";
 
 const [step, name = "", dir = ""] = Deno.args;
 const operation = operations[name];
-if (operation === undefined) throw new Error(`there is no operation "${name}"`);
+if (operation === undefined) throw new Error(`unknown operation "${name}"`);
 try {
   await (step === "prepare" ? operation.prepare?.(dir) : operation.run(dir));
   console.log("worked");

@@ -1,33 +1,33 @@
 /**
- * What each operation needs, found by running it with less and less until it fails: Linux capabilities, and permissions
- * of Deno. Each try is a process of its own, in a mount namespace that ends with it and with a /tmp of its own.
+ * Finds the Linux capabilities and Deno permissions that each operation requires, by removing them until it fails. Each
+ * attempt is a process with a private mount namespace and a private /tmp.
  *
  * @module
  */
 
 import { type Operation, operations } from "./operations.ts";
 
-/** What an operation has. */
+/** The rights of an operation. */
 export interface Rights {
   /** Linux capabilities, as setpriv(1) names them. */
   capabilities: readonly string[];
-  /** Names of Deno's permissions. */
+  /** Deno permissions, by name. */
   permissions: readonly string[];
 }
 
-/** How a try went. */
+/** The result of an attempt. */
 export type Outcome = "worked" | { name: string; message: string; code?: string };
 
-/** An operation and the least that it works with. */
+/** An operation and the minimal rights that it requires. */
 export interface Needs extends Rights {
-  /** The operation's name. */
+  /** The name of the operation. */
   operation: string;
-  /** What it said without each of them. */
+  /** The error without each of the rights. */
   without: Record<string, Outcome>;
 }
 
 const child = new URL("child.ts", import.meta.url).pathname;
-// Reading and writing are granted where temporary mounts are, and nowhere else.
+// Reading and writing are granted for temporary mounts only.
 const flags: Record<string, string> = {
   ffi: "--allow-ffi",
   read: "--allow-read=/tmp",
@@ -38,7 +38,7 @@ const flags: Record<string, string> = {
   sys: "--allow-sys",
 };
 
-/** Linux's capabilities, by capability(7). */
+/** The Linux capabilities of capabilities(7). */
 export const everyCapability: readonly string[] = [
   "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service",
   "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin",
@@ -46,10 +46,10 @@ export const everyCapability: readonly string[] = [
   "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore",
 ].join(" ").split(" ");
 
-/** Every permission of Deno's that could matter. */
+/** The Deno permissions that an operation could require. */
 export const everyPermission: readonly string[] = Object.keys(flags);
 
-/** Where the tries are made: a directory with what the operations need. */
+/** Creates the files that the operations require. */
 export async function makeFiles(dir: string, tools: readonly string[]): Promise<void> {
   for (const name of ["source", "other", "upper", "work", "target", "temporary", "tmp/dir"]) {
     await Deno.mkdir(`${dir}/${name}`, { recursive: true });
@@ -62,13 +62,13 @@ export async function makeFiles(dir: string, tools: readonly string[]): Promise<
 }
 
 /**
- * Makes an operation with some rights and no others.
+ * Runs an operation with the given rights only.
  *
  * @param name the operation.
- * @param dir where {@linkcode makeFiles} was.
- * @param rights what it has.
- * @param where with a terminal, Deno would prompt for what is missing, and nobody would answer.
- * @returns how it went.
+ * @param dir the directory that {@linkcode makeFiles} has filled.
+ * @param rights the rights.
+ * @param where "terminal" runs it on a terminal, on which Deno can prompt for missing permissions.
+ * @returns the result.
  */
 export async function attempt(
   name: string,
@@ -98,24 +98,24 @@ export async function attempt(
   throw new Error(`${name}: ${said} ${new TextDecoder().decode(stderr)}`);
 }
 
-// What a try is made of may itself be below the /tmp that it does not see.
+// The project, Deno and its cache may be below the /tmp that an attempt hides.
 const kept = [new URL("../..", import.meta.url).pathname, Deno.execPath(), Deno.env.get("DENO_DIR") ?? "/"]
   .filter((path) => path.startsWith("/tmp/"));
 
-/** Shows a path in the new /tmp as well. */
+/** Binds a path into the private /tmp. */
 function keep(path: string): string {
-  const there = `"$3${path}"`;
-  const make = path === Deno.execPath() ? `touch ${there}` : `mkdir -p ${there}`;
-  return `mkdir -p "$(dirname ${there})" && ${make} && mount --rbind "${path}" ${there}`;
+  const copy = `"$3${path}"`;
+  const make = path === Deno.execPath() ? `touch ${copy}` : `mkdir -p ${copy}`;
+  return `mkdir -p "$(dirname ${copy})" && ${make} && mount --rbind "${path}" ${copy}`;
 }
 
-/** With the shell's parameters in the environment, because script(1) runs the command in a shell of its own. */
+/** Passes the shell's parameters through the environment, because script(1) starts another shell. */
 function inTerminal(command: string): string {
   const inner = command.replaceAll(/"\$(\d)"/g, '"$P$1"');
   return `env P0="$0" P1="$1" P2="$2" P4="$4" timeout 20 script -qec '${inner}' /dev/null`;
 }
 
-/** Finds what an operation needs. */
+/** Finds the minimal rights of an operation. */
 export async function derive(name: string, dir: string, guesses: readonly Rights[]): Promise<Needs> {
   const outcomes = new Map<string, Outcome>();
   const having = async (rights: Rights) => {
@@ -126,8 +126,14 @@ export async function derive(name: string, dir: string, guesses: readonly Rights
   };
   const all: Rights = { capabilities: everyCapability, permissions: everyPermission };
   const start = await firstThatWorks([...guesses, all], having);
-  const capabilities = await least(start.capabilities, (capabilities) => having({ ...start, capabilities }));
-  const permissions = await least(start.permissions, (permissions) => having({ capabilities, permissions }));
+  const capabilities = await minimize(
+    start.capabilities,
+    (capabilities) => having({ ...start, capabilities }),
+  );
+  const permissions = await minimize(
+    start.permissions,
+    (permissions) => having({ capabilities, permissions }),
+  );
   const without: Record<string, Outcome> = {};
   for (const one of capabilities) {
     without[one] = await having({ capabilities: capabilities.filter((other) => other !== one), permissions });
@@ -147,11 +153,11 @@ async function firstThatWorks(
     outcome = await having(rights);
     if (outcome === "worked") return rights;
   }
-  throw new Error(`it does not even work with everything: ${JSON.stringify(outcome)}`);
+  throw new Error(`it fails even with all rights: ${JSON.stringify(outcome)}`);
 }
 
-/** Leaves out as many as it can, halves at first, then one by one, until none can be left out. */
-async function least(
+/** The minimal subset that works: removes halves first, then smaller parts, then single elements. */
+async function minimize(
   all: readonly string[],
   having: (some: readonly string[]) => Promise<Outcome>,
 ): Promise<readonly string[]> {
@@ -166,7 +172,7 @@ async function least(
   return kept;
 }
 
-/** Finds it for every operation whose programs are there, so many at a time. */
+/** Finds the minimal rights of every operation with installed programs, several at the same time. */
 export async function deriveAll(
   dir: string,
   hasTools: (operation: Operation) => boolean,
@@ -176,19 +182,19 @@ export async function deriveAll(
   const left = Object.entries(operations).filter(([, operation]) => hasTools(operation)).map(([name]) =>
     name
   );
-  const lane = async (number: number) => {
-    const place = `${dir}/${number}`;
-    await makeFiles(place, ["mkfs.ext4"]);
+  const worker = async (number: number) => {
+    const workDir = `${dir}/${number}`;
+    await makeFiles(workDir, ["mkfs.ext4"]);
     for (let name = left.shift(); name !== undefined; name = left.shift()) {
-      found.push(await derive(name, place, guesses(found)));
+      found.push(await derive(name, workDir, guesses(found)));
     }
   };
-  await Promise.all(Array.from({ length: jobs }, (_, number) => lane(number)));
+  await Promise.all(Array.from({ length: jobs }, (_, number) => worker(number)));
   const order = Object.keys(operations);
   return found.sort((a, b) => order.indexOf(a.operation) - order.indexOf(b.operation));
 }
 
-/** Most need what another one needs. */
+/** The rights of earlier operations, the fewest first: most operations require the same. */
 function guesses(found: readonly Needs[]): Rights[] {
   const sets = new Map(found.map(({ capabilities, permissions }) => [
     JSON.stringify([capabilities, permissions]),

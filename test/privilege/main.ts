@@ -1,5 +1,5 @@
 /**
- * Finds what each operation needs, and writes the page that says so: `deno task privileges`, as root.
+ * Finds the rights that each operation requires, and writes docs/privileges.md, as root: `deno task privileges`.
  *
  * @module
  */

@@ -1,18 +1,18 @@
 /**
- * Every public operation of the library that makes a system call, as it is run with less and less.
+ * Every public operation of the library that makes a system call, for runs with reduced rights.
  *
  * @module
  */
 
 import * as library from "../../mod.ts";
 
-/** One operation. */
+/** An operation. */
 export interface Operation {
-  /** Programs that it needs. */
+  /** The programs that it requires. */
   tools?: string[];
-  /** What must be there before it, made with every right. */
+  /** Prepares the operation, with all rights. */
   prepare?(dir: string): Promise<unknown>;
-  /** The operation. */
+  /** Runs the operation. */
   run(dir: string): Promise<unknown>;
 }
 
@@ -38,7 +38,7 @@ const unmounting = (run: (target: string) => Promise<unknown>, make = () => tmpf
   return { prepare: (dir) => library.mount(make(), target(dir)), run: (dir) => run(target(dir)) };
 };
 
-/** By the names that they have in the table. */
+/** The operations, by their names in the table. */
 export const operations: Record<string, Operation> = {
   "`mount`: bind": mounting((dir) => bind(dir, "ro", "nosuid")),
   "`mount`: bind, id-mapped": mounting((dir) => bind(dir, ...maps)),

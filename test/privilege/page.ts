@@ -1,5 +1,5 @@
 /**
- * The page that says what each operation needs.
+ * Generates docs/privileges.md, the page of the rights that each operation requires.
  *
  * @module
  */
@@ -7,25 +7,25 @@
 import { markdownTable } from "../../scripts/markdown.ts";
 import type { Needs } from "./derive.ts";
 
-/** Where it is. */
+/** The file of the page. */
 export const page = new URL("../../docs/privileges.md", import.meta.url);
 
-const head = `# What each operation needs
+const head = `# Required privileges
 
-Found by running each with less and less until it failed (\`test/privilege/privilege_test.ts\`, which fails where this page is not
-what it finds; \`deno task privileges\` writes it). Capabilities are those of a process of root's, on files of root's, in
-the initial user namespace; in a user namespace of its own it has all of them. Permissions are Deno's flags:
-\`--allow-read\` and \`--allow-write\` of the temporary directory, \`--allow-run\` of the FUSE helpers. Where \`PATH\` and
-\`TMPDIR\` may be read they count; \`--allow-env\` is never needed.
+The minimal rights of each operation. \`deno task privileges\` finds them by removing rights until the operation fails,
+and writes this page; \`test/privilege/privilege_test.ts\` fails if the page is out of date. The capabilities are those of
+a root process in the initial user namespace, on files that belong to root; a process that creates its own user namespace
+has all of them in it. The permissions are Deno's flags: \`--allow-read\` and \`--allow-write\` for the temporary directory,
+\`--allow-run\` for the FUSE helpers. No operation requires \`--allow-env\`; with it, the library uses \`PATH\` and \`TMPDIR\`.
 
-Without a permission, the error names it and its flag; nothing prompts, on a terminal either. Without a capability it
-is the kernel's EPERM or EACCES, with the system call.
+Without a permission, the error names the permission and its flag; the library never prompts, not even on a terminal.
+Without a capability, the error is the kernel's EPERM or EACCES, with the name of the system call.
 `;
 
 const listed = (names: readonly string[], write: (name: string) => string) =>
   names.length === 0 ? "none" : names.map(write).join(", ");
 
-/** The page's text. */
+/** The text of the page. */
 export function pageOf(all: readonly Needs[]): string {
   const rows = all.map(({ operation, capabilities, permissions }) => [
     operation,
@@ -36,7 +36,7 @@ export function pageOf(all: readonly Needs[]): string {
   return `${head}\n${table.replace("---: | ---:", "--- | ---")}\n`;
 }
 
-/** The cells of its table, however it is formatted. */
+/** The cells of the page's table, without the formatting. */
 export function cellsOf(text: string): string[] {
   return text.split("\n").filter((line) => line.startsWith("|") && !/^[|\s:-]+$/.test(line)).map((line) =>
     line.split("|").map((cell) => cell.trim()).join("|")

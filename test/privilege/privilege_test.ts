@@ -11,15 +11,15 @@ const hasTool = (tool: string) =>
   ["/usr/sbin", "/usr/bin"].some((directory) => names(directory).includes(tool));
 
 kernelTest(
-  "docs/privileges.md says what each operation needs, and an error what is missing",
+  "docs/privileges.md lists the rights of each operation, and errors name the missing one",
   needs,
   async (t) => {
-    if (!everyFeature.every(hasFeature)) return; // the page is about a kernel of today; the older ways may need more
+    if (!everyFeature.every(hasFeature)) return; // the page is valid for kernels with all features; fallbacks may require more
     const found = await deriveAll(t.dir, ({ tools = [] }) => tools.every(hasTool), 2);
     const written = cellsOf(Deno.readTextFileSync(page));
     const derived = cellsOf(pageOf(found));
     const missing = derived.filter((row) => !written.includes(row));
-    assertEquals(missing, [], "write the page anew with: deno task privileges");
+    assertEquals(missing, [], "update the page with: deno task privileges");
     assert(found.length > 25);
     for (const { operation, without } of found) {
       for (const [right, outcome] of Object.entries(without)) assertNames(outcome, right, operation);
@@ -30,11 +30,11 @@ kernelTest(
 function assertNames(outcome: Outcome, right: string, operation: string): void {
   assert(outcome !== "worked", `${operation} works without ${right}`);
   if (everyPermission.includes(right)) return assertMatch(outcome.message, new RegExp(`--allow-${right}`));
-  const isHelper = outcome.message.includes("mount.fuse3"); // which has its own words
+  const isHelper = outcome.message.includes("mount.fuse3"); // the helper writes its own message
   assertMatch(outcome.message, isHelper ? /not permitted/i : new RegExp(`CAP_${right.toUpperCase()}`));
 }
 
-kernelTest("on a terminal, no operation asks for a permission that it has not", {
+kernelTest("on a terminal, no operation prompts for a missing permission", {
   ...needs,
   tools: [...needs.tools, "script", "mount.fuse3", "bindfs"],
 }, async (t) => {

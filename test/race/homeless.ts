@@ -1,5 +1,5 @@
 /**
- * The library in a process whose working directory is no more.
+ * Mounts and unmounts in a process with a deleted working directory.
  *
  *     deno run -A test/race/homeless.ts DIRECTORY
  *
@@ -21,21 +21,21 @@ const list: library.Mount[] = [
   overlay,
 ];
 
-/** So many layers that a page of text is too short for them: the older way needs a working directory. */
+/** More layers than fit into a page: mount(2) then needs relative paths and a private working directory. */
 const long = Array.from({ length: 60 }, (_, index) => `${dir}/${"long".repeat(20)}/${index}`);
 
-Deno.chdir(`${dir}/gone`); // deno itself does not start without one
+Deno.chdir(`${dir}/gone`); // deno does not start without a working directory
 Deno.removeSync(`${dir}/gone`);
-if (isThere(".")) throw new Error("the working directory is still there");
+if (exists(".")) throw new Error("the working directory is still there");
 for (const path of long) Deno.mkdirSync(path, { recursive: true });
 await library.setTempMountLocation(`${dir}/temporary`);
-const older: Feature[][] = [[], ["overlayLayers", "detachedLayers"], [
+const kernels: Feature[][] = [[], ["overlayLayers", "detachedLayers"], [
   "mountApi",
   "mountSetattr",
   "openat2",
   "statmount",
 ]];
-for (const missing of older) {
+for (const missing of kernels) {
   using _ = pretendMissing(...missing);
   const known = missing.includes("mountApi")
     ? list.filter((mount) => !mount.options?.includes("uidmap=0:100000:65536"))
@@ -61,7 +61,7 @@ for (const call of [library.lookupMount, library.canonicalizePath, library.unmou
   );
 }
 
-function isThere(path: string): boolean {
+function exists(path: string): boolean {
   try {
     return Deno.statSync(path) !== undefined && Deno.cwd() !== "";
   } catch (error) {

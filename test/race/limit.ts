@@ -1,6 +1,6 @@
 /**
- * The library in a process that has nearly as many files open as it may. Says for each operation and each number of
- * descriptors left what came of it, a JSON line each.
+ * Runs operations in a process that is close to its limit of open files. Prints a JSON line with the result of each
+ * operation for each number of remaining descriptors.
  *
  *     sh -c 'ulimit -n 100; exec deno run -A test/race/limit.ts DIRECTORY'
  *
@@ -23,15 +23,15 @@ import {
 import { everyFeature } from "../faults/operations.ts";
 import { mountTable, openFiles } from "../kernel.ts";
 
-/** What came of one operation. */
-export interface Said {
-  /** The operation. */
+/** The result of one operation. */
+export interface Result {
+  /** The name of the operation. */
   operation: string;
-  /** How many descriptors it could have. */
+  /** The number of descriptors that it could open. */
   left: number;
-  /** Its error. */
+  /** The error, if it failed. */
   error?: { name: string; message: string; code?: string };
-  /** Mounts and descriptors that it left. */
+  /** The mounts and descriptors that it left behind. */
   leaked: string[];
 }
 
@@ -63,10 +63,10 @@ const operations: Record<string, () => Promise<unknown>> = {
   unmountAll: () => unmountAll(target),
 };
 
-async function attempt(operation: string, left: number): Promise<Said> {
+async function attempt(operation: string, left: number): Promise<Result> {
   const held = hold();
   for (let count = 0; count < left; count++) held.pop()?.close();
-  let error: Said["error"];
+  let error: Result["error"];
   try {
     await operations[operation]?.();
   } catch (thrown) {
@@ -83,7 +83,7 @@ async function attempt(operation: string, left: number): Promise<Said> {
   return { operation, left, ...(error ? { error } : {}), leaked };
 }
 
-/** Every descriptor that there is. */
+/** Opens descriptors up to the limit. */
 function hold(): OwnedFd[] {
   const held: OwnedFd[] = [];
   try {

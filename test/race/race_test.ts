@@ -2,40 +2,44 @@ import { type Mount, mount, mountAll, unmount, unmountAll, unmountRecursive } fr
 import { assert, assertEquals } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { kernels, swapSource, swapTarget } from "./races.ts";
-import type { Said } from "./limit.ts";
+import type { Result } from "./limit.ts";
 
-const TRIES = 600;
+const ATTEMPTS = 600;
 
 for (const [kernel, missing] of Object.entries(kernels)) {
   const needs = { root: true, permissions: { run: true } };
   kernelTest(
-    `a target that is swapped for a symbolic link never leads a mount out: ${kernel}`,
+    `a target that is swapped with a symbolic link leads no mount out of it: ${kernel}`,
     needs,
     async (t) => {
-      const { mounted, wrong } = await swapTarget(t.dir, TRIES, missing);
+      const { mounted, wrong } = await swapTarget(t.dir, ATTEMPTS, missing);
       assertEquals(wrong, []);
       assert(mounted > 0);
     },
   );
 
-  kernelTest(`a source that is replaced is mounted whole, or not at all: ${kernel}`, needs, async (t) => {
-    const { mounted, wrong } = await swapSource(t.dir, TRIES / 2, missing);
-    assertEquals(wrong, []);
-    assert(mounted > 0);
-  });
+  kernelTest(
+    `a source that is swapped is mounted with its attributes, or not at all: ${kernel}`,
+    needs,
+    async (t) => {
+      const { mounted, wrong } = await swapSource(t.dir, ATTEMPTS / 2, missing);
+      assertEquals(wrong, []);
+      assert(mounted > 0);
+    },
+  );
 }
 
 const tmpfs: Mount = { type: "tmpfs", source: "t" };
 
 kernelTest(
-  "two unmounts of one mount at the same time both succeed, and take what is below it off once",
+  "two concurrent unmounts of one mount both succeed",
   {},
   async (t) => {
     const target = t.make("target");
-    for (const take of [unmount, unmountAll, unmountRecursive]) {
+    for (const call of [unmount, unmountAll, unmountRecursive]) {
       for (let round = 0; round < 20; round++) {
         await mount(tmpfs, target);
-        await Promise.all([take(target), take(target)]);
+        await Promise.all([call(target), call(target)]);
         assertEquals(t.mounts(), []);
       }
     }
@@ -43,7 +47,7 @@ kernelTest(
 );
 
 kernelTest(
-  "a handle that is unmounted twice at the same time takes off its own mounts alone",
+  "concurrent unmounts of a handle unmount only its own mounts",
   {},
   async (t) => {
     const target = t.make("target");
@@ -55,7 +59,7 @@ kernelTest(
   },
 );
 
-kernelTest("fifty callers mount and unmount at one target at the same time", {}, async (t) => {
+kernelTest("fifty concurrent callers mount and unmount at one target", {}, async (t) => {
   const target = t.make("target");
   t.make("source");
   const bind: Mount = { type: "bind", source: `${t.dir}/source`, options: ["bind", "ro"] };
@@ -75,18 +79,18 @@ kernelTest("fifty callers mount and unmount at one target at the same time", {},
 });
 
 kernelTest(
-  "with noFollow, a symbolic link that took a mountpoint's place leads to no other mount",
+  "with noFollow, a symbolic link that replaced the mountpoint is not followed",
   {},
   async (t) => {
     t.make("other", "target");
     await using _other = await mount(tmpfs, `${t.dir}/other`);
     Deno.symlinkSync("other", `${t.dir}/link`);
-    for (const take of [unmount, unmountAll]) await take(`${t.dir}/link`, { noFollow: true });
+    for (const call of [unmount, unmountAll]) await call(`${t.dir}/link`, { noFollow: true });
     assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/other"]);
   },
 );
 
-/** Runs a program in a process of its own, in a shell that has set it up. */
+/** Runs a program in a new process, after a shell command. */
 async function inShell(t: KernelContext, setUp: string, program: string): Promise<string> {
   const { code, stdout, stderr } = await new Deno.Command("sh", {
     args: ["-c", `${setUp}; exec "$0" run --quiet --no-config -A "$@"`, Deno.execPath(), program, t.dir],
@@ -96,7 +100,7 @@ async function inShell(t: KernelContext, setUp: string, program: string): Promis
   return said;
 }
 
-kernelTest("a process whose working directory was deleted mounts, looks up and unmounts", {
+kernelTest("mounting, lookup and unmounting work in a process with a deleted working directory", {
   root: true,
   permissions: { run: true },
 }, async (t) => {
@@ -105,7 +109,7 @@ kernelTest("a process whose working directory was deleted mounts, looks up and u
   assertEquals(t.mounts(), []);
 });
 
-kernelTest("at the limit of descriptors, the error says so and nothing is left", {
+kernelTest("at the limit of open files, the error is EMFILE and nothing is left behind", {
   root: true,
   tools: ["mount.fuse3", "bindfs"],
   permissions: { run: true },
@@ -113,7 +117,7 @@ kernelTest("at the limit of descriptors, the error says so and nothing is left",
   t.make("one", "other", "target", "temporary");
   Deno.writeFileSync(`${t.dir}/image`, new Uint8Array(1 << 16));
   const text = await inShell(t, "ulimit -n 200", new URL("limit.ts", import.meta.url).pathname);
-  const all: Said[] = text.trim().split("\n").map((line) => JSON.parse(line));
+  const all: Result[] = text.trim().split("\n").map((line) => JSON.parse(line));
   for (const { operation, left, error, leaked } of all) {
     const where = `${operation} with ${left} left`;
     assertEquals(leaked, [], where);

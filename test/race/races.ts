@@ -1,5 +1,5 @@
 /**
- * The library beside a process that swaps names for each other as fast as it can.
+ * Mounts while another process swaps two names as fast as it can.
  *
  * @module
  */
@@ -9,19 +9,19 @@ import { type Mount, mount, MountError, type MountHandle } from "../../mod.ts";
 import { mountTable, openFiles, type Row } from "../kernel.ts";
 import * as raw from "../raw.ts";
 
-/** What came of many tries. */
-export interface Tries {
-  /** How many there were. */
-  tries: number;
-  /** In how many something was mounted. */
+/** The results of many attempts. */
+export interface Attempts {
+  /** The number of attempts. */
+  attempts: number;
+  /** The attempts that mounted. */
   mounted: number;
-  /** In how many the swap was seen, and refused with a typed error. */
+  /** The attempts that were refused with a typed error, because of the swap. */
   refused: number;
-  /** Mounts outside, of the wrong thing, or left behind by a failure: a sentence each. */
+  /** Mounts outside of the target, of the wrong source, or left behind by a failure: a sentence each. */
   wrong: string[];
 }
 
-/** Kernels by what they lack. */
+/** Kernels by their missing features. */
 export const kernels: Record<string, readonly Feature[]> = {
   newest: [],
   "before openat2(2)": ["openat2"],
@@ -47,14 +47,14 @@ async function swapping(one: string, other: string): Promise<AsyncDisposable> {
 }
 
 /**
- * Mounts at a directory that somebody swaps for a symbolic link which leads out of the target.
+ * Mounts at a directory that another process swaps with a symbolic link out of the target.
  *
  * @param dir an empty directory.
- * @param count how many tries.
- * @param missing what the kernel lacks.
- * @returns what came of them.
+ * @param count the number of attempts.
+ * @param missing the features that the kernel lacks.
+ * @returns the results.
  */
-export async function swapTarget(dir: string, count: number, missing: readonly Feature[]): Promise<Tries> {
+export async function swapTarget(dir: string, count: number, missing: readonly Feature[]): Promise<Attempts> {
   for (const name of ["source/in", "target/real/deep", "outside/deep"]) {
     Deno.mkdirSync(`${dir}/${name}`, { recursive: true });
   }
@@ -72,14 +72,14 @@ export async function swapTarget(dir: string, count: number, missing: readonly F
 }
 
 /**
- * Binds a source that somebody swaps for another one.
+ * Binds a source that another process swaps with another one.
  *
  * @param dir an empty directory.
- * @param count how many tries.
- * @param missing what the kernel lacks.
- * @returns what came of them.
+ * @param count the number of attempts.
+ * @param missing the features that the kernel lacks.
+ * @returns the results.
  */
-export async function swapSource(dir: string, count: number, missing: readonly Feature[]): Promise<Tries> {
+export async function swapSource(dir: string, count: number, missing: readonly Feature[]): Promise<Attempts> {
   for (const name of ["source/one", "source/other", "target"]) {
     Deno.mkdirSync(`${dir}/${name}`, { recursive: true });
   }
@@ -109,8 +109,8 @@ async function attempt(
   count: number,
   kinds: readonly Mount[],
   wrongWith: (row: Row) => string | undefined,
-): Promise<Tries> {
-  const result: Tries = { tries: count, mounted: 0, refused: 0, wrong: [] };
+): Promise<Attempts> {
+  const result: Attempts = { attempts: count, mounted: 0, refused: 0, wrong: [] };
   const files = openFiles().length;
   for (let index = 0; index < count; index++) {
     const m = kinds[index % kinds.length];
@@ -121,13 +121,13 @@ async function attempt(
       if (wrong !== undefined) result.wrong.push(wrong);
     }
     if (!stack && found.length > 0) result.wrong.push(`left by a failure: ${found[0]?.mountpoint}`);
-    takeOff(dir);
+    unmountBelow(dir);
   }
   if (openFiles().length !== files) result.wrong.push("descriptors are left open");
   return result;
 }
 
-async function mountOrRefuse(m: Mount, target: string, result: Tries): Promise<MountHandle | undefined> {
+async function mountOrRefuse(m: Mount, target: string, result: Attempts): Promise<MountHandle | undefined> {
   try {
     const stack = await mount(m, target);
     result.mounted++;
@@ -139,8 +139,8 @@ async function mountOrRefuse(m: Mount, target: string, result: Tries): Promise<M
   }
 }
 
-/** Whatever its name is by now. */
-function takeOff(dir: string): void {
+/** Unmounts everything below the directory, under the current names. */
+function unmountBelow(dir: string): void {
   for (let left = raw.mountpointsBelow(dir); left.length > 0; left = raw.mountpointsBelow(dir)) {
     for (const name of left) raw.umount(Uint8Array.from(name.split(",").map(Number)));
   }

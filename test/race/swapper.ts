@@ -1,5 +1,5 @@
 /**
- * Swaps two names for each other, again and again, until its standard input ends.
+ * Swaps two names in a loop, until its standard input ends.
  *
  *     deno run --allow-ffi test/race/swapper.ts ONE OTHER
  *
@@ -8,7 +8,7 @@
 
 const AT_FDCWD = -100;
 const RENAME_EXCHANGE = 2; // linux/fs.h
-const AT_A_TIME = 200;
+const SWAPS_PER_TURN = 200;
 
 const { symbols: libc } = Deno.dlopen("libc.so.6", {
   renameat2: { parameters: ["i32", "buffer", "i32", "buffer", "u32"], result: "i32" },
@@ -20,7 +20,7 @@ let ended = false;
 Deno.stdin.read(new Uint8Array(1)).then(() => ended = true);
 console.log("ready");
 while (!ended) {
-  for (let count = 0; count < AT_A_TIME; count++) {
+  for (let count = 0; count < SWAPS_PER_TURN; count++) {
     libc.renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE);
   }
   await new Promise((resolve) => setTimeout(resolve));

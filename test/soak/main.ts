@@ -1,5 +1,5 @@
 /**
- * Random operations for as long as one likes, the kernel's table compared after each of them.
+ * Runs random operations for any time, and compares the kernel's mount table after each.
  *
  *     deno task test:soak --seconds 3600 --seed 7
  *
@@ -20,22 +20,26 @@ interface Options {
 }
 
 const options = new Command("deno task test:soak")
-  .description("Does random mounts and unmounts and compares the mount table with what should be there.")
-  .option("--seconds <number>", "how long", "3600")
-  .option("--seed <number>", "repeats a run", `${Date.now() % 1_000_000}`)
-  .option("--save", "puts the result into docs/trust.md")
+  .description("Runs random mounts and unmounts, and compares the mount table with the expected mounts.")
+  .option("--seconds <number>", "duration in seconds", "3600")
+  .option(
+    "--seed <number>",
+    "seed of the random operations; the same seed repeats a run",
+    `${Date.now() % 1_000_000}`,
+  )
+  .option("--save", "write the result to docs/trust.md")
   .parse(Deno.args, { from: "user" })
   .opts<Options>();
 
-/** Threads, descriptors and memory now. */
+/** The current threads, descriptors and memory. */
 function usage(): { threads: number; descriptors: number; memory: number } {
   (globalThis as { gc?: () => void }).gc?.();
   const threads = Number(/Threads:\s*(\d+)/.exec(readText("/proc/self/status") ?? "")?.[1]);
   return { threads, descriptors: openFiles().length, memory: Deno.memoryUsage().heapUsed };
 }
 
-/** The runtime keeps the threads of its blocking calls for ten seconds after the last one; others do not end by themselves. */
-async function comeDown(threads: number): Promise<void> {
+/** Waits until idle threads end: the runtime keeps threads of blocking calls for ten seconds. Leaked threads don't end. */
+async function waitForThreads(threads: number): Promise<void> {
   for (const begun = performance.now(); performance.now() - begun < 30_000;) {
     if (usage().threads <= threads) return;
     await new Promise((resolve) => setTimeout(resolve, 500));
@@ -73,11 +77,11 @@ try {
     steps++;
     const difference = await world.difference();
     if (difference !== undefined) throw new Error(difference);
-    if (steps === 1000) settled = usage(); // by then everything has been compiled and probed
-    if (steps % 100 === 0) await new Promise((resolve) => setTimeout(resolve)); // what waits for the event loop has its turn
+    if (steps === 1000) settled = usage(); // by then V8 has compiled the code, and features are probed
+    if (steps % 100 === 0) await new Promise((resolve) => setTimeout(resolve)); // lets the event loop run
   }
 } catch (error) {
-  console.error(`step ${steps} of seed ${seed} ("${last}" came before or was it):`);
+  console.error(`step ${steps} of seed ${seed} (last completed: "${last}"):`);
   throw error;
 } finally {
   await world.end();
@@ -89,7 +93,7 @@ const left = [
   ...loopDevices(dir),
 ];
 await Deno.remove(dir, { recursive: true });
-if (settled) await comeDown(settled.threads);
+if (settled) await waitForThreads(settled.threads);
 const after = usage();
 const grown = settled === undefined ? 0 : after.memory - settled.memory;
 const result = {
@@ -104,7 +108,7 @@ const result = {
 console.log(JSON.stringify(result));
 const flat = result.threads <= 0 && result.descriptors <= 0 && grown < 4 * 2 ** 20;
 if (left.length > 0 || !flat) {
-  console.error(`not as it was: ${left.join("; ")}`);
+  console.error(`left behind: ${left.join("; ")}`);
   Deno.exit(1);
 }
 if (options.save) await save();
@@ -112,12 +116,12 @@ if (options.save) await save();
 async function save(): Promise<void> {
   const table = markdownTable(["", ""], [
     ["hours", (seconds / 3600).toFixed(2)],
-    ["random operations, the mount table compared after each", steps],
+    ["random operations, each followed by a comparison of the mount table", steps],
     ["differences", 0],
     ["mounts, loop devices and directories left behind", left.length],
-    ["threads more than after 1000 operations", result.threads],
-    ["descriptors more", result.descriptors],
-    ["KiB of memory more", Math.round(grown / 1024)],
+    ["more threads than after 1000 operations", result.threads],
+    ["more descriptors", result.descriptors],
+    ["more memory, in KiB", Math.round(grown / 1024)],
   ]);
   const command = `deno task test:soak --seconds ${seconds} --seed ${seed} --save`;
   await record("soak", "Hours of random operations", `\`${command}\`\n\n${table}`);

@@ -1,5 +1,5 @@
 /**
- * What should be mounted, and random operations on it: the library's work beside a list of what it must have done.
+ * Random operations, and a model of the mounts that must exist after each.
  *
  * @module
  */
@@ -22,7 +22,7 @@ import {
 import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import type { Random } from "./random.ts";
 
-/** A mount that should be there. */
+/** A mount that must exist. */
 interface Expected {
   target: string;
   fsType: string;
@@ -53,7 +53,7 @@ const oldestKernel: readonly Feature[] = [
   "pidfdNamespaces",
 ];
 
-/** The world of one run: directories, an image, and what is mounted. */
+/** The state of one run: directories, an image, and the expected mounts. */
 export class World {
   readonly #expected: Expected[] = [];
   readonly #held: { stack: MountHandle; mounts: Mount[] }[] = [];
@@ -69,18 +69,18 @@ export class World {
     return `${this.dir}/targets/${index}`;
   }
 
-  /** Does one operation and returns its name. */
+  /** Runs one random operation and returns its name. */
   async step(): Promise<string> {
     const { random } = this;
     const oldest = random.chance(0.1);
     const missing = oldest ? oldestKernel : random.pick(olderKernels);
-    using _older = pretendMissing(...missing);
+    using _missing = pretendMissing(...missing);
     const operations: [string, number, () => Promise<void>][] = [
       ["mount a list", this.#expected.length < MOST_MOUNTED ? 8 : 0, () => this.#mountList(!oldest)],
       ["mount a list that fails", 2, () => this.#mountBadList()],
       ["unmount", 3, () => this.#unmount()],
       ["unmountAll", 2, () => this.#unmountAll()],
-      ["a stack's unmount", 2, () => this.#unmountStack()],
+      ["unmount of a handle", 2, () => this.#unmountStack()],
       ["unmountMounts", 1, () => this.#unmountMounts()],
       ["unmountRecursive", 0.2, () => this.#unmountRecursive()],
       ["withTempMount", 1, () => this.#temporary(!oldest)],
@@ -94,12 +94,12 @@ export class World {
     return missing.length > 0 ? `${chosen[0]} without ${missing.join(", ")}` : chosen[0];
   }
 
-  /** Takes everything off. */
+  /** Unmounts everything. */
   async end(): Promise<void> {
     await this.#unmountRecursive();
   }
 
-  /** What should be mounted and is not, or is and should not be; undefined where all is right. */
+  /** The difference between expected and actual mounts; undefined if they are equal. */
   async difference(): Promise<string | undefined> {
     const found = (await listMounts()).filter(({ mountpoint }) => mountpoint.startsWith(this.dir + "/")).map((
       m,
@@ -148,7 +148,7 @@ export class World {
 
   #rootType = "";
 
-  /** Learns what a bind of a directory here is shown as. */
+  /** Looks up the file system type that a bind of a directory has. */
   async begin(): Promise<void> {
     this.#rootType = (await lookupMount(this.dir)).fsType;
   }
@@ -178,7 +178,7 @@ export class World {
     throw new Error("a bad list was mounted");
   }
 
-  /** Takes the topmost expectation of a target away. */
+  /** Removes the topmost expected mount of a target. */
   #pop(target: string): void {
     const index = this.#expected.findLastIndex((expected) => expected.target === target);
     if (index >= 0) this.#expected.splice(index, 1);
@@ -220,7 +220,7 @@ export class World {
     const [mount] = this.#randomMount(withMaps);
     const { target: _, ...plain } = mount;
     await withTempMount([plain], async (root) => {
-      if (!(await isMountpoint(root))) throw new Error(`${root} is no mountpoint`);
+      if (!(await isMountpoint(root))) throw new Error(`${root} is not a mountpoint`);
     });
   }
 

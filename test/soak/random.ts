@@ -1,5 +1,5 @@
 /**
- * Random choices that a seed repeats.
+ * Random choices that are repeatable by a seed.
  *
  * @module
  */
@@ -12,7 +12,7 @@ export class Random {
     this.#state = seed >>> 0;
   }
 
-  /** A number from 0 to below 1: mulberry32, which needs to be no better than repeatable. */
+  /** A number in [0, 1), by mulberry32. */
   next(): number {
     this.#state = (this.#state + 0x6d2b79f5) >>> 0;
     let mixed = this.#state;
@@ -21,20 +21,20 @@ export class Random {
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   }
 
-  /** A whole number from 0 to below the limit. */
+  /** An integer in [0, limit). */
   below(limit: number): number {
     return Math.floor(this.next() * limit);
   }
 
-  /** One of several. */
+  /** A random element. */
   pick<T>(choices: readonly T[]): T {
     const chosen = choices[this.below(choices.length)];
     if (chosen === undefined) throw new Error("nothing to choose from");
     return chosen;
   }
 
-  /** True as often as said. */
-  chance(share: number): boolean {
-    return this.next() < share;
+  /** True with this probability. */
+  chance(probability: number): boolean {
+    return this.next() < probability;
   }
 }

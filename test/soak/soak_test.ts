@@ -2,10 +2,10 @@ import { assertEquals, assertMatch } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
 kernelTest(
-  "a minute of random operations leaves the mount table as it should be after each, and nothing behind",
+  "after each of a minute's random operations the mount table is as expected, and nothing is left behind",
   {
     root: true,
-    notEmulated: "a minute is a second there",
+    notEmulated: "an emulated minute is too short",
     tools: ["mkfs.ext4"],
     permissions: { run: true },
   },

@@ -12,7 +12,8 @@ import { readText } from "../kernel.ts";
 
 const root = new URL("../../", import.meta.url).href;
 
-// All on the main thread, which strace follows alone. It knows each architecture's numbers, flags and structs from the kernel's own headers.
+// All calls run on the main thread, the only one that strace follows. strace knows the numbers, flags and structs of each
+// architecture from the kernel's headers.
 const calls: [call: string, seen: RegExp][] = [
   [
     "linux.open(dir, linux.O_PATH | linux.O_DIRECTORY | linux.O_NOFOLLOW)",
@@ -79,14 +80,14 @@ const calls: [call: string, seen: RegExp][] = [
   ["", /waitid\(P_PIDFD, \d+, \{.*\}, WEXITED\|__WALL, NULL\) = 0/],
 ];
 
-kernelTest("strace reads each call as it is meant: its number, its flags and its structs", {
+kernelTest("strace decodes each call as written: its number, its flags and its structs", {
   features: ["mountSetattr", "openat2"],
   root: true,
   tools: ["strace"],
   permissions: { run: true },
 }, async (t) => {
   Deno.writeTextFileSync(`${t.dir}/file`, "");
-  // A call that is to fail is no matter: what counts is how it was read.
+  // A call may fail: the test checks only how strace decodes it.
   const attempts = calls.filter(([call]) => call !== "").map(([call]) => `try { ${call}; } catch {}`);
   const program = `
     import * as linux from "${root}linux/mod.ts";
@@ -104,7 +105,7 @@ kernelTest("strace reads each call as it is meant: its number, its flags and its
   assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
   const lines = Deno.readTextFileSync(`${t.dir}/trace`).replaceAll(t.dir, "DIR").replaceAll(/ +=/g, " =")
     .split("\n");
-  // Those of the program, and not of the runtime's start.
+  // Only the calls of the program, without those of the runtime's start.
   const trace = lines.slice(lines.findIndex((line) => line.startsWith("open_tree("))).join("\n");
   for (const [, seen] of calls) assertMatch(trace, seen);
 });

@@ -4,17 +4,17 @@ import { allWorks, map, project, runInTmpfs, say, selftest } from "./ways.ts";
 
 const permissions: Deno.PermissionOptionsObject = { run: true, env: true };
 
-/** One file that holds a program and all that it imports. */
+/** Bundles a program and its imports into one file. */
 async function bundle(entry: string, file: string): Promise<void> {
-  // The bundler itself comes from the npm registry, once.
+  // Deno downloads the bundler from the npm registry at its first use.
   const { code, err } = await say(Deno.execPath(), ["bundle", "--quiet", "-o", file, entry]);
   assertEquals(code, 0, err);
 }
 
-kernelTest("a program that is bundled into one file does all of its jobs", { permissions }, async (t) => {
+kernelTest("a program that is bundled into one file works completely", { permissions }, async (t) => {
   await bundle(selftest, `${t.dir}/selftest.js`);
   const grants = ["--allow-ffi", "--allow-read", "--allow-write"];
-  // Without npm and remote modules, and elsewhere: what is not in the file is not to be had.
+  // Without npm, remote modules and the project's directory, only the bundled file is available.
   const args = ["run", "--no-prompt", "--no-config", "--no-npm", "--no-remote", ...grants];
   const { code, out, err } = await say(Deno.execPath(), [...args, `${t.dir}/selftest.js`, map], {
     cwd: t.dir,
@@ -24,7 +24,7 @@ kernelTest("a program that is bundled into one file does all of its jobs", { per
   assertEquals(t.mounts(), []);
 });
 
-kernelTest("the command that is bundled into one file starts itself again", {
+kernelTest("the command works as one bundled file, and starts itself in a namespace", {
   tools: ["unshare"],
   permissions,
 }, async (t) => {

@@ -3,7 +3,7 @@ import { kernelTest } from "../harness.ts";
 import { readText } from "../kernel.ts";
 import { allWorks, map, project, type Said, say, selftest } from "./ways.ts";
 
-/** What the runtime has in itself: it is there in a binary too. */
+/** Whether a module is built into the runtime, and so into a binary. */
 const isOfRuntime = (specifier: string) => specifier.startsWith("node:");
 
 const grants = ["--allow-ffi", "--allow-read", "--allow-write"];
@@ -25,30 +25,30 @@ async function graph(entry = selftest): Promise<Module[]> {
   return JSON.parse(out.join("\n")).modules;
 }
 
-/** `deno compile` puts programs on denort, the runtime alone, which it fetches where DENORT_BIN names none. */
+/** Whether `deno compile` works: it requires denort, the bare runtime, which it downloads unless DENORT_BIN names one. */
 async function compiles(file: string): Promise<boolean> {
   const { code, err } = await compile(file);
   if (code === 0) return true;
   assert(err.includes("base binary"), err);
   console.log(
-    "no denort here (DENORT_BIN names none, none can be fetched): what it would be given is checked",
+    "no denort (DENORT_BIN is not set, and the download fails): checking only the files in the binary",
   );
   return false;
 }
 
-kernelTest("a program that is compiled is one file that does all of its jobs", {
+kernelTest("a compiled program works completely, as one file", {
   permissions: { run: true, env: true },
 }, async (t) => {
   const binary = `${t.dir}/selftest`;
   if (await compiles(binary)) {
-    t.make("nowhere");
-    const { code, out, err } = await say(binary, [map], { cwd: `${t.dir}/nowhere` });
+    t.make("empty");
+    const { code, out, err } = await say(binary, [map], { cwd: `${t.dir}/empty` });
     assertEquals([code, out], [0, allWorks], err);
     assertEquals(t.mounts(), []);
   } else await holdsEveryModule(binary);
 });
 
-/** Compiled with Deno itself in denort's place, which can't run it: but it is given the same files. */
+/** Compiles with deno instead of denort: the binary does not run, but it contains the same files. */
 async function holdsEveryModule(binary: string): Promise<void> {
   const { code, err } = await compile(binary, { DENORT_BIN: Deno.execPath() });
   assertEquals(code, 0, err);
@@ -59,7 +59,7 @@ async function holdsEveryModule(binary: string): Promise<void> {
   }
 }
 
-Deno.test("a program's modules are files of the library and std: none is imported later, or from elsewhere", async () => {
+Deno.test("a program imports only files of the library and std, and none of them dynamically", async () => {
   const command = /^npm:\/(deno-std@1\.4\.0|commander@14\.0\.2|cli-table3@0\.6\.5)(\/|$)/;
   const allowed: [string, RegExp][] = [
     [selftest, /^npm:\/deno-std@1\.4\.0\//],
@@ -71,14 +71,14 @@ Deno.test("a program's modules are files of the library and std: none is importe
     const others = modules.filter((module) => !ours.includes(module)).map(({ specifier }) => specifier)
       .filter((specifier) => !isOfRuntime(specifier));
     assertEquals(others.filter((specifier) => !packages.test(specifier)), []);
-    const later = ours.flatMap(({ dependencies = [] }) => dependencies)
+    const dynamic = ours.flatMap(({ dependencies = [] }) => dependencies)
       .filter(({ isDynamic, specifier }) => isDynamic && !isOfRuntime(specifier));
-    assertEquals(later, []);
+    assertEquals(dynamic, []);
     assert(ours.length > 30);
   }
 });
 
-kernelTest("a program opens no file of the library but its modules: no worker's, no data", {
+kernelTest("a program opens no file of the library except its modules", {
   tools: ["strace"],
   permissions: { run: true, env: true },
 }, async (t) => {

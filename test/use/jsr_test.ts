@@ -31,23 +31,23 @@ const hasExample = ({ doc = "", tags = [] }: Documented) =>
   tags.some(({ kind }) => kind === "example") ||
   /for an example\.$/.test([doc, ...tags.map((tag) => tag.doc ?? "")].join("").trim());
 
-// What JSR's score counts and a package can settle. Its description and the runtimes are set on JSR's own page of the
-// package, and its provenance by who publishes it.
-Deno.test("every entry says what it is and has an example, and so has the README", async () => {
+// The parts of JSR's score that the package decides. Description and runtimes are set on the package's page on JSR, and
+// provenance by the publisher.
+Deno.test("every entry point has a description and an example, and the README has an example", async () => {
   const all = await documentation();
   assertEquals(all.length, entries.length);
   for (const [entry, { module_doc }] of all) {
-    assert((module_doc.doc ?? "").length > 0, `${entry} says nothing`);
+    assert((module_doc.doc ?? "").length > 0, `${entry} has no description`);
     assert(hasExample(module_doc), `${entry} has no example`);
   }
   assert(Deno.readTextFileSync(new URL("README.md", project)).includes("```ts"));
 });
 
-Deno.test("every symbol is documented, every function with an example", async () => {
+Deno.test("every public symbol is documented, and every function has an example", async () => {
   for (const [entry, { symbols }] of await documentation()) {
     for (const { name, declarations } of symbols) {
       for (const { kind, jsDoc = {} } of declarations) {
-        if (kind === "reference") continue; // documented at the entry that has it first
+        if (kind === "reference") continue; // documented at the first entry point that exports it
         assert((jsDoc.doc ?? "").length > 0, `${name} of ${entry} is not documented`);
         assert(kind !== "function" || hasExample(jsDoc), `${name} of ${entry} has no example`);
       }
@@ -55,7 +55,7 @@ Deno.test("every symbol is documented, every function with an example", async ()
   }
 });
 
-/** The files that are published; asked for, a slow type or anything else that the registry refuses is an error. */
+/** The files that would be published; fails on slow types and other errors of the registry. */
 async function published(): Promise<string[]> {
   const args = ["publish", "--dry-run", "--allow-dirty"];
   const { code, err } = await say(Deno.execPath(), args, { cwd: project.pathname });
@@ -66,13 +66,13 @@ async function published(): Promise<string[]> {
   return files.filter((path) => path !== ".git"); // a worktree's
 }
 
-Deno.test("what is published has no slow types, and is the library and the command alone", async () => {
+Deno.test("the published package has no slow types, and contains only the library and the command", async () => {
   const modules = (await published()).filter((path) => path.endsWith(".ts"));
   assertEquals(modules.filter((path) => !/^(mod|cli|(ffi|linux|cli)\/.*)\.ts$/.test(path)), []);
   assert(["mod.ts", "linux/mod.ts", "cli.ts"].every((entry) => modules.includes(entry)));
 });
 
-/** A registry on this machine that has this one package, as it would be published. */
+/** A registry on this machine with this package, as it would be published. */
 async function registry(): Promise<Deno.HttpServer<Deno.NetAddr>> {
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
   for (const path of await published()) files.set(`/${path}`, Deno.readFileSync(new URL(path, project)));
@@ -100,7 +100,7 @@ async function registry(): Promise<Deno.HttpServer<Deno.NetAddr>> {
 const permissions: Deno.PermissionOptionsObject = { run: true, net: ["127.0.0.1"], env: true };
 
 kernelTest(
-  "a program that imports the package by its name does all of its jobs",
+  "a program that imports the package from JSR works completely",
   { permissions },
   async (t) => {
     await using server = await registry();
@@ -117,7 +117,7 @@ kernelTest(
 );
 
 kernelTest(
-  "the command installs by the package's name, with no more than it is built on, and starts itself again",
+  "the command installs from JSR with its own dependencies only, and starts itself in a namespace",
   {
     tools: ["unshare"],
     permissions,
@@ -132,7 +132,9 @@ kernelTest(
     assertEquals([code, out], [0, ["tmpfs"]], err);
     const [host = ""] = names(`${t.dir}/cache/npm`);
     const fetched = names(`${t.dir}/cache/npm/${host}`);
-    for (const own of ["cli-table3", "commander", "deno-std"]) assert(fetched.includes(own), own);
+    for (const dependency of ["cli-table3", "commander", "deno-std"]) {
+      assert(fetched.includes(dependency), dependency);
+    }
     assert(!fetched.includes("modern-tar") && !fetched.includes("@grpc"), `${fetched}`);
   },
 );

@@ -2,14 +2,14 @@ import { assert, assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { allWorks, map, project, runInTmpfs, say, selftest, serveProject } from "./ways.ts";
 
-// The one dependency comes from the npm registry, into a cache that is empty: these tests need the network.
+// The one dependency is downloaded from the npm registry into an empty cache: these tests require the network.
 const permissions: Deno.PermissionOptionsObject = { run: true, net: ["127.0.0.1"], env: true };
 
-const notEmulated = "there is no registry of packages to import from";
-const alone = ["run", "--no-prompt", "--no-config", "--no-lock", "--allow-import=127.0.0.1"];
+const notEmulated = "the emulated machine has no network";
+const run = ["run", "--no-prompt", "--no-config", "--no-lock", "--allow-import=127.0.0.1"];
 
 kernelTest(
-  "a program that imports the library over http needs no import map, and ffi, read and write alone",
+  "a program that imports the library over http requires no import map, and only ffi, read and write",
   {
     notEmulated,
     permissions,
@@ -20,7 +20,7 @@ kernelTest(
     const program = Deno.readTextFileSync(selftest).replaceAll(`from "../`, `from "${base}/`);
     assertEquals(program.match(/from "http:/g)?.length, 2);
     Deno.writeTextFileSync(`${t.dir}/user.ts`, program);
-    const args = [...alone, "--allow-ffi", "--allow-read", "--allow-write", `${t.dir}/user.ts`, map];
+    const args = [...run, "--allow-ffi", "--allow-read", "--allow-write", `${t.dir}/user.ts`, map];
     const { code, out, err } = await say(Deno.execPath(), args, {
       cwd: t.dir,
       env: { DENO_DIR: `${t.dir}/cache` },
@@ -30,7 +30,7 @@ kernelTest(
   },
 );
 
-kernelTest("the command installs from a URL, and works when the server is gone", {
+kernelTest("the command installs from a URL, and works without the server", {
   notEmulated,
   tools: ["unshare"],
   permissions,
@@ -46,12 +46,12 @@ kernelTest("the command installs from a URL, and works when the server is gone",
   const denomount = `${t.dir}/bin/denomount`;
   const lookup = await say(denomount, ["lookup", "--json", "/proc"], { cwd: t.dir, env });
   assertEquals([lookup.code, JSON.parse(lookup.out.join("")).fsType], [0, "proc"], lookup.err);
-  // It starts itself again, in a mount namespace.
+  // The command starts itself in a mount namespace.
   const ran = await say(denomount, runInTmpfs(t.dir), { cwd: t.dir, env });
   assertEquals([ran.code, ran.out], [0, ["tmpfs"]], ran.err);
 });
 
-Deno.test("no module of the library or the command is found through the import map", async () => {
+Deno.test("no module of the library or the command requires the import map", async () => {
   for (const entry of ["mod.ts", "linux/mod.ts", "cli.ts"]) {
     const args = ["info", "--json", "--no-config", "--no-lock", new URL(entry, project).pathname];
     const { code, out, err } = await say(Deno.execPath(), args);

@@ -1,24 +1,24 @@
 /**
- * The three ways in which the library is used, for the tests of each: one program, `examples/selftest.ts`, does the same
- * jobs in all of them.
+ * Helpers for the tests of the three ways to use the library: URL import, JSR package and compiled binary. All run
+ * `examples/selftest.ts`.
  *
  * @module
  */
 
 import { hasRoot } from "../harness.ts";
 
-/** The checkout. */
+/** The directory of the project. */
 export const project = new URL("../..", import.meta.url);
 
-/** The program's path. */
+/** The path of the program. */
 export const selftest = new URL("examples/selftest.ts", project).pathname;
 
-/** The id map that this user may make: in a user namespace with one id, that one. */
+/** The id map that this user may create: one id, in a user namespace with one id. */
 export const map = hasRoot ? "0:100000:65536" : "0:0:1";
 
 const owner = hasRoot ? "100000:100000" : "0:0";
 
-/** What the program prints where all of it works. */
+/** The output of the program if everything works. */
 export const allWorks = [
   "bind: read-only",
   "overlay: 400 layers layer by layer, 0:0",
@@ -26,11 +26,11 @@ export const allWorks = [
   `id-mapped bind: ${owner}`,
   "in a mount namespace: tmpfs",
   "watched: mounted",
-  "overlay, the older way: 400 layers in one page, 0:0",
-  `id-mapped overlay, the older way: 400 layers in one page, ${owner}`,
+  "overlay, with mount(2): 400 layers in one page, 0:0",
+  `id-mapped overlay, with mount(2): 400 layers in one page, ${owner}`,
 ];
 
-/** A command's exit status, standard output as lines, and standard error. */
+/** The exit status of a command, its standard output as lines, and its standard error. */
 export interface Said {
   code: number;
   out: string[];
@@ -38,12 +38,12 @@ export interface Said {
 }
 
 /**
- * Runs a command to its end.
+ * Runs a command and waits for it.
  *
  * @param program the program.
  * @param args its arguments.
  * @param options its directory and environment.
- * @returns what it said.
+ * @returns its exit status and output.
  */
 export async function say(program: string, args: string[], options: Deno.CommandOptions = {}): Promise<Said> {
   const env = { NO_COLOR: "1", ...options.env };
@@ -63,7 +63,7 @@ export function runInTmpfs(dir: string): string[] {
   return ["run", "--private", `${dir}/list.json`, "--", "stat", "--file-system", "--format=%T", "."];
 }
 
-/** Serves the checkout over http on this machine, as a code host would. */
+/** Serves the project over http on this machine. */
 export function serveProject(): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {
     const file = new URL("." + new URL(request.url).pathname, project);

@@ -3,9 +3,9 @@ import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 
-const older = () => pretendMissing("mountApi", "mountSetattr", "openat2");
+const withoutMountApi = () => pretendMissing("mountApi", "mountSetattr", "openat2");
 
-/** A tree that is shared, as everything is under systemd: an unmount in a bind of it would reach it too. */
+/** A shared tree, as under systemd: an unmount in an rbind of it would propagate to it. */
 async function sharedTree(t: KernelContext): Promise<AsyncDisposable> {
   t.make("source", "target");
   const tmpfs = { type: "tmpfs", source: "t" };
@@ -25,14 +25,14 @@ const source = ["/source", "/source/below", "/source/below/deep"];
 const target = ["/target", "/target/below", "/target/below/deep"];
 const mountpoints = (t: KernelContext) => t.mounts().map(({ mountpoint }) => mountpoint).sort();
 
-for (const way of ["new", "older"]) {
-  const using = () => way === "older" ? older() : { [Symbol.dispose]() {} };
+for (const api of ["fsopen(2) and open_tree(2)", "mount(2)"]) {
+  const select = () => api === "mount(2)" ? withoutMountApi() : { [Symbol.dispose]() {} };
 
   kernelTest(
-    `an rbind comes off with all that came with it, and its source keeps its own, the ${way} way`,
+    `an rbind is unmounted with all its submounts, and its source keeps its own, with ${api}`,
     {},
     async (t) => {
-      using _ = using();
+      using _ = select();
       await using _tree = await sharedTree(t);
       const rbind = { type: "bind", source: `${t.dir}/source`, options: ["rbind"] };
       for (const detach of [false, true]) {
@@ -49,10 +49,10 @@ for (const way of ["new", "older"]) {
   );
 
   kernelTest(
-    `a list that fails takes its rbind off and nothing of the source, the ${way} way`,
+    `mountAll() that fails unmounts its rbind, and its source keeps its mounts, with ${api}`,
     {},
     async (t) => {
-      using _ = using();
+      using _ = select();
       await using _tree = await sharedTree(t);
       const rbind = { type: "bind", source: `${t.dir}/source`, options: ["rbind"] };
       const list = [rbind, { type: "bind", source: `${t.dir}/none`, target: "below", options: ["bind"] }];
@@ -62,7 +62,7 @@ for (const way of ["new", "older"]) {
   );
 }
 
-kernelTest("an rbind over another mount takes only its own off", {}, async (t) => {
+kernelTest("unmounting an rbind over other mounts keeps the other mounts", {}, async (t) => {
   await using _tree = await sharedTree(t);
   await using _mine = await mount({ type: "tmpfs", source: "mine" }, `${t.dir}/target`);
   t.make("target/below");
@@ -78,7 +78,7 @@ kernelTest("an rbind over another mount takes only its own off", {}, async (t) =
 });
 
 kernelTest(
-  "an rbind of the whole system comes off again, also where its mounts are locked",
+  "an rbind of / is unmounted, even if its submounts are locked",
   {},
   async (t) => {
     t.make("target");

@@ -1,6 +1,6 @@
 /**
- * A FUSE server that takes every request and answers none, in a process of its own. It ends by itself after a while, so
- * that a test which waits for it fails and does not stand for ever.
+ * A FUSE server that reads every request and never answers. It exits after a while, so that a test that waits for it
+ * fails instead of hanging.
  *
  *     deno run --allow-ffi test/hang/server.ts MOUNTPOINT
  *
@@ -21,7 +21,7 @@ const c = (text: string) => new TextEncoder().encode(text + "\0");
 const [mountpoint = ""] = Deno.args;
 const fd = libc.open(c("/dev/fuse"), O_RDWR);
 const options = `fd=${fd},rootmode=40000,user_id=0,group_id=0`; // struct fuse_fs_context of fs/fuse/inode.c
-if (fd < 0 || libc.mount(c("mute"), c(mountpoint), c("fuse"), 0n, c(options)) < 0) Deno.exit(1);
+if (fd < 0 || libc.mount(c("silent"), c(mountpoint), c("fuse"), 0n, c(options)) < 0) Deno.exit(1);
 setTimeout(() => Deno.exit(0), LIFETIME);
 console.log("ready");
 const request = new Uint8Array(LONGEST_REQUEST);

@@ -1,0 +1,41 @@
+/**
+ * The mount table of a process.
+ *
+ * @module
+ */
+
+import { O_RDONLY } from "../syscalls/constants.ts";
+import { open, readAll } from "../syscalls/mod.ts";
+import { type MountFilter, type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
+
+/**
+ * Lists the mounts of a mount namespace: that of this process, or of another.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param options `filter` selects mounts; `pid` is the process whose mount table is read, this process if left out.
+ * @returns the mounts, in the order of mountinfo.
+ * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
+ * @throws {TypeError} if the pid is not a positive whole number.
+ *
+ * @example
+ * ```ts
+ * import { fsTypeFilter, listMounts } from "@denomount/mount";
+ *
+ * for (const mount of await listMounts({ filter: fsTypeFilter("proc") })) console.log(mount.mountpoint);
+ * ```
+ */
+// deno-lint-ignore require-await
+export async function listMounts(options: { filter?: MountFilter; pid?: number } = {}): Promise<MountInfo[]> {
+  const { filter, pid } = options;
+  if (pid !== undefined && (!Number.isSafeInteger(pid) || pid <= 0)) {
+    throw new TypeError(`a pid is a positive whole number, not ${pid}`);
+  }
+  using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
+  const bytes = readAll(table.fd, tableMemory);
+  tableMemory = new Uint8Array(bytes.buffer);
+  return parseMountInfo(bytes, filter);
+}
+
+// Reused, as large as the largest table so far: allocating it takes as long as the read into it.
+let tableMemory = new Uint8Array(64 * 1024);

@@ -1,0 +1,194 @@
+/**
+ * The parser of mountinfo files.
+ *
+ * @module
+ */
+
+import { decodeName, quote, unescapeOctal } from "../../ffi/text.ts";
+
+/**
+ * A mount: one line of /proc/PID/mountinfo, see proc_pid_mountinfo(5).
+ *
+ * In a name that is not UTF-8, each byte that cannot be decoded is a lone surrogate, U+DC80 to U+DCFF, as in Python (PEP
+ * 383). `isWellFormed()` is false for such a name. Two names never have the same text, and every function of this library
+ * takes the text as a path. Deno's own functions do not.
+ */
+export interface MountInfo {
+  /** The mount's id. */
+  id: number;
+  /** The parent mount's id. */
+  parent: number;
+  /** Major number of the file system's device. */
+  major: number;
+  /** Minor number of the file system's device. */
+  minor: number;
+  /** The path in the file system that is the root of the mount; "/" unless it is a bind mount. */
+  root: string;
+  /** The mountpoint, as a path from the process's root. */
+  mountpoint: string;
+  /** The options of this mount, such as "rw,nosuid". */
+  options: string;
+  /** The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. */
+  optional: string;
+  /** The file system's type, with a subtype after a dot, such as "fuse.sshfs". */
+  fsType: string;
+  /** The source, such as a device. */
+  source: string;
+  /** The options of the file system (superblock), which all its mounts share. */
+  vfsOptions: string;
+}
+
+/**
+ * Selects mounts while the table is read.
+ *
+ * @param info a mount.
+ * @returns `skip` to leave it out, `stop` to end the reading after it.
+ */
+export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean };
+
+/**
+ * Parses the content of a mountinfo file.
+ *
+ * @param table the content; bytes if names may not be UTF-8.
+ * @param filter selects mounts.
+ * @returns the mounts, in the order of the file.
+ * @throws {TypeError} for a line that is not in the format of mountinfo, with its number.
+ *
+ * @example
+ * ```ts
+ * import { parseMountInfo } from "@denomount/mount";
+ *
+ * const [mount] = parseMountInfo("36 35 98:0 / /mnt rw,noatime master:1 - ext4 /dev/sda1 rw,errors=continue\n");
+ * console.log(mount?.source); // "/dev/sda1"
+ * ```
+ */
+export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
+  const text = typeof table === "string" ? table : decodeName(table);
+  const mounts: MountInfo[] = [];
+  const line = new Line(text);
+  for (let at = 0, number = 1; at < text.length; number++) {
+    const end = line.split(at);
+    if (end > at) {
+      const info = line.read(number);
+      const verdict = filter?.(info);
+      if (!verdict?.skip) mounts.push(info);
+      if (verdict?.stop) break;
+    }
+    at = end + 1;
+  }
+  return mounts;
+}
+
+// ASCII
+const DASH = 45;
+const ZERO = 48;
+
+/**
+ * A line of the table. It is split by indexOf() from space to space, without a look at each character: this is most of
+ * the time to list ten thousand mounts, and the options of an overlay at the end of its line can be long.
+ *
+ *     36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue
+ *     (0)(1)(2)  (3)   (4)   (5)        (6…)     -  type source    super options
+ *
+ * id, parent, device, root, mountpoint, options, any number of optional fields, "-", type, source, super options
+ */
+class Line {
+  readonly #text: string;
+  readonly #escapes: boolean;
+  /** The index of each field's first character; after the last field, of the end of the line plus one. */
+  readonly #starts: number[] = [];
+  #fields = 0;
+  #dash = -1; // the index of the field "-"
+
+  constructor(text: string) {
+    this.#text = text;
+    this.#escapes = text.includes("\\");
+  }
+
+  /** Splits the line that begins at an index into its fields; returns the index of its end. */
+  split(at: number): number {
+    const text = this.#text;
+    const starts = this.#starts;
+    const newline = text.indexOf("\n", at);
+    const end = newline < 0 ? text.length : newline;
+    let fields = 0;
+    this.#dash = -1;
+    starts[0] = at;
+    // The super options are the last field, even if they contain a space.
+    while (end > at && (this.#dash < 0 || fields < this.#dash + 3)) {
+      const space = text.indexOf(" ", starts[fields]);
+      if (space < 0 || space >= end) break;
+      if (this.#dash < 0 && fields > 5 && isDash(text, starts[fields] ?? 0, space)) this.#dash = fields;
+      starts[++fields] = space + 1;
+    }
+    starts[++fields] = end + 1;
+    this.#fields = fields;
+    return end;
+  }
+
+  /** The mount of the line. */
+  read(number: number): MountInfo {
+    const dash = this.#dash;
+    const id = this.#number(this.#start(0), this.#end(0));
+    const parent = this.#number(this.#start(1), this.#end(1));
+    const colon = this.#text.indexOf(":", this.#start(2));
+    const major = this.#number(this.#start(2), colon);
+    const minor = this.#number(colon + 1, this.#end(2));
+    if (id < 0 || parent < 0 || major < 0 || minor < 0 || dash < 0 || this.#fields < dash + 3) {
+      throw this.#malformed(number);
+    }
+    const info: MountInfo = {
+      id,
+      parent,
+      major,
+      minor,
+      root: this.#name(3),
+      mountpoint: this.#name(4),
+      options: this.#slice(5, 5),
+      optional: dash > 6 ? this.#slice(6, dash - 1) : "",
+      fsType: this.#name(dash + 1),
+      source: this.#name(dash + 2),
+      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1) : "",
+    };
+    if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#malformed(number);
+    return info;
+  }
+
+  #start(field: number): number {
+    return this.#starts[field] ?? 0;
+  }
+
+  #end(field: number): number {
+    return this.#start(field + 1) - 1;
+  }
+
+  #slice(first: number, last: number): string {
+    return this.#text.slice(this.#start(first), this.#end(last));
+  }
+
+  #name(field: number): string {
+    const text = this.#slice(field, field);
+    return this.#escapes ? unescapeOctal(text) : text;
+  }
+
+  /** Parses a decimal number; -1 if it is not one. */
+  #number(start: number, end: number): number {
+    if (end <= start || end - start > 15) return -1;
+    let number = 0;
+    for (let at = start; at < end; at++) {
+      const digit = this.#text.charCodeAt(at) - ZERO;
+      if (digit < 0 || digit > 9) return -1;
+      number = number * 10 + digit;
+    }
+    return number;
+  }
+
+  #malformed(number: number): TypeError {
+    const line = this.#text.slice(this.#start(0), this.#end(this.#fields - 1));
+    return new TypeError(`line ${number} is not in the format of mountinfo: ${quote(line)}`);
+  }
+}
+
+function isDash(text: string, start: number, end: number): boolean {
+  return end === start + 1 && text.charCodeAt(start) === DASH;
+}
