@@ -39,6 +39,7 @@ export {
   removeIdMapOption,
   removeVolatileOption,
 } from "./linux/spec/mount.ts";
+export { parseMounts } from "./linux/spec/read_mount.ts";
 export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./linux/mountinfo/filters.ts";
 export { listMounts } from "./linux/mountinfo/list_mounts.ts";
 export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";

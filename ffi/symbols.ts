@@ -54,14 +54,17 @@ const symbols = {
     parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
   },
-  llistxattr: {
-    parameters: ["pointer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
-    result: "isize",
-  },
-  lremovexattr: {
-    parameters: ["pointer", /* const char *path */ "pointer" /* const char *name */],
+  fchownat: {
+    parameters: [
+      "i32", // int dirfd
+      "pointer", // const char *path
+      "u32", // uid_t owner
+      "u32", // gid_t group
+      "i32", // int flags
+    ],
     result: "i32",
   },
+  chmod: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdir: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
   rmdir: { parameters: ["pointer" /* const char *path */], result: "i32" },

@@ -5,25 +5,24 @@
  * @module
  */
 
-import { SyscallError } from "../../ffi/errno.ts";
+import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
-import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
+import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
-import { attributesToFlags } from "../spec/mount_flags.ts";
 import type { BindPlan } from "../spec/plan.ts";
-import { hasChanges, setattrSteps } from "../spec/setattr.ts";
+import { hasChanges, type Mapping, setattrSteps, topAttributes } from "../spec/setattr.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   AT_RECURSIVE,
   MS_BIND,
   MS_REC,
-  MS_REMOUNT,
+  O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
-import { mount, openTree } from "../syscalls/mod.ts";
-import { remountBind } from "./remount.ts";
+import { mount, open, openTree } from "../syscalls/mod.ts";
+import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
 /**
@@ -35,8 +34,13 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  */
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
   const tree = fds.add(cloneSource(plan, source));
-  setAttributes(tree, setattrSteps(plan, plan.recursive, userns !== undefined), userns);
+  setAttributes(tree, setattrSteps(plan, plan.recursive, mappingOf(plan)), userns);
   return tree;
+}
+
+/** A recursive bind is mapped as a whole, unless OCI's word `idmap` asks for its top mount alone. */
+function mappingOf({ idMaps }: BindPlan): Mapping {
+  return idMaps === undefined ? "none" : idMaps.topOnly ? "top" : "tree";
 }
 
 function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
@@ -54,10 +58,9 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
  * Describes {@linkcode createBind}.
  *
  * @param plan the bind.
- * @param options whether it gets an id map.
  * @returns its calls.
  */
-export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Call[] {
+export function describeBind(plan: BindPlan): Call[] {
   const { source, recursive } = plan;
   const clone = call(
     "open_tree",
@@ -66,7 +69,7 @@ export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Cal
       ? "clone the source's mount and the mounts below it, detached"
       : "clone the source's mount, detached",
   );
-  const steps = setattrSteps(plan, recursive, isMapped).map((step) =>
+  const steps = setattrSteps(plan, recursive, mappingOf(plan)).map((step) =>
     setattrCall({ mount: "tree", change: step, ...step }, "set its attributes while it is detached")
   );
   return [clone, ...steps];
@@ -77,14 +80,34 @@ export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Cal
  *
  * @param plan the bind.
  * @param target the mountpoint.
- * @throws {TypeError} for recursive attributes, which only mount_setattr(2) can set.
+ * @param resolved its source.
+ * @throws {TypeError} for attributes of a tree, which only mount_setattr(2) can set.
  */
-export function bindOnto(plan: BindPlan, target: MountTarget): void {
-  const { source, recursive } = plan;
-  mount(source, procFdPath(target), null, MS_BIND | (recursive ? MS_REC : 0), null);
-  if (!hasChanges(plan.attributes)) return;
-  using bound = openTopMount(target);
-  remountBind(plan, bound);
+export function bindOnto(plan: BindPlan, target: MountTarget, { source }: Resolved): void {
+  if (plan.recursive) refuseRecursive(plan);
+  mountSource(plan, source, target);
+  const change = topAttributes(plan);
+  if (hasChanges(change)) remountTop(change, target);
+}
+
+function mountSource(
+  { source, recursive, subdir }: BindPlan,
+  opened: OwnedFd | undefined,
+  to: MountTarget,
+): void {
+  const path = opened && subdir !== undefined ? procFdPath(opened) : source;
+  try {
+    mount(path, procFdPath(to), null, MS_BIND | (recursive ? MS_REC : 0), null);
+  } catch (error) {
+    throw isErrno(error, "ENOTDIR", "EINVAL") ? withoutPathOfKind(error, path, to) : error;
+  }
+}
+
+/** mount(2) fails with ENOTDIR if one of the two is a directory and the other is not: no single path is at fault. */
+function withoutPathOfKind(error: SyscallError, source: string, target: MountTarget): SyscallError {
+  using opened = open(source, O_PATH);
+  if (isDirectory(opened) === isDirectory(target)) return error;
+  return new SyscallError({ syscall: error.syscall, errno: errnoNumber("ENOTDIR") });
 }
 
 /**
@@ -95,9 +118,10 @@ export function bindOnto(plan: BindPlan, target: MountTarget): void {
  * @returns its calls.
  */
 export function describeBindOnto(plan: BindPlan, { target }: DescribeOptions): Call[] {
+  if (plan.recursive) refuseRecursive(plan);
   const flags = MS_BIND | (plan.recursive ? MS_REC : 0);
-  const bind = mountCall({ source: plan.source, target, flags }, "bind the source");
-  if (!hasChanges(plan.attributes)) return [bind];
-  const remount = attributesToFlags(plan.attributes) | MS_REMOUNT | MS_BIND;
-  return [bind, mountCall({ target, flags: remount }, "set its attributes, and keep the others")];
+  return [
+    mountCall({ source: plan.source, target, flags }, "bind the source"),
+    ...describeRemountTop(topAttributes(plan), target),
+  ];
 }

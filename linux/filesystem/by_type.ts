@@ -7,17 +7,21 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, flagNames, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { fitsFsconfig } from "../spec/limits.ts";
-import { attributesToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
+import { newMountFlags } from "../spec/mount_flags.ts";
 import type { FilesystemPlan } from "../spec/plan.ts";
+import { type PlanAttributes, topAttributes } from "../spec/setattr.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "../syscalls/mod.ts";
 import { createSuperblock, createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
+import { withoutLabels } from "./labels.ts";
+import { describeRemountTop, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
 /**
@@ -48,12 +52,14 @@ async function createOnDisk(plan: FilesystemPlan, source: string, resolved: Reso
   return mountSuperblock(plan, context, resolved);
 }
 
-function openContext({ type, superFlags, data }: FilesystemPlan, source: string): OwnedFd {
+function openContext(plan: FilesystemPlan, source: string): OwnedFd {
+  const { type, superFlags, data, labels } = withoutLabels(plan);
   const context = fsopen(type);
   try {
     if (source !== "") fsconfigSetString(context.fd, "source", source);
     setParameters(context, superFlags);
     setParameters(context, data);
+    setParameters(context, labels);
     return context;
   } catch (error) {
     throw withKernelLog(context, error);
@@ -62,7 +68,7 @@ function openContext({ type, superFlags, data }: FilesystemPlan, source: string)
 
 function mountSuperblock(plan: FilesystemPlan, context: OwnedFd, { fds, userns }: Resolved): OwnedFd {
   fds.add(context);
-  const mounted = fds.add(fsmount(context.fd, plan.attributes.set | plan.recursiveAttributes.set));
+  const mounted = fds.add(fsmount(context.fd, topAttributes(plan).set));
   if (userns) mapIds(mounted, userns, plan.type);
   return mounted;
 }
@@ -85,13 +91,13 @@ const MAP = [{ recursive: false, set: 0, clear: 0, isMapped: true }];
  * @returns its calls.
  */
 export function describeFilesystem(plan: FilesystemPlan, { isMapped }: DescribeOptions): Call[] {
-  const { type, superFlags, data } = plan;
+  const { type, superFlags, data, labels } = withoutLabels(plan);
   const source = plan.loop ? "/dev/loopN" : plan.source;
   const map = setattrCall({ mount: "mount", isMapped }, "map its ids while it is detached");
   return [
     call("fsopen", [quoted(type)], "open a context to configure"),
     ...source === "" ? [] : fsconfigCalls([`source=${source}`]),
-    ...fsconfigCalls([...superFlags, ...data]),
+    ...fsconfigCalls([...superFlags, ...data, ...labels]),
     ...describeSuperblock(plan),
     ...isMapped ? [map] : [],
   ];
@@ -103,10 +109,8 @@ export function describeFilesystem(plan: FilesystemPlan, { isMapped }: DescribeO
  * @param plan its attributes.
  * @returns the calls.
  */
-export function describeSuperblock(
-  { attributes, recursiveAttributes }: Pick<FilesystemPlan, "attributes" | "recursiveAttributes">,
-): Call[] {
-  const set = attributes.set | recursiveAttributes.set;
+export function describeSuperblock(plan: PlanAttributes): Call[] {
+  const { set } = topAttributes(plan);
   return [
     call("fsconfig", ["context", "FSCONFIG_CMD_CREATE"], "make the superblock"),
     call("fsmount", ["context", flagNames("MOUNT_ATTR_", set)], "make a mount of it, detached"),
@@ -127,15 +131,23 @@ export function mountFilesystemOnto(
   resolved: Resolved,
 ): Promise<void> | undefined {
   const source = resolved.device ?? plan.source;
-  const { type, data } = plan;
-  const flags = mountFlags(plan);
-  if (isBlockDevice(source)) return mountOffThread(source, procFdPath(target), type, flags, data.join(","));
-  mount(source, procFdPath(target), type, flags, data.join(","));
+  const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
+  const data = mountData(plan);
+  if (isBlockDevice(source)) {
+    const mounted = mountOffThread(source, procFdPath(target), plan.type, flags, data);
+    return remount === undefined ? mounted : mounted.then(() => remountTop(remount, target));
+  }
+  mount(source, procFdPath(target), plan.type, flags, data);
+  if (remount) remountTop(remount, target);
   return undefined;
 }
 
-function mountFlags({ superFlags, attributes }: FilesystemPlan): number {
-  return superFlagsToFlags(superFlags, attributesToFlags(attributes));
+function mountData(plan: FilesystemPlan): string {
+  const comma = plan.data.find((option) => option.includes(",") && !option.includes('"'));
+  if (comma !== undefined) {
+    throw new TypeError(`${quote(comma)} has a comma, which mount(2) takes for the end of the option`);
+  }
+  return [...plan.data, ...withoutLabels(plan).labels].join(",");
 }
 
 /**
@@ -147,9 +159,11 @@ function mountFlags({ superFlags, attributes }: FilesystemPlan): number {
  */
 export function describeFilesystemOnto(plan: FilesystemPlan, { target }: DescribeOptions): Call[] {
   const source = plan.loop ? "/dev/loopN" : plan.source;
-  const { type, data } = plan;
+  const { type } = plan;
+  const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   return [
-    mountCall({ source, target, type, flags: mountFlags(plan), data: data.join(",") }, "mount it"),
+    mountCall({ source, target, type, flags, data: mountData(plan) }, "mount it"),
+    ...describeRemountTop(remount, target),
   ];
 }
 

@@ -5,14 +5,18 @@
  * @module
  */
 
+import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
-import { fdPath, type MountTarget } from "../path/mount_target.ts";
+import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
-import { type Call, call, quoted } from "../spec/call.ts";
+import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { FusePlan } from "../spec/plan.ts";
+import { setattrSteps, topAttributes } from "../spec/setattr.ts";
 import { AT_FDCWD, MNT_DETACH } from "../syscalls/constants.ts";
+import { usesMountSetattr } from "../syscalls/features.ts";
 import { umount2 } from "../syscalls/mod.ts";
+import { describeRemountTop, remountBind } from "./remount.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
 const packages: Record<string, string> = { "mount.fuse": "fuse3 or fuse", "mount.fuse3": "fuse3" };
@@ -27,22 +31,36 @@ const APPEARS = 2000; // ms within which the mount of a helper that has exited s
  */
 export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promise<void> {
   const { helper } = plan;
-  const program = findProgram(helper);
-  if (program === undefined) {
-    throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
-  }
+  const program = requireHelper(helper);
   const path = fdPath(target);
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
   const before = mountIdAt(target.fd, "");
   try {
     const result = await runHelper(program, helperArguments(plan, path));
-    if (await appears(path, before, result) && (result.code ?? 0) === 0) return;
-    throw new Error(failure(helper, result));
+    if (!await appears(path, before, result) || (result.code ?? 0) !== 0) {
+      throw new Error(failure(helper, result));
+    }
+    complete(plan, target);
   } catch (error) {
     // The helper, or the check after it, failed after the helper had mounted.
     if (mountIdAt(AT_FDCWD, path) !== before) umount2(path, MNT_DETACH);
     throw error;
   }
+}
+
+function requireHelper(helper: string): string {
+  const program = findProgram(helper);
+  if (program !== undefined) return program;
+  throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
+}
+
+/** What the helper does not know, such as `rro` and `nosymfollow`. */
+function complete(plan: FusePlan, target: MountTarget): void {
+  const steps = setattrSteps(plan, false, "none");
+  if (steps.length === 0) return;
+  using mounted = openTopMount(target);
+  if (usesMountSetattr()) setAttributes(mounted, steps);
+  else remountBind(topAttributes(plan), mounted);
 }
 
 function helperArguments({ type, source, options }: FusePlan, target: string): string[] {
@@ -57,8 +75,13 @@ function helperArguments({ type, source, options }: FusePlan, target: string): s
  * @returns its calls.
  */
 export function describeFuse(plan: FusePlan, { target }: DescribeOptions): Call[] {
-  const args = [plan.helper, ...helperArguments(plan, target)];
-  return [call("exec", args.map(quoted), "the helper mounts it and starts its server")];
+  const args = [requireHelper(plan.helper), ...helperArguments(plan, target)];
+  const steps = usesMountSetattr()
+    ? setattrSteps(plan, false, "none").map((step) =>
+      setattrCall({ mount: quoted(target), change: step, ...step }, "set what the helper does not know")
+    )
+    : describeRemountTop(topAttributes(plan), target);
+  return [call("exec", args.map(quoted), "the helper mounts it and starts its server"), ...steps];
 }
 
 async function appears(target: string, before: number, { code }: HelperResult): Promise<boolean> {

@@ -8,9 +8,11 @@
 import type { OwnedFd } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
+import { newMountFlags } from "../spec/mount_flags.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
-import { hasChanges } from "../spec/setattr.ts";
-import { usesMountSetattr } from "../syscalls/features.ts";
+import { hasChanges, topAttributes } from "../spec/setattr.ts";
+import { MOUNT_ATTR_NOSYMFOLLOW } from "../syscalls/constants.ts";
+import { hasFeature, usesMountSetattr } from "../syscalls/features.ts";
 import { bindOnto, createBind, describeBind, describeBindOnto } from "./bind.ts";
 import {
   createFilesystem,
@@ -32,6 +34,9 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  * @returns false if mount(2) or a helper program makes it.
  */
 export function isCreatedDetached(plan: NewMountPlan): boolean {
+  const { attributes, recursiveAttributes } = plan;
+  const isSymfollowChanged = (attributes.set | recursiveAttributes.set) & MOUNT_ATTR_NOSYMFOLLOW;
+  if (isSymfollowChanged && !hasFeature("nosymfollow")) return false;
   switch (plan.kind) {
     case "bind":
       return usesMountSetattr();
@@ -80,7 +85,7 @@ export function mountOnto(
 ): Promise<void> | undefined {
   switch (plan.kind) {
     case "bind":
-      bindOnto(plan, target);
+      bindOnto(plan, target, resolved);
       return undefined;
     case "overlay":
       return mountOverlayOnto(plan, target, resolved);
@@ -92,14 +97,19 @@ export function mountOnto(
 }
 
 /**
- * Whether {@linkcode mountOnto} shows the mount before it is what its plan says. It is staged then: mounted at a
- * temporary mountpoint first, and moved when it is complete.
+ * Whether a mount has to be staged: mounted at a temporary mountpoint first, and moved when it is what its plan says.
  *
  * @param plan the mount.
- * @returns true for a bind that mount(2) can't give its attributes in one call.
+ * @returns true for a directory of a new file system, and for what mount(2) can't complete in one call.
  */
-export function isIncompleteAtFirst(plan: NewMountPlan): boolean {
-  return plan.kind === "bind" && hasChanges(plan.attributes);
+export function isStaged(plan: NewMountPlan): boolean {
+  if (plan.subdir !== undefined && plan.kind !== "bind") return true;
+  if (plan.kind === "fuse" || isCreatedDetached(plan)) return false;
+  if (plan.root !== undefined) return true;
+  const attributes = topAttributes(plan);
+  return plan.kind === "bind"
+    ? hasChanges(attributes)
+    : newMountFlags(plan.superFlags, attributes).remount !== undefined;
 }
 
 /**
@@ -115,7 +125,7 @@ export function describeDetached(
 ): Call[] {
   switch (plan.kind) {
     case "bind":
-      return describeBind(plan, options);
+      return describeBind(plan);
     case "overlay":
       return describeOverlay(plan, options);
     case "filesystem":
@@ -151,7 +161,7 @@ export function describeOnto(plan: NewMountPlan, options: DescribeOptions): Call
  * @returns the calls.
  */
 export function describeRelease(plan: NewMountPlan, { isMapped }: DescribeOptions): Call[] {
-  return plan.kind === "overlay" && isMapped ? describeMappedLayers(plan.layers).after : [];
+  return plan.kind === "overlay" && isMapped ? describeMappedLayers(plan).after : [];
 }
 
 function describeLoop(image: string | undefined): Call[] {

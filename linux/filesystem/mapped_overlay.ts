@@ -6,7 +6,7 @@
 
 import { commonDirectory, join } from "../path/path.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
-import type { OverlayOptions } from "../spec/overlay_options.ts";
+import type { OverlayPlan } from "../spec/plan.ts";
 import { MOUNT_ATTR_RDONLY, MS_PRIVATE } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 
@@ -20,17 +20,28 @@ export function usesDetachedLayers(): boolean {
 }
 
 /**
+ * The lower layers that an id map applies to.
+ *
+ * @param plan the overlay.
+ * @returns their paths, in their order.
+ */
+export function mappedLayersOf({ layers, unmapped }: OverlayPlan): string[] {
+  const lower = [...layers.lower, ...layers.dataOnly];
+  return unmapped.length === 0 ? lower : lower.filter((path) => !unmapped.includes(path));
+}
+
+/**
  * Describes how the lower layers are mapped, if all of them are on one mount; else each is cloned and mapped alone.
  *
- * @param layers the layers.
+ * @param plan the overlay.
  * @returns the calls before the overlay is made, those after, and whether the mapped layers stay detached.
  */
 export function describeMappedLayers(
-  { lower, dataOnly }: OverlayOptions,
+  plan: OverlayPlan,
 ): { before: Call[]; after: Call[]; isDetached: boolean } {
   const isDetached = usesDetachedLayers();
   const change = { set: MOUNT_ATTR_RDONLY, clear: 0 };
-  const common = commonDirectory([...lower, ...dataOnly].map((path) => join("/", path)));
+  const common = commonDirectory(mappedLayersOf(plan).map((path) => join("/", path)));
   const place = quoted("…/denomount-XXXXXX/root");
   const before = [
     call("open_tree", ["AT_FDCWD", quoted(common), "OPEN_TREE_CLONE"], "clone the layers' common directory"),

@@ -10,6 +10,7 @@ import { procFdPath } from "../path/mount_target.ts";
 import { type Call, call, fsconfigCalls, quoted } from "../spec/call.ts";
 import { fitsString } from "../spec/limits.ts";
 import type { OverlayPlan } from "../spec/plan.ts";
+import { topAttributes } from "../spec/setattr.ts";
 import { O_PATH } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import {
@@ -22,6 +23,7 @@ import {
 } from "../syscalls/mod.ts";
 import { describeSuperblock } from "./by_type.ts";
 import { createSuperblock, setParameters, withKernelLog } from "./fs_context.ts";
+import { withoutLabels } from "./labels.ts";
 import { describeMappedLayers } from "./mapped_overlay.ts";
 import { type DescribeOptions, type Resolved, withMappedPaths } from "./resolved.ts";
 
@@ -42,7 +44,7 @@ export function usesLowerdirPlus(): boolean {
  * @returns the detached mount.
  */
 export function createOverlay(plan: OverlayPlan, { mappedLayers, fds }: Resolved): OwnedFd {
-  const { source, superFlags } = plan;
+  const { source, superFlags, labels } = withoutLabels(plan);
   const layers = withMappedPaths(plan.layers, mappedLayers);
   const directories = mappedLayers && "directories" in mappedLayers ? mappedLayers.directories : undefined;
   const context = fsopen("overlay");
@@ -53,12 +55,13 @@ export function createOverlay(plan: OverlayPlan, { mappedLayers, fds }: Resolved
     if (layers.upper !== undefined) setDirectory(context, "upperdir", layers.upper);
     if (layers.work !== undefined) setDirectory(context, "workdir", layers.work);
     setParameters(context, layers.rest);
+    setParameters(context, labels);
     setParameters(context, superFlags);
   } catch (error) {
     throw withKernelLog(context, error);
   }
   fds.add(createSuperblock(context, "create"));
-  return fds.add(fsmount(context.fd, plan.attributes.set | plan.recursiveAttributes.set));
+  return fds.add(fsmount(context.fd, topAttributes(plan).set));
 }
 
 const MANY = 16; // from this number on, encoding all paths at once costs less than one by one
@@ -104,10 +107,10 @@ function setLongLayer(context: OwnedFd, key: string, path: string): void {
  * @returns its calls.
  */
 export function describeOverlay(plan: OverlayPlan, { isMapped }: DescribeOptions): Call[] {
-  const { layers, source, superFlags } = plan;
-  const mapped = isMapped ? describeMappedLayers(layers) : undefined;
+  const { layers, source, superFlags, labels, unmapped } = withoutLabels(plan);
+  const mapped = isMapped ? describeMappedLayers(plan) : undefined;
   const layer = (key: string) => (path: string) =>
-    mapped?.isDetached && key.endsWith("+")
+    mapped?.isDetached && key.endsWith("+") && !unmapped.includes(path)
       ? call("fsconfig", ["context", "FSCONFIG_SET_FD", quoted(key), `id-mapped ${path}`], "a layer")
       : call("fsconfig", ["context", "FSCONFIG_SET_STRING", quoted(key), quoted(path)], "a layer");
   return [
@@ -118,7 +121,7 @@ export function describeOverlay(plan: OverlayPlan, { isMapped }: DescribeOptions
     ...layers.dataOnly.map(layer("datadir+")),
     ...[layers.upper].filter((path) => path !== undefined).map(layer("upperdir")),
     ...[layers.work].filter((path) => path !== undefined).map(layer("workdir")),
-    ...fsconfigCalls([...layers.rest, ...superFlags]),
+    ...fsconfigCalls([...layers.rest, ...labels, ...superFlags]),
     ...describeSuperblock(plan),
   ];
 }

@@ -16,12 +16,15 @@ import { commonDirectory, join } from "../path/path.ts";
 import { type Call, mountCall } from "../spec/call.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { LONGEST_DATA } from "../spec/limits.ts";
-import { attributesToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
+import { newMountFlags } from "../spec/mount_flags.ts";
 import { overlayData, type OverlayOptions } from "../spec/overlay_options.ts";
 import type { OverlayPlan } from "../spec/plan.ts";
+import { topAttributes } from "../spec/setattr.ts";
 import { O_DIRECTORY, O_PATH } from "../syscalls/constants.ts";
 import { mount, open, realpath } from "../syscalls/mod.ts";
+import { withoutLabels } from "./labels.ts";
 import { describeMappedLayers } from "./mapped_overlay.ts";
+import { describeRemountTop, remountTop } from "./remount.ts";
 import { type DescribeOptions, type Resolved, withMappedPaths } from "./resolved.ts";
 
 /**
@@ -36,17 +39,24 @@ export async function mountOverlayOnto(
   target: MountTarget,
   { mappedLayers }: Resolved,
 ): Promise<void> {
-  const layers = withMappedPaths(plan.layers, mappedLayers);
+  const labels = withoutLabels(plan).labels;
+  const mapped = withMappedPaths(plan.layers, mappedLayers);
+  const layers = labels.length === 0 ? mapped : { ...mapped, rest: [...mapped.rest, ...labels] };
+  const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   try {
-    await mountInOnePage(plan, layers, procFdPath(target));
+    await mountInOnePage(plan, layers, flags, procFdPath(target));
+    if (remount) remountTop(remount, target);
   } catch (error) {
     throw error instanceof SyscallError ? withLayer(error, layers) : error;
   }
 }
 
-async function mountInOnePage(plan: OverlayPlan, layers: OverlayOptions, target: string): Promise<void> {
-  const { source } = plan;
-  const flags = mountFlags(plan);
+async function mountInOnePage(
+  { source }: OverlayPlan,
+  layers: OverlayOptions,
+  flags: number,
+  target: string,
+): Promise<void> {
   const plain = overlayData(layers);
   if (fits(plain)) return mount(source, target, "overlay", flags, plain);
   using descriptors = new DisposableStack();
@@ -61,10 +71,6 @@ async function mountInOnePage(plan: OverlayPlan, layers: OverlayOptions, target:
   ]);
 }
 
-function mountFlags({ superFlags, attributes }: OverlayPlan): number {
-  return superFlagsToFlags(superFlags, attributesToFlags(attributes));
-}
-
 /**
  * Describes {@linkcode mountOverlayOnto}.
  *
@@ -74,12 +80,14 @@ function mountFlags({ superFlags, attributes }: OverlayPlan): number {
  */
 export function describeOverlayOnto(plan: OverlayPlan, { target, isMapped }: DescribeOptions): Call[] {
   const { source, layers } = plan;
-  const mapped = isMapped ? describeMappedLayers(layers) : undefined;
+  const mapped = isMapped ? describeMappedLayers(plan) : undefined;
   const data = overlayData(layers);
+  const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   const purpose = fits(data) ? "mount it" : "mount it, its options shortened to one page";
   return [
     ...mapped?.before ?? [],
-    mountCall({ source, target, type: "overlay", flags: mountFlags(plan), data }, purpose),
+    mountCall({ source, target, type: "overlay", flags, data }, purpose),
+    ...describeRemountTop(remount, target),
   ];
 }
 

@@ -7,15 +7,19 @@
 
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
-import { procFdPath } from "../path/mount_target.ts";
+import { lookupMount } from "../mountinfo/lookup.ts";
+import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { attributesToFlags, statfsToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
-import type { BindPlan, RemountPlan } from "../spec/plan.ts";
-import { hasChanges, setattrSteps } from "../spec/setattr.ts";
-import { FSPICK_EMPTY_PATH, MS_BIND, MS_REMOUNT } from "../syscalls/constants.ts";
+import { changedOverlayOptions } from "../spec/overlay_remount.ts";
+import { type AttributeChange, splitOptions } from "../spec/options.ts";
+import type { RemountPlan } from "../spec/plan.ts";
+import { hasChanges, type PlanAttributes, setattrSteps } from "../spec/setattr.ts";
+import { FSPICK_EMPTY_PATH, MS_BIND, MS_REMOUNT, OVERLAYFS_SUPER_MAGIC } from "../syscalls/constants.ts";
 import { usesMountSetattr } from "../syscalls/features.ts";
 import { fspick, mount, mountOffThread, statfs } from "../syscalls/mod.ts";
 import { createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
+import { withoutLabels } from "./labels.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
 /**
@@ -25,9 +29,18 @@ import type { DescribeOptions } from "./resolved.ts";
  * @param mounted the root of the mount.
  */
 export async function remount(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
-  if (usesMountSetattr()) await reconfigure(plan, mounted);
-  else if (plan.bind) remountBind(plan, mounted);
-  else await reconfigureByMount(plan, mounted);
+  const changed = withoutLabels(await withoutOverlayOptions(plan, mounted));
+  if (usesMountSetattr()) return await reconfigure(changed, mounted);
+  refuseRecursive(plan);
+  if (plan.bind) remountBind(plan.attributes, mounted);
+  else await reconfigureByMount(changed, mounted);
+}
+
+/** An overlay's layers can't be changed; a remount that names those that it has is fine. */
+async function withoutOverlayOptions(plan: RemountPlan, mounted: OwnedFd): Promise<RemountPlan> {
+  if (plan.data.length === 0 || statfs(procFdPath(mounted)).type !== OVERLAYFS_SUPER_MAGIC) return plan;
+  const { vfsOptions } = await lookupMount(procFdPath(mounted));
+  return { ...plan, data: changedOverlayOptions(plan.data, splitOptions(vfsOptions)) };
 }
 
 /**
@@ -39,6 +52,7 @@ export async function remount(plan: RemountPlan, mounted: OwnedFd): Promise<void
  */
 export function describeRemount(plan: RemountPlan, { target }: DescribeOptions): Call[] {
   if (usesMountSetattr()) return describeReconfigure(plan, target);
+  refuseRecursive(plan);
   const attributes = attributesToFlags(plan.attributes);
   return plan.bind
     ? [mountCall({ target, flags: attributes | MS_REMOUNT | MS_BIND }, "set attributes, and keep the others")]
@@ -56,7 +70,7 @@ async function reconfigure(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
     const prepare = () => pickContext(plan, mounted);
     using _context = await createSuperblockAsync(prepare, "reconfigure"); // to read-only, it waits for the disk
   }
-  setAttributes(mounted, setattrSteps(plan, true, false));
+  setAttributes(mounted, setattrSteps(plan, true, "none"));
 }
 
 function pickContext(plan: RemountPlan, mounted: OwnedFd): OwnedFd {
@@ -69,9 +83,9 @@ function pickContext(plan: RemountPlan, mounted: OwnedFd): OwnedFd {
   }
 }
 
-/** What changes the superblock: nothing of it, with `bind`. */
-function parameters({ bind, superFlags, data }: RemountPlan): readonly string[] {
-  return bind ? [] : [...superFlags, ...data];
+/** What changes the superblock: with `bind`, nothing. */
+function parameters({ bind, superFlags, data, labels }: RemountPlan): readonly string[] {
+  return bind ? [] : [...superFlags, ...data, ...labels];
 }
 
 function describeReconfigure(plan: RemountPlan, target: string): Call[] {
@@ -81,7 +95,7 @@ function describeReconfigure(plan: RemountPlan, target: string): Call[] {
     ...fsconfigCalls(picked),
     call("fsconfig", ["context", "FSCONFIG_CMD_RECONFIGURE"], "change the superblock"),
   ];
-  const steps = setattrSteps(plan, true, false).map((step) =>
+  const steps = setattrSteps(plan, true, "none").map((step) =>
     setattrCall({ mount: quoted(target), change: step, ...step }, "change its attributes")
   );
   return [...picked.length > 0 ? context : [], ...steps];
@@ -91,15 +105,37 @@ function describeReconfigure(plan: RemountPlan, target: string): Call[] {
  * Changes a mount's attributes with mount(2). MS_REMOUNT sets all flags at once, so those that stay are passed again:
  * the kernel refuses a remount that leaves out a flag which a user namespace has locked.
  *
- * @param plan the attributes.
+ * @param change the attributes.
  * @param mounted the root of the mount.
- * @throws {TypeError} for recursive attributes.
  */
-export function remountBind(plan: BindPlan | RemountPlan, mounted: OwnedFd): void {
-  refuseRecursive(plan);
+export function remountBind(change: AttributeChange, mounted: OwnedFd): void {
   const path = procFdPath(mounted);
-  const flags = attributesToFlags(plan.attributes, statfsToFlags(statfs(path).flags));
+  const flags = attributesToFlags(change, statfsToFlags(statfs(path).flags));
   mount(null, path, null, MS_REMOUNT | MS_BIND | flags, null);
+}
+
+/**
+ * Changes the attributes of the topmost mount on a mountpoint with mount(2).
+ *
+ * @param change the attributes.
+ * @param target the mountpoint.
+ */
+export function remountTop(change: AttributeChange, target: MountTarget): void {
+  using mounted = openTopMount(target);
+  remountBind(change, mounted);
+}
+
+/**
+ * Describes {@linkcode remountTop}.
+ *
+ * @param change the attributes.
+ * @param target the mountpoint's path.
+ * @returns its call; none without a change.
+ */
+export function describeRemountTop(change: AttributeChange | undefined, target: string): Call[] {
+  if (change === undefined || !hasChanges(change)) return [];
+  const flags = attributesToFlags(change) | MS_REMOUNT | MS_BIND;
+  return [mountCall({ target, flags }, "set its attributes, and keep the others")];
 }
 
 /**
@@ -108,7 +144,7 @@ export function remountBind(plan: BindPlan | RemountPlan, mounted: OwnedFd): voi
  * @param plan the attributes.
  * @throws {TypeError} if there are any.
  */
-export function refuseRecursive({ recursiveAttributes }: BindPlan | RemountPlan): void {
+export function refuseRecursive({ recursiveAttributes }: PlanAttributes): void {
   if (hasChanges(recursiveAttributes)) {
     throw new TypeError("recursive attributes such as rro need mount_setattr(2), which came with Linux 5.12");
   }
@@ -118,5 +154,5 @@ async function reconfigureByMount(plan: RemountPlan, mounted: OwnedFd): Promise<
   const path = procFdPath(mounted);
   const before = statfsToFlags(statfs(path).flags);
   const flags = superFlagsToFlags(plan.superFlags, attributesToFlags(plan.attributes, before));
-  await mountOffThread(null, path, null, MS_REMOUNT | flags, plan.data.join(","));
+  await mountOffThread(null, path, null, MS_REMOUNT | flags, [...plan.data, ...plan.labels].join(","));
 }

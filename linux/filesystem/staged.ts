@@ -13,11 +13,10 @@ import { attachMount, openTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted } from "../spec/call.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import {
-  AT_FDCWD,
+  AT_EMPTY_PATH,
   AT_RECURSIVE,
   MNT_DETACH,
   MS_BIND,
-  MS_MOVE,
   MS_PRIVATE,
   MS_REC,
   OPEN_TREE_CLONE,
@@ -26,11 +25,12 @@ import { hasFeature } from "../syscalls/features.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
-import { describeOnto, mountOnto } from "./kinds.ts";
+import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
+import { changeRoot, describeRootChange } from "./root_change.ts";
 
 /**
- * Makes a mount at a temporary mountpoint, and moves it to its target.
+ * Makes a mount at a temporary mountpoint, completes it there, and moves it to its target.
  *
  * @param plan the mount.
  * @param resolved its descriptors.
@@ -42,8 +42,10 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
   try {
     using stage = new Stage();
     await mountOnStage(plan, stage, resolved);
-    if (hasFeature("mountApi")) clone = fds.add(openTree(AT_FDCWD, stage.root, cloneFlags(plan)));
-    else mount(stage.root, procFdPath(target), null, MS_MOVE, null);
+    using root = openTarget(stage.root, plan.kind === "bind" ? undefined : plan.subdir);
+    changeRoot(root, plan.root);
+    if (hasFeature("mountApi")) clone = fds.add(openTree(root.fd, "", cloneFlags(plan)));
+    else mount(procFdPath(root), procFdPath(target), null, isTree(plan) ? MS_BIND | MS_REC : MS_BIND, null);
     isMoved = clone === undefined;
   } catch (error) {
     if (isMoved) detachTopMount(target); // the stage could not be removed
@@ -55,7 +57,10 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
 async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
   {
     using mountpoint = openTarget(stage.root);
-    await mountOnto(plan, mountpoint, resolved);
+    if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
+      const created = createDetached(plan, resolved);
+      attachMount(created instanceof Promise ? await created : created, mountpoint);
+    } else await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
   // mount(2) leaves a bind in its source's peer group, which the target must not be in.
   mount(null, stage.root, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
@@ -66,7 +71,7 @@ function isTree(plan: NewMountPlan): boolean {
 }
 
 function cloneFlags(plan: NewMountPlan): number {
-  return isTree(plan) ? OPEN_TREE_CLONE | AT_RECURSIVE : OPEN_TREE_CLONE;
+  return isTree(plan) ? OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE : OPEN_TREE_CLONE | AT_EMPTY_PATH;
 }
 
 /** A temporary directory, bound on itself: as a private mount, so that what is mounted on it stays in this namespace. */
@@ -114,27 +119,36 @@ function detachRetrying(path: string): void {
  * @returns its calls.
  */
 export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  const root = "…/denomount-XXXXXX/root";
-  const isMoved = !hasFeature("mountApi");
-  const clone = [
-    call(
+  const stage = "…/denomount-XXXXXX/root";
+  const staged = plan.kind !== "fuse" && isCreatedDetached(plan)
+    ? [
+      ...describeDetached(plan, options),
+      call("move_mount", ["mount", quoted(stage)], "attach it at the temporary mountpoint"),
+    ]
+    : describeOnto(plan, { ...options, target: stage });
+  const source = plan.subdir === undefined || plan.kind === "bind" ? stage : `${stage}/${plan.subdir}`;
+  const isCloned = hasFeature("mountApi");
+  const clone = isCloned
+    ? call(
       "open_tree",
-      ["AT_FDCWD", quoted(root), isTree(plan) ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
+      [quoted(source), isTree(plan) ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
       "clone the complete mount, detached",
-    ),
-    call("umount2", [quoted(root), "MNT_DETACH"], "unmount it at its temporary mountpoint"),
-  ];
-  const attach = call("move_mount", ["tree", quoted(options.target)], "attach the clone");
+    )
+    : mountCall(
+      { source, target: options.target, flags: isTree(plan) ? MS_BIND | MS_REC : MS_BIND },
+      "bind the complete mount on the target",
+    );
   const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
+  const remove = call("umount2", [quoted(stage), "MNT_DETACH"], "remove the temporary mountpoint");
   return [
-    mountCall({ source: root, target: root, flags: MS_BIND }, "a temporary mountpoint"),
-    mountCall({ target: root, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
-    ...describeOnto(plan, { ...options, target: root }),
-    mountCall({ target: root, flags }, "leave its source's peer group"),
-    ...isMoved
-      ? [mountCall({ source: root, target: options.target, flags: MS_MOVE }, "move it to the target")]
-      : clone,
-    call("umount2", [quoted(root), "MNT_DETACH"], "remove the temporary mountpoint"),
-    ...isMoved ? [] : [attach],
+    mountCall({ source: stage, target: stage, flags: MS_BIND }, "a temporary mountpoint"),
+    mountCall({ target: stage, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+    ...staged,
+    mountCall({ target: stage, flags }, "leave its source's peer group"),
+    ...describeRootChange(plan.root),
+    clone,
+    remove,
+    remove,
+    ...isCloned ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")] : [],
   ];
 }

@@ -7,9 +7,10 @@
 
 import { OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { createDetached, isCreatedDetached, isIncompleteAtFirst, mountOnto } from "../filesystem/kinds.ts";
+import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
+import { changeRoot } from "../filesystem/root_change.ts";
 import { mountStaged } from "../filesystem/staged.ts";
 import { explainIdMap } from "../idmap/explain.ts";
 import { UserNamespaces } from "../namespace/user.ts";
@@ -20,12 +21,15 @@ import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { usesMountSetattr } from "../syscalls/features.ts";
 import { detachTopMount, detachTree } from "../unmount/tree.ts";
 import type { AttachedMount } from "./handle.ts";
+import { removeDirectory } from "./make_target.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 
 /** The mounts of one list. */
 interface MountTransaction extends ResolveContext {
   /** What is attached until now, in its order. */
   readonly attached: AttachedMount[];
+  /** What is undone if a later plan fails, in its order: attached mounts, and directories that were made. */
+  readonly undo: (AttachedMount | { readonly directory: string })[];
 }
 
 /**
@@ -42,7 +46,7 @@ export async function executePlans(
   target: string,
   thread?: NamespaceThread,
 ): Promise<AttachedMount[]> {
-  const transaction = { target, thread, namespaces: new UserNamespaces(), attached: [] };
+  const transaction = { target, thread, namespaces: new UserNamespaces(), attached: [], undo: [] };
   try {
     try {
       for (const plan of plans) await executePlan(plan, transaction);
@@ -57,10 +61,13 @@ export async function executePlans(
 }
 
 /** Detaches and doesn't unmount: no caller has seen these mounts yet, and a busy one must not stay. */
-function rollBack({ attached, thread }: MountTransaction): void {
-  const detach = () => attached.reverse().forEach(({ mountpoint }) => detachTree(mountpoint));
-  if (thread === undefined) detach();
-  else thread.run(detach);
+function rollBack({ undo, thread }: MountTransaction): void {
+  const undoAll = () =>
+    undo.reverse().forEach((step) =>
+      "directory" in step ? removeDirectory(step.directory) : detachTree(step.mountpoint)
+    );
+  if (thread === undefined) undoAll();
+  else thread.run(undoAll);
 }
 
 async function executePlan(plan: Plan, transaction: MountTransaction): Promise<void> {
@@ -68,7 +75,7 @@ async function executePlan(plan: Plan, transaction: MountTransaction): Promise<v
   let resolved: ResolvedPlan | undefined;
   try {
     try {
-      resolved = await resolvePlan(plan, transaction, fds);
+      resolved = await resolvePlan(plan, transaction, fds, transaction.undo);
       if (makesMount(plan)) await makeMount(plan, resolved, transaction);
       else await changeMount(plan, resolved.target, transaction);
     } finally {
@@ -84,22 +91,26 @@ async function executePlan(plan: Plan, transaction: MountTransaction): Promise<v
 async function makeMount(
   plan: NewMountPlan,
   resolved: ResolvedPlan,
-  { thread, attached }: MountTransaction,
+  { thread, attached, undo }: MountTransaction,
 ): Promise<void> {
   const { target, fds } = resolved;
   if (plan.propagation.length > 0) requireSetattr(thread);
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mount = { mountpoint: target.path, isTree: plan.kind === "bind" && plan.recursive };
-  if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
+  if (isStaged(plan)) await mountStaged(plan, resolved);
+  else if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
     const created = createDetached(plan, resolved);
-    attachMount(created instanceof Promise ? await created : created, target);
-  } else if (thread !== undefined || isIncompleteAtFirst(plan)) await mountStaged(plan, resolved);
+    const mounted = created instanceof Promise ? await created : created;
+    changeRoot(mounted, plan.root);
+    attachMount(mounted, target);
+  } else if (thread !== undefined) await mountStaged(plan, resolved);
   else await mountOnto(plan, target, resolved);
   if (plan.propagation.length > 0) {
     fds.closeAllBut(target); // undoing the mount takes descriptors, which may be used up
     setPropagationOrDetach(plan, target);
   }
   attached.push(mount);
+  undo.push(mount);
 }
 
 function setPropagationOrDetach(plan: Plan, target: MountTarget): void {

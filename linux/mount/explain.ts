@@ -9,10 +9,11 @@ import {
   describeOnto,
   describeRelease,
   isCreatedDetached,
-  isIncompleteAtFirst,
+  isStaged,
 } from "../filesystem/kinds.ts";
 import { describePropagation } from "../filesystem/propagation.ts";
 import { describeRemount } from "../filesystem/remount.ts";
+import { describeRootChange } from "../filesystem/root_change.ts";
 import type { DescribeOptions } from "../filesystem/resolved.ts";
 import { describeStaged } from "../filesystem/staged.ts";
 import { describeUserNamespace } from "../namespace/describe_user.ts";
@@ -80,12 +81,12 @@ function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
 }
 
 function describeNewMount(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
-    const mount = plan.kind === "bind" ? "tree" : "mount";
-    return [
-      ...describeDetached(plan, options),
-      call("move_mount", [mount, quoted(options.target)], "attach it: from here on it is visible"),
-    ];
-  }
-  return isIncompleteAtFirst(plan) ? describeStaged(plan, options) : describeOnto(plan, options);
+  if (isStaged(plan)) return describeStaged(plan, options);
+  if (plan.kind === "fuse" || !isCreatedDetached(plan)) return describeOnto(plan, options);
+  const mount = plan.kind === "bind" ? "tree" : "mount";
+  return [
+    ...describeDetached(plan, options),
+    ...describeRootChange(plan.root),
+    call("move_mount", [mount, quoted(options.target)], "attach it: from here on it is visible"),
+  ];
 }

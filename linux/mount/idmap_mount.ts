@@ -15,7 +15,7 @@ import { requireIdMapping } from "../syscalls/features.ts";
 
 /** What else an id-mapped mount is to be. */
 export interface IdMapAttributes {
-  /** The mounts below the source too. */
+  /** Whether the mounts below the source are mounted and mapped too; true if left out. */
   recursive?: boolean;
   /** Not writable. */
   readonly?: boolean;
@@ -30,8 +30,8 @@ export interface IdMapAttributes {
 }
 
 /**
- * Mounts a directory or file at another path, its owners seen through the maps of a user namespace. The attributes apply
- * to every mount of it.
+ * Mounts a directory or file at another path with the mounts below it, their owners seen through the maps of a user
+ * namespace. The attributes apply to every mount of it.
  *
  * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12; which file systems can be mapped depends on the kernel.
  *
@@ -60,7 +60,7 @@ export async function idMapMount(
   userns: OwnedFd,
   attributes: IdMapAttributes = {},
 ): Promise<void> {
-  const { recursive = false } = attributes;
+  const { recursive = true } = attributes;
   const mount = { type: "bind", source, options: optionWords(attributes) };
   try {
     for (const text of [source, target]) refuseBadText(text);
@@ -81,7 +81,7 @@ export async function idMapMount(
   }
 }
 
-function optionWords({ recursive = false, readonly, ...attributes }: IdMapAttributes): string[] {
+function optionWords({ recursive = true, readonly, ...attributes }: IdMapAttributes): string[] {
   const words = Object.entries({ ro: readonly, ...attributes }).flatMap(([word, on]) => on ? [word] : []);
   return [recursive ? "rbind" : "bind", ...words.map((word) => recursive ? `r${word}` : word)];
 }

@@ -7,14 +7,19 @@
 
 import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
+import { mappedLayersOf, usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
 import type { MappedLayers, Resolved } from "../filesystem/resolved.ts";
 import { AttachedLayers, openMappedLayers } from "../idmap/mapped_layers.ts";
 import { type LoopDevice, setupLoop } from "../loop/loop.ts";
 import type { UserNamespaces } from "../namespace/user.ts";
 import { ensureResolvable, openCached } from "../path/cached_lookup.ts";
 import { type MountTarget, openTarget, openTargetCached, resolveTarget } from "../path/mount_target.ts";
-import type { FilesystemPlan, Plan } from "../spec/plan.ts";
+import { join } from "../path/path.ts";
+import type { BindPlan, FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
+import { O_RDONLY } from "../syscalls/constants.ts";
+import { requireIdMapping } from "../syscalls/features.ts";
+import { open } from "../syscalls/mod.ts";
+import { type MadeDirectories, makeTarget } from "./make_target.ts";
 
 /** What the plans of a list are resolved against. */
 export interface ResolveContext {
@@ -38,6 +43,7 @@ export interface ResolvedPlan extends Resolved {
  * @param plan the plan.
  * @param context what it is resolved against.
  * @param fds closes what is opened.
+ * @param made gets the path of each directory that was made for the mountpoint.
  * @returns the descriptors.
  * @throws {SyscallError} ETIMEDOUT if a server on the way does not answer.
  */
@@ -45,15 +51,15 @@ export async function resolvePlan(
   plan: Plan,
   context: ResolveContext,
   fds: OwnedFds,
+  made: MadeDirectories,
 ): Promise<ResolvedPlan> {
-  const userns = plan.idMaps && context.namespaces.of(plan.idMaps);
-  let source: OwnedFd | undefined;
-  if (plan.kind === "bind") {
-    const found = openCached(plan.source);
-    if (found === "uncached") await ensureResolvable(plan.source);
-    else if (found !== "enoent") source = fds.add(found);
-  }
-  const target = fds.add(cachedTarget(plan, context) ?? await waitForTarget(plan, context));
+  const { idMaps } = plan;
+  const userns = idMaps &&
+    (idMaps.file === undefined ? context.namespaces.of(idMaps) : await openNamespaceFile(idMaps.file, fds));
+  const source = plan.kind === "bind"
+    ? openCachedSource(plan, fds) ?? await resolveSource(plan, fds)
+    : NO_SOURCE;
+  const target = fds.add(cachedTarget(plan, context) ?? await waitForTarget(plan, context, made));
   let device: string | undefined;
   let mappedLayers: MappedLayers | undefined;
   let held: AsyncDisposable | undefined;
@@ -64,21 +70,66 @@ export async function resolvePlan(
     held = { [Symbol.asyncDispose]: () => Promise.resolve(loop.close()) };
   }
   if (plan.kind === "overlay" && userns) {
-    const lower = [...plan.layers.lower, ...plan.layers.dataOnly];
-    if (usesDetachedLayers()) mappedLayers = { directories: await openMappedLayers(lower, userns, fds) };
-    else mappedLayers = held = await AttachedLayers.attach([...new Set(lower)], userns);
+    if (usesDetachedLayers()) mappedLayers = { directories: await mapDetached(plan, userns, fds) };
+    else mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
   }
-  return { target, fds, source, userns, device, mappedLayers, held };
+  return { target, fds, source: source.fd, userns, device, mappedLayers, held };
+}
+
+/** A bind's source. */
+interface Source {
+  /** Undefined if the kernel has to look it up itself, to mount an automount or to say why it can't. */
+  readonly fd: OwnedFd | undefined;
+}
+
+const NO_SOURCE: Source = { fd: undefined };
+
+/** Undefined if the source has to be waited for. */
+function openCachedSource({ source, subdir }: BindPlan, fds: OwnedFds): Source | undefined {
+  if (subdir !== undefined) return undefined;
+  const found = openCached(source);
+  if (found === "uncached") return undefined;
+  return found === "enoent" ? NO_SOURCE : { fd: fds.add(found) };
+}
+
+async function resolveSource({ source, subdir }: BindPlan, fds: OwnedFds): Promise<Source> {
+  await ensureResolvable(source);
+  return subdir === undefined ? NO_SOURCE : { fd: fds.add(await resolveTarget(source, join("/", subdir))) };
+}
+
+async function openNamespaceFile(path: string, fds: OwnedFds): Promise<OwnedFd> {
+  requireIdMapping();
+  await ensureResolvable(path);
+  return fds.add(open(path, O_RDONLY));
+}
+
+/** A directory for each lower layer, in their order; undefined for one that is not mapped. */
+async function mapDetached(
+  plan: OverlayPlan,
+  userns: OwnedFd,
+  fds: OwnedFds,
+): Promise<(OwnedFd | undefined)[]> {
+  const { lower, dataOnly } = plan.layers;
+  const mapped = await openMappedLayers(mappedLayersOf(plan), userns, fds);
+  let next = 0;
+  return [...lower, ...dataOnly].map((path) => plan.unmapped.includes(path) ? undefined : mapped[next++]);
 }
 
 function cachedTarget({ subpath }: Plan, { target, thread }: ResolveContext): MountTarget | undefined {
   return thread === undefined ? openTargetCached(target, subpath) : undefined;
 }
 
-async function waitForTarget({ subpath }: Plan, { target, thread }: ResolveContext): Promise<MountTarget> {
-  return thread === undefined
-    ? await resolveTarget(target, subpath)
-    : thread.run(() => openTarget(target, subpath));
+async function waitForTarget(
+  { subpath, mkdir }: Plan,
+  { target, thread }: ResolveContext,
+  made: MadeDirectories,
+): Promise<MountTarget> {
+  const open = mkdir === undefined
+    ? () => openTarget(target, subpath)
+    : () => makeTarget(target, subpath, mkdir, made);
+  if (thread !== undefined) return thread.run(open);
+  await ensureResolvable(target);
+  return open();
 }
 
 function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {

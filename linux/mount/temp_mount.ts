@@ -4,12 +4,13 @@
  * @module
  */
 
-import { type Mount, readonlyMounts } from "../spec/mount.ts";
+import { type Mount, readonlyMounts, removeVolatileOption } from "../spec/mount.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { mountAll, type MountHandle } from "./mount.ts";
 
 /**
- * Mounts a list at a temporary directory, calls a function, and unmounts everything, also if the function throws.
+ * Mounts a list at a temporary directory, calls a function, and unmounts everything, also if the function throws. An
+ * overlay's option `volatile` is left out, because the kernel refuses to mount the same upper directory again after it.
  *
  * Needs the permission `ffi`, and CAP_SYS_ADMIN.
  *
@@ -32,7 +33,7 @@ export async function withTempMount<T>(
   fn: (root: string) => T | Promise<T>,
 ): Promise<T> {
   using directory = new TempDirectory();
-  const mounted = await mountAll(mounts, directory.root);
+  const mounted = await mountAll(removeVolatileOption(mounts), directory.root);
   await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(mounted, directory) };
   return await fn(directory.root);
 }

@@ -16,8 +16,9 @@ import { requireIdMapping } from "../syscalls/features.ts";
  * @returns the calls; none if a mount before has the same maps.
  * @throws {TypeError} if the kernel has no id-mapped mounts.
  */
-export function describeUserNamespace({ uid, gid }: IdMaps, made: Set<string>): Call[] {
+export function describeUserNamespace({ uid, gid, file }: IdMaps, made: Set<string>): Call[] {
   requireIdMapping();
+  if (file !== undefined) return [call("open", [quoted(file), "O_RDONLY"], "the user namespace")];
   const key = `${uid}/${gid}`;
   if (made.has(key)) return [];
   made.add(key);

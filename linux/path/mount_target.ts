@@ -202,6 +202,12 @@ function move(mount: OwnedFd, target: OwnedFd): void {
   moveMount(mount.fd, "", target.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-function isDirectory({ fd }: OwnedFd): boolean {
+/**
+ * Whether an open file is a directory.
+ *
+ * @param file an open descriptor.
+ * @returns false for any other file.
+ */
+export function isDirectory({ fd }: OwnedFd): boolean {
   return (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFDIR;
 }

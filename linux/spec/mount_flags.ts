@@ -106,3 +106,29 @@ export function superFlagsToFlags(names: readonly string[], before = 0): number 
     return flags | (superFlagBits[name] ?? 0);
   }, before);
 }
+
+/** What mount(2) makes a new mount of: the superblock's flags, and the mount's attributes. */
+export interface NewMountFlags {
+  /** The flags for mount(2). */
+  readonly flags: number;
+  /** The attributes that a remount of the mount alone has to set after it: `ro=vfs` and `ro=fs`. */
+  readonly remount: AttributeChange | undefined;
+}
+
+/**
+ * The flags of a new file system's mount. mount(2) has one flag for a read-only superblock and a read-only mount; if only
+ * one of them is to be read-only, the mount is changed by a second call.
+ *
+ * @param superFlags the superblock's flags, such as "ro" or "sync".
+ * @param attributes the mount's attributes.
+ * @returns the flags, and what is left to do.
+ */
+export function newMountFlags(superFlags: readonly string[], attributes: AttributeChange): NewMountFlags {
+  const flags = superFlagsToFlags(superFlags);
+  const change = attributesToFlags(attributes);
+  if ((flags & MS_RDONLY) === (change & MS_RDONLY)) return { flags: flags | change, remount: undefined };
+  const remount = change & MS_RDONLY
+    ? { set: MOUNT_ATTR_RDONLY, clear: 0 }
+    : { set: 0, clear: MOUNT_ATTR_RDONLY };
+  return { flags: flags | (change & ~MS_RDONLY), remount };
+}

@@ -31,30 +31,56 @@ export function hasChanges({ set, clear }: AttributeChange): boolean {
   return set !== 0 || clear !== 0;
 }
 
+/** The attributes of a plan: those of the mount, and those of the whole tree. */
+export interface PlanAttributes {
+  /** Attributes of the mount; they have the last word over the tree's. */
+  readonly attributes: AttributeChange;
+  /** Attributes of the mount and of every mount below it. */
+  readonly recursiveAttributes: AttributeChange;
+}
+
+/**
+ * The attributes of a mount that has no mounts below it, such as a new file system's.
+ *
+ * @param plan its attributes.
+ * @returns those of the mount and of the tree as one.
+ */
+export function topAttributes({ attributes, recursiveAttributes }: PlanAttributes): AttributeChange {
+  if (!hasChanges(recursiveAttributes)) return attributes;
+  return {
+    set: recursiveAttributes.set & ~attributes.clear | attributes.set,
+    clear: recursiveAttributes.clear & ~attributes.set | attributes.clear,
+  };
+}
+
+/** Which mounts get an id map. */
+export type Mapping = "none" | "top" | "tree";
+
 /**
  * The calls that give a mount its attributes.
  *
- * @param plan the attributes of the mount, and those of the whole tree.
+ * @param plan the attributes.
  * @param isTree whether there can be mounts below it.
- * @param isMapped whether it gets an id map.
- * @returns the calls, in their order; the mount's own attributes have the last word over the tree's.
+ * @param mapping which mounts get an id map.
+ * @returns the calls, in their order.
  */
 export function setattrSteps(
-  plan: { attributes: AttributeChange; recursiveAttributes: AttributeChange },
+  plan: PlanAttributes,
   isTree: boolean,
-  isMapped: boolean,
+  mapping: Mapping,
 ): readonly SetattrStep[] {
-  const { attributes, recursiveAttributes } = plan;
-  const isOwn = hasChanges(attributes);
-  const isRecursive = hasChanges(recursiveAttributes);
-  if (!isOwn && !isRecursive && !isMapped) return NONE;
+  const isMapped = mapping !== "none";
   if (!isTree) {
-    const set = recursiveAttributes.set & ~attributes.clear | attributes.set;
-    const clear = recursiveAttributes.clear & ~attributes.set | attributes.clear;
-    return [{ recursive: false, set, clear, isMapped }];
+    const change = topAttributes(plan);
+    return isMapped || hasChanges(change) ? [{ recursive: false, ...change, isMapped }] : NONE;
   }
+  const { attributes, recursiveAttributes } = plan;
   const steps: SetattrStep[] = [];
-  if (isRecursive || isMapped) steps.push({ recursive: true, ...recursiveAttributes, isMapped });
-  if (isOwn) steps.push({ recursive: false, ...attributes, isMapped: false });
+  if (hasChanges(recursiveAttributes) || mapping === "tree") {
+    steps.push({ recursive: true, ...recursiveAttributes, isMapped: mapping === "tree" });
+  }
+  if (hasChanges(attributes) || mapping === "top") {
+    steps.push({ recursive: false, ...attributes, isMapped: mapping === "top" });
+  }
   return steps;
 }

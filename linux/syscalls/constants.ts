@@ -265,6 +265,8 @@ export const FUSE_SUPER_MAGIC: number = 0x65735546;
 export const OVERLAYFS_SUPER_MAGIC: number = 0x794c7630;
 /** tmpfs. */
 export const TMPFS_MAGIC: number = 0x01021994;
+/** The magic number of selinuxfs, linux/magic.h. */
+export const SELINUX_MAGIC: number = 0xf97cff8c;
 
 // linux/loop.h
 

@@ -8,9 +8,15 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import {
+  AT_EMPTY_PATH,
   AT_FDCWD,
   FAN_CLOEXEC,
   FAN_REPORT_MNT,
+  FSPICK_EMPTY_PATH,
+  MNT_EXPIRE,
+  MOUNT_ATTR_NOSYMFOLLOW,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MOVE_MOUNT_T_EMPTY_PATH,
   O_PATH,
   PIDFD_GET_USER_NAMESPACE,
   STATMOUNT_FS_SUBTYPE,
@@ -26,15 +32,19 @@ import {
   fsconfigSetString,
   fsmount,
   fsopen,
+  fspick,
   ioctl,
   mkdir,
   mountSetattr,
+  moveMount,
   open,
   openat,
   openat2,
+  openTree,
   pidfdOpen,
   statmount,
   statx,
+  umount2,
 } from "./mod.ts";
 
 /** A kernel feature that may be missing, with the Linux version that introduced it. */
@@ -45,6 +55,8 @@ export type Feature =
   | "mountApi"
   /** mount_setattr(2), Linux 5.12. */
   | "mountSetattr"
+  /** The mount attribute `nosymfollow`, Linux 5.14; mount(2) has a flag for it since 5.10. */
+  | "nosymfollow"
   /** Overlay layers as separate parameters, `lowerdir+`, Linux 6.5. */
   | "overlayLayers"
   /** Overlay layers as descriptors, Linux 6.13. */
@@ -74,6 +86,7 @@ export const featureVersions: Readonly<Record<Feature, string>> = {
   openat2: "5.6",
   mountApi: "5.2",
   mountSetattr: "5.12",
+  nosymfollow: "5.14",
   overlayLayers: "6.5",
   overlayDescriptors: "6.13",
   detachedLayers: "6.15",
@@ -87,10 +100,19 @@ const UNKNOWN_FLAG = 0x40000000;
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
   // -1 is not a descriptor: a kernel that has the call fails with EINVAL or EBADF, with or without CAP_SYS_ADMIN.
-  mountApi: () => isImplemented(() => fsconfigSetFlag(-1, "ro")),
+  mountApi: () => isImplemented(() => fsconfigSetFlag(-1, "ro")) && !isAnyBlocked(MOUNT_API),
   // An unknown flag also fails with EINVAL, with or without CAP_SYS_ADMIN. Without it, EPERM would count as a missing
   // call, and be remembered after the process has got the capability.
   mountSetattr: () => isImplemented(() => mountSetattr(AT_FDCWD, "/", UNKNOWN_FLAG, {})),
+  // The attributes are checked before the descriptor.
+  nosymfollow: () =>
+    hasFeature("mountSetattr") &&
+    works(
+      () => mountSetattr(-1, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_NOSYMFOLLOW }),
+      "ENOSYS",
+      "EPERM",
+      "EINVAL",
+    ),
   overlayLayers: () =>
     overlayAccepts((context) => fsconfigSetString(context, "lowerdir+", "/")) &&
     // Before 6.5, overlay accepted every string until FSCONFIG_CMD_CREATE.
@@ -180,6 +202,7 @@ export function kernelFeatures(): Record<Feature, boolean> {
     openat2: hasFeature("openat2"),
     mountApi: hasFeature("mountApi"),
     mountSetattr: hasFeature("mountSetattr"),
+    nosymfollow: hasFeature("nosymfollow"),
     overlayLayers: hasFeature("overlayLayers"),
     overlayDescriptors: hasFeature("overlayDescriptors"),
     detachedLayers: hasFeature("detachedLayers"),
@@ -237,6 +260,29 @@ export function usesMountSetattr(): boolean {
 export function requireIdMapping(): void {
   if (usesMountSetattr()) return;
   throw new TypeError("id-mapped mounts need mount_setattr(2), which came with Linux 5.12");
+}
+
+/** Calls of the mount API with arguments that fail; they came together, and a seccomp filter can block any of them. */
+const MOUNT_API: readonly (() => void)[] = [
+  () => openTree(-1, "", AT_EMPTY_PATH).close(),
+  () => moveMount(-1, "", -1, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
+  () => fsopen("denomount-probe").close(),
+  () => fsmount(-1, 0).close(),
+  () => fspick(-1, "", FSPICK_EMPTY_PATH).close(),
+];
+
+/**
+ * Whether a seccomp filter blocks one of the calls. Without CAP_SYS_ADMIN, EPERM does not tell a filter from the missing
+ * capability; then no mount can be made in any way, and the calls count as allowed.
+ */
+function isAnyBlocked(calls: readonly (() => void)[]): boolean {
+  const codes = mayMount() ? ["ENOSYS", "EPERM"] : ["ENOSYS"];
+  return calls.some((attempt) => !works(attempt, ...codes));
+}
+
+/** may_mount() of fs/namespace.c: umount2(2) checks it before it sees that the path is no mountpoint. */
+function mayMount(): boolean {
+  return works(() => umount2("/proc/self/status", MNT_EXPIRE), "EPERM");
 }
 
 /** Whether the kernel has a call, though it may fail. A missing call fails with ENOSYS, one blocked by seccomp with ENOSYS or EPERM. */

@@ -1,5 +1,5 @@
 /**
- * The system calls on a path: links, extended attributes, directories.
+ * The system calls on a path: links, owners and modes, directories.
  *
  * @module
  */
@@ -58,58 +58,52 @@ export function realpath(path: string): string {
   return decodeCString(pathMemory, 0);
 }
 
-const XATTR_LIST_MAX = 65536; // linux/limits.h
-
 /**
- * llistxattr(2): the names of a file's extended attributes that this process may see.
+ * fchownat(2): changes the owner and the group of a file.
  *
- * Needs the permission `ffi`.
+ * Needs the permission `ffi` and CAP_CHOWN.
  *
- * @param path the file; a symbolic link is not followed.
- * @returns the names, such as "security.capability".
- * @throws {SyscallError} EOPNOTSUPP if the file system has no extended attributes.
+ * @param dirfd the directory in which a relative path starts; with `AT_EMPTY_PATH` and "", the file itself.
+ * @param path the file.
+ * @param owner the user id; -1 keeps it.
+ * @param group the group id; -1 keeps it.
+ * @param flags `AT_EMPTY_PATH`, `AT_SYMLINK_NOFOLLOW`.
+ * @throws {SyscallError} with the call's errno.
  *
  * @example
  * ```ts
- * import { llistxattr } from "@denomount/mount/linux";
+ * import { AT_FDCWD, fchownat, mkdtemp, rmdir } from "@denomount/mount/linux";
  *
- * console.log(llistxattr("/usr"));
+ * const path = mkdtemp("/tmp/example-");
+ * fchownat(AT_FDCWD, path, -1, -1, 0);
+ * rmdir(path);
  * ```
  */
-export function llistxattr(path: string): string[] {
-  const list = new Uint8Array(XATTR_LIST_MAX);
-  const length = check(
-    libc().llistxattr(scratchCString(path), list, BigInt(list.length)),
-    "llistxattr",
-    path,
-  );
-  return decodeName(list.subarray(0, length)).split("\0").slice(0, -1);
+export function fchownat(dirfd: number, path: string, owner: number, group: number, flags: number): void {
+  const result = libc().fchownat(dirfd, scratchCString(path), owner >>> 0, group >>> 0, flags);
+  check(result, "fchownat", path || undefined);
 }
 
 /**
- * lremovexattr(2): removes an extended attribute of a file.
+ * chmod(2): changes the mode of a file.
  *
- * Needs the permission `ffi`, and CAP_SYS_ADMIN for names in "trusted.".
+ * Needs the permission `ffi`, and ownership of the file or CAP_FOWNER.
  *
- * @param path the file; a symbolic link is not followed.
- * @param name the attribute's name.
- * @throws {SyscallError} ENODATA if the file does not have the attribute.
+ * @param path the file.
+ * @param mode the mode, such as 0o755.
+ * @throws {SyscallError} with the call's errno.
  *
  * @example
  * ```ts
- * import { isErrno, lremovexattr } from "@denomount/mount/linux";
+ * import { chmod, mkdtemp, rmdir } from "@denomount/mount/linux";
  *
- * const file = await Deno.makeTempFile();
- * try {
- *   lremovexattr(file, "user.note");
- * } catch (error) {
- *   if (!isErrno(error, "ENODATA", "EOPNOTSUPP")) throw error;
- * }
- * await Deno.remove(file);
+ * const path = mkdtemp("/tmp/example-");
+ * chmod(path, 0o755);
+ * rmdir(path);
  * ```
  */
-export function lremovexattr(path: string, name: string): void {
-  check(libc().lremovexattr(scratchCString(path), scratchCString(name)), "lremovexattr", path);
+export function chmod(path: string, mode: number): void {
+  check(libc().chmod(scratchCString(path), mode), "chmod", path);
 }
 
 /**

@@ -110,6 +110,8 @@ const statfsAnswer = new Scratch(120); // struct statfs on 64-bit architectures
 
 /** The result of {@linkcode statfs}: fields of struct statfs in asm-generic/statfs.h. */
 export interface Statfs {
+  /** The file system's magic number (linux/magic.h). */
+  type: number;
   /** The block size, in bytes. */
   blockSize: number;
   /** The number of blocks. */
@@ -145,6 +147,7 @@ export function statfs(path: string): Statfs {
   check(libc().statfs(scratchCString(path), statfsAnswer.address), "statfs", path);
   const { view } = statfsAnswer;
   return {
+    type: getUint64AsNumber(view, 0), // f_type
     blockSize: getUint64AsNumber(view, 8), // f_bsize
     blocks: getUint64AsNumber(view, 16), // f_blocks
     blocksFree: getUint64AsNumber(view, 24), // f_bfree

@@ -4,11 +4,11 @@
  * @module
  */
 
-import { SyscallError } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
-import { type Mount, parentsFirst, subpathOf } from "../spec/mount.ts";
+import { type Mount, subpathOf } from "../spec/mount.ts";
 import { splitOptions } from "../spec/options.ts";
 import { join, rootPath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
@@ -47,17 +47,19 @@ export async function unmountMounts(
     return await runInNamespace(namespace, () => unmountMounts(mounts, target, rest));
   }
   const deadline = new Deadline(options);
-  const childrenFirst = parentsFirst(
-    mounts.filter(makesMount).map((mount) => ({ subpath: subpathOf(mount), isTree: isTree(mount) })),
-  ).reverse();
+  const inReverse = mounts.filter(makesMount).map((mount) => ({
+    subpath: subpathOf(mount.target),
+    isTree: isTree(mount),
+  })).reverse();
   const failures: { mountpoint: string; error: SyscallError }[] = [];
-  for (const [index, { subpath, isTree }] of childrenFirst.entries()) {
+  for (const [index, { subpath, isTree }] of inReverse.entries()) {
     let mountpoint = join(target, subpath);
     try {
       await ensureResolvable(mountpoint, deadline);
       mountpoint = await rootPath(target, subpath);
       await (isTree ? unmountTreeRetrying(mountpoint, deadline) : unmountRetrying(mountpoint, deadline));
     } catch (error) {
+      if (isErrno(error, "ENOENT", "ENOTDIR")) continue; // nothing is mounted at a path that is gone
       if (index === 0 || !(error instanceof SyscallError)) throw error;
       failures.push({ mountpoint, error });
     }
@@ -65,13 +67,13 @@ export async function unmountMounts(
   for (const { mountpoint, error } of failures) if (mountAt(mountpoint) !== undefined) throw error;
 }
 
-function isTree({ options = [] }: Mount): boolean {
-  return options.flatMap(splitOptions).includes("rbind");
+function isTree({ options }: Mount): boolean {
+  return (options ?? []).flatMap(splitOptions).includes("rbind");
 }
 
 /** Neither a remount nor a change of propagation makes a mount. */
-function makesMount({ type, options: given = [] }: Mount): boolean {
-  const options = given.flatMap(splitOptions);
+function makesMount({ type, options: given }: Mount): boolean {
+  const options = (given ?? []).flatMap(splitOptions);
   const hasNoType = type === "" || type === "none";
   const isBind = options.includes("bind") || options.includes("rbind");
   return !options.includes("remount") && (isBind || !hasNoType);

@@ -11,10 +11,9 @@ import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { runInNamespace } from "../namespace/mount.ts";
-import { canonicalizePath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
-import { umount2 } from "../syscalls/mod.ts";
+import { realpath, umount2 } from "../syscalls/mod.ts";
 import { filesystemState, needsNoFlush } from "./umount_once.ts";
 
 /**
@@ -22,7 +21,7 @@ import { filesystemState, needsNoFlush } from "./umount_once.ts";
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
- * @param target a path; symbolic links are followed. It need not be a mountpoint.
+ * @param target a path; symbolic links are followed. It need not be a mountpoint, nor exist.
  * @param options how to unmount; the timeout is for all mounts together.
  * @throws {SyscallError} if the mount of the target can't be unmounted, or if a mount below it remains.
  *
@@ -44,7 +43,8 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   }
   const deadline = new Deadline(options);
   await ensureResolvable(target, deadline);
-  const top = await canonicalizePath(target);
+  const top = canonicalOrMissing(target);
+  if (top === undefined) return;
   const table = await listMounts();
   const within = prefixFilter(top);
   // A mountpoint below another has a longer path. Of mounts stacked on one path, each call unmounts the topmost.
@@ -70,6 +70,15 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
   const [first] = failures;
   if (first && (await listMounts({ filter: within })).length > 0) throw first;
+}
+
+function canonicalOrMissing(path: string): string | undefined {
+  try {
+    return realpath(path);
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+    throw error;
+  }
 }
 
 /** A file system with another mount has nothing to flush yet; some types never have. */

@@ -4,6 +4,12 @@
  * @module
  */
 
+import { isRedirected } from "../../ffi/libc.ts";
+import { cString } from "../../ffi/memory.ts";
+import { onPrivateThread } from "../../ffi/private_thread.ts";
+import { withTimeout } from "../path/cached_lookup.ts";
+import { MNT_EXPIRE } from "../syscalls/constants.ts";
+import { umount2 } from "../syscalls/mod.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { resolveTopMount, unmountRetrying, unmountStacked } from "./retry.ts";
@@ -37,6 +43,7 @@ export async function unmount(target: string, options: UnmountOptions = {}): Pro
     return await runInNamespace(namespace, () => unmount(target, rest));
   }
   const deadline = new Deadline(options);
+  if (deadline.flags & MNT_EXPIRE) return await expire(target, deadline);
   const top = resolveTopMount(target, deadline);
   await unmountRetrying(target, deadline, top instanceof Promise ? await top : top);
 }
@@ -71,4 +78,15 @@ export async function unmountAll(target: string, options: UnmountOptions = {}): 
   const deadline = new Deadline(options);
   const top = resolveTopMount(target, deadline);
   await unmountStacked(target, deadline, top instanceof Promise ? await top : top);
+}
+
+/**
+ * umount2(2) with MNT_EXPIRE on a private thread, whose errno is not lost. No other call may look at the path before: that
+ * would clear the mark of the first call, and the second would not unmount.
+ */
+async function expire(target: string, deadline: Deadline): Promise<void> {
+  const { flags } = deadline;
+  if (isRedirected()) return umount2(target, flags); // the thread in the other namespace makes the call
+  const call = { name: "umount2", args: [cString(target), flags], path: target } as const;
+  await withTimeout(onPrivateThread([call]), deadline, "umount2", target);
 }
