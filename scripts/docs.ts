@@ -7,7 +7,7 @@
  * - Each exported function, class and method that can reach a system call has a paragraph "Needs …":
  *   permissions, capabilities, the kernel. What is said of a class or an interface holds for its methods.
  * - That paragraph stands before the first tag. After a tag it is a part of the tag's text.
- * - Each file that ARCHITECTURE.md names exists.
+ * - Each file that ARCHITECTURE.md names exists, and has the function that a row of its table names beside it.
  *
  * @module
  */
@@ -149,15 +149,56 @@ export function namedFiles(page: string): string[] {
   return [...new Set(names)];
 }
 
-function missingFiles(project: URL, page: string): string[] {
-  return namedFiles(Deno.readTextFileSync(new URL(page, project))).filter((name) => {
-    try {
-      return Deno.statSync(new URL(name, project)) === undefined;
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return true;
-      throw error;
-    }
-  }).map((name) => `${page}: names ${name}, which does not exist`);
+/** A function or class, and the file that a page says it is in. */
+export interface NamedCode {
+  /** Its name. */
+  name: string;
+  /** The file, from the project's directory. */
+  file: string;
+}
+
+/**
+ * The functions and classes that a page's tables name, each in the column before its file.
+ *
+ * @param page the page's text.
+ * @returns the functions and classes, in their order.
+ */
+export function namedCode(page: string): NamedCode[] {
+  const rows = page.matchAll(
+    /\| `(\w+)(?:\(\))?` +\| `((?:cli|ffi|linux|scripts|test)\/[\w./]+\.ts)` +\|$/gm,
+  );
+  return [...rows].map(([, name = "", file = ""]) => ({ name, file }));
+}
+
+/**
+ * Whether a file declares a function or a class.
+ *
+ * @param text the file's text.
+ * @param name the name.
+ * @returns false if it only uses it.
+ */
+export function declares(text: string, name: string): boolean {
+  return new RegExp(`^(export )?(async )?(function|class) ${name}\\b`, "m").test(text);
+}
+
+function readFile(path: URL): string | undefined {
+  try {
+    return Deno.statSync(path).isDirectory ? "" : Deno.readTextFileSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  }
+}
+
+function wrongNames(project: URL, page: string): string[] {
+  const text = Deno.readTextFileSync(new URL(page, project));
+  const read = (file: string) => readFile(new URL(file, project));
+  return [
+    ...namedFiles(text).filter((file) => read(file) === undefined)
+      .map((file) => `${page}: names ${file}, which does not exist`),
+    ...namedCode(text).filter(({ name, file }) => !declares(read(file) ?? "", name))
+      .map(({ name, file }) => `${page}: ${name} is not in ${file}`),
+  ];
 }
 
 /** Runs `deno doc` on the entries, each of which reads its own names. */
@@ -178,7 +219,7 @@ async function main(): Promise<number> {
   const offenders = new Set([
     ...missingNeeds(symbols, PURE),
     ...swallowedParagraphs(symbols),
-    ...missingFiles(project, "ARCHITECTURE.md"),
+    ...wrongNames(project, "ARCHITECTURE.md"),
   ]);
   for (const line of offenders) console.error(line.replace(project.href, ""));
   console.log(`${symbols.length} exported names, ${offenders.size} mistakes in the documentation`);

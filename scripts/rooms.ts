@@ -1,7 +1,7 @@
 /**
  * Checks the one direction of the library's rooms (ARCHITECTURE.md), and prints a table of them: their files
- * and lines, the imports upward, the circles, the longest file and the longest function. The exit status is 1
- * if an import is wrong.
+ * and lines, the imports upward, the circles, the longest file and the five longest functions. The exit status
+ * is 1 if an import is wrong.
  *
  *     deno run -A scripts/rooms.ts
  *
@@ -225,16 +225,26 @@ function libraryFiles(project: URL): string[] {
   return [...list(""), ...exists.flatMap((name) => list(`${name}/`))].sort();
 }
 
-function longest<T extends { lines: number }>(items: readonly T[]): T | undefined {
-  return items.toSorted((a, b) => b.lines - a.lines)[0];
+function byLength<T extends { lines: number }>(items: readonly T[]): T[] {
+  return items.toSorted((a, b) => b.lines - a.lines);
 }
 
-function main(): number {
-  const project = new URL("../", import.meta.url);
-  const files = libraryFiles(project).map((file) => {
+/** A file of the library. */
+interface LibraryFile extends ParsedFile {
+  /** From the project's directory. */
+  file: string;
+  /** How many lines it has. */
+  lines: number;
+}
+
+function readFiles(project: URL): LibraryFile[] {
+  return libraryFiles(project).map((file) => {
     const text = Deno.readTextFileSync(new URL(file, project));
     return { file, lines: text.trimEnd().split("\n").length, ...parseFile(file, text) };
   });
+}
+
+function printRooms(files: readonly LibraryFile[]): void {
   console.log("room               files  lines");
   for (const [rank, [room]] of ROOMS.entries()) {
     const inside = files.filter(({ file }) => rankOf(file) === rank);
@@ -242,19 +252,28 @@ function main(): number {
     const lines = inside.reduce((sum, file) => sum + file.lines, 0);
     console.log(`${room.padEnd(18)} ${String(inside.length).padStart(5)} ${String(lines).padStart(6)}`);
   }
+}
+
+function printLongest(files: readonly LibraryFile[]): void {
+  const [file] = byLength(files);
+  if (file) console.log(`longest file: ${file.file}, ${file.lines} lines`);
+  console.log("longest functions:");
+  for (const { name, file, line, lines } of byLength(files.flatMap((each) => each.functions)).slice(0, 5)) {
+    console.log(`  ${name} (${file}:${line}), ${lines} lines`);
+  }
+}
+
+function main(): number {
+  const files = readFiles(new URL("../", import.meta.url));
   const imports = files.flatMap((file) => file.imports);
   const wrong = wrongImports(imports);
   const round = circles(imports);
   const homeless = files.filter(({ file }) => rankOf(file) === -1).map(({ file }) => file);
-  const [file, longestFunction] = [longest(files), longest(files.flatMap(({ functions }) => functions))];
+  printRooms(files);
   console.log();
   console.log(`imports upward: ${wrong.filter((line) => line.endsWith(": upward")).length}`);
   console.log(`circles: ${round.length}`);
-  if (file) console.log(`longest file: ${file.file}, ${file.lines} lines`);
-  if (longestFunction) {
-    const { name, file, line, lines } = longestFunction;
-    console.log(`longest function: ${name} (${file}:${line}), ${lines} lines`);
-  }
+  printLongest(files);
   for (const line of wrong) console.error(line);
   for (const circle of round) console.error(`${[...circle, circle[0]].join(" imports ")}: a circle`);
   for (const file of homeless) console.error(`${file}: in no room of the library`);

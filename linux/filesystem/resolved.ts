@@ -8,7 +8,7 @@ import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
 import type { OverlayOptions } from "../spec/overlay_options.ts";
 
-/** The descriptors of one plan: after they are open, no path of it is looked up with a wait. */
+/** The descriptors of one plan. What has none is a path that the kernel looks up when the mount is created. */
 export interface Resolved {
   /** The mountpoint. */
   readonly target: MountTarget;

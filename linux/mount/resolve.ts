@@ -1,6 +1,6 @@
 /**
- * The resolve phase: the only one that waits for paths and for the servers that answer for them. After it, every path of
- * a plan is an open descriptor.
+ * The resolve phase: it opens the source of a bind and the target of every plan, and waits within a timeout for a server
+ * that such a path leads through. The kernel looks up an overlay's layers and a device in the create phase.
  *
  * @module
  */

@@ -1,7 +1,9 @@
 import {
+  declares,
   type Documented,
   type JsDoc,
   missingNeeds,
+  namedCode,
   namedFiles,
   swallowedParagraphs,
 } from "../../scripts/docs.ts";
@@ -55,4 +57,15 @@ Deno.test("a paragraph after a tag is found in the tag, wherever that is", () =>
 Deno.test("the files that a page names are its paths in backticks", () => {
   const page = "`linux/loop/` has `linux/loop/loop.ts`, not `loop.ts`, `<<linux/mount/attach.ts>>` or `f()`.";
   assertEquals(namedFiles(`${page}\n${page}`), ["linux/loop/", "linux/loop/loop.ts"]);
+});
+
+Deno.test("the functions that a table names are those in the column before their file", () => {
+  const page =
+    "| retries | `retry()`  | `linux/a.ts` |\n| closes  | `Fds`      | `ffi/fd.ts`  |\n| other | text | `ffi/fd.ts` |";
+  assertEquals(namedCode(page), [{ name: "retry", file: "linux/a.ts" }, { name: "Fds", file: "ffi/fd.ts" }]);
+});
+
+Deno.test("a file declares a function, and not one that it calls or imports", () => {
+  const text = 'import { b } from "./b.ts";\nexport async function a(): void {\n  b();\n}\nclass C {}\n';
+  assertEquals(["a", "b", "C"].filter((name) => declares(text, name)), ["a", "C"]);
 });

@@ -1,0 +1,253 @@
+/**
+ * The definition of the command: its subcommands, their arguments, options and help.
+ *
+ * @module
+ */
+
+import { bytes, milliseconds, pid, types } from "./arguments.ts";
+import { down, explainList, idmap, lookup, umount, up } from "./commands.ts";
+import { completions } from "./completions.ts";
+import { Command } from "./deps.ts";
+import { doctor } from "./doctor.ts";
+import { ls } from "./list.ts";
+import { loopAttach, loopDetach, loopList } from "./loop.ts";
+import { manual } from "./manual.ts";
+import { print } from "./print.ts";
+import { run } from "./run.ts";
+import { watch } from "./watch.ts";
+
+/** Receives the exit status of a subcommand. */
+type Done = (status: number) => void;
+
+const JSON_FILE = `
+FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
+  [{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]},
+   {"type": "bind", "source": "/srv", "target": "/srv", "options": ["rbind", "ro"]}]`;
+
+const EXIT_STATUS = `
+Exit status:
+  0    success
+  1    a call failed; standard error names it
+  2    usage error
+  130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
+"run" exits with the status of its command.`;
+
+/** Each adds a subcommand, in the order of `--help`. */
+const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
+  addUp,
+  addDown,
+  addUmount,
+  addRun,
+  addRunIsolated,
+  addExplain,
+  addIdmap,
+  addLoop,
+  addDoctor,
+  addCompletions,
+  addManual,
+  addLs,
+  addWatch,
+  addLookup,
+];
+
+/**
+ * Defines the command.
+ *
+ * @param done receives the exit status of the subcommand that ran.
+ * @returns the command, ready to parse arguments.
+ */
+export function program(done: Done): Command {
+  const top = new Command("denomount");
+  top
+    .description("Mounts lists of mounts under a directory, and unmounts them.")
+    .version("0.1.0")
+    .exitOverride()
+    .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
+    .showSuggestionAfterError(false)
+    .enablePositionalOptions()
+    .addHelpText("after", EXIT_STATUS)
+    .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
+  for (const add of SUBCOMMANDS) add(top, done);
+  return top;
+}
+
+function oneLine(text: string): string {
+  return `denomount: ${
+    text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ")
+  }; see denomount --help\n`;
+}
+
+function addUp(top: Command, done: Done): void {
+  top.command("up").description("mount a list under TARGET: all of it or nothing")
+    .argument("<FILE>").argument("<TARGET>")
+    .option(
+      "--namespace <PID>",
+      "look up TARGET in this process's mount namespace, the sources in the current one",
+      pid,
+    )
+    .addHelpText("after", `${JSON_FILE}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`)
+    .action(async (file, target, flags) => done(await up(file, target, flags)));
+}
+
+function addDown(top: Command, done: Done): void {
+  withUnmountOptions(top.command("down")).description("unmount a list from TARGET")
+    .argument("<FILE>").argument("<TARGET>")
+    .addHelpText("after", `${JSON_FILE}\n\nExample:\n  denomount down mounts.json /mnt`)
+    .action(async (file, target, { lazy, ...options }) =>
+      done(await down(file, target, { ...options, detach: Boolean(lazy) }))
+    );
+}
+
+function addUmount(top: Command, done: Done): void {
+  withUnmountOptions(top.command("umount")).description(
+    "unmount each TARGET; a TARGET that is not a mountpoint is no error",
+  )
+    .argument("<TARGET...>")
+    .option("-a, --all", "every mount that is stacked on TARGET")
+    .option("-R, --recursive", "every mount at and below TARGET, the deepest first")
+    .option("--no-follow", "do not follow TARGET if it is a symbolic link")
+    .addHelpText("after", "\nExample:\n  denomount umount --recursive /mnt")
+    .action(async (targets, { follow, ...flags }) =>
+      done(await umount(targets, { ...flags, noFollow: !follow }))
+    );
+}
+
+function withUnmountOptions(command: Command): Command {
+  return command
+    .option("-l, --lazy", "detach now; the kernel cleans up when the last user is gone (MNT_DETACH)")
+    .option("-f, --force", "abort the requests to a server that does not answer (MNT_FORCE)")
+    .option("--namespace <PID>", "unmount in this process's mount namespace", pid)
+    .option("--timeout <MS>", "how long to retry while TARGET is busy (default: 2500)", milliseconds);
+}
+
+function addRun(top: Command, done: Done): void {
+  top.command("run").description("run CMD in a temporary mount of a list, and unmount it when CMD exits")
+    .argument("<FILE>").argument("<CMD...>")
+    .option("--chroot", "make the mount CMD's root directory")
+    .option("--private", "mount in a new mount namespace, which other processes do not see")
+    .passThroughOptions()
+    .addHelpText(
+      "after",
+      `${JSON_FILE}
+
+CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, CMD runs in a user namespace.
+Example:
+  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
+    )
+    .action(async (file, command, flags) => done(await run(file, stripSeparator(command), flags)));
+}
+
+function stripSeparator(command: string[]): string[] {
+  return command[0] === "--" ? command.slice(1) : command;
+}
+
+function addRunIsolated(top: Command, done: Done): void {
+  top.command("run-isolated", { hidden: true }).argument("<FILE>").argument("<CMD...>").option("--chroot")
+    .passThroughOptions()
+    .action(async (file, command, flags) => done(await run(file, command, flags, true)));
+}
+
+function addExplain(top: Command, done: Done): void {
+  top.command("explain").description("print the system calls that mount a list, without making them")
+    .argument("<FILE>").argument("<TARGET>")
+    .option("--json", "as JSON")
+    .addHelpText(
+      "after",
+      `${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`,
+    )
+    .action(async (file, target, flags) => done(await explainList(file, target, flags)));
+}
+
+function addIdmap(top: Command, done: Done): void {
+  top.command("idmap").description("bind SOURCE on TARGET as an id-mapped mount")
+    .argument("<SOURCE>").argument("<TARGET>")
+    .requiredOption("--uid <MAP>", "the user ids: container:host:size, further ranges after commas")
+    .option("--gid <MAP>", "the group ids (default: the same as --uid)")
+    .option("-r, --readonly", "read-only")
+    .option("-R, --recursive", "include the mounts below SOURCE")
+    .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
+    .action(async (source, target, flags) => done(await idmap(source, target, flags)));
+}
+
+function addLoop(top: Command, done: Done): void {
+  const loop = top.command("loop").description("attach files as block devices");
+  loop.command("attach").description("attach FILE to a free loop device, and print the device").argument(
+    "<FILE>",
+  )
+    .option("-r, --readonly", "read-only")
+    .option("--autoclear", "detach the device when its last user closes it")
+    .option("--direct", "bypass the page cache (direct I/O)")
+    .option("--offset <BYTES>", "where the data begins in FILE", bytes)
+    .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
+    .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
+    .action(async (file, flags) => done(await loopAttach(file, flags)));
+  loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
+    .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
+    .action(async (devices) => done(await loopDetach(devices)));
+  loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
+    .addHelpText("after", "\nExample:\n  denomount loop ls")
+    .action(async (flags) => done(await loopList(flags)));
+}
+
+function addDoctor(top: Command, done: Done): void {
+  top.command("doctor").description(
+    "print what this kernel, user and Deno support, and what to install",
+  )
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExample:\n  denomount doctor")
+    .action(async (flags) => done(await doctor(flags)));
+}
+
+function addCompletions(top: Command): void {
+  top.command("completions").description("print completions for a shell").argument(
+    "<SHELL>",
+    "bash, zsh or fish",
+  )
+    .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
+    .action((shell) => print(completions(top, shell)));
+}
+
+function addManual(top: Command): void {
+  top.command("manual").description("print the manual page, for man(1)")
+    .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
+    .action(() => print(manual(top)));
+}
+
+function addLs(top: Command, done: Done): void {
+  top.command("ls").description("print the mount table, or the mounts at and below PATH")
+    .argument("[PATH]")
+    .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
+    .option("--json", "as JSON")
+    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option("--namespace <PID>", "read the table of this process's mount namespace", pid)
+    .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
+    .action(async (path, flags) => done(await ls(path, flags)));
+}
+
+function addWatch(top: Command, done: Done): void {
+  top.command("watch").description(
+    "print mounts and unmounts as they happen, everywhere or at and below PATH",
+  )
+    .argument("[PATH]")
+    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option("--changes", "also print changes of options")
+    .option("--namespace <PID>", "watch this process's mount namespace until the process exits", pid)
+    .option("--json", "as JSON, one object per line")
+    .addHelpText(
+      "after",
+      `
+Prints + mounted, - unmounted, > moved, ~ changed, ± mounted and unmounted before it could be read.
+Ends on Ctrl-C, when the reader of its output closes, and when the process of --namespace exits.
+Example:
+  denomount watch --type overlay /run`,
+    )
+    .action(async (path, flags) => done(await watch(path, flags)));
+}
+
+function addLookup(top: Command, done: Done): void {
+  top.command("lookup").description("print the mount that contains PATH")
+    .argument("<PATH>")
+    .option("--json", "as JSON")
+    .addHelpText("after", "\nExample:\n  denomount lookup .")
+    .action(async (path, flags) => done(await lookup(path, flags)));
+}
