@@ -8,12 +8,21 @@ import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP, O_RDONLY } from "../linux/syscalls/constants.ts";
 import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
-import { fsconfigCreate, fsmount, fsopen, mountSetattr, open } from "../linux/syscalls/mod.ts";
+import {
+  fsconfigCreate,
+  fsconfigSetString,
+  fsmount,
+  fsopen,
+  mountSetattr,
+  open,
+} from "../linux/syscalls/mod.ts";
 import { UserNamespaces } from "../linux/namespace/user.ts";
 
 /** A feature of the library's list, or one that only tests need. */
 export type TestFeature =
   | Feature
+  /** An overlay can be mounted: by root always, in a user namespace from Linux 5.11. */
+  | "overlay"
   /** A tmpfs can be id-mapped, Linux 6.3. */
   | "mappedTmpfs"
   /** An overlay can delete a directory whose upper one is on a tmpfs: for root always, for others from Linux 6.6. */
@@ -26,8 +35,21 @@ export type TestFeature =
  * @returns true where it works here.
  */
 export function kernelHas(feature: TestFeature): boolean {
+  if (feature === "overlay") return mountsOverlay();
   if (feature === "mappedTmpfs") return mapsTmpfs();
   return feature === "marksOnTmpfs" ? marksTmpfs() : hasFeature(feature);
+}
+
+function mountsOverlay(): boolean {
+  using context = fsopen("overlay");
+  try {
+    fsconfigSetString(context.fd, "lowerdir", "/usr:/etc");
+    fsconfigCreate(context.fd);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EPERM")) return false;
+    throw error;
+  }
 }
 
 function mapsTmpfs(): boolean {

@@ -8,8 +8,10 @@ import { linkText } from "../kernel.ts";
 const ways: [string, TestFeature[], () => Disposable][] = [
   ["layer by layer", ["overlayLayers"], () => ({ [Symbol.dispose]() {} })],
   ["layer by layer without descriptors", ["overlayLayers"], () => pretendMissing("overlayDescriptors")],
-  ["in one page", [], () => pretendMissing("overlayLayers", "overlayDescriptors")],
+  ["in one page", ["overlay"], () => pretendMissing("overlayLayers", "overlayDescriptors")],
 ];
+
+const anyWay = { features: ["overlay"] } as const;
 
 const escaped = (path: string) => path.replace(/[\\:,]/g, "\\$&");
 
@@ -104,7 +106,7 @@ for (const [way, features, using] of ways) {
 
 kernelTest(
   "the process's working directory never moves while an overlay is made in one page",
-  {},
+  anyWay,
   async (t) => {
     using _ = pretendMissing("overlayLayers");
     t.make("target");
@@ -139,7 +141,7 @@ kernelTest(
   },
 );
 
-kernelTest("relative layers are those of the working directory, also in one page", {}, async (t) => {
+kernelTest("relative layers are those of the working directory, also in one page", anyWay, async (t) => {
   const before = Deno.cwd();
   t.make("target");
   makeLayers(t.dir, 300, (index) => `${"p".repeat(100)}/${index}`);
@@ -158,7 +160,7 @@ kernelTest("relative layers are those of the working directory, also in one page
   }
 });
 
-kernelTest("an overlay that can't be is refused in words, and leaves nothing", {}, async (t) => {
+kernelTest("an overlay that can't be is refused in words, and leaves nothing", anyWay, async (t) => {
   t.make("target", "lower", "upper");
   const cases: [string[], string][] = [
     [["lowerdir="], "a layer"],
@@ -180,7 +182,7 @@ kernelTest("an overlay that can't be is refused in words, and leaves nothing", {
 
 kernelTest(
   "an overlay in one page that can't be names the layer that is at fault, or the place that knows it",
-  {},
+  anyWay,
   async (t) => {
     using _ = pretendMissing("overlayLayers", "overlayDescriptors");
     t.make("target", "lower", "upper", "work", "b".repeat(250));
