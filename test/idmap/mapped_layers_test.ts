@@ -39,7 +39,7 @@ function makeLayers(count: number, path: (index: number) => string): string[] {
 /** A test of every way, whose temporary places are in its own directory. */
 function mappedTest(name: string, fn: (t: KernelContext) => Promise<void>): void {
   for (const [way, features, using] of ways) {
-    kernelTest(`${name}, ${way}`, { root: true, features }, async (t) => {
+    kernelTest(`${name}, ${way}`, { root: true, features: ["mountSetattr", ...features] }, async (t) => {
       using _ = using();
       t.make("target", "temporary");
       await setTempMountLocation(`${t.dir}/temporary`);
@@ -176,7 +176,12 @@ async function temporaryPlace(t: KernelContext): Promise<string> {
   throw new Error("nothing was mounted at a temporary place");
 }
 
-const tampered = { root: true, tools: ["strace"], permissions: { run: true } } as const;
+const tampered = {
+  root: true,
+  features: ["mountSetattr"],
+  tools: ["strace"],
+  permissions: { run: true },
+} as const;
 
 kernelTest(
   "a layer that is busy when its temporary place goes loses nothing: a warning, and a later clean-up",
