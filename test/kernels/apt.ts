@@ -62,7 +62,7 @@ export class Packages {
     const { compare } = new Intl.Collator("en", { numeric: true });
     const found = names.flatMap((name) => pattern.exec(name)?.[1] ?? []).sort(compare).at(-1);
     if (found === undefined) return undefined;
-    // Since 7.x the kernel and its modules are in packages that linux-image depends on; before, it holds both.
+    // In sid linux-image is empty and depends on linux-binary and linux-modules; in older releases it holds both.
     return ["image", "binary", "modules"].map((part) => `linux-${part}-${found}`).filter((name) =>
       names.includes(name)
     );
