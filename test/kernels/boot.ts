@@ -6,6 +6,8 @@
 
 import { Packages } from "./apt.ts";
 import { type Parts, programs, writeArchive } from "./archive.ts";
+import { exists } from "./exists.ts";
+import { modulesDirectory } from "./modules.ts";
 import { type Job, readResult, type Result } from "./protocol.ts";
 import { runMachine } from "./qemu.ts";
 import { denoBinary, denoPackages } from "./runtime.ts";
@@ -42,7 +44,7 @@ export class GuestError extends Error {
  * @param target the kernel.
  * @param places where things are.
  * @param options how.
- * @returns what came of it; undefined where this Debian release has no such kernel.
+ * @returns what came of it; undefined if its Debian suite has no such kernel.
  * @throws {GuestError} where the guest ended in the middle, with the last that it printed.
  */
 export async function boot(
@@ -70,14 +72,15 @@ export async function boot(
 }
 
 async function gather(
-  { architecture, release }: Target,
+  { architecture, release, suite }: Target,
   { cache, project }: Places,
 ): Promise<Parts | undefined> {
   const packages = await Packages.open(cache, architecture.debian);
-  const kernel = await packages.kernel(release);
+  const kernels = suite === undefined ? packages : await Packages.open(cache, architecture.debian, suite);
+  const kernel = await kernels.kernel(release);
   if (kernel === undefined) return undefined;
   return {
-    kernel: await packages.unpack([kernel], false),
+    kernel: await kernels.unpack(kernel, false),
     programs: await packages.unpack(programs, true),
     deno: await denoBinary(cache, architecture),
     packages: await denoPackages(cache, project),
@@ -92,9 +95,13 @@ function reason(signal: AbortSignal): string {
   return "the guest was ended before its tests were through; it printed at last:\n";
 }
 
+/** boot/vmlinuz-VERSION, or modules/VERSION/vmlinuz where the kernel has a package of its own. */
 function imageOf(kernel: string): string {
-  const name = [...Deno.readDirSync(`${kernel}/boot`)].map(({ name }) => name)
-    .find((name) => name.startsWith("vmlinuz-"));
-  if (name === undefined) throw new Error(`no kernel in ${kernel}/boot`);
-  return `${kernel}/boot/${name}`;
+  const directories = [`${kernel}/boot`, ...listIn(modulesDirectory(kernel))].filter(exists);
+  const image = directories.flatMap(listIn).find((path) => /\/vmlinuz[^/]*$/.test(path));
+  if (image === undefined) throw new Error(`no kernel in ${kernel}`);
+  return image;
 }
+
+const listIn = (directory: string) =>
+  [...Deno.readDirSync(directory)].map(({ name }) => `${directory}/${name}`);

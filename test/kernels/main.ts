@@ -52,8 +52,9 @@ async function attempt(target: Target): Promise<Row> {
   try {
     const seconds = Number(options.timeout);
     const result = await boot(target, places, { job: { tests }, seconds, signal: stop.signal, onLine });
-    if (result === undefined) console.log(`${target.name}: left out, this Debian release has no such kernel`);
-    else say(target, result, lines);
+    if (result === undefined) {
+      console.log(`${target.name}: left out, ${target.suite ?? "this Debian release"} has no such kernel`);
+    } else say(target, result, lines);
     return { target, result };
   } catch (error) {
     if (!stop.signal.aborted) {

@@ -31,7 +31,7 @@ export async function report(rows: readonly Row[], set: string): Promise<void> {
 
 function cells({ target, result }: Row): (string | number)[] {
   const { name, architecture } = target;
-  if (result === undefined) return [`${name}: not in this Debian release`, architecture.deno, "", "", ""];
+  if (result === undefined) return [`${name}: not in its Debian suite`, architecture.deno, "", "", ""];
   if (result === "failed") return [name, architecture.deno, "", "not ended", ""];
   return [result.machine.kernel, result.machine.architecture, result.passed, result.failed, result.seconds];
 }

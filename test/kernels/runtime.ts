@@ -4,6 +4,7 @@
  * @module
  */
 
+import { exists } from "./exists.ts";
 import { run } from "./run.ts";
 import type { Architecture } from "./target.ts";
 
@@ -48,13 +49,4 @@ export async function denoPackages(cache: string, project: string): Promise<stri
   const entries = ["cli.ts", ...tests.filter((name) => name.endsWith(".ts"))];
   await run(Deno.execPath(), ["cache", "--quiet", "--no-check", ...entries], options);
   return directory;
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

@@ -44,16 +44,19 @@ const arm64: Architecture = {
 export interface Target {
   /** What `--only` calls it. */
   name: string;
-  /** The release, as the package's name has it. */
-  release: string;
+  /** The first part of the version; the newest kernel of the suite if left out. */
+  release?: string;
+  /** The Debian suite that has it; this machine's sources if left out. */
+  suite?: string;
   /** What it runs on. */
   architecture: Architecture;
 }
 
-/** All of them: the oldest that the library promises to work on, and what Debian has had since. */
+/** The oldest kernel that the library supports, Debian's kernels since, and the newest in Debian sid. */
 export const targets: readonly Target[] = [
-  { name: "5.10", release: "5.10", architecture: amd64 },
+  { name: "5.10", release: "5.10", suite: "bullseye", architecture: amd64 },
   { name: "6.1", release: "6.1", architecture: amd64 },
   { name: "6.12", release: "6.12", architecture: amd64 },
+  { name: "newest", suite: "sid", architecture: amd64 },
   { name: "arm64", release: "6.1", architecture: arm64 },
 ];
