@@ -28,8 +28,7 @@ export class Packages {
    *
    * @param cache the directory that holds it.
    * @param architecture Debian's name of the architecture.
-   * @param suite a suite such as "bullseye", from the mirror that this machine uses; this machine's own sources if left
-   *   out.
+   * @param suite a suite such as "bullseye", from this machine's mirror; this machine's own sources if left out.
    * @returns the packages.
    */
   static async open(cache: string, architecture: string, suite?: string): Promise<Packages> {
@@ -37,7 +36,7 @@ export class Packages {
     for (const name of ["state/lists/partial", "cache/archives/partial"]) {
       await Deno.mkdir(`${directory}/${name}`, { recursive: true });
     }
-    await Deno.writeTextFile(`${directory}/state/status`, ""); // nothing counts as installed, so every dependency is named
+    await Deno.writeTextFile(`${directory}/state/status`, ""); // no package counts as installed, so apt-get lists every dependency
     if (suite !== undefined) await writeSources(`${directory}/debian.sources`, suite);
     const packages = new Packages(directory, architecture, suite);
     const stamp = `${directory}/updated`;
@@ -69,10 +68,10 @@ export class Packages {
   }
 
   /**
-   * Fetches packages and unpacks them.
+   * Downloads packages and unpacks them.
    *
    * @param names the packages.
-   * @param dependencies whether all that they depend on comes too.
+   * @param dependencies whether to unpack their dependencies too.
    * @returns the directory that holds their files.
    */
   async unpack(names: readonly string[], dependencies: boolean): Promise<string> {
@@ -92,7 +91,7 @@ export class Packages {
     return directory;
   }
 
-  /** The archives are kept, so a second run fetches nothing. */
+  /** The archives stay in the cache, so a second run downloads nothing. */
   async #fetch(names: readonly string[], dependencies: boolean): Promise<string[]> {
     const wanted = dependencies ? await this.#closure(names) : names;
     const archives = `${this.#directory}/cache/archives`;
@@ -101,9 +100,9 @@ export class Packages {
     const files = [...stdout.matchAll(/^Filename: .*\/(.+)$/gm)].map(([, name]) => name ?? "");
     const present = [...Deno.readDirSync(archives)].map(({ name }) => name);
     return files.map((file) => {
-      // A colon of the version is written as %3a in the archive's name, and left out of the mirror's.
+      // apt-get writes the epoch of a version into the archive's name, as 1%3a; the mirror's name has no epoch.
       const found = present.find((name) => name.replace(/_\d+%3a/, "_") === file);
-      if (found === undefined) throw new Error(`apt-get did not fetch ${file}`);
+      if (found === undefined) throw new Error(`apt-get did not download ${file}`);
       return `${archives}/${found}`;
     });
   }
@@ -133,7 +132,7 @@ export class Packages {
   }
 }
 
-/** Writes a sources file for another suite of the mirror that this machine takes Debian from. */
+/** Writes a sources file for another suite, with the mirror of this machine's apt sources. */
 async function writeSources(path: string, suite: string): Promise<void> {
   const format = "$(REPO_URI) $(COMPONENT) $(SUITE)";
   const { stdout } = await run("apt-get", ["indextargets", "--format", format, "Created-By: Packages"]);
@@ -156,7 +155,7 @@ async function writeSources(path: string, suite: string): Promise<void> {
 /** The keys of every Debian release, of the package debian-archive-keyring. */
 const KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/** How long ago something was written, in milliseconds; Infinity where it is not there. */
+/** Milliseconds since a file was last modified; Infinity if it does not exist. */
 async function age(path: string): Promise<number> {
   try {
     return Date.now() - ((await Deno.stat(path)).mtime?.getTime() ?? 0);

@@ -1,10 +1,10 @@
 /**
- * Whether a path exists.
+ * Tests whether a path exists.
  *
  * @module
  */
 
-/** Whether a path exists, of whatever type. */
+/** Returns true if a path exists; does not follow a symbolic link. */
 export function exists(path: string): boolean {
   try {
     Deno.lstatSync(path);

@@ -7,7 +7,7 @@
 import { exists } from "./exists.ts";
 import { run } from "./run.ts";
 
-/** A module, ready to be loaded. */
+/** A module, decompressed. */
 export interface Module {
   /** Its path below /usr, without the suffix of a compressed file. */
   path: string;
@@ -16,10 +16,10 @@ export interface Module {
 }
 
 /**
- * Finds modules, and before each those that it depends on.
+ * Finds modules, each after those that it depends on.
  *
- * @param directory a kernel package's files.
- * @param names the modules; one that is not there is built in, or this kernel has none.
+ * @param directory the directory of the unpacked kernel packages.
+ * @param names the modules; a name without a file is skipped, because the kernel may have it built in.
  * @returns the modules.
  */
 export async function findModules(directory: string, names: readonly string[]): Promise<Module[]> {
@@ -38,13 +38,13 @@ export async function findModules(directory: string, names: readonly string[]): 
 }
 
 /**
- * Finds where an unpacked kernel has its modules.
+ * Finds the modules of an unpacked kernel.
  *
- * @param kernel a kernel package's files.
- * @returns the directory that has one directory a version.
+ * @param kernel the directory of the unpacked kernel packages.
+ * @returns the directory that has a directory for each version.
  */
 export function modulesDirectory(kernel: string): string {
-  const merged = `${kernel}/usr/lib/modules`; // as newer packages have it
+  const merged = `${kernel}/usr/lib/modules`; // newer packages
   return exists(merged) ? merged : `${kernel}/lib/modules`;
 }
 
@@ -68,7 +68,7 @@ async function readModule(path: string): Promise<Uint8Array> {
   return (await run(format === "xz" ? "xz" : "zstd", ["-dc", path])).bytes;
 }
 
-/** What a module says of itself, section .modinfo: texts that end with NUL bytes, `depends=a,b` and `softdep=pre: c`. */
+/** Reads section .modinfo: strings that end with a NUL byte, such as `depends=a,b` and `softdep=pre: c`. */
 function dependencies(module: Uint8Array): string[] {
   const text = new TextDecoder("latin1").decode(module);
   const [, hard = ""] = /\0depends=([^\0]*)/.exec(text) ?? [];
