@@ -8,12 +8,14 @@ import { isErrno } from "../ffi/errno.ts";
 import type { OwnedFd } from "../ffi/fd.ts";
 import { AT_EMPTY_PATH, MOUNT_ATTR_IDMAP } from "../linux/syscalls/constants.ts";
 import { type Feature, hasFeature } from "../linux/syscalls/features.ts";
-import { fsconfigCreate, fsmount, fsopen, mountSetattr } from "../linux/syscalls/mod.ts";
+import { fsconfigCreate, fsconfigSetString, fsmount, fsopen, mountSetattr } from "../linux/syscalls/mod.ts";
 import { UserNamespaces } from "../linux/namespace/user.ts";
 
 /** A feature that the library probes for, or one that only tests require. */
 export type TestFeature =
   | Feature
+  /** An overlay can be mounted: always by root, in a user namespace since Linux 5.11. */
+  | "overlay"
   /** A tmpfs can be id-mapped, since Linux 6.3. */
   | "mappedTmpfs";
 
@@ -24,7 +26,20 @@ export type TestFeature =
  * @returns true if the feature works.
  */
 export function kernelHas(feature: TestFeature): boolean {
+  if (feature === "overlay") return mountsOverlay();
   return feature === "mappedTmpfs" ? mapsTmpfs() : hasFeature(feature);
+}
+
+function mountsOverlay(): boolean {
+  using context = fsopen("overlay");
+  try {
+    fsconfigSetString(context.fd, "lowerdir", "/usr:/etc");
+    fsconfigCreate(context.fd);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EPERM")) return false;
+    throw error;
+  }
 }
 
 function mapsTmpfs(): boolean {

@@ -8,8 +8,10 @@ import { linkText } from "../kernel.ts";
 const methods: [string, TestFeature[], () => Disposable][] = [
   ["with lowerdir+", ["overlayLayers"], () => ({ [Symbol.dispose]() {} })],
   ["with lowerdir+ as paths", ["overlayLayers"], () => pretendMissing("overlayDescriptors")],
-  ["with mount(2)", [], () => pretendMissing("overlayLayers", "overlayDescriptors")],
+  ["with mount(2)", ["overlay"], () => pretendMissing("overlayLayers", "overlayDescriptors")],
 ];
+
+const needs = { features: ["overlay"] } as const;
 
 const escaped = (path: string) => path.replace(/[\\:,]/g, "\\$&");
 
@@ -108,7 +110,7 @@ for (const [method, features, select] of methods) {
 
 kernelTest(
   "mount(2) of an overlay never changes the working directory of the process",
-  {},
+  needs,
   async (t) => {
     using _ = pretendMissing("overlayLayers");
     t.make("target");
@@ -143,7 +145,7 @@ kernelTest(
   },
 );
 
-kernelTest("relative layers are resolved in the working directory, with every method", {}, async (t) => {
+kernelTest("relative layers are resolved in the working directory, with every method", needs, async (t) => {
   const before = Deno.cwd();
   t.make("target");
   makeLayers(t.dir, 300, (index) => `${"p".repeat(100)}/${index}`);
@@ -162,7 +164,7 @@ kernelTest("relative layers are resolved in the working directory, with every me
   }
 });
 
-kernelTest("an invalid overlay is refused with a message, and nothing is mounted", {}, async (t) => {
+kernelTest("an invalid overlay is refused with a message, and nothing is mounted", needs, async (t) => {
   t.make("target", "lower", "upper");
   const cases: [string[], string][] = [
     [["lowerdir="], "a layer"],
@@ -184,7 +186,7 @@ kernelTest("an invalid overlay is refused with a message, and nothing is mounted
 
 kernelTest(
   "a failed mount(2) of an overlay names the layer at fault, or the kernel log",
-  {},
+  needs,
   async (t) => {
     using _ = pretendMissing("overlayLayers", "overlayDescriptors");
     t.make("target", "lower", "upper", "work", "b".repeat(250));

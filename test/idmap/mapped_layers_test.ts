@@ -39,7 +39,7 @@ function makeLayers(count: number, path: (index: number) => string): string[] {
 /** Registers a test for each method, with temporary mounts in the test's directory. */
 function mappedTest(name: string, fn: (t: KernelContext) => Promise<void>): void {
   for (const [method, features, select] of methods) {
-    kernelTest(`${name}, ${method}`, { root: true, features }, async (t) => {
+    kernelTest(`${name}, ${method}`, { root: true, features: ["mountSetattr", ...features] }, async (t) => {
       using _ = select();
       t.make("target", "temporary");
       await setTempMountLocation(`${t.dir}/temporary`);
@@ -179,7 +179,12 @@ async function temporaryMount(t: KernelContext): Promise<string> {
   throw new Error("no temporary mount was created");
 }
 
-const needs = { root: true, tools: ["strace"], permissions: { run: true } } as const;
+const needs = {
+  root: true,
+  features: ["mountSetattr"],
+  tools: ["strace"],
+  permissions: { run: true },
+} as const;
 
 kernelTest(
   "a temporary mount that is busy stays with a warning, and cleanupTempMounts() unmounts it later",

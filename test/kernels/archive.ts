@@ -1,5 +1,5 @@
 /**
- * What a guest is made of: Debian's programs, the kernel's modules, Deno and the project, as one archive.
+ * The guest's root directory as an archive: Debian's programs, the kernel's modules, Deno and the project.
  *
  * @module
  */
@@ -31,36 +31,36 @@ export const programs: readonly string[] = [
   "xfsprogs",
 ];
 
-/** Of these Debian has made symbolic links into /usr; its packages still name some files by them. */
+/** In Debian these are symbolic links into /usr, but some packages still install files below them. */
 const merged = ["bin", "sbin", "lib", "lib64"];
 
 const modules = ["loop", "overlay", "fuse", "ext4", "xfs", "btrfs", "squashfs", "erofs", "crc32c_generic"];
 
-/** Nothing that is needed there, and half of it all. */
+/** Files that no test uses; they are half of the size. */
 const unwanted =
   /^(usr\/share|usr\/lib\/python|usr\/lib\/udev|lib\/udev)|\/(libicu|gconv|perl|systemd)|python3/;
 
-/** Where the parts are on this machine. */
+/** Paths on this machine of what the archive contains. */
 export interface Parts {
-  /** The kernel's package, unpacked. */
+  /** The directory of the unpacked kernel packages. */
   kernel: string;
-  /** The programs' packages, unpacked. */
+  /** The directory of the unpacked packages of programs. */
   programs: string;
   /** Deno's binary. */
   deno: string;
-  /** The packages that the project imports. */
+  /** The directory of the packages that the project imports. */
   packages: string;
-  /** The project. */
+  /** The project's directory. */
   project: string;
 }
 
 /**
  * Writes the archive.
  *
- * @param path where.
- * @param parts what goes in.
- * @param job what the guest is to do.
- * @param seconds how long it may take.
+ * @param path the archive's path.
+ * @param parts its contents.
+ * @param job the tests to run.
+ * @param seconds the timeout of the tests, in seconds.
  */
 export async function writeArchive(path: string, parts: Parts, job: Job, seconds: number): Promise<void> {
   using archive = new CpioWriter(path);

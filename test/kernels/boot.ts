@@ -1,37 +1,39 @@
 /**
- * One kernel: its parts are fetched and put together, it runs, and what it printed is read.
+ * Boots one kernel: downloads what it needs, runs the tests in a virtual machine, and reads the output.
  *
  * @module
  */
 
 import { Packages } from "./apt.ts";
 import { type Parts, programs, writeArchive } from "./archive.ts";
+import { exists } from "./exists.ts";
+import { modulesDirectory } from "./modules.ts";
 import { type Job, readResult, type Result } from "./protocol.ts";
 import { runMachine } from "./qemu.ts";
 import { denoBinary, denoPackages } from "./runtime.ts";
 import type { Target } from "./target.ts";
 
-/** Where things are. */
-export interface Places {
-  /** What is kept for the next run. */
+/** Directories on this machine. */
+export interface Directories {
+  /** Downloads, which the next run uses again. */
   cache: string;
   /** The project. */
   project: string;
 }
 
-/** How a kernel is run. */
+/** How to run a kernel. */
 export interface BootOptions {
-  /** What it is to do. */
+  /** The tests to run. */
   job: Job;
-  /** How long it may take. */
+  /** The timeout of the tests, in seconds. */
   seconds: number;
-  /** Ends it earlier. */
+  /** Kills the virtual machine if it aborts. */
   signal: AbortSignal;
-  /** Gets each line that it prints. */
+  /** Is called with each line of the output. */
   onLine: (line: string) => void;
 }
 
-/** A guest that did not come to its end. */
+/** The guest ended before its tests did. */
 export class GuestError extends Error {
   override name = "GuestError";
 }
@@ -40,19 +42,19 @@ export class GuestError extends Error {
  * Runs the tests on a kernel.
  *
  * @param target the kernel.
- * @param places where things are.
- * @param options how.
- * @returns what came of it; undefined where this Debian release has no such kernel.
- * @throws {GuestError} where the guest ended in the middle, with the last that it printed.
+ * @param directories the cache and the project.
+ * @param options the tests, and their limits.
+ * @returns the result; undefined if its Debian suite has no such kernel.
+ * @throws {GuestError} if the guest ends before its tests, with the last lines of its output.
  */
 export async function boot(
   target: Target,
-  places: Places,
+  directories: Directories,
   options: BootOptions,
 ): Promise<Result | undefined> {
-  const parts = await gather(target, places);
+  const parts = await gather(target, directories);
   if (parts === undefined) return undefined;
-  const directory = await Deno.makeTempDir({ dir: places.cache, prefix: "guest-" });
+  const directory = await Deno.makeTempDir({ dir: directories.cache, prefix: "guest-" });
   await using _removed = { [Symbol.asyncDispose]: () => Deno.remove(directory, { recursive: true }) };
   const archive = `${directory}/initramfs`;
   await writeArchive(archive, parts, options.job, options.seconds);
@@ -70,14 +72,15 @@ export async function boot(
 }
 
 async function gather(
-  { architecture, release }: Target,
-  { cache, project }: Places,
+  { architecture, release, suite }: Target,
+  { cache, project }: Directories,
 ): Promise<Parts | undefined> {
   const packages = await Packages.open(cache, architecture.debian);
-  const kernel = await packages.kernel(release);
+  const kernels = suite === undefined ? packages : await Packages.open(cache, architecture.debian, suite);
+  const kernel = await kernels.kernel(release);
   if (kernel === undefined) return undefined;
   return {
-    kernel: await packages.unpack([kernel], false),
+    kernel: await kernels.unpack(kernel, false),
     programs: await packages.unpack(programs, true),
     deno: await denoBinary(cache, architecture),
     packages: await denoPackages(cache, project),
@@ -85,16 +88,20 @@ async function gather(
   };
 }
 
-const BOOT = 60; // seconds, at the longest
+const BOOT = 60; // seconds
 
 function reason(signal: AbortSignal): string {
-  if (!signal.aborted) return "the guest ended before its tests did; it printed at last:\n";
-  return "the guest was ended before its tests were through; it printed at last:\n";
+  if (!signal.aborted) return "the guest ended before its tests did; its last output:\n";
+  return "the guest was killed before its tests ended; its last output:\n";
 }
 
+/** boot/vmlinuz-VERSION, or modules/VERSION/vmlinuz if linux-binary is a separate package. */
 function imageOf(kernel: string): string {
-  const name = [...Deno.readDirSync(`${kernel}/boot`)].map(({ name }) => name)
-    .find((name) => name.startsWith("vmlinuz-"));
-  if (name === undefined) throw new Error(`no kernel in ${kernel}/boot`);
-  return `${kernel}/boot/${name}`;
+  const directories = [`${kernel}/boot`, ...listIn(modulesDirectory(kernel))].filter(exists);
+  const image = directories.flatMap(listIn).find((path) => /\/vmlinuz[^/]*$/.test(path));
+  if (image === undefined) throw new Error(`no kernel in ${kernel}`);
+  return image;
 }
+
+const listIn = (directory: string) =>
+  [...Deno.readDirSync(directory)].map(({ name }) => `${directory}/${name}`);

@@ -1,12 +1,12 @@
 /**
- * Text as lines.
+ * Splits text into lines.
  *
  * @module
  */
 
-/** Splits a stream of text into lines, without the carriage returns that a terminal adds. */
+/** Splits a stream of text into lines, and removes the carriage returns of a terminal. */
 export class TextLineStream extends TransformStream<string, string> {
-  /** Makes a stream of lines. */
+  /** Creates a stream of lines. */
   constructor() {
     let rest = "";
     super({

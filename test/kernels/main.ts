@@ -1,13 +1,13 @@
 /**
- * The tests on old kernels, and on another architecture, in emulated machines.
+ * Runs the tests on other kernels, and on another architecture, in virtual machines that QEMU emulates.
  *
- *     deno task test:kernels --only 6.1 --tests core
+ *     deno task test:kernels --only 5.10 --tests core
  *
  * @module
  */
 
 import { Command, Option } from "../../cli/deps.ts";
-import { boot, type Places } from "./boot.ts";
+import { boot, type Directories } from "./boot.ts";
 import type { Result } from "./protocol.ts";
 import { report, type Row } from "./report.ts";
 import { type Target, targets } from "./target.ts";
@@ -23,12 +23,12 @@ interface Options {
 
 const command = new Command("deno task test:kernels")
   .description("Boots Debian's kernels in QEMU and runs the tests there.")
-  .argument("[files...]", "test files, in place of a set")
-  .addOption(new Option("--only <kernel>", "one of them").choices(targets.map(({ name }) => name)))
-  .addOption(new Option("--tests <set>", "which tests").choices(["core", "all"]).default("all"))
-  .option("--timeout <seconds>", "for the tests of each kernel", "1800")
-  .option("--verbose", "shows what each guest prints")
-  .option("--save", "writes the table to docs/trust.md")
+  .argument("[files...]", "test files, instead of a set")
+  .addOption(new Option("--only <kernel>", "only this kernel").choices(targets.map(({ name }) => name)))
+  .addOption(new Option("--tests <set>", "the set of tests").choices(["core", "all"]).default("all"))
+  .option("--timeout <seconds>", "timeout of the tests on each kernel", "1800")
+  .option("--verbose", "print the output of each guest")
+  .option("--save", "write the table to docs/trust.md")
   .parse(Deno.args, { from: "user" });
 const options = command.opts<Options>();
 
@@ -36,13 +36,13 @@ const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
 
 const home = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/root"}/.cache`;
-const places: Places = {
+const directories: Directories = {
   cache: `${home}/denomount-kernels`,
   project: new URL("../..", import.meta.url).pathname.replace(/\/$/, ""),
 };
-const tests = command.args.length > 0 ? command.args : testFiles(options.tests, places.project);
+const tests = command.args.length > 0 ? command.args : testFiles(options.tests, directories.project);
 
-/** Runs one kernel, and says what came of it. */
+/** Runs the tests on one kernel, and prints the result. */
 async function attempt(target: Target): Promise<Row> {
   const lines: string[] = [];
   const onLine = (line: string) => {
@@ -51,9 +51,10 @@ async function attempt(target: Target): Promise<Row> {
   };
   try {
     const seconds = Number(options.timeout);
-    const result = await boot(target, places, { job: { tests }, seconds, signal: stop.signal, onLine });
-    if (result === undefined) console.log(`${target.name}: left out, this Debian release has no such kernel`);
-    else say(target, result, lines);
+    const result = await boot(target, directories, { job: { tests }, seconds, signal: stop.signal, onLine });
+    if (result === undefined) {
+      console.log(`${target.name}: skipped, ${target.suite ?? "this Debian release"} has no such kernel`);
+    } else printResult(target, result, lines);
     return { target, result };
   } catch (error) {
     if (!stop.signal.aborted) {
@@ -63,7 +64,11 @@ async function attempt(target: Target): Promise<Row> {
   }
 }
 
-function say(target: Target, { machine, passed, failed, seconds, good }: Result, lines: string[]): void {
+function printResult(
+  target: Target,
+  { machine, passed, failed, seconds, good }: Result,
+  lines: string[],
+): void {
   if (!good && !options.verbose) { for (const line of lines) console.log(`${target.name} | ${line}`); }
   const where = `Linux ${machine.kernel}, ${machine.architecture}`;
   console.log(`${target.name}: ${passed} tests passed, ${failed} failed in ${seconds} s on ${where}`);

@@ -1,6 +1,6 @@
 /**
- * The archive that a kernel unpacks as its first root directory: cpio's "newc" format, as
- * Documentation/driver-api/early-userspace/buffer-format.rst has it.
+ * The initramfs that a kernel unpacks as its first root directory: cpio's "newc" format, see
+ * Documentation/driver-api/early-userspace/buffer-format.rst.
  *
  * @module
  */
@@ -10,7 +10,7 @@ const S_IFREG = 0o100000;
 const S_IFLNK = 0o120000;
 const PERMISSIONS = 0o7777;
 
-/** An archive that is being written. Everything in it is root's. */
+/** Writes an archive. Root owns every file in it. */
 export class CpioWriter implements Disposable {
   readonly #file: Deno.FsFile;
   readonly #directories = new Set<string>([""]);
@@ -18,18 +18,18 @@ export class CpioWriter implements Disposable {
   #offset = 0;
 
   /**
-   * Makes the archive's file.
+   * Creates the archive's file.
    *
-   * @param path where.
+   * @param path the file's path.
    */
   constructor(path: string) {
     this.#file = Deno.openSync(path, { write: true, create: true, truncate: true });
   }
 
   /**
-   * Adds a directory, and those that it is in.
+   * Adds a directory, and its parents.
    *
-   * @param path its path, without a slash at its beginning, as all here.
+   * @param path its path, without a leading slash, as for every method.
    */
   directory(path: string): void {
     if (this.#directories.has(path)) return;
@@ -52,11 +52,11 @@ export class CpioWriter implements Disposable {
   }
 
   /**
-   * Adds what is in a directory on this machine.
+   * Adds the contents of a directory on this machine.
    *
    * @param source the directory.
-   * @param path where it is to be.
-   * @param wanted says what of it is to be in the archive, by its path in the directory; everything if left out.
+   * @param path the directory's path in the archive.
+   * @param wanted returns true for the paths in the directory to add; every path if left out.
    */
   tree(source: string, path: string, wanted: (path: string) => boolean = () => true): void {
     const visit = (below: string) => {
@@ -74,7 +74,7 @@ export class CpioWriter implements Disposable {
     visit("");
   }
 
-  /** Writes the archive's end. */
+  /** Writes the archive's trailer, and closes the file. */
   [Symbol.dispose](): void {
     using _file = this.#file;
     this.#entry("TRAILER!!!", 0, new Uint8Array());

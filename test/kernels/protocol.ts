@@ -1,65 +1,65 @@
 /**
- * What host and guest say to each other: a file in the archive, and marked lines on the serial port.
+ * Messages between host and guest: a file in the archive, and marked lines on the serial port.
  *
  * @module
  */
 
-/** What the guest is to do. */
+/** The tests to run in the guest. */
 export interface Job {
-  /** What goes to `deno test`. */
+  /** Arguments of `deno test`. */
   tests: readonly string[];
 }
 
-/** What the guest says first. */
+/** The guest's first message. */
 export interface Machine {
   /** The kernel's release. */
   kernel: string;
   /** As in `Deno.build.arch`. */
   architecture: string;
-  /** What `denomount doctor` found missing, with what is done instead. */
+  /** Missing features that `denomount doctor` found, and their replacements. */
   missing: { name: string; note?: string | undefined }[];
 }
 
-/** What the guest says at last. */
+/** The guest's last message. */
 export interface Ending {
   /** The exit status of the tests. */
   code: number;
-  /** How long they took. */
+  /** The duration of the tests, in seconds. */
   seconds: number;
 }
 
 const MARK = "@denomount ";
 
-/** Says something to the host. */
-export function tell(message: Machine | Ending): void {
-  console.log(`\n${MARK}${JSON.stringify(message)}`); // on a line of its own, whatever a test left there
+/** Sends a message to the host. */
+export function send(message: Machine | Ending): void {
+  console.log(`\n${MARK}${JSON.stringify(message)}`); // a test may have left an unfinished line
 }
 
-/** What came of a run. */
+/** The result of a run. */
 export interface Result {
   /** The guest. */
   machine: Machine;
-  /** Tests passed. */
+  /** Tests that passed. */
   passed: number;
-  /** Tests failed. */
+  /** Tests that failed. */
   failed: number;
-  /** Whether nothing failed and nothing was left behind. */
+  /** Whether tests ran, none failed, and none left anything behind. */
   good: boolean;
-  /** How long the tests took. */
+  /** The duration of the tests, in seconds. */
   seconds: number;
 }
 
 /**
- * Reads what a guest printed.
+ * Reads a guest's output.
  *
  * @param lines the lines.
- * @returns what came of it; undefined where the guest did not come to its end.
+ * @returns the result; undefined if the guest ended before its tests.
  */
 export function readResult(lines: readonly string[]): Result | undefined {
-  const told = lines.filter((line) => line.startsWith(MARK)).map((line) =>
+  const messages = lines.filter((line) => line.startsWith(MARK)).map((line) =>
     JSON.parse(line.slice(MARK.length))
   );
-  const [machine, ending]: [Machine?, Ending?] = [told[0], told[1]];
+  const [machine, ending]: [Machine?, Ending?] = [messages[0], messages[1]];
   const totals = lines.map((line) => /^(\d+) passed, (\d+) failed/.exec(line)).findLast((match) =>
     match !== null
   );

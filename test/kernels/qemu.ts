@@ -1,5 +1,5 @@
 /**
- * A kernel in an emulated machine, whose serial port is read.
+ * Runs a kernel in an emulated machine, and reads its serial port.
  *
  * @module
  */
@@ -7,24 +7,24 @@
 import { TextLineStream } from "./lines.ts";
 import type { Architecture } from "./target.ts";
 
-const MEMORY = "4096"; // MiB, of which the archive and the tests' disk take what they fill
+const MEMORY = "4096"; // MiB; holds the archive and the tests' disk too
 
-/** What is to run. */
+/** What the machine runs. */
 export interface Guest {
   /** The architecture. */
   architecture: Architecture;
-  /** The kernel's file. */
+  /** The path of the kernel's image. */
   kernel: string;
-  /** The archive with everything else. */
+  /** The path of the initramfs. */
   archive: string;
 }
 
 /**
- * Runs a guest until it turns itself off.
+ * Runs a guest until it powers off.
  *
- * @param guest what is to run.
- * @param signal ends it earlier.
- * @param onLine gets each line that it prints.
+ * @param guest what the machine runs.
+ * @param signal kills it if it aborts.
+ * @param onLine is called with each line of the output.
  */
 export async function runMachine(
   { architecture, kernel, archive }: Guest,

@@ -1,5 +1,5 @@
 /**
- * The part of the page of evidence that is about kernels.
+ * Writes the section of docs/trust.md about kernels.
  *
  * @module
  */
@@ -8,19 +8,19 @@ import { markdownTable, record } from "../trust.ts";
 import type { Result } from "./protocol.ts";
 import type { Target } from "./target.ts";
 
-/** A kernel, and what came of it: nothing where there is none, "failed" where it did not come to its end. */
+/** A kernel and its result: undefined if its suite has no such kernel, "failed" if the guest ended before its tests. */
 export interface Row {
   /** The kernel. */
   target: Target;
-  /** What came of it. */
+  /** The result. */
   result: Result | "failed" | undefined;
 }
 
 /**
- * Writes it.
+ * Writes the section.
  *
  * @param rows the kernels.
- * @param set which tests were run.
+ * @param set the set of tests that ran.
  */
 export async function report(rows: readonly Row[], set: string): Promise<void> {
   const table = markdownTable(["kernel", "architecture", "passed", "failed", "seconds"], rows.map(cells));
@@ -31,7 +31,7 @@ export async function report(rows: readonly Row[], set: string): Promise<void> {
 
 function cells({ target, result }: Row): (string | number)[] {
   const { name, architecture } = target;
-  if (result === undefined) return [`${name}: not in this Debian release`, architecture.deno, "", "", ""];
+  if (result === undefined) return [`${name}: not in its Debian suite`, architecture.deno, "", "", ""];
   if (result === "failed") return [name, architecture.deno, "", "not ended", ""];
   return [result.machine.kernel, result.machine.architecture, result.passed, result.failed, result.seconds];
 }

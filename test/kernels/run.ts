@@ -1,17 +1,17 @@
 /**
- * Programs that are run for their output.
+ * Runs programs for their output.
  *
  * @module
  */
 
 /**
- * Runs a program to its end.
+ * Runs a program and waits for it.
  *
  * @param program its name.
  * @param args its arguments.
- * @param options as of `Deno.Command`.
- * @returns what it printed.
- * @throws {Error} where it fails, with what it said.
+ * @param options the working directory and the environment, as for `Deno.Command`.
+ * @returns its output.
+ * @throws {Error} if it is not installed or fails, with its output.
  */
 export async function run(
   program: string,
@@ -42,7 +42,7 @@ async function output(program: string, options: Deno.CommandOptions): Promise<De
     return await new Deno.Command(program, options).output();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) {
-      throw new Error(`${program} is missing here`, { cause: error });
+      throw new Error(`${program} is not installed`, { cause: error });
     }
     throw error;
   }

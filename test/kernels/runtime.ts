@@ -1,17 +1,18 @@
 /**
- * Deno for the guest: its binary, and the packages that the project imports, since a guest has no network.
+ * Deno for the guest: its binary, and the packages that the project imports. The guest has no network.
  *
  * @module
  */
 
+import { exists } from "./exists.ts";
 import { run } from "./run.ts";
 import type { Architecture } from "./target.ts";
 
 /**
- * The binary of this Deno's version.
+ * Finds or downloads the binary of this version of Deno.
  *
- * @param cache where one for another architecture is kept.
- * @param architecture what it is to run on.
+ * @param cache the directory for binaries of other architectures.
+ * @param architecture the architecture of the guest.
  * @returns its path.
  */
 export async function denoBinary(cache: string, architecture: Architecture): Promise<string> {
@@ -29,16 +30,16 @@ export async function denoBinary(cache: string, architecture: Architecture): Pro
 }
 
 /**
- * The packages that the project imports.
+ * Downloads the packages that the project imports.
  *
- * @param cache where they are kept.
+ * @param cache the directory that holds them.
  * @param project the project's directory.
  * @returns the directory, which is the guest's DENO_DIR.
  */
 export async function denoPackages(cache: string, project: string): Promise<string> {
   const directory = `${cache}/deno-packages`;
   const options = { cwd: project, env: { DENO_DIR: directory } };
-  // Programs that a test writes and runs see no lock file, so they ask for what a version is.
+  // Programs that a test writes and runs have no lock file, so they resolve versions anew.
   await run(
     Deno.execPath(),
     ["cache", "--quiet", "--no-check", "--no-config", "--no-lock", "cli.ts"],
@@ -48,13 +49,4 @@ export async function denoPackages(cache: string, project: string): Promise<stri
   const entries = ["cli.ts", ...tests.filter((name) => name.endsWith(".ts"))];
   await run(Deno.execPath(), ["cache", "--quiet", "--no-check", ...entries], options);
   return directory;
-}
-
-function exists(path: string): boolean {
-  try {
-    return Deno.statSync(path).isFile;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }

@@ -1,10 +1,10 @@
 /**
- * Which tests run in a guest.
+ * The tests that run in a guest.
  *
  * @module
  */
 
-/** What takes another way on another kernel, and is quick enough for an emulated machine. */
+/** Tests of code that depends on the kernel's version, and fast enough for an emulated machine. */
 const core = [
   "syscalls/abi",
   "mount/mount",
@@ -23,9 +23,9 @@ const core = [
 ];
 
 /**
- * The files for `deno test`.
+ * Lists the files for `deno test`.
  *
- * @param set which set.
+ * @param set the set of tests.
  * @param project the project's directory.
  * @returns their paths in the project.
  */

@@ -39,7 +39,7 @@ kernelTest(
   },
 );
 
-kernelTest("withReadonlyTempMount() mounts read-only", {}, async (t) => {
+kernelTest("withReadonlyTempMount() mounts read-only", { features: ["overlay"] }, async (t) => {
   t.make("lower", "upper", "work", "temporary");
   Deno.writeTextFileSync(`${t.dir}/upper/file`, "upper");
   await setTempMountLocation(`${t.dir}/temporary`);

@@ -1,9 +1,9 @@
 #!/bin/busybox sh
-# The guest's first process: makes a machine of what the kernel has unpacked, runs the tests, and turns it off.
+# The guest's first process: mounts what a system needs, runs the tests, and powers off.
 
 case $1 in
 "")
-  # pivot_root(2) does not take the kernel's own root, so a bind of it goes on top.
+  # pivot_root(2) fails on the initial root file system, so a bind of it is mounted over it.
   busybox mkdir -p /mnt /proc /sys /dev /tmp /run /var /root
   busybox mount --bind / /mnt
   cd /mnt
@@ -29,7 +29,7 @@ while read -r module; do
   busybox insmod "/$module" || echo "module $module can't be loaded"
 done </modules
 
-# Before 6.3 tmpfs can't be id-mapped, so the tests' directories are on ext4.
+# Before 6.3 tmpfs can't be id-mapped, so /tmp is on ext4.
 busybox truncate -s 4G /disk
 mkfs.ext4 -q -F -m 0 /disk
 busybox mount -o loop /disk /tmp || busybox poweroff -f

@@ -1,10 +1,10 @@
 /**
- * What runs in the guest: says what this kernel lacks, then runs the tests. Each line for the host begins with a mark.
+ * Runs in the guest: sends the features that this kernel lacks to the host, then runs the tests.
  *
  * @module
  */
 
-import { type Job, tell } from "../protocol.ts";
+import { type Job, send } from "../protocol.ts";
 
 const job: Job = JSON.parse(await Deno.readTextFile("/job.json"));
 
@@ -22,9 +22,9 @@ interface Finding {
 const doctor = await deno("run", "-A", "--cached-only", "cli.ts", "doctor", "--json");
 const { kernel, findings }: { kernel: string; findings: Finding[] } = JSON.parse(doctor.stdout);
 const missing = findings.filter(({ state }) => state !== "yes").map(({ name, note }) => ({ name, note }));
-tell({ kernel, architecture: Deno.build.arch, missing });
+send({ kernel, architecture: Deno.build.arch, missing });
 
 const start = performance.now();
 const args = ["run", "-A", "--cached-only", "scripts/test.ts", "--no-check", "--cached-only", ...job.tests];
 const { code } = await new Deno.Command(Deno.execPath(), { args }).spawn().status;
-tell({ code, seconds: Math.round((performance.now() - start) / 1000) });
+send({ code, seconds: Math.round((performance.now() - start) / 1000) });
