@@ -19,6 +19,7 @@ interface Finding {
 const features: Record<Feature, [string, string]> = {
   mountApi: ["detached binds, fsopen", "mount(2) is used"],
   mountSetattr: ["attributes in one call, id-mapped mounts", "a remount is used; id maps fail"],
+  nosymfollow: ["nosymfollow of a detached mount", "mount(2) is used"],
   openat2: ["safe path resolution (openat2)", "each path component is opened separately"],
   overlayLayers: ["overlays without a page limit", "layer paths are shortened"],
   overlayDescriptors: ["overlay layers as descriptors", "layer paths are used"],

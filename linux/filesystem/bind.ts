@@ -10,18 +10,26 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
 import type { BindPlan } from "../spec/plan.ts";
-import { hasChanges, type Mapping, setattrSteps, topAttributes } from "../spec/setattr.ts";
+import {
+  hasChanges,
+  type Mapping,
+  type PlanAttributes,
+  setattrSteps,
+  topAttributes,
+} from "../spec/setattr.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   AT_RECURSIVE,
+  MOUNT_ATTR__ATIME,
   MS_BIND,
   MS_REC,
   O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
-import { mount, open, openTree } from "../syscalls/mod.ts";
+import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
 import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
@@ -34,13 +42,26 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  */
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
   const tree = fds.add(cloneSource(plan, source));
-  setAttributes(tree, setattrSteps(plan, plan.recursive, mappingOf(plan)), userns);
+  const attributes = withoutGrants(plan, tree);
+  setAttributes(
+    tree,
+    setattrSteps(attributes, plan.recursive, mappingOf(plan, userns !== undefined)),
+    userns,
+  );
   return tree;
 }
 
+/** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */
+function withoutGrants(plan: BindPlan, tree: OwnedFd): PlanAttributes {
+  const { set, clear } = plan.attributes;
+  if ((clear & ~MOUNT_ATTR__ATIME) === 0) return plan;
+  const kept = flagsToAttributes(statfsToFlags(statfs(procFdPath(tree)).flags));
+  return { ...plan, attributes: { set, clear: clear & ~(kept & ~MOUNT_ATTR__ATIME) } };
+}
+
 /** A recursive bind is mapped as a whole, unless OCI's word `idmap` asks for its top mount alone. */
-function mappingOf({ idMaps }: BindPlan): Mapping {
-  return idMaps === undefined ? "none" : idMaps.topOnly ? "top" : "tree";
+function mappingOf({ idMaps }: BindPlan, isMapped: boolean): Mapping {
+  return !isMapped ? "none" : idMaps?.topOnly ? "top" : "tree";
 }
 
 function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
@@ -58,9 +79,10 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
  * Describes {@linkcode createBind}.
  *
  * @param plan the bind.
+ * @param options whether it gets an id map.
  * @returns its calls.
  */
-export function describeBind(plan: BindPlan): Call[] {
+export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Call[] {
   const { source, recursive } = plan;
   const clone = call(
     "open_tree",
@@ -69,7 +91,7 @@ export function describeBind(plan: BindPlan): Call[] {
       ? "clone the source's mount and the mounts below it, detached"
       : "clone the source's mount, detached",
   );
-  const steps = setattrSteps(plan, recursive, mappingOf(plan)).map((step) =>
+  const steps = setattrSteps(plan, recursive, mappingOf(plan, isMapped)).map((step) =>
     setattrCall({ mount: "tree", change: step, ...step }, "set its attributes while it is detached")
   );
   return [clone, ...steps];

@@ -125,7 +125,7 @@ export function describeDetached(
 ): Call[] {
   switch (plan.kind) {
     case "bind":
-      return describeBind(plan);
+      return describeBind(plan, options);
     case "overlay":
       return describeOverlay(plan, options);
     case "filesystem":

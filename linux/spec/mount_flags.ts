@@ -60,6 +60,19 @@ export function attributesToFlags({ set, clear }: AttributeChange, before = 0): 
   return flags | (atime === MOUNT_ATTR_STRICTATIME ? MS_STRICTATIME : MS_RELATIME);
 }
 
+/**
+ * The attributes that mount(2) flags stand for; not the access time.
+ *
+ * @param flags the flags.
+ * @returns the `MOUNT_ATTR_…` flags.
+ */
+export function flagsToAttributes(flags: number): number {
+  return pairs.reduce(
+    (attributes, [attribute, flag]) => flags & flag ? attributes | attribute : attributes,
+    0,
+  );
+}
+
 // linux/statfs.h: ST_…, which differ from MS_… for relatime and nosymfollow.
 const statfsPairs: readonly (readonly [statfs: number, flag: number])[] = [
   [0x0001, MS_RDONLY],

@@ -189,9 +189,7 @@ function readLayeredAttribute(option: string, parsed: ParsedOptions): boolean {
 function isComment(option: string): boolean {
   if (option.startsWith("X-containerd.")) {
     throw new TypeError(
-      `${
-        quote(option)
-      } is an instruction for a mount manager: activate the list with one before it is mounted`,
+      `${quote(option)} is for a mount manager: activate the list with one before it is mounted`,
     );
   }
   if (option.startsWith("X-") && !option.startsWith("X-fstrim.")) {

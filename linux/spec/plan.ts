@@ -24,7 +24,7 @@ import {
 } from "./options.ts";
 import { type OverlayOptions, parseOverlayOptions } from "./overlay_options.ts";
 import { checkMount } from "./read_mount.ts";
-import { hasChanges } from "./setattr.ts";
+import { hasChanges, type PlanAttributes, topAttributes } from "./setattr.ts";
 
 /** What every plan has. */
 export interface CommonPlan {
@@ -195,9 +195,7 @@ function commonPlan(mount: Mount, subpath: string, options: ParsedOptions): Comm
 function refuseManagerType(type: string): void {
   if (/^(format|mkfs|mkdir)\//.test(type) || type === "loop") {
     throw new TypeError(
-      `the type ${
-        quote(type)
-      } is an instruction for a mount manager: activate the list with one before it is mounted`,
+      `the type ${quote(type)} is for a mount manager: activate the list with one before it is mounted`,
     );
   }
   if (type === "auto") {
@@ -262,8 +260,7 @@ function planBind(common: CommonPlan, source: string, options: ParsedOptions): B
   refuseSuperblockWords(options, "a bind mount");
   return {
     ...common,
-    attributes: withoutGrants(common.attributes),
-    recursiveAttributes: withoutGrants(common.recursiveAttributes),
+    ...bindAttributes(common, options.recursive),
     kind: "bind",
     source,
     recursive: options.recursive,
@@ -272,10 +269,19 @@ function planBind(common: CommonPlan, source: string, options: ParsedOptions): B
 
 /**
  * `rw`, `suid`, `dev` and `exec` of a new bind say nothing: containerd writes `rbind,rw` on everything, and what is
- * mounted grants nothing that its source withholds. To take a restriction away is a remount's job.
+ * mounted grants nothing that its source withholds. To take a restriction away is a remount's job. They only take back
+ * what the same list says about the tree, as `rro,rw` does for the top mount.
  */
-function withoutGrants({ set, clear }: AttributeChange): AttributeChange {
-  return { set, clear: clear & MOUNT_ATTR__ATIME };
+function bindAttributes(plan: PlanAttributes, isTree: boolean): PlanAttributes {
+  const { attributes: own, recursiveAttributes: tree } = plan;
+  const withoutGrants = ({ set, clear }: AttributeChange) => ({ set, clear: clear & MOUNT_ATTR__ATIME });
+  if (!isTree) {
+    return { attributes: withoutGrants(topAttributes(plan)), recursiveAttributes: { set: 0, clear: 0 } };
+  }
+  return {
+    attributes: { set: own.set, clear: own.clear & (MOUNT_ATTR__ATIME | tree.set) },
+    recursiveAttributes: withoutGrants(tree),
+  };
 }
 
 /** A bind shares its source's superblock, and the kernel ignores whatever is said about it. */

@@ -35,7 +35,7 @@ const HINTS: Readonly<Record<string, string>> = {
  */
 export function checkMount(mount: Mount): Required<Mount> {
   if (typeof mount !== "object" || mount === null || Array.isArray(mount)) {
-    throw new TypeError(`a mount is an object, not ${kindOf(mount)}`);
+    throw new TypeError(`a mount must be an object, got ${kindOf(mount)}`);
   }
   for (const field in mount) if (!FIELDS.has(field)) throw new TypeError(unknownField(field));
   const { type, source, target, options } = mount as Partial<Mount>;
@@ -60,13 +60,15 @@ function unknownField(field: string): string {
 function requireText(value: unknown, field: string): string {
   if (typeof value === "string") return value;
   if (value === undefined || value === null) throw new TypeError(`"${field}" is missing`);
-  throw new TypeError(`"${field}" is a string, not ${kindOf(value)}`);
+  throw new TypeError(`"${field}" must be a string, got ${kindOf(value)}`);
 }
 
 function requireWords(value: unknown): readonly string[] {
-  if (!Array.isArray(value)) throw new TypeError(`"options" is a list of strings, not ${kindOf(value)}`);
+  if (!Array.isArray(value)) throw new TypeError(`"options" must be a list of strings, got ${kindOf(value)}`);
   for (const word of value) {
-    if (typeof word !== "string") throw new TypeError(`"options" holds strings, not ${kindOf(word)}`);
+    if (typeof word !== "string") {
+      throw new TypeError(`"options" must hold strings only, got ${kindOf(word)}`);
+    }
   }
   return value;
 }
@@ -146,7 +148,7 @@ function readEntry(entry: unknown): Mount {
 /** OCI writes id maps as objects beside the options. */
 function readMappings(kind: "uid" | "gid", value: unknown): string[] {
   if (value === undefined || value === null) return [];
-  if (!Array.isArray(value)) throw new TypeError(`"${kind}Mappings" is a list, not ${kindOf(value)}`);
+  if (!Array.isArray(value)) throw new TypeError(`"${kind}Mappings" must be a list, got ${kindOf(value)}`);
   const ranges = value.map((range) => {
     const { containerID, hostID, size } = isFields(range) ? range : {};
     if ([containerID, hostID, size].some((number) => typeof number !== "number")) {

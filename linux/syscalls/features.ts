@@ -13,7 +13,6 @@ import {
   FAN_CLOEXEC,
   FAN_REPORT_MNT,
   FSPICK_EMPTY_PATH,
-  MNT_EXPIRE,
   MOUNT_ATTR_NOSYMFOLLOW,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
@@ -35,6 +34,7 @@ import {
   fspick,
   ioctl,
   mkdir,
+  mount,
   mountSetattr,
   moveMount,
   open,
@@ -44,7 +44,6 @@ import {
   pidfdOpen,
   statmount,
   statx,
-  umount2,
 } from "./mod.ts";
 
 /** A kernel feature that may be missing, with the Linux version that introduced it. */
@@ -280,9 +279,9 @@ function isAnyBlocked(calls: readonly (() => void)[]): boolean {
   return calls.some((attempt) => !works(attempt, ...codes));
 }
 
-/** may_mount() of fs/namespace.c: umount2(2) checks it before it sees that the path is no mountpoint. */
+/** mount(2) checks the capability before it sees that there is no type: do_new_mount() of fs/namespace.c. */
 function mayMount(): boolean {
-  return works(() => umount2("/proc/self/status", MNT_EXPIRE), "EPERM");
+  return works(() => mount(null, "/", null, 0, null), "EPERM");
 }
 
 /** Whether the kernel has a call, though it may fail. A missing call fails with ENOSYS, one blocked by seccomp with ENOSYS or EPERM. */

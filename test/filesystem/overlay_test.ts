@@ -171,7 +171,7 @@ kernelTest("an invalid overlay is refused with a message, and nothing is mounted
     [["upperdir=/a", "workdir=/b"], "at least one layer"],
     [["lowerdir=/usr:/etc", "upperdir=/a"], "workdir"],
     [["lowerdir=/usr::/etc:"], "layer has no name"],
-    [["lowerdir=/usr:/etc,upperdir=/a"], '"upperdir=" stands inside of "lowerdir="'],
+    [["lowerdir=/usr:/etc,upperdir=/a"], "workdir"],
     [[`lowerdir=${t.dir}/none:${t.dir}/lower`], "none"],
   ];
   for (const [options, sentence] of cases) {

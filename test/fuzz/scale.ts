@@ -5,11 +5,11 @@
  */
 
 import { cpuUsage } from "node:process";
-import { parseMounts } from "../../cli/mounts_file.ts";
 import { escapeControl } from "../../cli/print.ts";
 import { decodeName, encodeName } from "../../ffi/text.ts";
 import { mapFileText, parseIdMappings } from "../../linux/spec/id_mapping.ts";
-import { isReadonly, type Mount, parentsFirst, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
+import { isReadonly, type Mount, readonlyMounts, subpathOf } from "../../linux/spec/mount.ts";
+import { parseMounts } from "../../linux/spec/read_mount.ts";
 import { parseMountInfo } from "../../linux/mountinfo/parse_mountinfo.ts";
 import { parseOptions } from "../../linux/spec/options.ts";
 import { parseOverlayOptions } from "../../linux/spec/overlay_options.ts";
@@ -101,7 +101,7 @@ export const cases: [name: string, prepare: (size: number) => () => unknown][] =
   ...targets.flatMap(([name, make]): typeof cases => [
     [
       `a mount's place: ${name}`,
-      (size) => bind({ type: "bind", source: "/", target: make(size) }, subpathOf),
+      (size) => bind(make(size), subpathOf),
     ],
     [`a path in a root: ${name}`, (size) => bind(make(size), (path) => resolveInRoot("/", path))],
     [
@@ -182,7 +182,8 @@ function bind<T>(value: T, call: (value: T) => unknown): () => unknown {
 }
 
 function order(paths: string[]): () => unknown {
-  return bind(paths.map((subpath) => ({ subpath })), parentsFirst);
+  const mounts = paths.map((target) => ({ type: "tmpfs", source: "t", target }));
+  return bind(mounts, (list) => planMounts(list, "/mnt"));
 }
 
 /** Repeated chains of nested paths, up to the longest that the kernel takes. */

@@ -81,14 +81,14 @@ for (const api of ["fsopen(2) and open_tree(2)", "mount(2)"]) {
 }
 
 kernelTest(
-  "mountAll() mounts parents before children, and its handle unmounts all of them",
+  "mountAll() mounts a list in its order, and its handle unmounts all of it",
   {},
   async (t) => {
     t.make("lower/a/b", "root");
     {
       await using root = await mountAll([
-        { type: "tmpfs", source: "child", target: "/a/b" },
         { type: "bind", source: `${t.dir}/lower`, options: ["rbind"] },
+        { type: "tmpfs", source: "child", target: "/a/b" },
       ], `${t.dir}/root`);
       assertEquals(root.mountpoints, [`${t.dir}/root`, `${t.dir}/root/a/b`]);
       assertEquals(t.mounts().map((row) => row.mountpoint), ["/root", "/root/a/b"]);

@@ -2,7 +2,7 @@ import { isReadonly, readonlyMounts, removeVolatileOption } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { mountTable } from "../kernel.ts";
 
-Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer, and adds ro to other mounts", () => {
+Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer, and adds rro to recursive binds and ro to other mounts", () => {
   const list = Object.freeze([
     {
       type: "overlay",
@@ -14,9 +14,13 @@ Deno.test("readonlyMounts() makes an overlay's upper directory its topmost layer
   ]);
   assert(!list.some(isReadonly));
   const changed = readonlyMounts(list);
-  assertEquals(changed.map(({ options }) => options), [["index=off", "lowerdir=/u\\:p:/l"], ["rbind", "ro"], [
-    "ro",
-  ]]);
+  assertEquals(changed.map(({ options }) => options), [
+    ["index=off", "lowerdir=/u\\:p:/l"],
+    ["rbind", "rro"],
+    [
+      "ro",
+    ],
+  ]);
   assert(changed.every(isReadonly));
   assertEquals(removeVolatileOption(list)[0]?.options, [
     "index=off",
