@@ -169,10 +169,6 @@ export const rules: readonly Rule[] = [
   }),
 ];
 
-function isBelow(path: string, directory: string): boolean {
-  return path !== directory && path.startsWith(directory === "/" ? "/" : `${directory}/`);
-}
-
 function isUtf8(bytes: Uint8Array<ArrayBuffer>): boolean {
   try {
     return new TextDecoder("utf-8", { fatal: true }).decode(bytes) !== undefined;
