@@ -9,7 +9,7 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
-import { attachMount, openTarget, procFdPath } from "../path/mount_target.ts";
+import { attachMount, isDirectory, openTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted } from "../spec/call.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import {
@@ -19,10 +19,12 @@ import {
   MS_BIND,
   MS_PRIVATE,
   MS_REC,
+  O_CREAT,
+  O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import { mount, openTree, umount2 } from "../syscalls/mod.ts";
+import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
 import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
@@ -40,9 +42,9 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
   let clone: OwnedFd | undefined;
   let isMoved = false;
   try {
-    using stage = new Stage();
+    using stage = new Stage(plan.kind === "bind" && !isDirectory(target));
     await mountOnStage(plan, stage, resolved);
-    using root = openTarget(stage.root, plan.kind === "bind" ? undefined : plan.subdir);
+    using root = openTarget(stage.mountpoint, plan.kind === "bind" ? undefined : plan.subdir);
     changeRoot(root, plan.root);
     if (hasFeature("mountApi")) clone = fds.add(openTree(root.fd, "", cloneFlags(plan)));
     else mount(procFdPath(root), procFdPath(target), null, isTree(plan) ? MS_BIND | MS_REC : MS_BIND, null);
@@ -56,14 +58,14 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
 
 async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
   {
-    using mountpoint = openTarget(stage.root);
+    using mountpoint = openTarget(stage.mountpoint);
     if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
       const created = createDetached(plan, resolved);
       attachMount(created instanceof Promise ? await created : created, mountpoint);
     } else await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
   // mount(2) leaves a bind in its source's peer group, which the target must not be in.
-  mount(null, stage.root, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
+  mount(null, stage.mountpoint, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
 }
 
 function isTree(plan: NewMountPlan): boolean {
@@ -74,15 +76,25 @@ function cloneFlags(plan: NewMountPlan): number {
   return isTree(plan) ? OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE : OPEN_TREE_CLONE | AT_EMPTY_PATH;
 }
 
-/** A temporary directory, bound on itself: as a private mount, so that what is mounted on it stays in this namespace. */
+/**
+ * A private mount on a temporary directory, so that what is mounted on it stays in this namespace: the directory bound on
+ * itself, or, for a mountpoint that is a file, a tmpfs with that file. On the disk, a crash would leave the file behind,
+ * and a cleanup deletes no files.
+ */
 class Stage implements Disposable {
   readonly #directory = new TempDirectory();
-  readonly root = this.#directory.root;
+  readonly #root = this.#directory.root;
+  /** The mountpoint. */
+  readonly mountpoint: string;
 
-  constructor() {
+  constructor(isFile: boolean) {
+    const root = this.#root;
+    this.mountpoint = isFile ? `${root}/file` : root;
     try {
-      mount(this.root, this.root, null, MS_BIND, null);
-      mount(null, this.root, null, MS_PRIVATE, null);
+      if (isFile) mount("denomount", root, "tmpfs", 0, STAGE_SIZE);
+      else mount(root, root, null, MS_BIND, null);
+      mount(null, root, null, MS_PRIVATE, null);
+      if (isFile) open(this.mountpoint, O_CREAT).close();
     } catch (error) {
       this[Symbol.dispose]();
       throw error;
@@ -92,7 +104,7 @@ class Stage implements Disposable {
   /** Unmounts what is left on it, and removes the directory. */
   [Symbol.dispose](): void {
     try {
-      while (mountAt(this.root) !== undefined) detachRetrying(this.root);
+      while (mountAt(this.#root) !== undefined) detachRetrying(this.#root);
     } catch (error) {
       this.#directory.abandon(); // it can't be removed while something is mounted on it
       throw error;
@@ -100,6 +112,8 @@ class Stage implements Disposable {
     this.#directory[Symbol.dispose]();
   }
 }
+
+const STAGE_SIZE = "size=4k,nr_inodes=2,mode=700";
 
 /** A failed umount2(2) has changed nothing. The second failure in a row is no chance. */
 function detachRetrying(path: string): void {
@@ -119,7 +133,9 @@ function detachRetrying(path: string): void {
  * @returns its calls.
  */
 export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  const stage = "…/denomount-XXXXXX/root";
+  const directory = "…/denomount-XXXXXX/root";
+  const isFile = plan.kind === "bind" && isOtherFile(options.target);
+  const stage = isFile ? `${directory}/file` : directory;
   const staged = plan.kind !== "fuse" && isCreatedDetached(plan)
     ? [
       ...describeDetached(plan, options),
@@ -139,16 +155,32 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       "bind the complete mount on the target",
     );
   const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
-  const remove = call("umount2", [quoted(stage), "MNT_DETACH"], "remove the temporary mountpoint");
+  const remove = call("umount2", [quoted(directory), "MNT_DETACH"], "remove the temporary mountpoint");
   return [
-    mountCall({ source: stage, target: stage, flags: MS_BIND }, "a temporary mountpoint"),
-    mountCall({ target: stage, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+    mountCall(
+      isFile
+        ? { source: "denomount", target: directory, type: "tmpfs", flags: 0, data: STAGE_SIZE }
+        : { source: directory, target: directory, flags: MS_BIND },
+      "a temporary mountpoint",
+    ),
+    mountCall({ target: directory, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
     ...staged,
     mountCall({ target: stage, flags }, "leave its source's peer group"),
     ...describeRootChange(plan.root),
     clone,
     remove,
-    remove,
+    ...isFile ? [] : [remove],
     ...isCloned ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")] : [],
   ];
+}
+
+/** False for a directory, and for a path that does not exist. */
+function isOtherFile(path: string): boolean {
+  try {
+    using file = open(path, O_PATH);
+    return !isDirectory(file);
+  } catch (error) {
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
 }

@@ -15,6 +15,8 @@ export const O_RDONLY: number = 0;
 export const O_WRONLY: number = 1;
 /** Open for reading and writing. */
 export const O_RDWR: number = 2;
+/** Create the file if it is missing. */
+export const O_CREAT: number = 0o100;
 /** Fail with EAGAIN instead of waiting. */
 export const O_NONBLOCK: number = 0o4000;
 /** Bypass the page cache. */

@@ -54,6 +54,7 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     [bind("rbind")],
     [bind("bind", "ro", "noatime")],
     [bind("rbind", "nosuid", "rprivate")],
+    [{ type: "bind", source: `${dir}/image`, target: "/file", options: ["bind", "ro"] }],
     [tmpfs("size=1m", "nosuid", "ro")],
     [tmpfs("private")],
     [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
@@ -63,7 +64,7 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     [tmpfs(), remount("bind", "nosuid", "ro")],
     [tmpfs(), remount("size=2m", "noexec")],
     [tmpfs(), { type: "none", source: "", options: ["rshared"] }],
-    [{ type: "fuse3.bindfs", source: `${dir}/source`, options: ["ro"] }],
+    [{ type: "fuse3.bindfs", source: `${dir}/source`, target: "/empty", options: ["ro"] }],
   ];
   if (missing.includes("mountSetattr")) return all;
   return [...all, [bind("rbind", "rro", "noexec")], [bind("bind", ...maps)], [bind("rbind", ...maps)], [
@@ -81,7 +82,8 @@ for (const [way, missing] of Object.entries(ways)) {
     ),
     permissions: { run: true },
   }, async (t) => {
-    t.make("root", "lower", "other", "upper", "work", "source");
+    t.make("root/empty", "lower", "other", "upper", "work", "source");
+    Deno.writeTextFileSync(`${t.dir}/root/file`, "");
     await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "1M"] }).output();
     const given = lists(t.dir, missing);
     const traced = await trace(t.dir, given, missing);
