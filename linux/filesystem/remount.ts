@@ -16,7 +16,7 @@ import { type AttributeChange, splitOptions } from "../spec/options.ts";
 import type { RemountPlan } from "../spec/plan.ts";
 import { hasChanges, type PlanAttributes, setattrSteps } from "../spec/setattr.ts";
 import { FSPICK_EMPTY_PATH, MS_BIND, MS_REMOUNT, OVERLAYFS_SUPER_MAGIC } from "../syscalls/constants.ts";
-import { usesMountSetattr } from "../syscalls/features.ts";
+import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { fspick, mount, mountOffThread, statfs } from "../syscalls/mod.ts";
 import { createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
 import { withoutLabels } from "./labels.ts";
@@ -146,7 +146,7 @@ export function describeRemountTop(change: AttributeChange | undefined, target: 
  */
 export function refuseRecursive({ recursiveAttributes }: PlanAttributes): void {
   if (hasChanges(recursiveAttributes)) {
-    throw new TypeError("recursive attributes such as rro need mount_setattr(2), which came with Linux 5.12");
+    throw new TypeError(`recursive attributes such as rro need ${whatSetattrNeeds()}`);
   }
 }
 

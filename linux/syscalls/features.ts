@@ -176,7 +176,10 @@ export function hasFeature(feature: Feature): boolean {
     return found;
   } catch (error) {
     if (isErrno(error, "EPERM", "EACCES", "ENODEV", ...temporary)) return false; // probe again at the next call
-    throw error;
+    // A call that the probe needs, by the default seccomp filter of Docker and Podman.
+    if (!isErrno(error, "ENOSYS")) throw error;
+    known.set(feature, false);
+    return false;
   }
 }
 
@@ -257,8 +260,21 @@ export function usesMountSetattr(): boolean {
  * @throws {TypeError} before Linux 5.12.
  */
 export function requireIdMapping(): void {
-  if (usesMountSetattr()) return;
-  throw new TypeError("id-mapped mounts need mount_setattr(2), which came with Linux 5.12");
+  if (!usesMountSetattr()) throw new TypeError(`id-mapped mounts need ${whatSetattrNeeds()}`);
+}
+
+/**
+ * What {@linkcode usesMountSetattr} asks for, for an error message.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @returns the calls, and why they may be missing.
+ */
+export function whatSetattrNeeds(): string {
+  const needed = "mount_setattr(2), which came with Linux 5.12";
+  return hasFeature("mountApi")
+    ? `${needed} and which a seccomp filter may forbid`
+    : `${needed}, and the calls of Linux 5.2, such as open_tree(2), one of which a seccomp filter forbids`;
 }
 
 /** Calls of the mount API with arguments that fail; they came together, and a seccomp filter can block any of them. */
@@ -279,8 +295,15 @@ function isAnyBlocked(calls: readonly (() => void)[]): boolean {
   return calls.some((attempt) => !works(attempt, ...codes));
 }
 
-/** mount(2) checks the capability before it sees that there is no type: do_new_mount() of fs/namespace.c. */
-function mayMount(): boolean {
+/**
+ * Whether this process may mount at all.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @returns false without CAP_SYS_ADMIN in the user namespace of its mount namespace, and if a seccomp filter forbids mount(2).
+ */
+export function mayMount(): boolean {
+  // mount(2) checks the capability before it sees that there is no type: do_new_mount() of fs/namespace.c.
   return works(() => mount(null, "/", null, 0, null), "EPERM");
 }
 

@@ -1,6 +1,6 @@
 /**
- * Makes statmount(2) fail, which strace 6.1 can't inject because it does not know the call: a seccomp filter on the main
- * thread refuses it from then on.
+ * Makes a system call fail, by a seccomp filter on the main thread. strace 6.1 can't inject a failure of statmount(2),
+ * because it does not know the call.
  *
  * @module
  */
@@ -19,10 +19,15 @@ const SYS_statmount = 457; // asm-generic/unistd.h
 
 /** Makes statmount(2) fail with the named errno, or kills the process for "KILL". */
 export function refuse(how: string): void {
+  refuseCall(SYS_statmount, how);
+}
+
+/** Makes the system call with a number fail with the named errno, or kills the process for "KILL". */
+export function refuseCall(number: number, how: string): void {
   const action = how === "KILL" ? SECCOMP_RET_KILL_PROCESS : SECCOMP_RET_ERRNO | errnoNumber(how);
   const filter = program([
     [BPF_LD_W_ABS, 0, 0, 0], // seccomp_data.nr
-    [BPF_JMP_JEQ_K, 0, 1, SYS_statmount],
+    [BPF_JMP_JEQ_K, 0, 1, number],
     [BPF_RET_K, 0, 0, action],
     [BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW],
   ]);

@@ -1,6 +1,6 @@
 import { featureVersions, kernelFeatures } from "../../mod.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
-import { assertEquals } from "../assert.ts";
+import { assert, assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
 kernelTest("kernelFeatures() returns for every feature whether the kernel has it", {}, () => {
@@ -8,3 +8,39 @@ kernelTest("kernelFeatures() returns for every feature whether the kernel has it
   using _older = pretendMissing("statmount");
   assertEquals(kernelFeatures().statmount, false);
 });
+
+const module = new URL("../../mod.ts", import.meta.url).href;
+const filter = new URL("with_filter.ts", import.meta.url).pathname;
+const calls: [call: string, number: number, missing: (keyof typeof featureVersions)[]][] = [
+  ["open_tree", 428, ["mountApi"]],
+  ["move_mount", 429, ["mountApi"]],
+  ["fsopen", 430, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers"]],
+  ["fsconfig", 431, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers"]],
+  ["fsmount", 432, ["mountApi", "detachedLayers"]],
+  ["fspick", 433, ["mountApi"]],
+  ["openat2", 437, ["openat2"]],
+  ["mount_setattr", 442, ["mountSetattr", "nosymfollow"]],
+  ["statmount", 457, ["statmount"]],
+  ["listmount", 458, []],
+];
+for (const [call, number, missing] of calls) {
+  kernelTest(`kernelFeatures() counts as missing what a seccomp filter of ${call}(2) forbids`, {
+    root: true,
+    permissions: { run: true },
+    notEmulated: "it takes long",
+  }, async (t) => {
+    const script = `${t.dir}/script.ts`;
+    Deno.writeTextFileSync(
+      script,
+      `import { kernelFeatures } from "${module}"; console.log(JSON.stringify(kernelFeatures()));`,
+    );
+    const run = ["run", "-A", "--quiet", "--no-check", "--no-config"];
+    for (const errno of ["EPERM", "ENOSYS"]) {
+      const args = [...run, filter, `${number}`, errno, Deno.execPath(), ...run, script];
+      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args }).output();
+      assert(success, new TextDecoder().decode(stderr));
+      const expected = { ...kernelFeatures(), ...Object.fromEntries(missing.map((name) => [name, false])) };
+      assertEquals(JSON.parse(new TextDecoder().decode(stdout)), expected, errno);
+    }
+  });
+}
