@@ -83,6 +83,7 @@ export function mountOnto(
   target: MountTarget,
   resolved: Resolved,
 ): Promise<void> | undefined {
+  refuseIdMap(plan);
   switch (plan.kind) {
     case "bind":
       bindOnto(plan, target, resolved);
@@ -133,6 +134,12 @@ export function describeDetached(
   }
 }
 
+/** mount(2) maps no ids; an overlay's layers are mapped before it. A kernel that maps ids may lack nosymfollow. */
+function refuseIdMap({ kind, idMaps }: NewMountPlan): void {
+  if (idMaps === undefined || kind === "overlay") return;
+  throw new TypeError("an id-mapped mount with nosymfollow needs Linux 5.14");
+}
+
 /**
  * Describes {@linkcode mountOnto}.
  *
@@ -141,6 +148,7 @@ export function describeDetached(
  * @returns the calls.
  */
 export function describeOnto(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  refuseIdMap(plan);
   switch (plan.kind) {
     case "bind":
       return describeBindOnto(plan, options);
