@@ -158,6 +158,7 @@ function octalAt(text: string, at: number): number {
 }
 
 const LONGEST_QUOTED = 200;
+const LONGEST_SHOWN = 300;
 
 /**
  * Quotes a text for an error message: control characters are escaped, a long text is cut.
@@ -173,7 +174,40 @@ const LONGEST_QUOTED = 200;
  * ```
  */
 export function quote(text: string): string {
-  return text.length <= LONGEST_QUOTED
-    ? JSON.stringify(text)
-    : `${JSON.stringify(text.slice(0, LONGEST_QUOTED))}… (${text.length} characters)`;
+  return cut(text, LONGEST_QUOTED, JSON.stringify);
+}
+
+/**
+ * Prepares a text for an error message without quotes: control characters and lone surrogates are escaped, a long text is
+ * cut.
+ *
+ * @param text the text.
+ * @param longest how many characters of it are kept.
+ * @returns the text; its first characters if it is longer.
+ *
+ * @example
+ * ```ts ignore
+ * import { shown } from "./text.ts";
+ *
+ * shown("/a\nb"); // "/a\\nb"
+ * ```
+ */
+export function shown(text: string, longest = LONGEST_SHOWN): string {
+  return cut(text, longest, escapeControl);
+}
+
+function cut(text: string, longest: number, escape: (text: string) => string): string {
+  return text.length <= longest
+    ? escape(text)
+    : `${escape(text.slice(0, longest))}… (${text.length} characters)`;
+}
+
+// deno-lint-ignore no-control-regex
+const CONTROL = /[\x00-\x1f\x7f-\x9f]|\p{Surrogate}/gu;
+
+function escapeControl(text: string): string {
+  return text.replace(CONTROL, (character) => {
+    const escaped = JSON.stringify(character).slice(1, -1);
+    return escaped === character ? `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}` : escaped;
+  });
 }

@@ -5,11 +5,11 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
-import { type MountTarget, procFdPath } from "../path/mount_target.ts";
+import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, flagNames, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { fitsFsconfig } from "../spec/limits.ts";
@@ -133,13 +133,25 @@ export function mountFilesystemOnto(
   const source = resolved.device ?? plan.source;
   const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   const data = mountData(plan);
+  const complete = () => remount && remountTop(remount, target);
   if (isBlockDevice(source)) {
-    const mounted = mountOffThread(source, procFdPath(target), plan.type, flags, data);
-    return remount === undefined ? mounted : mounted.then(() => remountTop(remount, target));
+    return mountOffThread(source, procFdPath(target), plan.type, flags, data).catch((error) => {
+      throw withoutSource(error, target);
+    }).then(complete);
   }
-  mount(source, procFdPath(target), plan.type, flags, data);
-  if (remount) remountTop(remount, target);
+  try {
+    mount(source, procFdPath(target), plan.type, flags, data);
+  } catch (error) {
+    throw withoutSource(error, target);
+  }
+  complete();
   return undefined;
+}
+
+/** mount(2) fails with ENOTDIR if the mountpoint is a file, whatever the source is. */
+function withoutSource(error: unknown, target: MountTarget): unknown {
+  if (!isErrno(error, "ENOTDIR") || isDirectory(target)) return error;
+  return new SyscallError({ syscall: error.syscall, errno: error.errno });
 }
 
 function mountData(plan: FilesystemPlan): string {

@@ -98,5 +98,5 @@ function failure(helper: string, { code, said }: HelperResult): string {
     : code === 0
     ? "exited without an error, but nothing is mounted"
     : `failed with exit status ${code}`;
-  return `${helper} ${ended}${said && `: ${said}`}`;
+  return `${helper} ${ended}${said && `: ${said.replace(/\s*\n\s*/g, "; ")}`}`;
 }

@@ -11,6 +11,7 @@
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { cString } from "../../ffi/memory.ts";
 import { onPrivateThread } from "../../ffi/private_thread.ts";
+import { shown } from "../../ffi/text.ts";
 import { type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { commonDirectory, join } from "../path/path.ts";
 import { type Call, mountCall } from "../spec/call.ts";
@@ -101,7 +102,9 @@ function withLayer(error: SyscallError, layers: OverlayOptions): Error {
         return new SyscallError({ syscall: error.syscall, errno: error.errno, path });
       }
       // Overlay fails with EINVAL for a layer that is a file.
-      if (isErrno(found, "ENOTDIR")) return new ExplainedError(error, [], `${path} is not a directory`);
+      if (isErrno(found, "ENOTDIR")) {
+        return new ExplainedError(error, [], `${shown(path)} is not a directory`);
+      }
     }
   }
   return error;

@@ -34,7 +34,7 @@ export function changeRoot(mounted: OwnedFd, change: RootChange | undefined): vo
 function idOf(name: string, path: string, kind: string): number {
   if (/^\d+$/.test(name)) {
     if (Number(name) < 2 ** 32 - 1) return Number(name);
-    throw new TypeError(`${name} is no ${kind} id: ids end below 2^32 - 1`);
+    throw new TypeError(`${quote(name)} is no ${kind} id: ids end below 2^32 - 1`);
   }
   using file = open(path, O_RDONLY);
   const lines = new TextDecoder().decode(readAll(file.fd)).split("\n");

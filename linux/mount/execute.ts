@@ -7,6 +7,7 @@
 
 import { OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { explainFailure } from "../filesystem/failure.ts";
 import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
@@ -18,7 +19,7 @@ import { attachMount, type MountTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
 import { MountError } from "../spec/error.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
-import { usesMountSetattr } from "../syscalls/features.ts";
+import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { detachTopMount, detachTree } from "../unmount/tree.ts";
 import type { AttachedMount } from "./handle.ts";
 import { removeDirectory } from "./make_target.ts";
@@ -133,16 +134,14 @@ async function changeMount(plan: Plan, target: MountTarget, { thread }: MountTra
 /** In another mount namespace, this process's /proc does not lead to the mount, so mount(2) can't change it. */
 function requireSetattr(thread: NamespaceThread | undefined): void {
   if (thread === undefined || usesMountSetattr()) return;
-  throw new TypeError(
-    "to change a mount in another mount namespace takes mount_setattr(2), which came with Linux 5.12",
-  );
+  throw new TypeError(`a change of a mount in another mount namespace needs ${whatSetattrNeeds()}`);
 }
 
 /** Runs after the plan's descriptors are closed: it opens some, and they may be what had run out. */
 async function explain(error: unknown, plan: Plan, { namespaces }: MountTransaction): Promise<unknown> {
   const userns = plan.idMaps && namespaces.known(plan.idMaps);
-  if (userns === undefined || plan.kind !== "bind") return error;
   try {
+    if (userns === undefined || plan.kind !== "bind") return explainFailure(error, plan);
     return await explainIdMap(error, plan.source, userns, plan.recursive);
   } catch (failure) {
     return failure;

@@ -61,13 +61,13 @@ export function explain(mounts: readonly Mount[], target: string): Step[] {
     try {
       return describePlan(plan, target, mapped).map((step) => ({ mount: plan.mount, ...step }));
     } catch (error) {
-      throw new MountError(plan.mount, target, error);
+      throw new MountError(plan.mount, pathOf(plan, target), error);
     }
   });
 }
 
 function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
-  const target = plan.subpath === "/" ? under : join(under, plan.subpath);
+  const target = pathOf(plan, under);
   const options = { target, isMapped: plan.idMaps !== undefined };
   const steps = describePropagation(plan.propagation, target);
   if (plan.kind === "remount") return [...describeRemount(plan, options), ...steps];
@@ -78,6 +78,10 @@ function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
     ...steps,
     ...describeRelease(plan, options),
   ];
+}
+
+function pathOf({ subpath }: Plan, under: string): string {
+  return subpath === "/" ? under : join(under, subpath);
 }
 
 function describeNewMount(plan: NewMountPlan, options: DescribeOptions): Call[] {

@@ -5,8 +5,10 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { shown } from "../../ffi/text.ts";
 import { mappedLayersOf, usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
 import type { MappedLayers, Resolved } from "../filesystem/resolved.ts";
 import { AttachedLayers, openMappedLayers } from "../idmap/mapped_layers.ts";
@@ -15,7 +17,8 @@ import type { UserNamespaces } from "../namespace/user.ts";
 import { ensureResolvable, openCached } from "../path/cached_lookup.ts";
 import { type MountTarget, openTarget, openTargetCached, resolveTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
-import type { BindPlan, FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
+import { ExplainedError } from "../spec/error.ts";
+import { type BindPlan, type FilesystemPlan, makesMount, type OverlayPlan, type Plan } from "../spec/plan.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { open } from "../syscalls/mod.ts";
@@ -94,7 +97,13 @@ function openCachedSource({ source, subdir }: BindPlan, fds: OwnedFds): Source |
 
 async function resolveSource({ source, subdir }: BindPlan, fds: OwnedFds): Promise<Source> {
   await ensureResolvable(source);
-  return subdir === undefined ? NO_SOURCE : { fd: fds.add(await resolveTarget(source, join("/", subdir))) };
+  if (subdir === undefined) return NO_SOURCE;
+  try {
+    return { fd: fds.add(await resolveTarget(source, join("/", subdir))) };
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+    throw new ExplainedError(error, [], `the source ${shown(join(source, subdir))} does not exist`);
+  }
 }
 
 async function openNamespaceFile(path: string, fds: OwnedFds): Promise<OwnedFd> {
@@ -120,16 +129,32 @@ function cachedTarget({ subpath }: Plan, { target, thread }: ResolveContext): Mo
 }
 
 async function waitForTarget(
-  { subpath, mkdir }: Plan,
+  plan: Plan,
   { target, thread }: ResolveContext,
   made: MadeDirectories,
 ): Promise<MountTarget> {
-  const open = mkdir === undefined
+  const { subpath } = plan;
+  const open = plan.mkdir === undefined
     ? () => openTarget(target, subpath)
-    : () => makeTarget(target, subpath, mkdir, made);
-  if (thread !== undefined) return thread.run(open);
-  await ensureResolvable(target);
-  return open();
+    : () => makeTarget(target, subpath, plan.mkdir ?? 0, made);
+  try {
+    if (thread !== undefined) return thread.run(open);
+    await ensureResolvable(target);
+    return open();
+  } catch (error) {
+    throw withMountpoint(error, plan, subpath === "/" ? target : join(target, subpath));
+  }
+}
+
+/** The path of the call may be the part below the target, which reads like the path of a source. */
+function withMountpoint(error: unknown, plan: Plan, path: string): unknown {
+  if (isErrno(error, "ENOENT")) {
+    const hint = makesMount(plan) ? ': create it, or add the option "X-mount.mkdir"' : "";
+    return new ExplainedError(error, [], `the mountpoint ${shown(path)} does not exist${hint}`);
+  }
+  return isErrno(error, "ENOTDIR")
+    ? new ExplainedError(error, [], `a part of the mountpoint ${shown(path)} is not a directory`)
+    : error;
 }
 
 function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {

@@ -5,8 +5,10 @@
  */
 
 import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
+import { errnoText } from "../../ffi/memory.ts";
+import { shown } from "../../ffi/text.ts";
+import { hintOf } from "./hints.ts";
 import type { Mount } from "./mount.ts";
-import { isIdMap } from "./options.ts";
 
 /** A failed call, with the messages of the kernel or a reason that this library has found. */
 export class ExplainedError extends Error {
@@ -64,7 +66,9 @@ export class MountError extends Error {
   constructor(mount: Mount, target: string, cause: unknown) {
     const explained = cause instanceof ExplainedError ? cause : new ExplainedError(cause, []);
     const { cause: root, kernelMessages } = explained;
-    super(`cannot mount ${nameOf(mount)} on ${target}: ${reasonOf(mount, explained)}`, { cause: root });
+    super(`cannot mount ${nameOf(mount)} on ${shown(target)}: ${reasonOf(mount, explained)}`, {
+      cause: root,
+    });
     this.mount = mount;
     this.target = target;
     this.kernelMessages = kernelMessages;
@@ -73,49 +77,28 @@ export class MountError extends Error {
   }
 }
 
-function nameOf({ type, source }: Mount): string {
+/** The caller may have passed anything as a mount. */
+function nameOf(mount: Mount | null | undefined): string {
+  const [type, source] = [mount?.type, mount?.source].map((field) => shown(String(field)));
   const named = type === "bind" || type === "" || type === "none" ? source : `${type} ${source}`;
-  return type === source || source === "" ? type || "nothing" : named;
+  return type === source || source === "" ? type || "nothing" : `${named}`;
 }
 
-function reasonOf(mount: Mount, { cause, kernelMessages: messages, reason }: ExplainedError): string {
-  if (!(cause instanceof SyscallError)) return cause instanceof Error ? cause.message : String(cause);
-  const call = `(${cause.syscall}: ${cause.code})`;
-  if (reason !== undefined) return `${reason} ${call}`;
-  const hint = hints[cause.code]?.(mount, cause);
-  // The kernel's messages replace the hint, except for the one that names the option "loop".
-  const all = cause.code === "ENOTBLK" ? [...messages, hint] : messages;
-  if (messages.length > 0) return `${all.join("; ")} ${call}`;
-  return hint === undefined ? cause.message : `${hint} ${call}`;
+const LONGEST_REASON = 2000; // its parts are cut where they are put in; a helper may say a lot
+
+function reasonOf(mount: Mount, { cause, kernelMessages, reason }: ExplainedError): string {
+  if (!(cause instanceof SyscallError)) {
+    return shown(cause instanceof Error ? cause.message : String(cause), LONGEST_REASON);
+  }
+  const messages = kernelMessages.map((message) => shown(message));
+  const text = reason ?? hintOf(mount, cause, messages) ??
+    (messages.length > 0 ? messages.join("; ") : describe(cause));
+  return `${shown(text, LONGEST_REASON)} (${cause.syscall}: ${cause.code})`;
 }
 
-// The meaning of an errno for a mount, if its usual description is misleading.
-const hints: Record<string, (mount: Mount, cause: SyscallError) => string | undefined> = {
-  EPERM: (_, { syscall }) =>
-    syscall === "write"
-      ? "not permitted to map these ids: it needs CAP_SETUID and CAP_SETGID in the parent user namespace"
-      : "not permitted: it needs root (CAP_SYS_ADMIN), or a new user and mount namespace",
-  EACCES: ({ type }, { syscall }) =>
-    type === "overlay" && (syscall === "mount" || syscall === "fsconfig")
-      ? "not permitted to write to its upper or work directory: it needs CAP_DAC_OVERRIDE"
-      : undefined,
-  EINVAL: ({ type, options = [] }, { syscall }) => {
-    if (options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")) {
-      return "the kernel gives no reason; id-mapped overlay layers need Linux 5.19";
-    }
-    const isOldOverlay = type === "overlay" && syscall === "mount";
-    return isOldOverlay ? "before Linux 6.5 the kernel gives the reason only in its log" : undefined;
-  },
-  ENODEV: ({ type }, { syscall }) =>
-    syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
-  ENOTBLK: ({ source }) => `${source} is not a block device; for an image file add the option "loop"`,
-  ENOENT: (_, { path }) => path === undefined ? undefined : `${path.replace(/^source=/, "")} does not exist`,
-  ENOTDIR: (_, { path, syscall }) =>
-    syscall === "move_mount" || path === undefined
-      ? "a directory can't be mounted on a file, nor a file on a directory"
-      : `${path} is not a directory`,
-  ELOOP: ({ type }, { path, syscall }) =>
-    type === "overlay" && (syscall === "fsconfig" || syscall === "mount")
-      ? "its layers overlap: one of them lies inside another, or is the upper or work directory of an overlay"
-      : path && `${path} has too many symbolic links`,
-};
+/** The path of mount(2) is the source, which the message names already; one in /proc/self/fd says nothing to the reader. */
+function describe({ errno, path, syscall }: SyscallError): string {
+  const text = errnoText(errno);
+  const isKnown = path === undefined || syscall === "mount" || path.startsWith("/proc/self/fd/");
+  return isKnown ? text : `${shown(path)}: ${text}`;
+}

@@ -154,13 +154,13 @@ const refusals: Refusal[] = [
   [
     "a missing source fails with ENOENT",
     (dir) => [{ type: "bind", source: `${dir}/none`, options: ["bind"] }, `${dir}/root`],
-    new RegExp(`/none does not exist \\((open_tree${orMount}): ENOENT\\)$`),
+    new RegExp(`the source .*/none does not exist \\((open_tree${orMount}): ENOENT\\)$`),
     "ENOENT",
   ],
   [
     "a missing target fails with ENOENT",
     (dir) => [{ type: "tmpfs", source: "t" }, `${dir}/none`],
-    /\/none does not exist \(open: ENOENT\)$/,
+    /: the mountpoint .*\/none does not exist: create it, or add the option "X-mount.mkdir" \(open: ENOENT\)$/,
     "ENOENT",
   ],
   [

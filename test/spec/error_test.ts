@@ -1,0 +1,113 @@
+import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
+import { shown } from "../../ffi/text.ts";
+import { forbiddenInUserNamespace } from "../../linux/filesystem/failure.ts";
+import { ExplainedError, MountError } from "../../linux/spec/error.ts";
+import type { Mount } from "../../mod.ts";
+import { assert, assertEquals } from "../assert.ts";
+
+const failed = (syscall: string, code: string, path?: string) =>
+  new SyscallError({ syscall, errno: errnoNumber(code), path });
+
+const messageOf = (mount: Mount, cause: unknown, target = "/mnt") =>
+  new MountError(mount, target, cause).message;
+
+Deno.test("shown() cuts a long text, and escapes control characters and lone surrogates", () => {
+  assertEquals(shown("a\nb\u001b[31m\u009bc\udcff"), "a\\nb\\u001b[31m\\u009bc\\udcff");
+  assertEquals(shown('/tmp/a"b\\c/ü/😀'), '/tmp/a"b\\c/ü/😀');
+  assertEquals(shown("x".repeat(300)), "x".repeat(300));
+  assertEquals(shown("x".repeat(301)), `${"x".repeat(300)}… (301 characters)`);
+});
+
+const LONG = "x".repeat(10_000_000);
+const long: [string, Mount, unknown, string?][] = [
+  ["type", { type: LONG, source: "s" }, failed("fsopen", "ENODEV", LONG)],
+  ["source", { type: "bind", source: `/${LONG}` }, failed("open_tree", "ENAMETOOLONG", `/${LONG}`)],
+  ["missing source", { type: "bind", source: `/${LONG}` }, failed("open_tree", "ENOENT", `/${LONG}`)],
+  ["target", { type: "tmpfs", source: "s" }, failed("move_mount", "EBUSY"), `/${LONG}`],
+  ["option", { type: "tmpfs", source: "s", options: [LONG] }, failed("fsconfig", "EINVAL", LONG)],
+  ["layer", { type: "overlay", source: "s" }, failed("fsconfig", "ENOENT", `lowerdir+=/${LONG}`)],
+  [
+    "kernel message",
+    { type: "tmpfs", source: "s" },
+    new ExplainedError(failed("fsconfig", "EINVAL"), [LONG]),
+  ],
+  ["reason", { type: "tmpfs", source: "s" }, new ExplainedError(failed("fsconfig", "EINVAL"), [], LONG)],
+  ["sentence", { type: "tmpfs", source: "s" }, new TypeError(LONG)],
+];
+for (const [what, mount, cause, target = "/mnt"] of long) {
+  Deno.test(`a ${what} of 10 MB is cut in the message, and whole in the error`, () => {
+    const error = new MountError(mount, target, cause);
+    assert(error.message.length < 3000, `${error.message.length}`);
+    assert(error.message.includes("… (1000000"), error.message.slice(0, 500));
+    assertEquals([error.mount, error.target], [mount, target]);
+  });
+}
+
+Deno.test("the message of a mount error is one line without control characters", () => {
+  const mount = { type: "tm\npfs", source: "\u001b[31m" };
+  const error = new ExplainedError(failed("fsconfig", "EINVAL"), ["Unknown parameter '\u001b[2J'"]);
+  assertEquals(
+    messageOf(mount, error, "/a\nb"),
+    "cannot mount tm\\npfs \\u001b[31m on /a\\nb: Unknown parameter '\\u001b[2J' (fsconfig: EINVAL)",
+  );
+});
+
+Deno.test("an error of something that is no mount names it all the same", () => {
+  for (const mount of [null, undefined, {}, { type: Symbol("x"), source: 1, options: null }]) {
+    assert(messageOf(mount as unknown as Mount, failed("mount", "EPERM")).endsWith("(mount: EPERM)"));
+  }
+});
+
+const hints: [Mount, SyscallError, string][] = [
+  [{ type: "bind", source: "/s" }, failed("open_tree", "ENOENT", "/s"), "the source /s does not exist"],
+  [{ type: "bind", source: "s" }, failed("mount", "ENOENT", "s"), "the source s does not exist"],
+  [{ type: "ext4", source: "i" }, failed("open", "ENOENT", "i"), "the source i does not exist"],
+  [{ type: "ext4", source: "/dev/x" }, failed("fsconfig", "ENOENT"), "the source /dev/x does not exist"],
+  [{ type: "tmpfs", source: "s" }, failed("mount", "ENOENT", "s"), "No such file or directory"],
+  [
+    { type: "overlay", source: "o" },
+    failed("fsconfig", "ENOENT", "lowerdir+=/l"),
+    "the layer /l does not exist",
+  ],
+  [
+    { type: "overlay", source: "o" },
+    failed("fsconfig", "ENOENT", "upperdir=/u"),
+    "the upper directory /u does not exist",
+  ],
+  [
+    { type: "overlay", source: "o" },
+    failed("fsconfig", "ENOENT", "workdir=/w"),
+    "the work directory /w does not exist",
+  ],
+  [{ type: "overlay", source: "o" }, failed("mount", "ENOENT", "o"), "No such file or directory"],
+  [
+    { type: "bind", source: "/s", options: ["uidmap=0:1:1"] },
+    failed("clone", "ENOSPC"),
+    "no more user namespaces: the sysctl user.max_user_namespaces limits their number",
+  ],
+  [{ type: "btrfs", source: "/dev/x" }, failed("fsconfig", "ENOSPC"), "No space left on device"],
+  [{ type: "tmpfs", source: "s" }, failed("mount", "EINVAL", "s"), "Invalid argument"],
+  [{ type: "ext4", source: "/i" }, failed("open", "EACCES", "/i"), "/i: Permission denied"],
+];
+for (const [mount, cause, hint] of hints) {
+  Deno.test(`${cause.code} of ${cause.syscall} for ${mount.type} ${mount.source}: ${hint}`, () => {
+    const message = messageOf(mount, cause);
+    assertEquals(message.slice(message.indexOf(": ") + 2), `${hint} (${cause.syscall}: ${cause.code})`);
+  });
+}
+
+Deno.test("an overlay in a user namespace before Linux 5.11 names the version", () => {
+  for (const syscall of ["fsconfig", "mount"]) {
+    assertEquals(
+      forbiddenInUserNamespace("overlay", syscall),
+      "not permitted: an overlay in a user namespace needs Linux 5.11",
+    );
+  }
+});
+
+Deno.test("a proc that would show what other mounts hide is explained", () => {
+  assertEquals(
+    forbiddenInUserNamespace("proc", "fsmount"),
+    "not permitted: in a user namespace it needs a proc without parts that other mounts hide in this mount namespace",
+  );
+});
