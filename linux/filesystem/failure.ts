@@ -46,7 +46,9 @@ function reasonOf(cause: SyscallError, messages: readonly string[], plan: Plan):
   if (cause.code === "EPERM") return whyForbidden(cause, plan);
   if (!["EINVAL", "EUCLEAN", "EIO", "EBADMSG", "ENODATA"].includes(cause.code)) return undefined;
   if (cause.syscall !== "fsconfig" && cause.syscall !== "mount") return undefined;
-  if (plan.kind === "overlay" && messages.length === 0) return whyVolatile(plan);
+  if (plan.kind === "overlay") {
+    return cause.code === "EINVAL" && messages.length === 0 ? whyVolatile(plan) : undefined;
+  }
   return plan.kind === "filesystem" ? whyDamaged(cause, messages, plan) : undefined;
 }
 

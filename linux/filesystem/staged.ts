@@ -9,6 +9,7 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
+import { openCached } from "../path/cached_lookup.ts";
 import { attachMount, isDirectory, openTarget, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted } from "../spec/call.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
@@ -20,7 +21,6 @@ import {
   MS_PRIVATE,
   MS_REC,
   O_CREAT,
-  O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
@@ -143,17 +143,6 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ]
     : describeOnto(plan, { ...options, target: stage });
   const source = plan.subdir === undefined || plan.kind === "bind" ? stage : `${stage}/${plan.subdir}`;
-  const isCloned = hasFeature("mountApi");
-  const clone = isCloned
-    ? call(
-      "open_tree",
-      [quoted(source), isTree(plan) ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
-      "clone the complete mount, detached",
-    )
-    : mountCall(
-      { source, target: options.target, flags: isTree(plan) ? MS_BIND | MS_REC : MS_BIND },
-      "bind the complete mount on the target",
-    );
   const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
   const remove = call("umount2", [quoted(directory), "MNT_DETACH"], "remove the temporary mountpoint");
   return [
@@ -167,20 +156,32 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ...staged,
     mountCall({ target: stage, flags }, "leave its source's peer group"),
     ...describeRootChange(plan.root),
-    clone,
+    describeClone(plan, source, options.target),
     remove,
     ...isFile ? [] : [remove],
-    ...isCloned ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")] : [],
+    ...hasFeature("mountApi")
+      ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")]
+      : [],
   ];
 }
 
-/** False for a directory, and for a path that does not exist. */
+function describeClone(plan: NewMountPlan, source: string, target: string): Call {
+  return hasFeature("mountApi")
+    ? call(
+      "open_tree",
+      [quoted(source), isTree(plan) ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
+      "clone the complete mount, detached",
+    )
+    : mountCall(
+      { source, target, flags: isTree(plan) ? MS_BIND | MS_REC : MS_BIND },
+      "bind the complete mount on the target",
+    );
+}
+
+/** False for a directory, and for a path that can't be opened without waiting for a server: always before Linux 5.12. */
 function isOtherFile(path: string): boolean {
-  try {
-    using file = open(path, O_PATH);
-    return !isDirectory(file);
-  } catch (error) {
-    if (error instanceof SyscallError) return false;
-    throw error;
-  }
+  const opened = openCached(path);
+  if (typeof opened === "string") return false;
+  using file = opened;
+  return !isDirectory(file);
 }

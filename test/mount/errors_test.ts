@@ -605,3 +605,38 @@ kernelTest("a remount of what is not a mountpoint says so", { features: ["mountS
     );
   }
 });
+
+const LONG = "x".repeat(10_000_000);
+const long: Record<string, Mount> = {
+  type: { type: LONG, source: "s" },
+  "mount manager's type": { type: `mkfs/${LONG}`, source: "s" },
+  "FUSE type": { type: `fuse3.${LONG}`, source: LONG },
+  source: { type: "bind", source: `/${LONG}`, options: ["bind"] },
+  name: { type: "tmpfs", source: LONG },
+  image: { type: "ext4", source: `/${LONG}`, options: ["loop"] },
+  device: { type: "ext4", source: `/dev/${LONG}` },
+  target: { type: "tmpfs", source: "t", target: LONG },
+  option: { type: "tmpfs", source: "t", options: [LONG] },
+  "option of a bind": { type: "bind", source: "/usr", options: ["bind", LONG] },
+  owner: { type: "tmpfs", source: "t", options: [`X-mount.owner=${"9".repeat(10_000_000)}`] },
+  layer: { type: "overlay", source: "o", options: [`lowerdir=/usr:/${LONG}`] },
+  "work directory": {
+    type: "overlay",
+    source: "o",
+    options: ["lowerdir=/usr", "upperdir=/tmp", `workdir=/${LONG}`],
+  },
+};
+for (const [way, missing] of ways) {
+  kernelTest(`a text of 10 MB is cut in an error's message, and whole in its mount${way}`, {
+    permissions: { env: true, run: true },
+  }, async (t) => {
+    using _ = pretendMissing(...missing);
+    t.make("root");
+    for (const [what, mount] of Object.entries(long)) {
+      const error = await assertRejects(() => mountAll([mount], `${t.dir}/root`), MountError);
+      assert(error.message.length < 3000, `${what}: ${error.message.length} characters`);
+      assert(error.mount === mount, what);
+    }
+    assertEquals(t.mounts(), []);
+  });
+}
