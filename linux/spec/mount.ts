@@ -89,9 +89,11 @@ function readonlyOverlay(options: readonly string[]): string[] {
   const rest = options.filter((option) => !isVolatile(option) && !/^(upperdir|workdir)=/.test(option));
   if (upper === undefined) return rest;
   const layer = unescapeLayer(upper);
-  const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
+  // A later lowerdir= replaces what is before it.
+  const last = rest.findLastIndex((option) => option.startsWith("lowerdir="));
+  const top = last >= 0 ? last : rest.findIndex((option) => option.startsWith("lowerdir+="));
   const changed = rest.flatMap((option, index) => {
-    if (index !== first) return [option];
+    if (index !== top) return [option];
     if (option.startsWith("lowerdir+=")) return [`lowerdir+=${layer}`, option];
     // In upperdir a colon is a colon; in lowerdir it separates two directories.
     return [`lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`];
