@@ -7,7 +7,7 @@
 
 import { join } from "../path/path.ts";
 import { isIdMap, splitOptions } from "./options.ts";
-import { escapeLayer, unescapeLayer } from "./overlay_options.ts";
+import { escapeDirectory, escapeLayer, unescapeLayer } from "./overlay_options.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
 export interface Mount {
@@ -98,7 +98,7 @@ function readonlyOverlay(options: readonly string[]): string[] {
     // In upperdir a colon is a colon; in lowerdir it separates two directories.
     return [`lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`];
   });
-  return options.some(isIdMapWord) ? [...changed, `X-denomount.unmapped=${layer}`] : changed;
+  return options.some(isIdMapWord) ? [...changed, `X-denomount.unmapped=${escapeDirectory(layer)}`] : changed;
 }
 
 function isIdMapWord(option: string): boolean {
