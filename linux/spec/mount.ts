@@ -105,6 +105,10 @@ function isIdMapWord(option: string): boolean {
   return isIdMap(option) || option.startsWith("X-mount.idmap=");
 }
 
+function isAboutIdMaps(option: string): boolean {
+  return isIdMapWord(option) || /^(r?idmap$|X-denomount\.unmapped=)/.test(option);
+}
+
 function isVolatile(option: string): boolean {
   return option === "volatile" || option === "fsync=volatile";
 }
@@ -129,7 +133,8 @@ export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
 }
 
 /**
- * The same mounts without `uidmap=` and `gidmap=`. It makes no system call.
+ * The same mounts without id maps: without `uidmap=`, `gidmap=`, `X-mount.idmap=`, and the words `idmap`, `ridmap` and
+ * `X-denomount.unmapped=`, which only stand beside them. It makes no system call.
  *
  * @param mounts the mounts; they are not changed.
  * @returns new mounts.
@@ -142,7 +147,7 @@ export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
  * ```
  */
 export function removeIdMapOption(mounts: readonly Mount[]): Mount[] {
-  return mounts.map((mount) => without(mount, isIdMap));
+  return mounts.map((mount) => without(mount, isAboutIdMaps));
 }
 
 /** Entries without an unwanted word stay as they are written. */
