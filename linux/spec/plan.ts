@@ -290,10 +290,10 @@ function bindAttributes(plan: PlanAttributes, isTree: boolean): PlanAttributes {
 }
 
 /** A bind shares its source's superblock, and the kernel ignores whatever is said about it. */
-function refuseSuperblockWords({ data, superFlags }: ParsedOptions, what: string): void {
+function refuseSuperblockWords({ data, superFlags, superWords }: ParsedOptions, what: string): void {
   const [first] = data;
   if (first !== undefined) throw new TypeError(`${what} knows no option ${quote(first)}`);
-  const flag = superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
+  const flag = superWords[0] ?? superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
   if (flag !== undefined) {
     throw new TypeError(`${what} can't change ${quote(flag)}, a flag of the file system`);
   }
@@ -329,10 +329,9 @@ function isData(word: string): boolean {
     !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|seclabel$)/.test(word);
 }
 
-/** The helper makes the superblock: "fs" is not known to it, and left to it to refuse. */
+/** `ro=vfs`. */
 function isLayeredAttribute(word: string): boolean {
-  const [, name = ""] = /^(\w+)="?(?:vfs|recursive)(?:[,:](?:vfs|recursive))*"?$/.exec(word) ?? [];
-  return Object.hasOwn(ATTRIBUTES, name);
+  return Object.hasOwn(ATTRIBUTES, word.slice(0, word.indexOf("=")));
 }
 
 function planFuse(

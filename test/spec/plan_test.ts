@@ -29,6 +29,12 @@ Deno.test("a word that a kind of mount can't carry out is refused by name", () =
   const refused: [Mount, string][] = [
     [fuse("loop"), "a FUSE mount takes no loop device"],
     [fuse("lazytime"), 'a FUSE helper can\'t change "lazytime"'],
+    [fuse("ro=fs"), 'a FUSE helper can\'t change "ro=fs"'],
+    [
+      { type: "bind", source: "/srv", options: ["nodev,ro=vfs:fs"] },
+      'a bind mount can\'t change "ro=vfs:fs"',
+    ],
+    [{ type: "", source: "", options: ["remount,bind,rw=fs"] }, 'can\'t change "rw=fs"'],
     [fuse("mand"), 'a FUSE helper can\'t change "mand"'],
     [fuse("X-mount.subdir=a"), 'a FUSE mount takes no "X-mount.subdir="'],
     [fuse("X-denomount.unmapped=/a"), "is about a layer of a new overlay"],
