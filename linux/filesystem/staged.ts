@@ -64,8 +64,6 @@ async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved
       attachMount(created instanceof Promise ? await created : created, mountpoint);
     } else await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
-  // mount(2) leaves a bind in its source's peer group, which the target must not be in.
-  mount(null, stage.mountpoint, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
 }
 
 function isTree(plan: NewMountPlan): boolean {
@@ -143,7 +141,6 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ]
     : describeOnto(plan, { ...options, target: stage });
   const source = plan.subdir === undefined || plan.kind === "bind" ? stage : `${stage}/${plan.subdir}`;
-  const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
   const remove = call("umount2", [quoted(directory), "MNT_DETACH"], "remove the temporary mountpoint");
   return [
     mountCall(
@@ -154,7 +151,6 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ),
     mountCall({ target: directory, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
     ...staged,
-    mountCall({ target: stage, flags }, "leave its source's peer group"),
     ...describeRootChange(plan.root),
     describeClone(plan, source, options.target),
     remove,
