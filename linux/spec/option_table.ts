@@ -84,6 +84,10 @@ export const ATTRIBUTES: Readonly<Record<string, AttributeWord>> = {
   },
 };
 
+/** The attributes that forbid something; those of access times forbid nothing. */
+export const RESTRICTIONS = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+  MOUNT_ATTR_NOSYMFOLLOW;
+
 /** Flags of the superblock: the names that vfs_parse_sb_flag() of fs/fs_context.c knows. */
 export const SUPER_FLAGS: readonly string[] = [
   "ro",
