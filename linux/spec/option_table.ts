@@ -52,6 +52,8 @@ export interface OptionSpec {
   readonly kind?: "bind" | "remount" | "loop" | "idmap";
   /** Words that it stands for. */
   readonly implied?: readonly string[];
+  /** A word before it that it takes back, with all that it stands for. */
+  readonly takesBack?: string;
 }
 
 /**
@@ -163,7 +165,10 @@ function makeWords(): Map<string, OptionSpec> {
     define(name, { propagation });
     define(`r${name}`, { propagation, recursive: true });
   }
-  for (const [name, implied] of Object.entries(USER_MOUNTS)) define(name, { implied });
+  for (const [name, implied] of Object.entries(USER_MOUNTS)) {
+    define(name, { implied });
+    define(`no${name}`, { takesBack: name });
+  }
   define("bind", { kind: "bind" });
   define("rbind", { kind: "bind", recursive: true });
   define("remount", { kind: "remount" });
