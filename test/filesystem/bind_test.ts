@@ -10,13 +10,13 @@ for (const api of ["open_tree(2)", "mount(2)"]) {
     async (t) => {
       using _ = api === "mount(2)" ? pretendMissing("mountApi", "mountSetattr") : undefined;
       t.make("source", "target");
-      const restricted = ["ro", "nosuid", "nodev", "noexec", "nosymfollow", "noatime", "nodiratime"];
+      const restricted = ["ro", "nosuid", "nodev", "noexec", "noatime", "nodiratime"];
       await using _tmp = await mount({ type: "tmpfs", source: "t", options: restricted }, `${t.dir}/source`);
       for (
         const [options, expected] of [
-          ["rw,suid,dev,exec,symfollow", "ro,nosuid,nodev,noexec,noatime,nodiratime,nosymfollow"],
-          ["diratime", "ro,nosuid,nodev,noexec,noatime,nosymfollow"],
-          ["relatime", "ro,nosuid,nodev,noexec,nodiratime,relatime,nosymfollow"],
+          ["rw,suid,dev,exec", "ro,nosuid,nodev,noexec,noatime,nodiratime"],
+          ["diratime", "ro,nosuid,nodev,noexec,noatime"],
+          ["relatime", "ro,nosuid,nodev,noexec,nodiratime,relatime"],
         ] as const
       ) {
         for (const kind of ["bind", "rbind"]) {

@@ -14,6 +14,7 @@ const core = [
   "path/path",
   "spec/mount",
   "spec/id_mapping",
+  "filesystem/bind",
   "filesystem/overlay",
   "idmap/idmap",
   "idmap/mapped_layers",
