@@ -11,7 +11,7 @@ import { join } from "../path/path.ts";
 import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
 import { type Mount, subpathOf } from "./mount.ts";
-import { RESTRICTIONS, WORDS } from "./option_table.ts";
+import { ATTRIBUTES, RESTRICTIONS, WORDS } from "./option_table.ts";
 import {
   type AttributeChange,
   type IdMaps,
@@ -109,6 +109,8 @@ export interface FusePlan extends CommonPlan {
   readonly source: string;
   /** The options, as the helper and the server understand them. */
   readonly options: readonly string[];
+  /** Security contexts, which no helper is asked for. */
+  readonly labels: readonly string[];
 }
 
 /** A change of an existing mount. */
@@ -208,9 +210,12 @@ function isFuse(type: string): boolean {
 
 function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOptions): Plan {
   const { type, source } = mount;
+  if (options.unmapped.length > 0 && (type !== "overlay" || options.bind || options.remount)) {
+    throw new TypeError('"X-denomount.unmapped=" is about a layer of a new overlay');
+  }
   if (options.remount) return planRemount(common, options);
   if (options.bind || type === "bind") return planBind(common, source, options);
-  if (isFuse(type)) return planFuse(common, mount);
+  if (isFuse(type)) return planFuse(common, mount, options);
   if (type === "" || type === "none") return planPropagation(common, options);
   if (type === "overlay") return planOverlay(common, source, options);
   const { superFlags, labels, loop } = options;
@@ -284,10 +289,10 @@ function bindAttributes(plan: PlanAttributes, isTree: boolean): PlanAttributes {
 }
 
 /** A bind shares its source's superblock, and the kernel ignores whatever is said about it. */
-function refuseSuperblockWords({ data, superFlags }: ParsedOptions, what: string): void {
+function refuseSuperblockWords({ data, superFlags, superWords }: ParsedOptions, what: string): void {
   const [first] = data;
   if (first !== undefined) throw new TypeError(`${what} knows no option ${quote(first)}`);
-  const flag = superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
+  const flag = superWords[0] ?? superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
   if (flag !== undefined) {
     throw new TypeError(`${what} can't change ${quote(flag)}, a flag of the file system`);
   }
@@ -309,19 +314,33 @@ const HELPER_WORDS = new Set([
 function parseFuseOptions(given: readonly string[]): ParsedOptions {
   const options = given.flatMap(splitOptions);
   const isChange = options.includes("remount") || options.includes("bind") || options.includes("rbind");
-  return parseOptions(
-    isChange ? options : options.filter((word) => !HELPER_WORDS.has(word) && !isData(word)),
-  );
+  if (isChange) return parseOptions(options);
+  const known = options.filter((word) => !isData(word));
+  const parsed = parseOptions(known.filter((word) => !HELPER_WORDS.has(word)));
+  if (!hasChanges(topAttributes(parsed))) return parsed;
+  // What is set after the helper has mounted must not overrule a later word that the helper has carried out.
+  return { ...parseOptions(known), superFlags: parsed.superFlags };
 }
 
 /** Whether a word is none of this library's. */
 function isData(word: string): boolean {
-  return !WORDS.has(word) &&
-    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|\w+=(vfs|recursive)$)/.test(word);
+  return !WORDS.has(word) && !isLayeredAttribute(word) &&
+    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|seclabel$)/.test(word);
 }
 
-function planFuse(common: CommonPlan, { type, source, options }: Required<Mount>): FusePlan {
+/** `ro=vfs`. */
+function isLayeredAttribute(word: string): boolean {
+  return Object.hasOwn(ATTRIBUTES, word.slice(0, word.indexOf("=")));
+}
+
+function planFuse(
+  common: CommonPlan,
+  { type, source, options }: Required<Mount>,
+  parsed: ParsedOptions,
+): FusePlan {
+  refuseLoop(parsed, "a FUSE mount");
   refuseNewMountWords(common, "a FUSE mount");
+  refuseSuperblockWords(parsed, "a FUSE helper");
   const dot = type.indexOf(".");
   return {
     ...common,
@@ -330,6 +349,7 @@ function planFuse(common: CommonPlan, { type, source, options }: Required<Mount>
     type: type.slice(dot + 1),
     source,
     options: options.flatMap(splitOptions).filter((word) => HELPER_WORDS.has(word) || isData(word)),
+    labels: parsed.labels,
   };
 }
 
@@ -346,6 +366,12 @@ function planOverlay(common: CommonPlan, source: string, options: ParsedOptions)
     throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');
   }
   const { superFlags, labels, unmapped } = options;
+  const unknown = unmapped.find((path) => !layers.lower.includes(path) && !layers.dataOnly.includes(path));
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `"X-denomount.unmapped=" names ${quote(unknown)}, which is no lower layer of the overlay`,
+    );
+  }
   return { ...common, kind: "overlay", source: source || "overlay", layers, superFlags, labels, unmapped };
 }
 

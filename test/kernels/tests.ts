@@ -9,6 +9,7 @@ const core = [
   "syscalls/abi",
   "mount/mount",
   "mount/explain",
+  "mount/containerd_cases",
   "unmount/unmount",
   "path/mount_target",
   "path/path",
