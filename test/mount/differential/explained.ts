@@ -27,7 +27,7 @@ const GRANTS = [["rw", "ro"], ["suid", "nosuid"], ["dev", "nodev"], ["exec", "no
 export const EXPLAINED: readonly Explanation[] = [
   {
     reason: "A bind refuses a flag of the file system; mount(8) drops it (L1).",
-    when: bindWith(/^(sync|dirsync|lazytime|mand)$/),
+    when: bindWith(/^(sync|dirsync|lazytime|mand|ro=fs|rw=fs)$/),
     difference: /^only the library fails: .* a bind mount can't change "/,
   },
   {
