@@ -11,6 +11,7 @@ import { setAttributes } from "../idmap/attributes.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
+import { RESTRICTIONS } from "../spec/option_table.ts";
 import type { BindPlan } from "../spec/plan.ts";
 import {
   hasChanges,
@@ -23,7 +24,6 @@ import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   AT_RECURSIVE,
-  MOUNT_ATTR__ATIME,
   MS_BIND,
   MS_REC,
   MS_SHARED,
@@ -65,9 +65,9 @@ export function bornPropagation({ propagation }: BindPlan): number {
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */
 function withoutGrants(plan: BindPlan, tree: OwnedFd): PlanAttributes {
   const { set, clear } = plan.attributes;
-  if ((clear & ~MOUNT_ATTR__ATIME) === 0) return plan;
+  if ((clear & RESTRICTIONS) === 0) return plan;
   const kept = flagsToAttributes(statfsToFlags(statfs(procFdPath(tree)).flags));
-  return { ...plan, attributes: { set, clear: clear & ~(kept & ~MOUNT_ATTR__ATIME) } };
+  return { ...plan, attributes: { set, clear: clear & ~(kept & RESTRICTIONS) } };
 }
 
 /** A recursive bind is mapped as a whole, unless OCI's word `idmap` asks for its top mount alone. */

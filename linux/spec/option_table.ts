@@ -52,6 +52,8 @@ export interface OptionSpec {
   readonly kind?: "bind" | "remount" | "loop" | "idmap";
   /** Words that it stands for. */
   readonly implied?: readonly string[];
+  /** A word before it that it takes back, with all that it stands for. */
+  readonly takesBack?: string;
 }
 
 /**
@@ -83,6 +85,10 @@ export const ATTRIBUTES: Readonly<Record<string, AttributeWord>> = {
     takesBack: [MOUNT_ATTR_STRICTATIME],
   },
 };
+
+/** The attributes that forbid something; those of access times forbid nothing. */
+export const RESTRICTIONS = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC |
+  MOUNT_ATTR_NOSYMFOLLOW;
 
 /** Flags of the superblock: the names that vfs_parse_sb_flag() of fs/fs_context.c knows. */
 export const SUPER_FLAGS: readonly string[] = [
@@ -159,7 +165,10 @@ function makeWords(): Map<string, OptionSpec> {
     define(name, { propagation });
     define(`r${name}`, { propagation, recursive: true });
   }
-  for (const [name, implied] of Object.entries(USER_MOUNTS)) define(name, { implied });
+  for (const [name, implied] of Object.entries(USER_MOUNTS)) {
+    define(name, { implied });
+    define(`no${name}`, { takesBack: name });
+  }
   define("bind", { kind: "bind" });
   define("rbind", { kind: "bind", recursive: true });
   define("remount", { kind: "remount" });

@@ -83,6 +83,8 @@ interface Seen {
   uid: string | undefined;
   gid: string | undefined;
   idmap: "top" | "tree" | undefined;
+  implied: boolean;
+  takenBack: boolean;
 }
 
 /**
@@ -107,11 +109,19 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     unmapped: [],
     xMount: NO_INSTRUCTIONS,
   };
-  const seen: Seen = { loop: false, uid: undefined, gid: undefined, idmap: undefined };
+  const seen: Seen = {
+    loop: false,
+    uid: undefined,
+    gid: undefined,
+    idmap: undefined,
+    implied: false,
+    takenBack: false,
+  };
   for (const entry of options) {
     if (!entry.includes(",")) readOption(entry, parsed, seen);
     else for (const option of splitOptions(entry)) readOption(option, parsed, seen);
   }
+  if (seen.implied && seen.takenBack) return parseOptions(withoutTakenBack(options));
   readIdMaps(parsed, seen);
   readLoop(parsed, seen);
   return parsed;
@@ -123,7 +133,8 @@ const NO_INSTRUCTIONS: XMount = {};
 function readOption(option: string, parsed: ParsedOptions, seen: Seen): void {
   const spec = WORDS.get(option);
   if (spec === undefined) return readOther(option, parsed, seen);
-  const { kind, attribute, tree = false, superFlag, propagation, recursive = false, implied } = spec;
+  const { kind, attribute, tree = false, superFlag, propagation, recursive = false, implied, takesBack } =
+    spec;
   if (attribute) changeAttributes(parsed, attribute, tree);
   if (superFlag !== undefined) parsed.superFlags.push(superFlag);
   if (propagation !== undefined) parsed.propagation.push({ type: propagation, recursive });
@@ -133,7 +144,23 @@ function readOption(option: string, parsed: ParsedOptions, seen: Seen): void {
   } else if (kind === "remount") parsed.remount = true;
   else if (kind === "loop") seen.loop = true;
   else if (kind === "idmap") seen.idmap = recursive ? "tree" : "top";
-  if (implied) { for (const word of implied) readOption(word, parsed, seen); }
+  if (implied) {
+    seen.implied = true;
+    for (const word of implied) readOption(word, parsed, seen);
+  }
+  if (takesBack !== undefined) seen.takenBack = true;
+}
+
+/** Without the words that a later word takes back, and without those: `user,nouser` says nothing. */
+function withoutTakenBack(options: readonly string[]): string[] {
+  const kept: string[] = [];
+  const takenBack = new Set<string>();
+  for (const option of options.flatMap(splitOptions).reverse()) {
+    const takesBack = WORDS.get(option)?.takesBack;
+    if (takesBack !== undefined) takenBack.add(takesBack);
+    else if (!takenBack.has(option.startsWith("user=") ? "user" : option)) kept.push(option);
+  }
+  return kept.reverse();
 }
 
 function readOther(option: string, parsed: ParsedOptions, seen: Seen): void {

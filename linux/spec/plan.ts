@@ -8,11 +8,10 @@
 import { refuseBadText } from "../../ffi/memory.ts";
 import { quote } from "../../ffi/text.ts";
 import { join } from "../path/path.ts";
-import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
 import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
 import { type Mount, subpathOf } from "./mount.ts";
-import { ATTRIBUTES, WORDS } from "./option_table.ts";
+import { ATTRIBUTES, RESTRICTIONS, WORDS } from "./option_table.ts";
 import {
   type AttributeChange,
   type IdMaps,
@@ -273,18 +272,18 @@ function planBind(common: CommonPlan, source: string, options: ParsedOptions): B
 }
 
 /**
- * `rw`, `suid`, `dev` and `exec` of a new bind say nothing: containerd writes `rbind,rw` on everything, and what is
+ * `rw`, `suid`, `dev`, `exec` and `symfollow` of a new bind say nothing: containerd writes `rbind,rw` on everything, and what is
  * mounted grants nothing that its source withholds. To take a restriction away is a remount's job. They only take back
  * what the same list says about the tree, as `rro,rw` does for the top mount.
  */
 function bindAttributes(plan: PlanAttributes, isTree: boolean): PlanAttributes {
   const { attributes: own, recursiveAttributes: tree } = plan;
-  const withoutGrants = ({ set, clear }: AttributeChange) => ({ set, clear: clear & MOUNT_ATTR__ATIME });
+  const withoutGrants = ({ set, clear }: AttributeChange) => ({ set, clear: clear & ~RESTRICTIONS });
   if (!isTree) {
     return { attributes: withoutGrants(topAttributes(plan)), recursiveAttributes: { set: 0, clear: 0 } };
   }
   return {
-    attributes: { set: own.set, clear: own.clear & (MOUNT_ATTR__ATIME | tree.set) },
+    attributes: { set: own.set, clear: own.clear & (~RESTRICTIONS | tree.set) },
     recursiveAttributes: withoutGrants(tree),
   };
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { WORDS } from "./option_table.ts";
+import { ATTRIBUTES, WORDS } from "./option_table.ts";
 
 /**
  * Whether an option is one half of an id map.
@@ -55,12 +55,13 @@ function isRange(part: string): boolean {
 
 /** A comma belongs to the path if what follows is neither an option's name nor of the form KEY=VALUE. */
 function isPartOfPath(part: string): boolean {
-  return !OVERLAY_WORD.test(part) && !(part !== "" && WORDS.has(part)) && !KEY.test(part);
+  return !OVERLAY_WORD.test(part) && !(part !== "" && WORDS.has(part)) && !KEY.test(part) &&
+    !Object.hasOwn(ATTRIBUTES, part.split("=", 1)[0] as string); // such as exec=recursive
 }
 
 const OVERLAY_WORD =
   /^(volatile|userxattr|(no)?override_creds|default_permissions|(lowerdir|upperdir|workdir|datadir|index|metacopy|redirect_dir|xino|nfs_export|uuid|verity|fsync|casefold)(\+?=.*)?)$/s;
-const KEY = /^(X-|x-|uidmap=|gidmap=|(fs|def|root)?context=|comment=|user=|(ro|rw|no\w+|\w*atime)=)/;
+const KEY = /^(X-|x-|uidmap=|gidmap=|(fs|def|root)?context=|comment=|user=)/;
 
 /** A regular expression would do, but for a long text its engine runs out of stack. */
 function commaParts(entry: string): string[] {

@@ -15,6 +15,7 @@ const core = [
   "path/path",
   "spec/mount",
   "spec/id_mapping",
+  "filesystem/bind",
   "filesystem/overlay",
   "idmap/idmap",
   "idmap/mapped_layers",
