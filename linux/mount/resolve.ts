@@ -5,6 +5,7 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { mappedLayersOf, usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
@@ -15,6 +16,7 @@ import type { UserNamespaces } from "../namespace/user.ts";
 import { ensureResolvable, openCached } from "../path/cached_lookup.ts";
 import { type MountTarget, openTarget, openTargetCached, resolveTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
+import { ExplainedError } from "../spec/error.ts";
 import type { BindPlan, FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
@@ -132,8 +134,14 @@ async function waitForTarget(
   return open();
 }
 
-function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {
+async function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {
   const { direct, ...rest } = loop ?? { direct: false };
   const readonly = superFlags.findLast((name) => name === "ro" || name === "rw") === "ro";
-  return setupLoop(source, { ...rest, direct, readonly, autoclear: true });
+  try {
+    return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
+  } catch (error) {
+    const isUnwritable = !readonly && isErrno(error, "EROFS", "EACCES", "EPERM") && error.path === source;
+    if (!isUnwritable) throw error;
+    throw new ExplainedError(error, [], `${source} can't be opened for writing; add the option "ro"`);
+  }
 }
