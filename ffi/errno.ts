@@ -67,7 +67,7 @@ export interface SyscallFailure {
   path?: string | undefined;
   /** The second path argument, if the call has two. */
   dest?: string | undefined;
-  /** A sentence that replaces the call, its paths and the errno's text in the message. */
+  /** A sentence that replaces the paths and the errno's text in the message. */
   reason?: string | undefined;
 }
 
@@ -113,7 +113,11 @@ export class SyscallError extends Error {
       ? capabilities.get(syscall) ?? capabilities.get(`${syscall} ${path}`)
       : undefined;
     const needs = capability === undefined ? "" : `, it needs ${capability}`;
-    super(`${reason ?? `${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${needs}`} (${code})`);
+    super(
+      reason === undefined
+        ? `${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${needs} (${code})`
+        : `${reason} (${syscall}: ${code})`,
+    );
     this.code = code;
     this.errno = errno;
     this.syscall = syscall;

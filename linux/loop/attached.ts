@@ -61,13 +61,12 @@ export interface AttachedDevice extends LoopRange {
  * @returns the devices. Each may be detached by now: {@linkcode rangeOn} is certain while the device is held open.
  */
 export async function devicesOf(file: FileId): Promise<AttachedDevice[]> {
-  const found = await Promise.all(
-    attachedPaths().map(async (path) => {
-      const range = await askWithTimeout(path, file);
-      return range && { path, ...range };
-    }),
-  );
-  return found.filter((device) => device !== undefined);
+  const found: AttachedDevice[] = [];
+  for (const path of attachedPaths()) { // one by one: each takes a descriptor
+    const range = await askWithTimeout(path, file);
+    if (range) found.push({ path, ...range });
+  }
+  return found;
 }
 
 /** From /proc/partitions, which has the devices with a size: Deno.readDir() of /sys needs all permissions. */

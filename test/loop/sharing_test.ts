@@ -1,5 +1,6 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { flock, LOCK_EX, O_RDONLY, O_RDWR, open } from "../../linux/mod.ts";
+import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { loopDevices, readText } from "../kernel.ts";
@@ -34,6 +35,7 @@ async function untilDetached(image: string): Promise<void> {
   assertEquals(devicesOf(image), []);
 }
 
+const overlays = ["overlayLayers", "overlayDescriptors", "detachedLayers"] as const;
 const root = { root: true, tools: ["mkfs.ext4", "e2fsck"] };
 const loop = (source: string, ...options: string[]) => ({
   type: "ext4",
