@@ -1,6 +1,5 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { flock, LOCK_EX, O_RDONLY, O_RDWR, open } from "../../linux/mod.ts";
-import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { loopDevices, readText } from "../kernel.ts";
@@ -35,7 +34,6 @@ async function untilDetached(image: string): Promise<void> {
   assertEquals(devicesOf(image), []);
 }
 
-const overlays = ["overlayLayers", "overlayDescriptors", "detachedLayers"] as const;
 const root = { root: true, tools: ["mkfs.ext4", "e2fsck"] };
 const loop = (source: string, ...options: string[]) => ({
   type: "ext4",
@@ -73,6 +71,15 @@ kernelTest("two read-only mounts of an image have one loop device", root, async 
   const image = await ext4(`${t.dir}/image`);
   await using _one = await mount(loop(image, "ro"), `${t.dir}/one`);
   await using _two = await mount(loop(image, "ro"), `${t.dir}/two`);
+  assertEquals(devicesOf(image).length, 1);
+});
+
+kernelTest("an image can be mounted on its own mount", { ...root, features: ["mountApi"] }, async (t) => {
+  const target = t.make("target");
+  const image = await ext4(`${t.dir}/image`);
+  await using _one = await mount(loop(image), target);
+  await using _two = await mount(loop(image), target);
+  assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/target", "/target"]);
   assertEquals(devicesOf(image).length, 1);
 });
 
@@ -210,22 +217,33 @@ kernelTest("processes that mount an image at the same time share one loop device
   await run("e2fsck", "-fn", image);
 });
 
-kernelTest(
-  "a lock of another program on the image holds up no mount, and one on loop-control ends in an error",
-  {
-    root: true,
-  },
-  async (t) => {
-    const image = file(`${t.dir}/image`, 1);
-    using locked = open(image, O_RDWR);
-    flock(locked.fd, LOCK_EX);
-    (await setupLoop(image, { autoclear: true })).close();
+kernelTest("a lock of another program on the image holds up no mount", { root: true }, async (t) => {
+  const image = file(`${t.dir}/image`, 1);
+  using locked = open(image, O_RDWR);
+  flock(locked.fd, LOCK_EX);
+  (await setupLoop(image, { autoclear: true })).close();
+});
+
+kernelTest("a lock of another program on /dev/loop-control ends in an error", {
+  root: true,
+  tools: ["unshare"],
+  permissions: { run: true },
+}, async (t) => {
+  const image = file(`${t.dir}/image`, 1);
+  Deno.writeTextFileSync(
+    `${t.dir}/program.ts`,
+    `import { setupLoop } from "${new URL("../../mod.ts", import.meta.url).href}";
+    import { flock, LOCK_EX, O_RDWR, open } from "${new URL("../../linux/mod.ts", import.meta.url).href}";
     using control = open("/dev/loop-control", O_RDWR);
     flock(control.fd, LOCK_EX);
-    const error = await assertRejects(() => setupLoop(image, { autoclear: true }), SyscallError);
-    assertEquals([error.code, error.syscall, error.path], ["ETIMEDOUT", "flock", "/dev/loop-control"]);
-  },
-);
+    const { code, syscall, path } = await setupLoop("${image}").catch((error) => error);
+    console.log(code, syscall, path);`,
+  );
+  // A node of its own, so that the lock keeps no other program of this machine waiting.
+  const script = `mknod ${t.dir}/control c 10 237 && mount --bind ${t.dir}/control /dev/loop-control &&
+    exec ${Deno.execPath()} run --quiet -A --no-config ${t.dir}/program.ts`;
+  assertEquals(await run("unshare", "--mount", "sh", "-c", script), "ETIMEDOUT flock /dev/loop-control");
+});
 
 kernelTest("an image can be mounted for writing as soon as its read-only mount is gone", root, async (t) => {
   t.make("target");
