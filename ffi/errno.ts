@@ -67,6 +67,8 @@ export interface SyscallFailure {
   path?: string | undefined;
   /** The second path argument, if the call has two. */
   dest?: string | undefined;
+  /** A sentence that replaces the paths and the errno's text in the message. */
+  reason?: string | undefined;
 }
 
 /**
@@ -104,14 +106,18 @@ export class SyscallError extends Error {
    * @param failure the call, its error number and its paths.
    */
   constructor(failure: SyscallFailure) {
-    const { syscall, errno, path, dest } = failure;
+    const { syscall, errno, path, dest, reason } = failure;
     const paths = [path, dest].filter((p) => p !== undefined).map(quote).join(" -> ");
     const code = errnoName(errno);
     const capability = code === "EPERM"
       ? capabilities.get(syscall) ?? capabilities.get(`${syscall} ${path}`)
       : undefined;
     const needs = capability === undefined ? "" : `, it needs ${capability}`;
-    super(`${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${needs} (${code})`);
+    super(
+      reason === undefined
+        ? `${syscall}${paths && ` ${paths}`}: ${errnoText(errno)}${needs} (${code})`
+        : `${reason} (${syscall}: ${code})`,
+    );
     this.code = code;
     this.errno = errno;
     this.syscall = syscall;

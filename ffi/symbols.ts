@@ -44,6 +44,12 @@ const symbols = {
     parameters: ["i32", /* int fd */ "u64", /* unsigned long op */ "buffer" /* void *argument */],
     result: "i32",
   },
+  ioctl_nonblocking: {
+    name: "ioctl",
+    parameters: ["i32", "u64", "buffer"],
+    result: "i32",
+    nonblocking: true,
+  },
   geteuid: { parameters: [], result: "u32" /* uid_t */ },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {

@@ -175,7 +175,12 @@ export function describeRelease(plan: NewMountPlan, { isMapped }: DescribeOption
 function describeLoop(image: string | undefined): Call[] {
   if (image === undefined) return [];
   return [
-    call("ioctl", [quoted("/dev/loop-control"), "LOOP_CTL_GET_FREE"], "find a free loop device"),
+    call(
+      "ioctl",
+      [quoted("/dev/loopN"), "LOOP_GET_STATUS64"],
+      "for each loop device: share one that has the image; if it overlaps otherwise and is writable, fail",
+    ),
+    call("ioctl", [quoted("/dev/loop-control"), "LOOP_CTL_GET_FREE"], "else find a free loop device"),
     call(
       "ioctl",
       [quoted("/dev/loopN"), "LOOP_CONFIGURE", quoted(image)],

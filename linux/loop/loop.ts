@@ -4,13 +4,17 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { struct } from "../../ffi/scratch.ts";
+import { DEFAULT_TIMEOUT } from "../path/cached_lookup.ts";
+import { delay } from "../path/delay.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
   LO_FLAGS_READ_ONLY,
+  LOCK_EX,
+  LOCK_NB,
   LOOP_CLR_FD,
   LOOP_CONFIGURE,
   LOOP_CTL_GET_FREE,
@@ -19,16 +23,29 @@ import {
   O_RDONLY,
   O_RDWR,
 } from "../syscalls/constants.ts";
-import { ioctl, ioctlStruct, open } from "../syscalls/mod.ts";
-import { delay } from "../path/delay.ts";
+import { flock, ioctl, ioctlStruct, open } from "../syscalls/mod.ts";
+import {
+  type AttachedDevice,
+  describeAttached,
+  devicesOf,
+  INFO,
+  isConflict,
+  isShareable,
+  type LoopRange,
+  rangeOn,
+} from "./attached.ts";
+import { type BackingFile, openBackingFile } from "./backing_file.ts";
 
 /** The parameters of a loop device. */
 export interface LoopParams {
   /** The device is read-only, and the backing file is opened read-only. */
   readonly?: boolean;
-  /** The kernel detaches the device when its last user, a mount or the {@linkcode LoopDevice}, closes it. */
+  /**
+   * The kernel detaches the device when its last user, a mount or the {@linkcode LoopDevice}, closes it. The device is
+   * shared with whoever attached the same bytes of the file with the same access and `autoclear`.
+   */
   autoclear?: boolean;
-  /** Reads and writes the backing file with O_DIRECT, without the page cache. */
+  /** Reads and writes the backing file with O_DIRECT, without the page cache. A shared device stays as it is. */
   direct?: boolean;
   /** The offset of the data in the backing file, in bytes; a multiple of the block size. */
   offset?: number;
@@ -38,8 +55,7 @@ export interface LoopParams {
   blockSize?: number;
 }
 
-// struct loop_info64 and struct loop_config of linux/loop.h
-const INFO = { size: 232, lo_offset: 24, lo_sizelimit: 32, lo_flags: 52, lo_file_name: 56, LO_NAME_SIZE: 64 };
+// struct loop_config of linux/loop.h
 const CONFIG = { size: 304, fd: 0, block_size: 4, info: 8 };
 
 /**
@@ -64,15 +80,18 @@ const CONFIG = { size: 304, fd: 0, block_size: 4, info: 8 };
 export class LoopDevice implements Disposable {
   #device: OwnedFd;
   #isOpen = true;
+  #autoclear: boolean;
 
   /**
    * Takes ownership of an attached device.
    *
    * @param number the number of the device.
    * @param device an open descriptor of the device.
+   * @param autoclear whether the device has LO_FLAGS_AUTOCLEAR: it may be shared, and closing it is enough to detach it.
    */
-  constructor(readonly number: number, device: OwnedFd) {
+  constructor(readonly number: number, device: OwnedFd, autoclear = false) {
     this.#device = device;
+    this.#autoclear = autoclear;
   }
 
   /** The path of the device, such as "/dev/loop0". */
@@ -97,12 +116,14 @@ export class LoopDevice implements Disposable {
 
   /**
    * Detaches the device and closes the descriptor. If the device has other users, the kernel detaches it when the last
-   * one closes it. Does nothing after {@linkcode LoopDevice.close}.
+   * one closes it. Does nothing after {@linkcode LoopDevice.close}. A device with `autoclear` may be shared: it is only
+   * closed.
    *
    * @throws {SyscallError} if ioctl(2) fails.
    */
   detach(): void {
     if (!this.#isOpen) return;
+    if (this.#autoclear) return this.close();
     try {
       ioctl(this.fd, LOOP_CLR_FD, 0, this.path);
     } finally {
@@ -111,7 +132,8 @@ export class LoopDevice implements Disposable {
   }
 
   /**
-   * Sets whether the kernel detaches the device when its last user closes it.
+   * Sets whether the kernel detaches the device when its last user closes it. It changes a shared device for all of its
+   * users.
    *
    * @param on true to set LO_FLAGS_AUTOCLEAR, false to clear it.
    * @throws {SyscallError} if ioctl(2) fails.
@@ -123,6 +145,7 @@ export class LoopDevice implements Disposable {
     const flags = info.getUint32(INFO.lo_flags, true);
     info.setUint32(INFO.lo_flags, on ? flags | LO_FLAGS_AUTOCLEAR : flags & ~LO_FLAGS_AUTOCLEAR, true);
     ioctlStruct(this.fd, LOOP_SET_STATUS64, bytes, this.path);
+    this.#autoclear = on;
   }
 
   /** Detaches the device unless it was closed. */
@@ -132,15 +155,19 @@ export class LoopDevice implements Disposable {
 }
 
 /**
- * Attaches a file to a free loop device.
+ * Attaches a file to a loop device: two devices of a file don't see each other's writes and corrupt its file system, so
+ * with `autoclear` a device that has it already is shared, and one that overlaps otherwise is refused.
  *
  * Needs the permission `ffi`, root, and Linux 5.8.
  *
  * @param backingFile the path of the file.
  * @param params the parameters of the device.
  * @returns the device, which the caller disposes of.
- * @throws {SyscallError} ENOENT or EACCES for the file or /dev/loop-control.
- * @throws {TypeError} for an offset or size that is not a number of bytes, or an unsupported block size.
+ * @throws {SyscallError} ENOENT, EACCES or EROFS for the file or /dev/loop-control; EBUSY if a part of the file is attached
+ * to a loop device already and one of the two devices is writable; ETIMEDOUT if another program keeps /dev/loop-control
+ * locked.
+ * @throws {TypeError} for an offset or size that is not a number of bytes, an unsupported block size, or a path that is
+ * neither a regular file nor a block device.
  *
  * @example
  * ```ts
@@ -154,17 +181,88 @@ export class LoopDevice implements Disposable {
  */
 export async function setupLoop(backingFile: string, params: LoopParams = {}): Promise<LoopDevice> {
   refuseBadSizes(params);
-  using file = open(backingFile, params.readonly ? O_RDONLY : O_RDWR);
-  const config = loopConfig(file, backingFile, params);
-  using control = open("/dev/loop-control", O_RDWR);
+  using file = openBackingFile(backingFile, params.readonly ?? false);
   for (let tries = 1;; tries++) {
+    const result = await inTurn(() => shareOrAttach(file, params));
+    if (result instanceof LoopDevice) return result;
+    if (tries >= result.tries) throw result.error;
+    await delay(Math.random() * Math.min(50, tries * 2));
+  }
+}
+
+/** A failure that may pass. */
+interface Retry {
+  readonly error: SyscallError;
+  readonly tries: number;
+}
+
+let lastTurn: Promise<unknown> = Promise.resolve();
+
+/** Runs one task after the other: those of this process need not contend for the lock. */
+function inTurn<T>(task: () => Promise<T>): Promise<T> {
+  const turn = lastTurn.then(task);
+  lastTurn = turn.catch(() => {});
+  return turn;
+}
+
+async function shareOrAttach(file: BackingFile, params: LoopParams): Promise<LoopDevice | Retry> {
+  // LOOP_CONFIGURE does not check for other devices of the file: the lock keeps other processes from attaching it after
+  // this one has looked.
+  using control = open("/dev/loop-control", O_RDWR);
+  await lock(control);
+  const { offset = 0, sizeLimit = 0, readonly = false, autoclear = false, blockSize = 0 } = params;
+  const wanted = { offset, sizeLimit, readonly, autoclear, blockSize };
+  const devices = await devicesOf(file.id);
+  const shared = devices.find((device) => isShareable(device, wanted));
+  const conflict = devices.find((device) => isConflict(device, wanted));
+  if (!shared && conflict) return busy(file, conflict);
+  try {
+    return shared ? await share(shared, file, wanted) : attachFree(control, loopConfig(file, params));
+  } catch (error) {
+    // Another process may attach the free device first, the kernel detach the shared one, and udev may not have created
+    // the node yet.
+    if (isErrno(error, "EBUSY", "ENXIO", "ENOENT")) return { error, tries: 100 };
+    throw error;
+  }
+}
+
+/** The last user of a device with autoclear may be udev, which closes it soon; 20 tries take a quarter of a second. */
+function busy({ path }: BackingFile, device: AttachedDevice): Retry {
+  const reason = `${path} is attached to ${describeAttached(device)}`;
+  const error = new SyscallError({ syscall: "ioctl", errno: errnoNumber("EBUSY"), reason });
+  return { error, tries: device.autoclear ? 20 : 1 };
+}
+
+async function lock(control: OwnedFd): Promise<void> {
+  const path = "/dev/loop-control";
+  for (const start = Date.now();;) {
     try {
-      return attachFree(control, config);
+      return flock(control.fd, LOCK_EX | LOCK_NB);
     } catch (error) {
-      // Another process may attach the free device first, and udev may not have created its node yet.
-      if (!isErrno(error, "EBUSY", "ENXIO", "ENOENT") || tries >= 100) throw error;
-      await delay(Math.random() * Math.min(50, tries * 2));
+      if (!isErrno(error, "EAGAIN")) throw error;
     }
+    if (Date.now() - start > DEFAULT_TIMEOUT) {
+      throw new SyscallError({ syscall: "flock", errno: errnoNumber("ETIMEDOUT"), path });
+    }
+    await delay(1 + Math.random() * 4);
+  }
+}
+
+async function share(
+  { path, readonly }: AttachedDevice,
+  file: BackingFile,
+  wanted: LoopRange,
+): Promise<LoopDevice> {
+  const device = open(path, readonly ? O_RDONLY : O_RDWR);
+  try {
+    const range = await rangeOn(device, file.id);
+    if (range && isShareable(range, wanted)) {
+      return new LoopDevice(Number(/\d+$/.exec(path)?.[0]), device, true);
+    }
+    throw new SyscallError({ syscall: "ioctl", errno: errnoNumber("ENXIO"), path }); // detached meanwhile
+  } catch (error) {
+    device.close();
+    throw error;
   }
 }
 
@@ -179,7 +277,7 @@ function refuseBadSizes({ offset = 0, sizeLimit = 0, blockSize = 0 }: LoopParams
   }
 }
 
-function loopConfig(file: OwnedFd, name: string, params: LoopParams): Uint8Array<ArrayBuffer> {
+function loopConfig(file: BackingFile, params: LoopParams): Uint8Array<ArrayBuffer> {
   const { readonly, autoclear, direct, offset = 0, sizeLimit = 0, blockSize = 0 } = params;
   const config = struct(CONFIG.size);
   const flags = (readonly ? LO_FLAGS_READ_ONLY : 0) | (autoclear ? LO_FLAGS_AUTOCLEAR : 0) |
@@ -192,7 +290,7 @@ function loopConfig(file: OwnedFd, name: string, params: LoopParams): Uint8Array
   const bytes = new Uint8Array(config.buffer);
   // losetup(8) can show this name; /sys/block/loopN/loop/backing_file has the whole path.
   const start = CONFIG.info + INFO.lo_file_name;
-  new TextEncoder().encodeInto(name, bytes.subarray(start, start + INFO.LO_NAME_SIZE - 1));
+  new TextEncoder().encodeInto(file.path, bytes.subarray(start, start + INFO.LO_NAME_SIZE - 1));
   return bytes;
 }
 
@@ -202,7 +300,8 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
   const device = open(path, O_RDWR);
   try {
     ioctlStruct(device.fd, LOOP_CONFIGURE, config, path);
-    return new LoopDevice(number, device);
+    const flags = new DataView(config.buffer).getUint32(CONFIG.info + INFO.lo_flags, true);
+    return new LoopDevice(number, device, (flags & LO_FLAGS_AUTOCLEAR) !== 0);
   } catch (error) {
     device.close();
     throw error;
@@ -210,7 +309,7 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
 }
 
 /**
- * Attaches a file to a free loop device, which stays attached until {@linkcode detachLoop}.
+ * Attaches a file to a free loop device, which stays attached until {@linkcode detachLoop}. The device is never shared.
  *
  * Needs the permission `ffi`, root, and Linux 5.8.
  *
@@ -248,8 +347,7 @@ export async function attachLoop(backingFile: string): Promise<string> {
  *
  * const image = await Deno.makeTempFile();
  * await Deno.truncate(image, 1 << 20);
- * const devices = [await attachLoop(image), await attachLoop(image)];
- * await detachLoop(...devices);
+ * await detachLoop(await attachLoop(image));
  * await Deno.remove(image);
  * ```
  */

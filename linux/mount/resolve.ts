@@ -157,8 +157,14 @@ function withMountpoint(error: unknown, plan: Plan, path: string): unknown {
     : error;
 }
 
-function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {
+async function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {
   const { direct, ...rest } = loop ?? { direct: false };
   const readonly = superFlags.findLast((name) => name === "ro" || name === "rw") === "ro";
-  return setupLoop(source, { ...rest, direct, readonly, autoclear: true });
+  try {
+    return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
+  } catch (error) {
+    const isUnwritable = !readonly && isErrno(error, "EROFS", "EACCES", "EPERM") && error.path === source;
+    if (!isUnwritable) throw error;
+    throw new ExplainedError(error, [], `${source} can't be opened for writing; add the option "ro"`);
+  }
 }

@@ -6,6 +6,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
+import { offThread } from "../../ffi/memory.ts";
 
 /**
  * read(2): reads once.
@@ -189,4 +190,31 @@ export function ioctlStruct(
   path?: string,
 ): number {
   return check(libc().ioctl_buffer(fd, BigInt(request), argument), "ioctl", path);
+}
+
+/**
+ * ioctl(2) with a struct as its argument, on another thread: for a device whose server may not answer.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd a descriptor, which stays open until the call returns.
+ * @param request the operation.
+ * @param argument the struct, which the kernel reads and writes.
+ * @returns the call's result; -1 if it fails, without the errno, which belongs to the other thread.
+ *
+ * @example
+ * ```ts
+ * import { ioctlOffThread, O_RDONLY, open } from "@denomount/mount/linux";
+ *
+ * using file = open("/etc/hostname", O_RDONLY);
+ * const available = new Int32Array(1);
+ * await ioctlOffThread(file.fd, 0x541b, new Uint8Array(available.buffer)); // FIONREAD
+ * ```
+ */
+export function ioctlOffThread(
+  fd: number,
+  request: number,
+  argument: Uint8Array<ArrayBuffer>,
+): Promise<number> {
+  return offThread(() => libc().ioctl_nonblocking(fd, BigInt(request), argument), argument);
 }

@@ -20,6 +20,8 @@ const core = [
   "idmap/idmap",
   "idmap/mapped_layers",
   "loop/loop",
+  "loop/sharing",
+  "loop/backing_file",
   "mountinfo/mountinfo",
   "temp/temp",
 ];

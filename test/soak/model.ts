@@ -146,6 +146,18 @@ export class World {
     return [{ ...mount, target: inside }, { target, fsType, readonly: isReadonly }];
   }
 
+  /** Without the image on a mount of the image: it is the same file system, and mount(2) fails with EBUSY. */
+  #randomList(length: number, withMaps: boolean): [Mount, Expected][] {
+    const list: [Mount, Expected][] = [];
+    while (list.length < length) {
+      const [mount, expected] = this.#randomMount(withMaps);
+      const below = [...this.#expected, ...list.map(([, made]) => made)];
+      const top = below.findLast(({ target }) => target === expected.target);
+      if (mount.type !== "ext4" || top?.fsType !== "ext4") list.push([mount, expected]);
+    }
+    return list;
+  }
+
   #rootType = "";
 
   /** Looks up the file system type that a bind of a directory has. */
@@ -154,7 +166,7 @@ export class World {
   }
 
   async #mountList(withMaps: boolean): Promise<void> {
-    const list = Array.from({ length: 1 + this.random.below(3) }, () => this.#randomMount(withMaps));
+    const list = this.#randomList(1 + this.random.below(3), withMaps);
     const mounts = list.map(([mount]) => Object.freeze(mount));
     const stack = await mountAll(mounts, this.dir);
     this.#held.push({ stack, mounts });
@@ -162,7 +174,7 @@ export class World {
   }
 
   async #mountBadList(): Promise<void> {
-    const list = [this.#randomMount(false)[0], this.#randomMount(false)[0]];
+    const list = this.#randomList(2, false).map(([mount]) => mount);
     const bad = this.random.pick<Mount>([
       { type: "bind", source: `${this.dir}/none`, target: "targets/0", options: ["bind"] },
       { type: "tmpfs", source: "soak", target: "targets/1", options: ["bogus"] },

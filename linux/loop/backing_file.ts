@@ -1,0 +1,95 @@
+/**
+ * Opening the file that a loop device is attached to.
+ *
+ * @module
+ */
+
+import { SyscallError } from "../../ffi/errno.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_STATX_DONT_SYNC,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  S_IFBLK,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+  STATX_INO,
+  STATX_TYPE,
+} from "../syscalls/constants.ts";
+import { open, statx } from "../syscalls/mod.ts";
+
+/** What identifies a file for the kernel, in the form of struct loop_info64 of linux/loop.h. */
+export interface FileId {
+  /** The device of its file system (lo_device); for a block device its own number (lo_rdevice). */
+  readonly device: number;
+  /** The inode (lo_inode); undefined for a block device, which may have several nodes. */
+  readonly inode: bigint | undefined;
+}
+
+/** An open backing file. */
+export class BackingFile extends OwnedFd {
+  /**
+   * Takes ownership of a descriptor.
+   *
+   * @param fd the descriptor, open for reading and, unless the device is read-only, writing.
+   * @param path the path that the caller passed.
+   * @param id what identifies the file.
+   */
+  constructor(fd: number, readonly path: string, readonly id: FileId) {
+    super(fd);
+  }
+}
+
+// sys/stat.h: the file types that a loop device does not take
+const KINDS: ReadonlyMap<number, string> = new Map([
+  [S_IFDIR, "a directory"],
+  [0o20000, "a character device"], // S_IFCHR
+  [0o10000, "a FIFO"], // S_IFIFO
+  [0o140000, "a socket"], // S_IFSOCK
+]);
+
+/**
+ * Opens a backing file. Its type is checked on an O_PATH descriptor, because open(2) of a FIFO waits for another process
+ * and that of a device may start it.
+ *
+ * Needs the permission `ffi`, and /proc.
+ *
+ * @param path the file.
+ * @param readonly whether it is opened for reading only.
+ * @returns its descriptor.
+ * @throws {TypeError} for what is neither a regular file nor a block device.
+ * @throws {SyscallError} EROFS or EACCES with this path if the file can't be opened for writing.
+ */
+export function openBackingFile(path: string, readonly: boolean): BackingFile {
+  using found = open(path, O_PATH);
+  const stat = statx(found.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO);
+  const type = stat.mode & S_IFMT;
+  if (type !== S_IFREG && type !== S_IFBLK) {
+    const kind = KINDS.get(type) ?? "a special file";
+    throw new TypeError(`${path} is ${kind}; a loop device takes a regular file or a block device`);
+  }
+  const id = type === S_IFBLK
+    ? { device: encodeDevice(stat.rdevMajor, stat.rdevMinor), inode: undefined }
+    : { device: encodeDevice(stat.devMajor, stat.devMinor), inode: stat.inode };
+  return new BackingFile(reopen(found, path, readonly).release(), path, id);
+}
+
+function reopen(found: OwnedFd, path: string, readonly: boolean): OwnedFd {
+  try {
+    return open(`/proc/self/fd/${found.fd}`, readonly ? O_RDONLY : O_RDWR);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    const { syscall, errno, code } = error;
+    const isUnwritable = !readonly && ["EROFS", "EACCES", "EPERM"].includes(code);
+    const reason = isUnwritable ? `${path} can't be opened for writing; attach it read-only` : undefined;
+    throw new SyscallError({ syscall, errno, path, reason });
+  }
+}
+
+/** huge_encode_dev() of linux/kdev_t.h. */
+function encodeDevice(major: number, minor: number): number {
+  return (minor & 0xff | major << 8 | (minor & ~0xff) << 12) >>> 0;
+}
