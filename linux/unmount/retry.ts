@@ -7,10 +7,12 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { withDisposable } from "../../ffi/fd.ts";
 import { AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
+import { BusyError } from "./busy_error.ts";
 import type { Deadline } from "./deadline.ts";
+import { findHolders } from "./holders.ts";
 import { delay } from "../path/delay.ts";
 import { openCached, resolveOffThread } from "../path/cached_lookup.ts";
-import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { mountAt, type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { tryUmountSync, umountMayWait } from "./umount_once.ts";
 
 const RETRY_INTERVAL = 50; // ms
@@ -69,7 +71,8 @@ export async function unmountStacked(
  * @param target the mountpoint.
  * @param deadline its flags, and how long to retry and wait.
  * @param top the topmost mount.
- * @throws {SyscallError} EBUSY if the mount is still busy at the deadline; EINVAL if it is locked.
+ * @throws {BusyError} EBUSY if the mount is still busy at the deadline.
+ * @throws {SyscallError} EINVAL if it is locked.
  */
 export async function unmountRetrying(
   target: string,
@@ -84,9 +87,21 @@ export async function unmountRetrying(
       return;
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);
-      if (!isErrno(error, "EBUSY") || deadline.expired) throw error;
+      if (!isErrno(error, "EBUSY")) throw error;
+      if (deadline.expired) throw await withHolders(error, target, deadline);
     }
     await delay(RETRY_INTERVAL, deadline.signal);
+  }
+}
+
+/** Looks for the holders of a busy mount. An error of the search does not replace the error of the unmount. */
+async function withHolders(error: SyscallError, target: string, { flags }: Deadline): Promise<BusyError> {
+  try {
+    const top = mountAt(target, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
+    return new BusyError(error, top === undefined ? [] : await findHolders(top.mountId));
+  } catch (failure) {
+    if (failure instanceof SyscallError) return new BusyError(error, []);
+    throw failure;
   }
 }
 
