@@ -32,6 +32,7 @@ export function print(line: string): void {
  * @throws {Error} if standard output can't be written; a SuppressedError if the change can't be undone either.
  */
 export async function printOrUndo(lines: readonly string[], undo: () => void | Promise<void>): Promise<void> {
+  if (lines.length === 0) return;
   try {
     writeOutput(lines.join("\n"));
   } catch (error) {
