@@ -54,6 +54,8 @@ const packages: Record<string, string> = {
   mknod: "coreutils",
   script: "bsdutils",
   bash: "bash",
+  sh: "dash",
+  chroot: "coreutils",
   zsh: "zsh",
   fish: "fish",
   strace: "strace",

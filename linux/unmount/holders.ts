@@ -91,7 +91,7 @@ export interface NamespaceHolder {
 /** What keeps a mount busy. */
 export type Holder = ProcessHolder | MountHolder | LoopHolder | SwapHolder | NamespaceHolder;
 
-const SEARCH_TIME = 200; // ms
+const SEARCH_TIME = 1000; // ms; a hundred processes take 30 ms, and several times as long on a busy machine
 const PROCESSES_MAX = 5000;
 const USES_MAX = 8; // of a process
 const YIELD_INTERVAL = 20; // ms: how long the search may keep the event loop
@@ -100,25 +100,57 @@ const PROC = "/proc/self/.."; // see above
 const SYS_BLOCK = "/proc/self/../../sys/block";
 
 /**
- * Finds what keeps a mount busy. The search ends after 200 ms or 5000 processes.
+ * Finds what keeps a mount busy. The search ends after a second or 5000 processes; the newest are looked at first.
  *
  * @param mountId the id of the mount, as in mountinfo.
+ * @param signal ends the search early.
  * @returns the holders; none if the mount is not in the mount table.
  * @throws {SyscallError} if the mount table can't be read.
  */
-export async function findHolders(mountId: number): Promise<Holder[]> {
+export async function findHolders(mountId: number, signal?: AbortSignal): Promise<Holder[]> {
   const table = await listMounts();
   const mount = table.find(({ id }) => id === mountId);
   if (mount === undefined) return [];
   const busy = new BusyMount(mount, table.filter(({ parent, id }) => parent === mountId && id !== mountId));
+  const limit = new SearchLimit(signal);
   const submounts = busy.submounts.map(({ mountpoint, fsType }): Holder => ({
     kind: "mount",
     mountpoint,
     fsType,
   }));
-  const processes = await new ProcessSearch(busy).run();
+  const processes = await new ProcessSearch(busy, limit).run();
   const found: Holder[] = [...submounts, ...processes, ...loopHolders(busy), ...swapHolders(busy)];
-  return found.length > 0 ? found : namespaceHolders(busy);
+  return found.length > 0 ? found : await namespaceHolders(busy, limit);
+}
+
+/** The limit of the time of a search, which keeps the event loop running meanwhile. */
+class SearchLimit {
+  readonly #signal: AbortSignal | undefined;
+  readonly #end = performance.now() + SEARCH_TIME;
+  #nextYield = performance.now() + YIELD_INTERVAL;
+
+  constructor(signal: AbortSignal | undefined) {
+    this.#signal = signal;
+  }
+
+  /** The time left, in milliseconds. */
+  get left(): number {
+    return this.#signal?.aborted ? 0 : this.#end - performance.now();
+  }
+
+  async isOver(): Promise<boolean> {
+    if (performance.now() >= this.#nextYield) {
+      await delay(0);
+      this.#nextYield = performance.now() + YIELD_INTERVAL;
+    }
+    return this.left <= 0;
+  }
+}
+
+/** All processes, the newest first: the kernel's own have the lowest pids. */
+function processIds(): number[] {
+  const pids = directoryNames(PROC).filter((name) => /^\d+$/.test(name)).map(Number);
+  return pids.sort((a, b) => b - a).slice(0, PROCESSES_MAX);
 }
 
 /** The busy mount, and whether a path of /proc is on it. */
@@ -166,26 +198,24 @@ class ProcessSearch {
   readonly #mount: BusyMount;
   readonly #own = Number(linkText(`${PROC}/self`) ?? Deno.pid);
   readonly #sockets: ReadonlyMap<string, string>;
-  readonly #end = performance.now() + SEARCH_TIME;
-  #nextYield = performance.now() + YIELD_INTERVAL;
+  readonly #limit: SearchLimit;
 
-  constructor(mount: BusyMount) {
+  constructor(mount: BusyMount, limit: SearchLimit) {
     this.#mount = mount;
+    this.#limit = limit;
     this.#sockets = boundSockets(mount);
   }
 
   async run(): Promise<ProcessHolder[]> {
-    const others = directoryNames(PROC).filter((name) => /^\d+$/.test(name)).map(Number)
-      .filter((pid) => pid !== this.#own).slice(0, PROCESSES_MAX);
-    const pids = [this.#own, ...others];
+    const pids = [this.#own, ...processIds().filter((pid) => pid !== this.#own)];
     const uses = new Map<number, MountUse[]>();
     for (const pid of pids) {
-      if (await this.#isOver()) break;
+      if (await this.#limit.isOver()) break;
       const found = [...this.#links(pid), ...this.#files(pid)];
       if (found.length > 0) uses.set(pid, found.slice(0, USES_MAX));
     }
     for (const pid of pids) {
-      if (await this.#isOver()) break;
+      if (await this.#limit.isOver()) break;
       if (uses.has(pid)) continue;
       const maps = await this.#maps(pid);
       if (maps === "blocked") break;
@@ -198,16 +228,6 @@ class ProcessSearch {
       isThisProcess: pid === this.#own,
       uses,
     }));
-  }
-
-  async #isOver(): Promise<boolean> {
-    const now = performance.now();
-    if (now >= this.#end) return true;
-    if (now >= this.#nextYield) {
-      await delay(0);
-      this.#nextYield = performance.now() + YIELD_INTERVAL;
-    }
-    return false;
   }
 
   /** The directories and the program of a process. Only the threads of this process are looked at one by one. */
@@ -270,8 +290,7 @@ class ProcessSearch {
     const first = new Uint8Array(4096);
     const reading = readOffThread(file.fd, first);
     try {
-      const timeout = Math.max(1, this.#end - performance.now());
-      const length = await withTimeout(reading, { timeout }, "read");
+      const length = await withTimeout(reading, { timeout: Math.max(1, this.#limit.left) }, "read");
       if (length <= 0) return ""; // a kernel thread
       return decodeName(first.subarray(0, length)) + (tryRead(file) ?? "");
     } catch (error) {
@@ -317,13 +336,11 @@ function isOn(mount: BusyMount, path: string): boolean {
 }
 
 /** The first process of each other mount namespace that has a mount of the same directory of the file system. */
-function namespaceHolders({ info, id }: BusyMount): NamespaceHolder[] {
-  const end = performance.now() + SEARCH_TIME;
+async function namespaceHolders({ info, id }: BusyMount, limit: SearchLimit): Promise<NamespaceHolder[]> {
   const seen = new Set<string>();
   const found: NamespaceHolder[] = [];
-  const pids = directoryNames(PROC).filter((name) => /^\d+$/.test(name)).slice(0, PROCESSES_MAX);
-  for (const pid of pids) {
-    if (performance.now() >= end) break;
+  for (const pid of processIds()) {
+    if (await limit.isOver()) break;
     const namespace = linkText(`${PROC}/${pid}/ns/mnt`);
     if (namespace === undefined || seen.has(namespace)) continue;
     seen.add(namespace);
@@ -332,7 +349,7 @@ function namespaceHolders({ info, id }: BusyMount): NamespaceHolder[] {
       each.major === info.major && each.minor === info.minor && each.root === info.root;
     // In the namespace of the mount itself, other mounts of the directory are binds, which keep nothing busy.
     if (table.some((each) => each.id === id) || !table.some(isCopy)) continue;
-    found.push({ kind: "namespace", pid: Number(pid), name: processName(Number(pid)) });
+    found.push({ kind: "namespace", pid, name: processName(pid) });
   }
   return found;
 }

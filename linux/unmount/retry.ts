@@ -95,10 +95,14 @@ export async function unmountRetrying(
 }
 
 /** Looks for the holders of a busy mount. An error of the search does not replace the error of the unmount. */
-async function withHolders(error: SyscallError, target: string, { flags }: Deadline): Promise<BusyError> {
+async function withHolders(
+  error: SyscallError,
+  target: string,
+  { flags, signal }: Deadline,
+): Promise<BusyError> {
   try {
     const top = mountAt(target, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
-    return new BusyError(error, top === undefined ? [] : await findHolders(top.mountId));
+    return new BusyError(error, top === undefined ? [] : await findHolders(top.mountId, signal));
   } catch (failure) {
     if (failure instanceof SyscallError) return new BusyError(error, []);
     throw failure;

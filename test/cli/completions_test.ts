@@ -49,7 +49,7 @@ class Terminal implements AsyncDisposable {
       args: ["-qfec", `exec timeout --foreground -s KILL 60 ${shell}`, "/dev/null"],
       cwd,
       clearEnv: true,
-      env: { PATH: "/usr/bin:/bin", TERM: "dumb", HOME: cwd },
+      env: { PATH: "/usr/bin:/bin", TERM: "dumb", HOME: "/nonexistent" },
       stdin: "piped",
       stdout: "piped",
       stderr: "null",
