@@ -10,6 +10,7 @@ const core = [
   "mount/mount",
   "mount/explain",
   "unmount/unmount",
+  "unmount/holders",
   "path/mount_target",
   "path/path",
   "spec/mount",

@@ -13,6 +13,7 @@ import {
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { assertInTime, watch } from "../hang/watch.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
+import { names, readText } from "../kernel.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
 const run: Deno.PermissionOptionsObject = { run: true };
@@ -280,4 +281,33 @@ kernelTest("a busy mount is named within a second, by at most ten holders", {
   assertEquals(error.holders.length, 12);
   assertEquals(error.message.match(/ \(pid /g)?.length, 10);
   assert(error.message.endsWith("; and 2 more"), error.message);
+});
+
+/** The process of a FUSE server, by its command line. */
+function serverOf(target: string): number {
+  const pid = names("/proc").find((name) => readText(`/proc/${name}/cmdline`)?.includes(`\0${target}\0`));
+  assert(pid !== undefined, `no server of ${target}`);
+  return Number(pid);
+}
+
+kernelTest("the holders of a mount whose FUSE server has stopped are named in time", {
+  root: true,
+  permissions: run,
+  tools: ["sh", "mount.fuse3", "bindfs"],
+}, async (t) => {
+  t.make("source/in", "target");
+  const target = `${t.dir}/target`;
+  const handle = await mount({ type: "fuse3.bindfs", source: `${t.dir}/source` }, target);
+  const server = serverOf(target);
+  {
+    await using shell = await startShell("echo up; read line", { cwd: `${target}/in` });
+    Deno.kill(server, "SIGSTOP");
+    const watched = await watch(() => unmount(target, { timeout: 0 }));
+    Deno.kill(server, "SIGCONT");
+    assertInTime(watched, 1500);
+    const { error } = watched;
+    assert(error instanceof BusyError, `${error}`);
+    assertEquals(usesOf(error.holders, shell.pid), [{ by: "cwd", path: `${target}/in` }]);
+  }
+  await handle.unmount();
 });
