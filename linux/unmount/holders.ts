@@ -94,6 +94,7 @@ export type Holder = ProcessHolder | MountHolder | LoopHolder | SwapHolder | Nam
 const SEARCH_TIME = 1000; // ms; a hundred processes take 30 ms, and several times as long on a busy machine
 const PROCESSES_MAX = 5000;
 const USES_MAX = 8; // of a process
+const READ_TIME_MIN = 100; // ms; a read that takes longer is blocked
 const YIELD_INTERVAL = 20; // ms: how long the search may keep the event loop
 
 const PROC = "/proc/self/.."; // see above
@@ -290,7 +291,11 @@ class ProcessSearch {
     const first = new Uint8Array(4096);
     const reading = readOffThread(file.fd, first);
     try {
-      const length = await withTimeout(reading, { timeout: Math.max(1, this.#limit.left) }, "read");
+      const length = await withTimeout(
+        reading,
+        { timeout: Math.max(READ_TIME_MIN, this.#limit.left) },
+        "read",
+      );
       if (length <= 0) return ""; // a kernel thread
       return decodeName(first.subarray(0, length)) + (tryRead(file) ?? "");
     } catch (error) {

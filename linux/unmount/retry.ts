@@ -88,7 +88,9 @@ export async function unmountRetrying(
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);
       if (!isErrno(error, "EBUSY")) throw error;
-      if (deadline.expired) throw await withHolders(error, target, deadline);
+      if (deadline.expired) {
+        throw error.syscall === "umount2" ? await withHolders(error, target, deadline) : error;
+      }
     }
     await delay(RETRY_INTERVAL, deadline.signal);
   }
