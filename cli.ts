@@ -23,7 +23,7 @@
  */
 
 import { CommanderError, setColorEnabled } from "./cli/deps.ts";
-import { errorMessage } from "./cli/errors.ts";
+import { errorMessage, holderLines } from "./cli/errors.ts";
 import { escapeControl, printError } from "./cli/print.ts";
 import { program } from "./cli/program.ts";
 
@@ -54,7 +54,7 @@ export async function main(args: readonly string[]): Promise<number> {
     return status;
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
-    printError(`denomount: ${escapeControl(errorMessage(error))}`);
+    printError([`denomount: ${escapeControl(errorMessage(error))}`, ...holderLines(error)].join("\n"));
     return FAILED;
   }
 }

@@ -48,6 +48,16 @@ export { canonicalizePath, rootPath } from "./linux/path/path.ts";
 export type { WaitOptions } from "./linux/path/cached_lookup.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp/temp_directory.ts";
+export { BusyError } from "./linux/unmount/busy_error.ts";
+export type {
+  Holder,
+  LoopHolder,
+  MountHolder,
+  MountUse,
+  NamespaceHolder,
+  ProcessHolder,
+  SwapHolder,
+} from "./linux/unmount/holders.ts";
 export type { UnmountOptions } from "./linux/unmount/deadline.ts";
 export { unmount, unmountAll } from "./linux/unmount/unmount.ts";
 export { unmountMounts } from "./linux/unmount/mounts.ts";

@@ -20,12 +20,13 @@ import {
 import { readMounts } from "./mounts_file.ts";
 import { withNamespaceErrors } from "./namespace.ts";
 import { dim } from "./deps.ts";
-import { escapeControl, mountLines, print } from "./print.ts";
+import { escapeControl, mountLines, print, printOrUndo } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { DeferredSignals } from "./signals.ts";
 
 /**
- * Mounts a list and leaves it mounted. If a signal arrives meanwhile, unmounts all of it.
+ * Mounts a list and leaves it mounted. Unmounts all of it if a signal arrives meanwhile, or if the mountpoints can't be
+ * printed.
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
@@ -41,7 +42,7 @@ export async function up(file: string, target: string, flags: { namespace?: numb
     await handle.unmount();
     return status;
   }
-  for (const mountpoint of handle.mountpoints) print(escapeControl(mountpoint));
+  await printOrUndo(handle.mountpoints.map(escapeControl), () => handle.unmount());
   return 0;
 }
 

@@ -6,6 +6,7 @@
 
 import { createUserNamespace, type Feature, featureVersions, kernelFeatures } from "../mod.ts";
 import { isErrno, O_RDONLY, O_RDWR, open, readAll } from "../linux/mod.ts";
+import { findProgram } from "../linux/path/program.ts";
 import { green, red, yellow } from "./deps.ts";
 import { print } from "./print.ts";
 
@@ -32,7 +33,8 @@ const features: Record<Feature, [string, string]> = {
 const programs: [string, string, string][] = [
   ["mount.fuse3", "FUSE mounts", "fuse3"],
   ["fusermount3", "FUSE without root", "fuse3"],
-  ["unshare", "run", "util-linux"],
+  ["unshare", "run without root and run --private", "util-linux"],
+  ["chroot", "run --chroot", "coreutils"],
 ];
 
 /**
@@ -128,20 +130,8 @@ function device(name: string, path: string, remedy: string): Finding {
 }
 
 function program([name, purpose, debianPackage]: [string, string, string]): Finding {
-  const directories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-  const found = directories.some((directory) => exists(`${directory}/${name}`));
-  if (found) return { name: `${name}, for ${purpose}`, state: "yes" };
+  if (findProgram(name) !== undefined) return { name: `${name}, for ${purpose}`, state: "yes" };
   return { name: `${name}, for ${purpose}`, state: "no", note: `install the package ${debianPackage}` };
-}
-
-function exists(path: string): boolean {
-  try {
-    open(path, O_RDONLY).close();
-    return true;
-  } catch (error) {
-    if (isErrno(error, "ENOENT", "EACCES", "ENOTDIR")) return false;
-    throw error;
-  }
 }
 
 function line({ name, state, note }: Finding): string {

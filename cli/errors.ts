@@ -4,7 +4,9 @@
  * @module
  */
 
-import { SyscallError } from "../mod.ts";
+import { BusyError, SyscallError } from "../mod.ts";
+import { describeHolders } from "../linux/unmount/busy_error.ts";
+import { escapeControl } from "./print.ts";
 
 /** The sentence for an errno, with the remedy if it is known. */
 const sentences: Record<string, (path: string) => string> = {
@@ -29,4 +31,17 @@ export function errorMessage(error: unknown): string {
   if (!(error instanceof SyscallError) || error.path === undefined) return error.message;
   const sentence = sentences[error.code]?.(error.path);
   return sentence === undefined ? error.message : `${sentence} (${error.syscall}: ${error.code})`;
+}
+
+/**
+ * Returns what keeps a mount busy, a line for each holder.
+ *
+ * @param error the thrown value.
+ * @returns the indented lines, safe to print; none for any other error.
+ */
+export function holderLines(error: unknown): string[] {
+  const busy = error instanceof Error && error.cause instanceof BusyError ? error.cause : error;
+  return busy instanceof BusyError
+    ? describeHolders(busy.holders).map((line) => `  ${escapeControl(line)}`)
+    : [];
 }

@@ -6,10 +6,10 @@
 
 import { detachLoop, type LoopParams, setupLoop } from "../mod.ts";
 import { isErrno, O_RDONLY, open, readAll } from "../linux/mod.ts";
-import { columns, escapeControl, print } from "./print.ts";
+import { columns, escapeControl, print, printOrUndo } from "./print.ts";
 
 /**
- * Attaches a file and prints the device.
+ * Attaches a file and prints the device. Detaches it if it can't be printed.
  *
  * @param file the backing file.
  * @param params how to attach it.
@@ -17,7 +17,7 @@ import { columns, escapeControl, print } from "./print.ts";
  */
 export async function loopAttach(file: string, params: LoopParams): Promise<number> {
   const device = await setupLoop(file, params);
-  print(device.path);
+  await printOrUndo([device.path], () => device.detach());
   device.close(); // closes the descriptor; the file stays attached
   return 0;
 }

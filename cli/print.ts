@@ -12,15 +12,51 @@ import { Table } from "./deps.ts";
  * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
  *
  * @param line the line.
+ * @throws {Error} if standard output can't be written, for example because its disk is full.
  */
 export function print(line: string): void {
+  try {
+    writeOutput(line);
+  } catch (error) {
+    if (isBrokenPipe(error)) Deno.exit(0);
+    throw error;
+  }
+}
+
+/**
+ * Writes the result of a change to standard output. If it can't be written, undoes the change: the caller of the command
+ * doesn't know it. A reader that has closed is an error too.
+ *
+ * @param lines the lines.
+ * @param undo undoes the change.
+ * @throws {Error} if standard output can't be written; a SuppressedError if the change can't be undone either.
+ */
+export async function printOrUndo(lines: readonly string[], undo: () => void | Promise<void>): Promise<void> {
+  if (lines.length === 0) return;
+  try {
+    writeOutput(lines.join("\n"));
+  } catch (error) {
+    try {
+      await undo();
+    } catch (failure) {
+      throw new SuppressedError(failure, error);
+    }
+    throw error;
+  }
+}
+
+function writeOutput(line: string): void {
   try {
     const bytes = new TextEncoder().encode(line + "\n");
     for (let at = 0; at < bytes.length;) at += Deno.stdout.writeSync(bytes.subarray(at));
   } catch (error) {
-    if (error instanceof Deno.errors.BrokenPipe) Deno.exit(0);
-    throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw new Error(`cannot write to standard output: ${reason}`, { cause: error });
   }
+}
+
+function isBrokenPipe(error: unknown): boolean {
+  return error instanceof Error && error.cause instanceof Deno.errors.BrokenPipe;
 }
 
 /**

@@ -5,7 +5,7 @@
  */
 
 import { readMounts } from "./mounts_file.ts";
-import { isRoot, runCommand, runIsolated } from "./self.ts";
+import { isRoot, requireProgram, runCommand, runIsolated } from "./self.ts";
 import { withTempMountOrSignal } from "./temporary.ts";
 
 /** The options of `run`. */
@@ -36,7 +36,7 @@ export async function run(
   }
   const mounts = await readMounts(file);
   return await withTempMountOrSignal(mounts, isolated, (root) => {
-    const commandLine = flags.chroot ? ["chroot", root, ...command] : command;
+    const commandLine = flags.chroot ? [requireProgram("chroot"), root, ...command] : command;
     return runCommand(commandLine, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
   });
 }

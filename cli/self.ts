@@ -4,6 +4,7 @@
  * @module
  */
 
+import { findProgram } from "../linux/path/program.ts";
 import { DeferredSignals } from "./signals.ts";
 
 const permissions = ["read", "write", "run", "env", "ffi", "sys"] as const;
@@ -32,6 +33,24 @@ export function isRoot(): boolean {
   return Deno.uid() === 0;
 }
 
+/** The Debian packages of the programs that `run` starts. */
+const packages = { chroot: "coreutils", unshare: "util-linux" } as const;
+
+/**
+ * Finds a program that `run` starts, never in the working directory.
+ *
+ * @param name the program's name.
+ * @returns its absolute path.
+ * @throws {Error} if it is not installed.
+ */
+export function requireProgram(name: keyof typeof packages): string {
+  const program = findProgram(name);
+  if (program === undefined) {
+    throw new Error(`program not found: "${name}": install the package ${packages[name]}`);
+  }
+  return program;
+}
+
 /**
  * Runs this command in a new mount namespace, and in a new user namespace if the user is not root.
  *
@@ -45,7 +64,7 @@ export async function runIsolated(args: readonly string[]): Promise<number> {
     "--propagation",
     "private",
   ];
-  return await runCommand(["unshare", ...namespaces, "--", ...ownCommandLine(), ...args]);
+  return await runCommand([requireProgram("unshare"), ...namespaces, "--", ...ownCommandLine(), ...args]);
 }
 
 /**
@@ -76,10 +95,7 @@ function spawn(program: string, args: string[], options: Deno.CommandOptions): D
   try {
     return new Deno.Command(program, { ...options, args }).spawn();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) {
-      const hint = program === "unshare" ? ": install the package util-linux" : "";
-      throw new Error(`program not found: "${program}"${hint}`, { cause: error });
-    }
-    throw error;
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+    throw new Error(`program not found: "${program}"`, { cause: error });
   }
 }

@@ -7,6 +7,7 @@
 import { type Mount, mountAll, type MountHandle } from "../mod.ts";
 import { isErrno } from "../linux/mod.ts";
 import { TempDirectory } from "../linux/temp/temp_directory.ts";
+import { holderLines } from "./errors.ts";
 import { escapeControl, printError } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { DeferredSignals } from "./signals.ts";
@@ -45,8 +46,9 @@ async function unmountOrDetach(handle: MountHandle, lazy: boolean): Promise<void
   } catch (error) {
     if (!isErrno(error, "EBUSY")) throw error;
     await handle.unmount({ detach: true });
-    printError(
-      `denomount: still used by a process, unmounted when it exits: ${escapeControl(error.path ?? "")}`,
-    );
+    const message = `denomount: still used by a process, unmounted when it exits: ${
+      escapeControl(error.path ?? "")
+    }`;
+    printError([message, ...holderLines(error)].join("\n"));
   }
 }

@@ -88,7 +88,7 @@ export interface SyscallFailure {
  */
 export class SyscallError extends Error {
   /** The class's name, "SyscallError". */
-  override readonly name = "SyscallError";
+  override readonly name: string = "SyscallError";
   /** The error's name, such as "EBUSY". */
   readonly code: string;
   /** The error's number, such as 16. */

@@ -31,6 +31,22 @@ const symbols = {
     parameters: ["i32", /* int fd */ "buffer", /* void *buf */ "usize" /* size_t count */],
     result: "isize",
   },
+  read_nonblocking: {
+    name: "read",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  getdents64: {
+    name: "syscall",
+    parameters: [
+      "i32",
+      "i32", /* int fd */
+      "buffer", /* struct linux_dirent64 *dirp */
+      "u32", /* unsigned int count */
+    ],
+    result: "i32",
+  },
   lseek: {
     parameters: ["i32", /* int fd */ "i64", /* off_t offset */ "i32" /* int whence */],
     result: "i64",

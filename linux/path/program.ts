@@ -9,9 +9,14 @@ import { requirePermission } from "../../ffi/permission.ts";
 import { join } from "./path.ts";
 import { delay } from "./delay.ts";
 import { type WaitOptions, withTimeout } from "./cached_lookup.ts";
-import { realpath } from "../syscalls/mod.ts";
+import { AT_FDCWD, STATX_BASIC_STATS } from "../syscalls/constants.ts";
+import { realpath, statx } from "../syscalls/mod.ts";
 
-const systemDirectories = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/** Searched if PATH is not set or can't be read. */
+const defaultPath = ["/usr/local/sbin", "/usr/local/bin"];
+
+/** Searched last. The PATH of an ordinary user of Debian lacks the directories of sbin, where mount.fuse3 and chroot are. */
+const systemDirectories = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"];
 
 /** How a helper ended. */
 export interface HelperResult {
@@ -22,29 +27,32 @@ export interface HelperResult {
 }
 
 /**
- * The directories of PATH to run programs from. Entries that mean the working directory are left out, because another
- * user may have put a program into it: empty and relative entries, and absolute ones of the working directory itself.
+ * The directories to run programs from: the absolute entries of PATH, then those of the system. Entries that mean the
+ * working directory are left out, because another user may have put a program into it: empty and relative entries, and
+ * absolute ones of the working directory itself.
  *
- * @returns absolute directories; without the permission to read PATH, the system's directories.
+ * @returns absolute directories.
  */
 export function safePath(): string[] {
   const granted = Deno.permissions.querySync({ name: "env", variable: "PATH" }).state === "granted";
   const path = granted ? Deno.env.get("PATH") : undefined;
-  const entries = path === undefined ? systemDirectories : path.split(":");
   const workingDirectory = canonical(".");
-  return entries.filter((entry) =>
+  const entries = (path?.split(":") ?? defaultPath).filter((entry) =>
     entry.startsWith("/") && (systemDirectories.includes(entry) || canonical(entry) !== workingDirectory)
   );
+  return [...new Set([...entries, ...systemDirectories])];
 }
 
 function canonical(path: string): string | undefined {
   try {
     return realpath(path);
   } catch (error) {
-    if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP")) return undefined;
+    if (isErrno(error, ...ABSENT)) return undefined;
     throw error;
   }
 }
+
+const ABSENT = ["ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"];
 
 /**
  * Finds a program in the directories of {@linkcode safePath}.
@@ -53,7 +61,21 @@ function canonical(path: string): string | undefined {
  * @returns its absolute path; undefined if it is not installed.
  */
 export function findProgram(name: string): string | undefined {
-  return safePath().map((directory) => join(directory, name)).find((path) => canonical(path) !== undefined);
+  return safePath().map((directory) => join(directory, name)).find(isExecutable);
+}
+
+const S_IFMT = 0o170000; // linux/stat.h
+const S_IFREG = 0o100000;
+
+/** Whether a path is a regular file that a user may execute: a shell skips others. */
+function isExecutable(path: string): boolean {
+  try {
+    const { mode } = statx(AT_FDCWD, path, 0, STATX_BASIC_STATS);
+    return (mode & S_IFMT) === S_IFREG && (mode & 0o111) !== 0;
+  } catch (error) {
+    if (isErrno(error, ...ABSENT)) return false;
+    throw error;
+  }
 }
 
 /**

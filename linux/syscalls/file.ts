@@ -1,12 +1,12 @@
 /**
- * The system calls on an open file: read(2), write(2), lseek(2), flock(2) and ioctl(2).
+ * The system calls on an open file: read(2), getdents64(2), write(2), lseek(2), flock(2) and ioctl(2).
  *
  * @module
  */
 
 import { check } from "../../ffi/errno.ts";
 import { libc } from "../../ffi/libc.ts";
-import { offThread } from "../../ffi/memory.ts";
+import { decodeCString, offThread } from "../../ffi/memory.ts";
 
 /**
  * read(2): reads once.
@@ -60,6 +60,60 @@ export function readAll(
     const read = check(libc().read(fd, free, BigInt(free.length)), "read");
     if (read === 0) return bytes.subarray(0, length);
     length += read;
+  }
+}
+
+/**
+ * read(2) on another thread, for a file whose read may block in the kernel. The errno is lost.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd an open descriptor.
+ * @param bytes the buffer to read into.
+ * @returns the number of bytes read; 0 at the end of the file; -1 if the call failed.
+ *
+ * @example
+ * ```ts
+ * import { O_RDONLY, open, readOffThread } from "@denomount/mount/linux";
+ *
+ * using maps = open("/proc/self/maps", O_RDONLY);
+ * console.log(await readOffThread(maps.fd, new Uint8Array(4096)));
+ * ```
+ */
+export async function readOffThread(fd: number, bytes: Uint8Array<ArrayBuffer>): Promise<number> {
+  return Number(await offThread(() => libc().read_nonblocking(fd, bytes, BigInt(bytes.length)), bytes));
+}
+
+const SYS_getdents64 = Deno.build.arch === "aarch64" ? 61 : 217; // asm/unistd.h
+
+/**
+ * getdents64(2), repeated until the end of the directory: the names in an open directory, without `.` and `..`.
+ *
+ * Needs the permission `ffi` only. Deno's own functions open /proc and /sys only with all permissions.
+ *
+ * @param fd an open directory.
+ * @returns the names, in the order of the directory. A byte that is not UTF-8 is a lone surrogate, as in `MountInfo`.
+ * @throws {SyscallError} ENOTDIR if it is not a directory.
+ *
+ * @example
+ * ```ts
+ * import { getdents64, O_DIRECTORY, O_RDONLY, open } from "@denomount/mount/linux";
+ *
+ * using directory = open("/proc/self/fd", O_RDONLY | O_DIRECTORY);
+ * console.log(getdents64(directory.fd)); // ["0", "1", "2", …]
+ * ```
+ */
+export function getdents64(fd: number): string[] {
+  const bytes = new Uint8Array(32 * 1024);
+  const view = new DataView(bytes.buffer);
+  const names: string[] = [];
+  for (;;) {
+    const length = check(libc().getdents64(SYS_getdents64, fd, bytes, bytes.length), "getdents64");
+    if (length === 0) return names;
+    for (let at = 0; at < length; at += view.getUint16(at + 16, true)) { // d_reclen of struct linux_dirent64
+      const name = decodeCString(bytes, at + 19); // d_name
+      if (name !== "." && name !== "..") names.push(name);
+    }
   }
 }
 

@@ -7,10 +7,12 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { withDisposable } from "../../ffi/fd.ts";
 import { AT_SYMLINK_NOFOLLOW, O_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
+import { BusyError } from "./busy_error.ts";
 import type { Deadline } from "./deadline.ts";
+import { findHolders } from "./holders.ts";
 import { delay } from "../path/delay.ts";
 import { openCached, resolveOffThread } from "../path/cached_lookup.ts";
-import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { mountAt, type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { tryUmountSync, umountMayWait } from "./umount_once.ts";
 
 const RETRY_INTERVAL = 50; // ms
@@ -70,7 +72,8 @@ export async function unmountStacked(
  * @param deadline its flags, and how long to retry and wait.
  * @param top the topmost mount.
  * @param isOwn whether the topmost mount is the one that is meant, if it must be no other.
- * @throws {SyscallError} EBUSY if the mount is still busy at the deadline; EINVAL if it is locked.
+ * @throws {BusyError} EBUSY if the mount is still busy at the deadline.
+ * @throws {SyscallError} EINVAL if it is locked.
  */
 export async function unmountRetrying(
   target: string,
@@ -87,9 +90,27 @@ export async function unmountRetrying(
       return;
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);
-      if (!isErrno(error, "EBUSY") || deadline.expired) throw error;
+      if (!isErrno(error, "EBUSY")) throw error;
+      if (deadline.expired) {
+        throw error.syscall === "umount2" ? await withHolders(error, target, deadline) : error;
+      }
     }
     await delay(RETRY_INTERVAL, deadline.signal);
+  }
+}
+
+/** Looks for the holders of a busy mount. An error of the search does not replace the error of the unmount. */
+async function withHolders(
+  error: SyscallError,
+  target: string,
+  { flags, signal }: Deadline,
+): Promise<BusyError> {
+  try {
+    const top = mountAt(target, flags & UMOUNT_NOFOLLOW ? AT_SYMLINK_NOFOLLOW : 0);
+    return new BusyError(error, top === undefined ? [] : await findHolders(top.mountId, signal));
+  } catch (failure) {
+    if (failure instanceof SyscallError) return new BusyError(error, []);
+    throw failure;
   }
 }
 

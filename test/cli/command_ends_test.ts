@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
 import { cli, denomount, start } from "./command.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
+import { loopDevices } from "../kernel.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 
@@ -139,4 +140,59 @@ kernelTest("colors go to a terminal only, and not with NO_COLOR; a closed reader
   assert(!(await denomount(["ls", "--tree", "/proc"])).out.includes(COLOR));
   const closedReader = `set -o pipefail; for i in 1 2 3; do ${ls} || exit; done | true`;
   assertEquals((await new Deno.Command("bash", { args: ["-c", closedReader] }).output()).code, 0);
+});
+
+/** Runs the command with its standard output redirected by a shell. */
+async function withOutput(redirection: string, args: string[], cwd: string) {
+  const command = [Deno.execPath(), "run", "--quiet", "-A", cli, ...args];
+  const { code, stderr } = await new Deno.Command("bash", {
+    args: ["-c", `"$@" ${redirection}`, "bash", ...command],
+    cwd,
+  }).output();
+  return { code, err: new TextDecoder().decode(stderr) };
+}
+
+kernelTest("up unmounts the list if it can't print the mountpoints", needs, async (t) => {
+  const target = t.make("target");
+  const full = await withOutput("> /dev/full", ["up", listFile(t), target], t.dir);
+  assertEquals([full.code, t.mounts()], [1, []], full.err);
+  assertMatch(full.err, /^denomount: cannot write to standard output: No space left .*\n$/);
+  const closed = start(["up", listFile(t), target], t.dir);
+  await Promise.all([closed.stdin.close(), closed.stdout.cancel()]);
+  const [{ code }, stderr] = await Promise.all([closed.status, new Response(closed.stderr).text()]);
+  assertEquals([code, t.mounts()], [1, []]);
+  assertMatch(stderr, /^denomount: cannot write to standard output: Broken pipe .*\n$/);
+});
+
+kernelTest("loop attach detaches the device if it can't print it", { ...needs, root: true }, async (t) => {
+  Deno.writeFileSync(`${t.dir}/image`, new Uint8Array(1 << 16));
+  const { code, err } = await withOutput("> /dev/full", ["loop", "attach", `${t.dir}/image`], t.dir);
+  assertEquals([code, loopDevices(t.dir)], [1, []], err);
+  assertMatch(err, /^denomount: cannot write to standard output: No space left .*\n$/);
+});
+
+kernelTest("a command that changes nothing fails if it can't print, with one line", needs, async (t) => {
+  for (const args of [["ls"], ["lookup", "/proc"], ["doctor"], ["completions", "bash"], ["manual"]]) {
+    const { code, err } = await withOutput("> /dev/full", args, t.dir);
+    assertEquals(code, 1, args.join(" "));
+    assertMatch(err, /^denomount: cannot write to standard output: No space left .*\n$/);
+  }
+});
+
+kernelTest("umount prints what keeps the mount busy, a line for each", needs, async (t) => {
+  const target = t.make("target");
+  assertEquals((await denomount(["up", listFile(t), target])).code, 0);
+  Deno.mkdirSync(`${target}/odd\x1bname`);
+  {
+    using _held = Deno.openSync(`${target}/odd\x1bname`);
+    for (const options of [[], ["--all"], ["--recursive"]]) {
+      const { code, err } = await denomount(["umount", "--timeout", "0", ...options, target]);
+      assertEquals(code, 1);
+      const [first, second, ...rest] = err.split("\n");
+      assertEquals([first, rest], [`denomount: ${target} is in use (umount2: EBUSY)`, [""]]);
+      const path = `${target}/odd\\033name`;
+      assertStringIncludes(second ?? "", ` (pid ${Deno.pid}): open file ${path} (descriptor `);
+    }
+  }
+  assertEquals((await denomount(["umount", target])).code, 0);
 });

@@ -207,7 +207,7 @@ function untyped(
   fault: Fault,
 ): string[] {
   if (fault === "ENOSYS" && /Linux \d/.test(message)) return [];
-  const typed = name === "MountError" || name === "SyscallError";
+  const typed = ["MountError", "SyscallError", "BusyError"].includes(name);
   const [, call, errno] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
     /(?:^|: )(\w+)(?: '.*')?: [^:']* \((E[A-Z0-9]+)\)$/.exec(message) ?? [];
   if (typed && call !== undefined && errno === code && code === expectedCode(point, fault)) {

@@ -11,6 +11,7 @@ const core = [
   "mount/explain",
   "mount/containerd_cases",
   "unmount/unmount",
+  "unmount/holders",
   "path/mount_target",
   "path/path",
   "spec/mount",

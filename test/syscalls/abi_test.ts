@@ -24,6 +24,10 @@ const calls: [call: string, seen: RegExp][] = [
     /openat\(AT_FDCWD, "DIR\/file", O_RDWR\|O_NONBLOCK\|O_DIRECT\|O_CLOEXEC\) = /,
   ],
   [
+    "linux.getdents64(linux.open(dir, linux.O_RDONLY).fd)",
+    /getdents64\(\d+, \[\{d_ino=\d+, d_off=\d+, d_reclen=\d+, d_type=DT_\w+, d_name=".*"\}.*\], 32768\) = \d+/,
+  ],
+  [
     "linux.openat2(linux.AT_FDCWD, dir, linux.O_PATH | linux.O_DIRECTORY, 31 ^ linux.RESOLVE_BENEATH)",
     new RegExp(
       String.raw`openat2\(AT_FDCWD, "DIR", \{flags=O_RDONLY\|O_CLOEXEC\|O_PATH\|O_DIRECTORY, ` +

@@ -1,0 +1,171 @@
+import { assert, assertEquals } from "../assert.ts";
+import { type KernelContext, kernelTest } from "../harness.ts";
+import { denomount } from "./command.ts";
+
+/** A line that is completed, with words that must be in the answer and words that must not. */
+interface Case {
+  line: string;
+  wanted?: string[];
+  unwanted?: string[];
+}
+
+const FILES = ["mounts-one", "mounts-two"];
+
+const cases: Case[] = [
+  { line: "denomount ", wanted: ["umount", "explain", "help"] },
+  { line: "denomount lo", wanted: ["loop", "lookup"], unwanted: ["explain"] },
+  { line: "denomount help ", wanted: ["umount", "explain"] },
+  { line: "denomount help xyz ", unwanted: ["explain", ...FILES] },
+  { line: "denomount xyz ", unwanted: ["explain", "--version"] },
+  { line: "denomount xyz abc ", unwanted: ["explain", "--version"] },
+  { line: "denomount xyz --", unwanted: ["explain", "--version"] },
+  { line: "denomount umount --", wanted: ["--lazy", "--recursive"], unwanted: ["--tree", ...FILES] },
+  { line: "denomount loop ", wanted: ["attach", "detach"], unwanted: ["explain"] },
+  { line: "denomount loop attach --", wanted: ["--autoclear", "--offset"] },
+  { line: "denomount loop ls --", wanted: ["--json"], unwanted: ["--tree"] },
+  { line: "denomount loop xyz ", unwanted: ["attach", "explain"] },
+  { line: "denomount umount --timeout ", unwanted: ["--lazy", "explain", ...FILES] },
+  { line: "denomount umount --timeout 5 moun", wanted: FILES },
+  { line: "denomount ls --type ext4,xfs --", wanted: ["--tree", "--json"] },
+  { line: "denomount up moun", wanted: FILES, unwanted: ["explain"] },
+  { line: "denomount up mounts-one moun", wanted: FILES },
+  { line: "denomount umount -- moun", wanted: FILES },
+  { line: "denomount umount -- --", unwanted: ["--lazy"] },
+  { line: "denomount run mounts-one -- --", unwanted: ["--chroot"] },
+];
+
+const DEADLINE = 5000; // ms for one completion; an endless loop takes longer
+const QUIET = 400; // ms in which a shell prints an unwanted completion
+
+/** A shell on a terminal of its own; SIGKILL ends it after a minute, also in an endless loop. */
+class Terminal implements AsyncDisposable {
+  readonly #child: Deno.ChildProcess;
+  readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #reading: Promise<void>;
+  #text = "";
+
+  constructor(shell: string, cwd: string) {
+    this.#child = new Deno.Command("script", {
+      args: ["-qfec", `exec timeout --foreground -s KILL 60 ${shell}`, "/dev/null"],
+      cwd,
+      clearEnv: true,
+      env: { PATH: "/usr/bin:/bin", TERM: "dumb", HOME: "/nonexistent" },
+      stdin: "piped",
+      stdout: "piped",
+      stderr: "null",
+    }).spawn();
+    this.#writer = this.#child.stdin.getWriter();
+    this.#reading = this.#read();
+  }
+
+  async #read(): Promise<void> {
+    for await (const text of this.#child.stdout.pipeThrough(new TextDecoderStream())) this.#text += text;
+  }
+
+  async type(text: string): Promise<void> {
+    this.#text = "";
+    await this.#writer.write(new TextEncoder().encode(text));
+  }
+
+  /** The output since the last type(), when all words are in it or the time is over. */
+  async output(words: string[], ms: number): Promise<string> {
+    for (const end = Date.now() + ms; Date.now() < end;) {
+      if (words.length > 0 && words.every((word) => this.#text.includes(word))) break;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    return this.#text;
+  }
+
+  /** Runs a command line; fails unless the shell answers within the deadline. */
+  async run(line: string): Promise<void> {
+    await this.type(`${line}; echo REA""DY\n`);
+    const text = await this.output(["READY"], DEADLINE);
+    assert(text.includes("READY"), `no answer to ${line}: ${text}`);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#writer.close().catch(() => {});
+    this.#child.kill("SIGKILL");
+    await Promise.all([this.#child.status, this.#reading]);
+  }
+}
+
+const ERASE_LINE = "\x15";
+
+async function completeOnTerminal(t: KernelContext, shell: string, setup: string[]): Promise<void> {
+  await using terminal = new Terminal(shell, t.dir);
+  for (const line of setup) await terminal.run(line);
+  for (const { line, wanted = [], unwanted = [] } of cases) {
+    await terminal.type(`${line}\t`);
+    const text = await terminal.output(wanted, wanted.length > 0 ? DEADLINE : QUIET);
+    const added = text.replace(line, "");
+    for (const word of wanted) assert(added.includes(word), `${line}<Tab> lacks ${word}: ${text}`);
+    for (const word of unwanted) assert(!added.includes(word), `${line}<Tab> contains ${word}: ${text}`);
+    await terminal.run(`${ERASE_LINE}true`); // fails if the shell is still busy
+  }
+  await terminal.type("denomount up with\t");
+  assert((await terminal.output(["\\ space"], DEADLINE)).includes("with\\ space"), "a space is escaped");
+  await terminal.run(`${ERASE_LINE}true`);
+}
+
+const needs = { tools: ["script"], permissions: { run: true } as Deno.PermissionOptionsObject };
+
+async function writeScript(t: KernelContext, shell: string): Promise<string> {
+  for (const name of [...FILES, "with space"]) Deno.writeTextFileSync(`${t.dir}/${name}`, "");
+  const { code, out } = await denomount(["completions", shell]);
+  assertEquals(code, 0);
+  Deno.writeTextFileSync(`${t.dir}/script.${shell}`, out);
+  return `${t.dir}/script.${shell}`;
+}
+
+kernelTest("bash completes commands, options and files, and answers after any word", {
+  ...needs,
+  tools: ["script", "bash"],
+}, async (t) => {
+  const script = await writeScript(t, "bash");
+  await completeOnTerminal(t, "bash --norc --noprofile -i", [
+    "bind 'set show-all-if-ambiguous on'",
+    "bind 'set page-completions off'; bind 'set completion-query-items 0'; bind 'set bell-style none'",
+    `source ${script}`,
+  ]);
+});
+
+kernelTest("zsh completes commands, options and files, and answers after any word", {
+  ...needs,
+  tools: ["script", "zsh"],
+}, async (t) => {
+  const script = await writeScript(t, "zsh");
+  await completeOnTerminal(t, "zsh -f -i", [
+    "autoload -U compinit; compinit -u -D; setopt no_auto_menu no_list_ambiguous; LISTMAX=10000",
+    `source ${script}`,
+  ]);
+});
+
+kernelTest("fish completes commands, options and files, and answers after any word", {
+  ...needs,
+  tools: ["fish"],
+}, async (t) => {
+  const script = await writeScript(t, "fish");
+  for (const { line, wanted = [], unwanted = [] } of cases) {
+    const { code, stdout, stderr } = await new Deno.Command("timeout", {
+      args: [
+        "-s",
+        "KILL",
+        `${DEADLINE / 1000}`,
+        "fish",
+        "--no-config",
+        "-c",
+        'source $argv[1]; complete -C "$argv[2]"',
+        script,
+        line,
+      ],
+      cwd: t.dir,
+      env: { HOME: t.dir },
+    }).output();
+    const text = new TextDecoder().decode(stdout);
+    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""], line);
+    const words = text.split("\n").map((row) => row.split("\t")[0]);
+    for (const word of wanted) assert(words.includes(word), `${line}<Tab> lacks ${word}: ${text}`);
+    for (const word of unwanted) assert(!words.includes(word), `${line}<Tab> contains ${word}: ${text}`);
+  }
+});
