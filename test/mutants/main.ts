@@ -1,0 +1,183 @@
+/**
+ * Puts bugs into copies of the project, one at a time, and runs the tests that must notice each. Prints a table of the
+ * rooms, and the mutants that survived.
+ *
+ *     deno task test:mutants [--only TEXT] [--jobs 2] [--fresh] [--timeout 120]
+ *
+ * Results are kept in .mutants/results.jsonl, so that a run that was ended goes on; a mutant runs again if its file, its
+ * tests or itself have changed. --fresh runs all of them.
+ *
+ * @module
+ */
+
+import { parseArgs } from "node:util";
+import { type Mutant, mutate, type Outcome } from "./mutant.ts";
+import { rooms } from "./rooms.ts";
+
+const { values } = parseArgs({
+  options: {
+    only: { type: "string", default: "" },
+    jobs: { type: "string", default: "2" },
+    timeout: { type: "string", default: "120" },
+    fresh: { type: "boolean", default: false },
+  },
+});
+const project = new URL("../..", import.meta.url).pathname;
+const state = `${project}.mutants`;
+const log = `${state}/results.jsonl`;
+
+interface Job {
+  room: string;
+  mutant: Mutant;
+  key: string;
+}
+
+interface Result {
+  key: string;
+  outcome: Outcome;
+  seconds: number;
+  /** The test that noticed it. */
+  by: string;
+}
+
+/** Changes with everything that decides the outcome. */
+async function keyOf(mutant: Mutant): Promise<string> {
+  const files = [mutant.file, ...mutant.tests].map((file) => Deno.readTextFileSync(project + file));
+  const text = JSON.stringify([mutant.find, mutant.replace, ...files]);
+  const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(text));
+  return `${mutant.file} ${mutant.name} ${new Uint8Array(digest).slice(0, 8).toHex()}`;
+}
+
+function readResults(): Map<string, Result> {
+  if (values.fresh) return new Map();
+  try {
+    const lines = Deno.readTextFileSync(log).trim().split("\n").filter((line) => line !== "");
+    return new Map(lines.map((line) => JSON.parse(line) as Result).map((result) => [result.key, result]));
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return new Map();
+    throw error;
+  }
+}
+
+/** A copy of the project, in which one job at a time runs. */
+async function makeCopy(index: number): Promise<string> {
+  const copy = `${state}/copy-${index}`;
+  await run("rm", ["-rf", copy]);
+  await Deno.mkdir(`${copy}/tmp`, { recursive: true });
+  await run("sh", [
+    "-c",
+    `git -C "$0" ls-files -co --exclude-standard | tar -C "$0" -cf - -T - | tar -C "$1" -xf -`,
+    project,
+    copy,
+  ]);
+  return copy;
+}
+
+async function run(program: string, args: string[]): Promise<void> {
+  const { success, stderr } = await new Deno.Command(program, { args, stderr: "piped" }).output();
+  if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
+}
+
+/** Runs test files in a copy, in a mount namespace with a /tmp of its own. */
+async function runTests(copy: string, tests: readonly string[]): Promise<{ outcome: Outcome; by: string }> {
+  const script = 'mount --bind "$0/tmp" /tmp && cd "$0" && exec "$@"';
+  const child = new Deno.Command("timeout", {
+    args: [
+      ...[
+        "--kill-after=5",
+        values.timeout,
+        "unshare",
+        "-m",
+        "--propagation",
+        "private",
+        "sh",
+        "-c",
+        script,
+        copy,
+      ],
+      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests],
+    ],
+    env: { NO_COLOR: "1", CI: "false" },
+    stdin: "null",
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  const { code, stdout } = await child.output();
+  if (code === 0) return { outcome: "survived", by: "" };
+  const failed = /^(.*) \.\.\. .*FAILED/m.exec(new TextDecoder().decode(stdout));
+  const isLate = code === 124 || code === 137;
+  return {
+    outcome: isLate ? "timeout" : "killed",
+    by: failed?.[1] ?? (isLate ? "its time" : "no test: it does not load"),
+  };
+}
+
+async function runJob(copy: string, { mutant, key }: Job): Promise<Result> {
+  const path = `${copy}/${mutant.file}`;
+  const text = await Deno.readTextFile(project + mutant.file);
+  const start = performance.now();
+  await Deno.writeTextFile(path, mutate(text, mutant));
+  try {
+    const result = await runTests(copy, mutant.tests);
+    return { key, ...result, seconds: Math.round((performance.now() - start) / 100) / 10 };
+  } finally {
+    await Deno.writeTextFile(path, text);
+  }
+}
+
+function table(jobs: readonly Job[], results: ReadonlyMap<string, Result>): string {
+  const lines = [["room", "mutants", "killed", "survived", "equivalent", "noticed"]];
+  for (const [room, all] of Map.groupBy(jobs, (job) => job.room)) {
+    const equivalent = all.filter(({ mutant }) => mutant.equivalent !== undefined).length;
+    const outcomes = all.filter(({ mutant }) => mutant.equivalent === undefined).map(({ key }) =>
+      results.get(key)?.outcome
+    );
+    const survived = outcomes.filter((outcome) => outcome === "survived").length;
+    const killed = outcomes.filter((outcome) => outcome === "killed" || outcome === "timeout").length;
+    const share = killed + survived === 0 ? "" : `${Math.round(killed / (killed + survived) * 100)} %`;
+    lines.push([room, `${all.length}`, `${killed}`, `${survived}`, `${equivalent}`, share]);
+  }
+  return lines.map(([room = "", ...numbers]) =>
+    room.padEnd(24) + numbers.map((number) => number.padStart(11)).join("")
+  ).join("\n");
+}
+
+const jobs: Job[] = [];
+for (const { room, mutants } of rooms) {
+  for (const mutant of mutants) {
+    mutate(await Deno.readTextFile(project + mutant.file), mutant); // a text that has changed is told before any run
+    jobs.push({ room, mutant, key: await keyOf(mutant) });
+  }
+}
+await Deno.mkdir(state, { recursive: true });
+const results = readResults();
+const chosen = jobs.filter(({ room, mutant, key }) =>
+  `${room} ${mutant.file} ${mutant.name}`.includes(values.only) && mutant.equivalent === undefined &&
+  !results.has(key)
+);
+let done = 0;
+const queue = [...chosen];
+await Promise.all(Array.from({ length: Number(values.jobs) }, async (_, index) => {
+  if (queue.length <= index) return;
+  const copy = await makeCopy(index);
+  for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
+    const result = await runJob(copy, job);
+    results.set(job.key, result);
+    await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
+    console.log(
+      `${++done}/${chosen.length} ${result.outcome} in ${result.seconds} s: ${job.mutant.file}: ${job.mutant.name}` +
+        (result.by === "" ? "" : ` (${result.by})`),
+    );
+  }
+  await run("rm", ["-rf", copy]);
+}));
+console.log(`\n${table(jobs, results)}`);
+const survivors = jobs.filter(({ key }) => results.get(key)?.outcome === "survived");
+for (const { room, mutant } of survivors) {
+  console.log(`survived: ${room}: ${mutant.file}: ${mutant.name}: ${mutant.rule}`);
+}
+const equivalents = jobs.filter(({ mutant }) => mutant.equivalent !== undefined);
+for (const { mutant } of equivalents) {
+  console.log(`equivalent: ${mutant.file}: ${mutant.name}: ${mutant.equivalent}`);
+}
+Deno.exit(survivors.length > 0 ? 1 : 0);

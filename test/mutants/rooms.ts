@@ -1,0 +1,10 @@
+/**
+ * The mutants of every room.
+ *
+ * @module
+ */
+
+import type { MutantRoom } from "./mutant.ts";
+
+/** The rooms, from below. */
+export const rooms: readonly MutantRoom[] = [];
