@@ -6,7 +6,9 @@
 
 import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
 import type { Mount } from "./mount.ts";
-import { isIdMap } from "./options.ts";
+import { quote } from "../../ffi/text.ts";
+import { WORDS } from "./option_table.ts";
+import { isIdMap, splitOptions } from "./options.ts";
 
 /** A failed call, with the messages of the kernel or a reason that this library has found. */
 export class ExplainedError extends Error {
@@ -86,7 +88,12 @@ function reasonOf(mount: Mount, { cause, kernelMessages: messages, reason }: Exp
   // The kernel's messages replace the hint, except for the one that names the option "loop".
   const all = cause.code === "ENOTBLK" ? [...messages, hint] : messages;
   if (messages.length > 0) return `${all.join("; ")} ${call}`;
-  return hint === undefined ? cause.message : `${hint} ${call}`;
+  return !hint ? cause.message : `${hint} ${call}`;
+}
+
+/** Whether the kernel gets an option as it is; not a layer, whose path may be long. */
+function isOwnOption(option: string): boolean {
+  return !WORDS.has(option) && !/^([xX]-|lowerdir|datadir|upperdir=|workdir=|uidmap=|gidmap=)/.test(option);
 }
 
 // The meaning of an errno for a mount, if its usual description is misleading.
@@ -103,8 +110,11 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     if (options.some(isIdMap) && (syscall === "mount" || syscall === "fsconfig")) {
       return "the kernel gives no reason; id-mapped overlay layers need Linux 5.19";
     }
-    const isOldOverlay = type === "overlay" && syscall === "mount";
-    return isOldOverlay ? "before Linux 6.5 the kernel gives the reason only in its log" : undefined;
+    if (syscall !== "mount") return undefined;
+    const own = options.flatMap(splitOptions).filter(isOwnOption).map(quote).join(", ");
+    const given = own && `; the file system's own options are ${own}`;
+    if (type === "overlay") return `before Linux 6.5 the kernel gives the reason only in its log${given}`;
+    return given && `mount(2) gives no reason${given}`;
   },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
