@@ -58,6 +58,8 @@ export interface ParsedOptions {
   recursiveAttributes: AttributeChange;
   /** Flags of the superblock, as fsconfig(2) names them: "ro", "sync", … */
   superFlags: string[];
+  /** Words about the superblock that no mount can carry out: `ro=fs`, `rw=fs`. */
+  superWords: string[];
   /** Changes of propagation, after the mount is attached. */
   propagation: PropagationStep[];
   /** The file system's own parameters, one to an entry. */
@@ -97,6 +99,7 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     attributes: NO_CHANGE,
     recursiveAttributes: NO_CHANGE,
     superFlags: [],
+    superWords: [],
     propagation: [],
     data: [],
     labels: [],
@@ -182,6 +185,7 @@ function readLayeredAttribute(option: string, parsed: ParsedOptions): boolean {
   }
   if (isVfs) changeAttributes(parsed, attribute, layers.includes("recursive"));
   if (isFs) parsed.superFlags.push(name);
+  if (layers.includes("fs")) parsed.superWords.push(option);
   return true;
 }
 

@@ -211,7 +211,7 @@ function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOpt
   const { type, source } = mount;
   if (options.remount) return planRemount(common, options);
   if (options.bind || type === "bind") return planBind(common, source, options);
-  if (isFuse(type)) return planFuse(common, mount);
+  if (isFuse(type)) return planFuse(common, mount, options);
   if (type === "" || type === "none") return planPropagation(common, options);
   if (type === "overlay") return planOverlay(common, source, options);
   const { superFlags, labels, loop } = options;
@@ -240,6 +240,10 @@ function planRemount(common: CommonPlan, options: ParsedOptions): RemountPlan {
   refuseLoop(options, "a remount");
   refuseNewMountWords(common, "a remount");
   if (bind) refuseSuperblockWords(options, 'a remount of the mount alone, with "bind",');
+  // fs/namespace.c, MS_RMT_MASK: mount(2) leaves it out without an error, and fsconfig(2) fails with EINVAL.
+  else if (superFlags.includes("dirsync")) {
+    throw new TypeError('a remount can\'t change "dirsync": the kernel takes it for a new mount only');
+  }
   return { ...common, kind: "remount", bind, superFlags, data: data.map(unescapeComma), labels };
 }
 
@@ -285,10 +289,10 @@ function bindAttributes(plan: PlanAttributes, isTree: boolean): PlanAttributes {
 }
 
 /** A bind shares its source's superblock, and the kernel ignores whatever is said about it. */
-function refuseSuperblockWords({ data, superFlags }: ParsedOptions, what: string): void {
+function refuseSuperblockWords({ data, superFlags, superWords }: ParsedOptions, what: string): void {
   const [first] = data;
   if (first !== undefined) throw new TypeError(`${what} knows no option ${quote(first)}`);
-  const flag = superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
+  const flag = superWords[0] ?? superFlags.find((name) => /^(sync|dirsync|lazytime|mand)$/.test(name));
   if (flag !== undefined) {
     throw new TypeError(`${what} can't change ${quote(flag)}, a flag of the file system`);
   }
@@ -318,11 +322,20 @@ function parseFuseOptions(given: readonly string[]): ParsedOptions {
 /** Whether a word is none of this library's. */
 function isData(word: string): boolean {
   return !WORDS.has(word) &&
-    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|\w+=(vfs|recursive)$)/.test(word);
+    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|seclabel$)/.test(word) &&
+    !LAYERED.test(word);
 }
 
-function planFuse(common: CommonPlan, { type, source, options }: Required<Mount>): FusePlan {
+const LAYERED = /^\w+="?(vfs|fs|recursive)([,:](vfs|fs|recursive))*"?$/;
+
+function planFuse(
+  common: CommonPlan,
+  { type, source, options }: Required<Mount>,
+  parsed: ParsedOptions,
+): FusePlan {
+  refuseLoop(parsed, "a FUSE mount");
   refuseNewMountWords(common, "a FUSE mount");
+  refuseSuperblockWords(parsed, "a FUSE mount");
   const dot = type.indexOf(".");
   return {
     ...common,
