@@ -112,9 +112,9 @@ const hints: Record<string, (mount: Mount, cause: SyscallError) => string | unde
     }
     if (syscall !== "mount") return undefined;
     const own = options.flatMap(splitOptions).filter(isOwnOption).map(quote).join(", ");
-    const given = own && `; the file system's own options are ${own}`;
-    if (type === "overlay") return `before Linux 6.5 the kernel gives the reason only in its log${given}`;
-    return given && `mount(2) gives no reason${given}`;
+    const given = own && `the file system's own options are ${own}; `;
+    if (type === "overlay") return `${given}before Linux 6.5 the kernel gives the reason only in its log`;
+    return given && `${given}mount(2) gives no reason`;
   },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount" ? `this kernel knows no file system "${type}"` : undefined,
