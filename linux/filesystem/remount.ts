@@ -19,6 +19,7 @@ import type { CommonPlan, RemountPlan } from "../spec/plan.ts";
 import { hasChanges, type PlanAttributes, setattrSteps } from "../spec/setattr.ts";
 import {
   FSPICK_EMPTY_PATH,
+  MOUNT_ATTR_RDONLY,
   MS_BIND,
   MS_RDONLY,
   MS_REMOUNT,
@@ -169,11 +170,16 @@ function isTreeWord(word: string): boolean {
  */
 async function reconfigureByMount(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
   const path = procFdPath(mounted);
+  let before = statfsToFlags(statfs(path).flags);
+  const isMountAlone = parameters(plan).length === 0;
+  const { set, clear } = plan.attributes;
+  if (isMountAlone && (!(before & MS_RDONLY) || (set | clear) & MOUNT_ATTR_RDONLY)) {
+    return remountBind(plan.attributes, mounted);
+  }
   const { options, vfsOptions } = await lookupMount(path);
-  const isReadonly = splitOptions(options).includes("ro");
-  const before = statfsToFlags(statfs(path).flags) & ~MS_RDONLY | (isReadonly ? MS_RDONLY : 0);
+  if (!splitOptions(options).includes("ro")) before &= ~MS_RDONLY;
   const flags = attributesToFlags(plan.attributes, before);
-  if (parameters(plan).length === 0) return setFlags(path, flags);
+  if (isMountAlone) return setFlags(path, flags);
   const superFlags = superFlagsToFlags(plan.superFlags, superFlagsToFlags(splitOptions(vfsOptions)));
   const data = [...plan.data, ...plan.labels].join(",");
   await mountOffThread(null, path, null, MS_REMOUNT | flags & ~MS_RDONLY | superFlags, data);
