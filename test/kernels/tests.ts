@@ -9,6 +9,7 @@ const core = [
   "syscalls/abi",
   "mount/mount",
   "mount/explain",
+  "mount/words",
   "unmount/unmount",
   "path/mount_target",
   "path/path",
