@@ -12,6 +12,7 @@ import { lookupMount } from "../mountinfo/lookup.ts";
 import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { attributesToFlags, statfsToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
+import { keyAndValue } from "../spec/overlay_options.ts";
 import { changedOverlayOptions } from "../spec/overlay_remount.ts";
 import { type AttributeChange, splitOptions } from "../spec/options.ts";
 import { WORDS } from "../spec/option_table.ts";
@@ -48,7 +49,12 @@ export async function remount(plan: RemountPlan, mounted: OwnedFd): Promise<void
 async function withoutOverlayOptions(plan: RemountPlan, mounted: OwnedFd): Promise<RemountPlan> {
   if (plan.data.length === 0 || statfs(procFdPath(mounted)).type !== OVERLAYFS_SUPER_MAGIC) return plan;
   const { vfsOptions } = await lookupMount(procFdPath(mounted));
-  return { ...plan, data: changedOverlayOptions(plan.data, splitOptions(vfsOptions)) };
+  const [changed] = changedOverlayOptions(plan.data, splitOptions(vfsOptions));
+  if (changed === undefined) return { ...plan, data: [] };
+  // mount(2) would ignore it, and fsconfig(2) fails without naming it.
+  const { key, value } = keyAndValue(changed);
+  const word = quote(value === undefined ? key : `${key}=`);
+  throw new TypeError(`an overlay keeps its layers and features: a remount can't change ${word}`);
 }
 
 /**

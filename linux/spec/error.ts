@@ -75,7 +75,8 @@ export class MountError extends Error {
   }
 }
 
-function nameOf({ type, source }: Mount): string {
+function nameOf(mount: Mount | null | undefined): string {
+  const { type = "", source = "" } = mount ?? {}; // a caller without type checks may pass anything
   const named = type === "bind" || type === "" || type === "none" ? source : `${type} ${source}`;
   return type === source || source === "" ? type || "nothing" : named;
 }
