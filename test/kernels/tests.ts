@@ -10,6 +10,7 @@ const core = [
   "mount/mount",
   "mount/explain",
   "mount/words",
+  "mount/options",
   "unmount/unmount",
   "path/mount_target",
   "path/path",

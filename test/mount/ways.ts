@@ -39,8 +39,15 @@ export interface Way {
   readonly needs: Needs;
 }
 
-const old: readonly Feature[] = ["mountApi", "mountSetattr", "nosymfollow", "overlayLayers", "openat2"];
-const before512: readonly Feature[] = ["mountSetattr", "nosymfollow", "overlayLayers"];
+const old: readonly Feature[] = [
+  "mountApi",
+  "mountSetattr",
+  "nosymfollow",
+  "overlayLayers",
+  "openat2",
+  "statmount",
+];
+const before512: readonly Feature[] = ["mountSetattr", "nosymfollow", "overlayLayers", "statmount"];
 const current: readonly Feature[] = [];
 const setattr: Needs = { features: ["mountSetattr", "nosymfollow"] };
 const overlay: Needs = { features: ["overlay"] };
