@@ -19,6 +19,7 @@ const PURE: readonly string[] = [
   "fsTypeFilter",
   "isErrno",
   "isReadonly",
+  "parseMounts",
   "MountError",
   "parentsFilter",
   "parseIdMappings",

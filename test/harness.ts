@@ -50,6 +50,7 @@ const packages: Record<string, string> = {
   nsenter: "util-linux",
   setpriv: "util-linux",
   busybox: "busybox-static",
+  dd: "coreutils",
   stat: "coreutils",
   mknod: "coreutils",
   script: "bsdutils",

@@ -8,7 +8,7 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
-import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
+import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
 import type { BindPlan } from "../spec/plan.ts";
@@ -26,6 +26,8 @@ import {
   MOUNT_ATTR__ATIME,
   MS_BIND,
   MS_REC,
+  MS_SHARED,
+  MS_SLAVE,
   O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
@@ -43,12 +45,21 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
   const tree = fds.add(cloneSource(plan, source));
   const attributes = withoutGrants(plan, tree);
-  setAttributes(
-    tree,
-    setattrSteps(attributes, plan.recursive, mappingOf(plan, userns !== undefined)),
-    userns,
-  );
+  const mapping = mappingOf(plan, userns !== undefined);
+  setAttributes(tree, setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan)), userns);
   return tree;
+}
+
+/**
+ * A bind is born a slave of its source: what is mounted in it later never shows in the source, and unmounting it takes
+ * nothing off the source. Attached under a shared mount, it becomes shared with a peer group of its own. Only a list that
+ * says `shared` or `rshared` makes a peer of the source.
+ *
+ * @param plan the bind.
+ * @returns MS_SLAVE, or 0 to leave it in its source's peer group.
+ */
+export function bornPropagation({ propagation }: BindPlan): number {
+  return propagation.some(({ type }) => type === MS_SHARED) ? 0 : MS_SLAVE;
 }
 
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */
@@ -91,8 +102,11 @@ export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Cal
       ? "clone the source's mount and the mounts below it, detached"
       : "clone the source's mount, detached",
   );
-  const steps = setattrSteps(plan, recursive, mappingOf(plan, isMapped)).map((step) =>
-    setattrCall({ mount: "tree", change: step, ...step }, "set its attributes while it is detached")
+  const steps = setattrSteps(plan, recursive, mappingOf(plan, isMapped), bornPropagation(plan)).map((step) =>
+    setattrCall(
+      { mount: "tree", change: step, ...step },
+      "make it a slave of its source, and set its attributes, while it is detached",
+    )
   );
   return [clone, ...steps];
 }
@@ -108,6 +122,7 @@ export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Cal
 export function bindOnto(plan: BindPlan, target: MountTarget, { source }: Resolved): void {
   if (plan.recursive) refuseRecursive(plan);
   mountSource(plan, source, target);
+  makeSlave(plan, target);
   const change = topAttributes(plan);
   if (hasChanges(change)) remountTop(change, target);
 }
@@ -118,11 +133,19 @@ function mountSource(
   to: MountTarget,
 ): void {
   const path = opened && subdir !== undefined ? procFdPath(opened) : source;
+  const tree = recursive ? MS_REC : 0;
   try {
-    mount(path, procFdPath(to), null, MS_BIND | (recursive ? MS_REC : 0), null);
+    mount(path, procFdPath(to), null, MS_BIND | tree, null);
   } catch (error) {
     throw isErrno(error, "ENOTDIR", "EINVAL") ? withoutPathOfKind(error, path, to) : error;
   }
+}
+
+function makeSlave(plan: BindPlan, target: MountTarget): void {
+  const propagation = bornPropagation(plan);
+  if (propagation === 0) return;
+  using bound = openTopMount(target);
+  mount(null, procFdPath(bound), null, propagation | (plan.recursive ? MS_REC : 0), null);
 }
 
 /** mount(2) fails with ENOTDIR if one of the two is a directory and the other is not: no single path is at fault. */
@@ -142,8 +165,10 @@ function withoutPathOfKind(error: SyscallError, source: string, target: MountTar
 export function describeBindOnto(plan: BindPlan, { target }: DescribeOptions): Call[] {
   if (plan.recursive) refuseRecursive(plan);
   const flags = MS_BIND | (plan.recursive ? MS_REC : 0);
+  const slave = bornPropagation(plan) | (plan.recursive ? MS_REC : 0);
   return [
     mountCall({ source: plan.source, target, flags }, "bind the source"),
+    ...bornPropagation(plan) ? [mountCall({ target, flags: slave }, "make it a slave of its source")] : [],
     ...describeRemountTop(topAttributes(plan), target),
   ];
 }

@@ -81,7 +81,7 @@ function mapIds(mounted: OwnedFd, userns: OwnedFd, type: string): void {
   }
 }
 
-const MAP = [{ recursive: false, set: 0, clear: 0, isMapped: true }];
+const MAP = [{ recursive: false, set: 0, clear: 0, isMapped: true, propagation: 0 }];
 
 /**
  * Describes {@linkcode createFilesystem}.

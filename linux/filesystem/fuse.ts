@@ -5,6 +5,7 @@
  * @module
  */
 
+import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
@@ -16,6 +17,7 @@ import { setattrSteps, topAttributes } from "../spec/setattr.ts";
 import { AT_FDCWD, MNT_DETACH } from "../syscalls/constants.ts";
 import { usesMountSetattr } from "../syscalls/features.ts";
 import { umount2 } from "../syscalls/mod.ts";
+import { withoutLabels } from "./labels.ts";
 import { describeRemountTop, remountBind } from "./remount.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
@@ -31,6 +33,7 @@ const APPEARS = 2000; // ms within which the mount of a helper that has exited s
  */
 export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promise<void> {
   const { helper } = plan;
+  refuseLabels(plan);
   const program = requireHelper(helper);
   const path = fdPath(target);
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
@@ -45,6 +48,14 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
     // The helper, or the check after it, failed after the helper had mounted.
     if (mountIdAt(AT_FDCWD, path) !== before) umount2(path, MNT_DETACH);
     throw error;
+  }
+}
+
+/** libfuse passes a context on, but splits it at its commas. Without SELinux it says nothing. */
+function refuseLabels(plan: FusePlan): void {
+  const [label] = withoutLabels(plan).labels;
+  if (label !== undefined && label !== "seclabel") {
+    throw new TypeError(`${quote(label)}: a FUSE helper takes no security context`);
   }
 }
 
@@ -75,6 +86,7 @@ function helperArguments({ type, source, options }: FusePlan, target: string): s
  * @returns its calls.
  */
 export function describeFuse(plan: FusePlan, { target }: DescribeOptions): Call[] {
+  refuseLabels(plan);
   const args = [requireHelper(plan.helper), ...helperArguments(plan, target)];
   const steps = usesMountSetattr()
     ? setattrSteps(plan, false, "none").map((step) =>

@@ -13,7 +13,7 @@ import type { NewMountPlan } from "../spec/plan.ts";
 import { hasChanges, topAttributes } from "../spec/setattr.ts";
 import { MOUNT_ATTR_NOSYMFOLLOW } from "../syscalls/constants.ts";
 import { hasFeature, usesMountSetattr } from "../syscalls/features.ts";
-import { bindOnto, createBind, describeBind, describeBindOnto } from "./bind.ts";
+import { bindOnto, bornPropagation, createBind, describeBind, describeBindOnto } from "./bind.ts";
 import {
   createFilesystem,
   describeFilesystem,
@@ -108,7 +108,7 @@ export function isStaged(plan: NewMountPlan): boolean {
   if (plan.root !== undefined) return true;
   const attributes = topAttributes(plan);
   return plan.kind === "bind"
-    ? hasChanges(attributes)
+    ? hasChanges(attributes) || bornPropagation(plan) !== 0
     : newMountFlags(plan.superFlags, attributes).remount !== undefined;
 }
 

@@ -62,8 +62,6 @@ async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved
       attachMount(created instanceof Promise ? await created : created, mountpoint);
     } else await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
-  // mount(2) leaves a bind in its source's peer group, which the target must not be in.
-  mount(null, stage.root, null, isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE, null);
 }
 
 function isTree(plan: NewMountPlan): boolean {
@@ -138,13 +136,11 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       { source, target: options.target, flags: isTree(plan) ? MS_BIND | MS_REC : MS_BIND },
       "bind the complete mount on the target",
     );
-  const flags = isTree(plan) ? MS_REC | MS_PRIVATE : MS_PRIVATE;
   const remove = call("umount2", [quoted(stage), "MNT_DETACH"], "remove the temporary mountpoint");
   return [
     mountCall({ source: stage, target: stage, flags: MS_BIND }, "a temporary mountpoint"),
     mountCall({ target: stage, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
     ...staged,
-    mountCall({ target: stage, flags }, "leave its source's peer group"),
     ...describeRootChange(plan.root),
     clone,
     remove,

@@ -18,10 +18,11 @@ import { mountSetattr } from "../syscalls/mod.ts";
  * @throws {SyscallError} as mount_setattr(2) does.
  */
 export function setAttributes(mount: OwnedFd, steps: readonly SetattrStep[], userns?: OwnedFd): void {
-  for (const { recursive, set, clear, isMapped } of steps) {
+  for (const { recursive, set, clear, isMapped, propagation } of steps) {
     mountSetattr(mount.fd, "", recursive ? AT_EMPTY_PATH | AT_RECURSIVE : AT_EMPTY_PATH, {
       set: isMapped ? set | MOUNT_ATTR_IDMAP : set,
       clear,
+      propagation,
       usernsFd: isMapped && userns ? userns.fd : 0,
     });
   }

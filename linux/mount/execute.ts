@@ -13,23 +13,32 @@ import { remount } from "../filesystem/remount.ts";
 import { changeRoot } from "../filesystem/root_change.ts";
 import { mountStaged } from "../filesystem/staged.ts";
 import { explainIdMap } from "../idmap/explain.ts";
+import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { UserNamespaces } from "../namespace/user.ts";
-import { attachMount, type MountTarget } from "../path/mount_target.ts";
+import { attachMount, fdPath, type MountTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
 import { MountError } from "../spec/error.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
+import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr } from "../syscalls/features.ts";
-import { detachTopMount, detachTree } from "../unmount/tree.ts";
-import type { AttachedMount } from "./handle.ts";
-import { removeDirectory } from "./make_target.ts";
+import { umount2 } from "../syscalls/mod.ts";
+import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { type MadeDirectory, removeDirectory } from "./make_target.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 
+/** What executing a list has made. */
+export interface ExecutedPlans {
+  /** What is attached, in its order. */
+  readonly attached: readonly AttachedMount[];
+  /** The same with the directories that were made for mountpoints, in their order. */
+  readonly undo: readonly (AttachedMount | MadeDirectory)[];
+}
+
 /** The mounts of one list. */
-interface MountTransaction extends ResolveContext {
-  /** What is attached until now, in its order. */
+interface MountTransaction extends ResolveContext, ExecutedPlans {
   readonly attached: AttachedMount[];
-  /** What is undone if a later plan fails, in its order: attached mounts, and directories that were made. */
-  readonly undo: (AttachedMount | { readonly directory: string })[];
+  /** What is undone if a later plan fails. */
+  readonly undo: (AttachedMount | MadeDirectory)[];
 }
 
 /**
@@ -38,36 +47,45 @@ interface MountTransaction extends ResolveContext {
  * @param plans the plans, in the order to mount.
  * @param target the directory that they go under.
  * @param thread the thread in the target's mount namespace, if that is another one.
- * @returns what is attached.
+ * @returns what is attached, and the directories that were made for it.
  * @throws {MountError} for the plan that failed. What was attached before it is detached again.
  */
 export async function executePlans(
   plans: readonly Plan[],
   target: string,
   thread?: NamespaceThread,
-): Promise<AttachedMount[]> {
-  const transaction = { target, thread, namespaces: new UserNamespaces(), attached: [], undo: [] };
+): Promise<ExecutedPlans> {
+  const transaction: MountTransaction = {
+    target,
+    thread,
+    namespaces: new UserNamespaces(),
+    attached: [],
+    undo: [],
+  };
   try {
     try {
       for (const plan of plans) await executePlan(plan, transaction);
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
-    return transaction.attached;
+    return transaction;
   } catch (error) {
-    rollBack(transaction);
+    await rollBack(transaction);
     throw error;
   }
 }
 
-/** Detaches and doesn't unmount: no caller has seen these mounts yet, and a busy one must not stay. */
-function rollBack({ undo, thread }: MountTransaction): void {
-  const undoAll = () =>
-    undo.reverse().forEach((step) =>
-      "directory" in step ? removeDirectory(step.directory) : detachTree(step.mountpoint)
-    );
-  if (thread === undefined) undoAll();
-  else thread.run(undoAll);
+/** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
+async function rollBack({ undo, thread }: MountTransaction): Promise<void> {
+  const undoAll = async () => {
+    for (const step of undo.reverse()) {
+      if ("directory" in step) removeDirectory(step.directory);
+      else if (!await detachOwn(step)) {
+        console.warn(`${step.mountpoint} stays mounted, because another mount was made on top of it`);
+      }
+    }
+  };
+  await (thread === undefined ? undoAll() : thread.run(undoAll));
 }
 
 async function executePlan(plan: Plan, transaction: MountTransaction): Promise<void> {
@@ -93,36 +111,58 @@ async function makeMount(
   resolved: ResolvedPlan,
   { thread, attached, undo }: MountTransaction,
 ): Promise<void> {
-  const { target, fds } = resolved;
+  const { target } = resolved;
   if (plan.propagation.length > 0) requireSetattr(thread);
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
-  const mount = { mountpoint: target.path, isTree: plan.kind === "bind" && plan.recursive };
-  if (isStaged(plan)) await mountStaged(plan, resolved);
-  else if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
+  const mountpoint = target.path;
+  const { mountId: id, isUnique } = await attachNew(plan, resolved, thread);
+  const mount = { mountpoint, isTree: plan.kind === "bind" && plan.recursive, id, isUnique };
+  attached.push(mount);
+  undo.push(mount);
+  if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));
+}
+
+/** Returns which mount was attached. */
+async function attachNew(
+  plan: NewMountPlan,
+  resolved: ResolvedPlan,
+  thread: NamespaceThread | undefined,
+): Promise<StatxMount> {
+  const { target } = resolved;
+  if (!isStaged(plan) && plan.kind !== "fuse" && isCreatedDetached(plan)) {
     const created = createDetached(plan, resolved);
     const mounted = created instanceof Promise ? await created : created;
     changeRoot(mounted, plan.root);
+    const mount = statxMountUniqueFd(mounted);
     attachMount(mounted, target);
-  } else if (thread !== undefined) await mountStaged(plan, resolved);
-  else await mountOnto(plan, target, resolved);
-  if (plan.propagation.length > 0) {
-    fds.closeAllBut(target); // undoing the mount takes descriptors, which may be used up
-    setPropagationOrDetach(plan, target);
+    return mount;
   }
-  attached.push(mount);
-  undo.push(mount);
+  if (isStaged(plan) || thread !== undefined) await mountStaged(plan, resolved);
+  else await mountOnto(plan, target, resolved);
+  return target.run(() => identifyOrDetach(target));
 }
 
-function setPropagationOrDetach(plan: Plan, target: MountTarget): void {
-  target.run(() => {
-    try {
-      setPropagation(plan.propagation, target);
-    } catch (error) {
-      detachTopMount(target);
-      throw error;
-    }
-  });
+/** What can't be identified can't be unmounted by its handle. */
+function identifyOrDetach(target: MountTarget): StatxMount {
+  try {
+    return identifyTop(target);
+  } catch (error) {
+    umount2(fdPath(target), MNT_DETACH | UMOUNT_NOFOLLOW);
+    throw error;
+  }
 }
+
+/** The topmost mount of a mountpoint, without a descriptor: after a mount(2) or a helper there may be none left. */
+function identifyTop(target: MountTarget): StatxMount {
+  for (let tries = 0;; tries++) {
+    const path = fdPath(target);
+    const top = uniqueMountAt(path, AT_SYMLINK_NOFOLLOW);
+    if (top && fdPath(target) === path) return top; // else the mountpoint was renamed meanwhile
+    if (tries >= MAX_TRIES) throw new Error(`${path} is no mountpoint any more, or is renamed repeatedly`);
+  }
+}
+
+const MAX_TRIES = 1000;
 
 async function changeMount(plan: Plan, target: MountTarget, { thread }: MountTransaction): Promise<void> {
   requireSetattr(thread);

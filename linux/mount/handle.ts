@@ -5,10 +5,11 @@
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
+import type { ExecutedPlans } from "./execute.ts";
+import { removeDirectory } from "./make_target.ts";
 import { runInNamespace } from "../namespace/mount.ts";
-import type { UnmountOptions } from "../unmount/deadline.ts";
-import { unmountTree } from "../unmount/tree.ts";
-import { unmount } from "../unmount/unmount.ts";
+import { Deadline, type UnmountOptions } from "../unmount/deadline.ts";
+import { refuseCovered, unmountOwn } from "../unmount/own.ts";
 
 /**
  * The mounts of one list, which are unmounted together.
@@ -33,8 +34,9 @@ export interface MountHandle extends AsyncDisposable {
   /** The mountpoints, resolved, in the order mounted. */
   readonly mountpoints: readonly string[];
   /**
-   * Unmounts everything, in reverse order. A second call does nothing; after a failure, another call continues where the
-   * first stopped.
+   * Unmounts everything, in reverse order, and nothing but its own mounts. A mount that another process has unmounted is
+   * no error; if another mount was made on top of one, the error names it and nothing is unmounted. A second call does
+   * nothing; after a failure, another call continues where the first stopped.
    *
    * Needs the permission `ffi` and CAP_SYS_ADMIN.
    *
@@ -44,14 +46,6 @@ export interface MountHandle extends AsyncDisposable {
   unmount(options?: Omit<UnmountOptions, "namespace">): Promise<void>;
 }
 
-/** One attached mount. */
-export interface AttachedMount {
-  /** Its mountpoint. */
-  readonly mountpoint: string;
-  /** Whether it is a recursive bind, which brings mounts below it. */
-  readonly isTree: boolean;
-}
-
 /** Closes the namespace of a handle that was garbage-collected before it was unmounted. */
 const namespaces = new FinalizationRegistry<OwnedFd>((namespace) => namespace.close());
 
@@ -59,7 +53,7 @@ const namespaces = new FinalizationRegistry<OwnedFd>((namespace) => namespace.cl
 export class AttachedMounts implements MountHandle {
   /** The target as it was given. */
   readonly target: string;
-  readonly #attached: readonly AttachedMount[];
+  readonly #executed: ExecutedPlans;
   readonly #namespace: OwnedFd | undefined;
   #count: number; // of those that are still mounted
   #mountpoints: readonly string[] | undefined;
@@ -69,20 +63,20 @@ export class AttachedMounts implements MountHandle {
    * A handle of mounts.
    *
    * @param target the target as it was given.
-   * @param attached the mounts, in the order mounted.
+   * @param executed the mounts, in the order mounted, and the directories that were made for them.
    * @param namespace the mount namespace that they are in, if it is another one than this process's own.
    */
-  constructor(target: string, attached: readonly AttachedMount[], namespace?: OwnedFd) {
+  constructor(target: string, executed: ExecutedPlans, namespace?: OwnedFd) {
     this.target = target;
-    this.#attached = attached;
-    this.#count = attached.length;
+    this.#executed = executed;
+    this.#count = executed.attached.length;
     this.#namespace = namespace;
     if (namespace) namespaces.register(this, namespace);
   }
 
   /** The mountpoints, in the order mounted. */
   get mountpoints(): readonly string[] {
-    return this.#mountpoints ??= Object.freeze(this.#attached.map(({ mountpoint }) => mountpoint));
+    return this.#mountpoints ??= Object.freeze(this.#executed.attached.map(({ mountpoint }) => mountpoint));
   }
 
   /** Unmounts everything, in reverse order. */
@@ -105,10 +99,19 @@ export class AttachedMounts implements MountHandle {
   }
 
   async #unmountAll(options: UnmountOptions): Promise<void> {
+    const deadline = new Deadline(options);
+    const left = this.#executed.attached.slice(0, this.#count);
+    if (left.length > 1) await refuseCovered(left, deadline);
     for (; this.#count > 0; this.#count--) {
-      const top = this.#attached[this.#count - 1];
-      if (top === undefined) return;
-      await (top.isTree ? unmountTree(top.mountpoint, options) : unmount(top.mountpoint, options));
+      const own = this.#executed.attached[this.#count - 1];
+      if (own) await unmountOwn(own, deadline.restarted());
+    }
+  }
+
+  /** Removes the directories that were made for mountpoints, if they are empty. */
+  removeDirectories(): void {
+    for (const step of this.#executed.undo.toReversed()) {
+      if ("directory" in step) removeDirectory(step.directory);
     }
   }
 

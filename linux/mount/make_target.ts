@@ -9,10 +9,16 @@ import { type MountTarget, openTarget, procFdPath } from "../path/mount_target.t
 import { join } from "../path/path.ts";
 import { mkdir, rmdir } from "../syscalls/mod.ts";
 
-/** Gets the path of each directory that was made, in its order. */
+/** A directory that was made for a mountpoint. */
+export interface MadeDirectory {
+  /** Its path. */
+  readonly directory: string;
+}
+
+/** Gets each directory that was made, in its order. */
 export interface MadeDirectories {
-  /** Takes a path. */
-  push(made: { readonly directory: string }): unknown;
+  /** Takes one. */
+  push(made: MadeDirectory): unknown;
 }
 
 /**

@@ -53,7 +53,7 @@ export function mount(mount: Mount, target: string, options: MountOptions = {}):
 }
 
 /**
- * Mounts a list under a target, in its order but parents before children: all of it or nothing.
+ * Mounts a list under a target, in its order: all of it or nothing.
  *
  * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
  *

@@ -4,9 +4,13 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import { type Mount, readonlyMounts, removeVolatileOption } from "../spec/mount.ts";
+import { planMounts } from "../spec/plan.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
-import { mountAll, type MountHandle } from "./mount.ts";
+import { unmountRecursive } from "../unmount/recursive.ts";
+import { executePlans } from "./execute.ts";
+import { AttachedMounts } from "./handle.ts";
 
 /**
  * Mounts a list at a temporary directory, calls a function, and unmounts everything, also if the function throws. An
@@ -33,14 +37,20 @@ export async function withTempMount<T>(
   fn: (root: string) => T | Promise<T>,
 ): Promise<T> {
   using directory = new TempDirectory();
-  const mounted = await mountAll(removeVolatileOption(mounts), directory.root);
-  await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(mounted, directory) };
+  const plans = planMounts(removeVolatileOption(mounts), directory.root);
+  const handle = new AttachedMounts(directory.root, await executePlans(plans, directory.root));
+  await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(handle, directory) };
   return await fn(directory.root);
 }
 
-async function unmountOrAbandon(mounted: MountHandle, directory: TempDirectory): Promise<void> {
+/** The directory is this call's own: whatever is mounted in it is unmounted, also what the function has mounted. */
+async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory): Promise<void> {
   try {
-    await mounted.unmount();
+    await handle.unmount({ timeout: 0 }).catch((error) => {
+      if (!isErrno(error, "EBUSY")) throw error;
+    });
+    handle.removeDirectories();
+    if (!directory.tryRemoveRoot()) await unmountRecursive(directory.root);
   } catch (error) {
     directory.abandon(); // it can't be removed while something is mounted on it
     throw error;

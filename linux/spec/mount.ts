@@ -7,7 +7,7 @@
 
 import { join } from "../path/path.ts";
 import { isIdMap, splitOptions } from "./options.ts";
-import { escapeLayer, unescapeLayer } from "./overlay_options.ts";
+import { escapeDirectory, escapeLayer, unescapeLayer } from "./overlay_options.ts";
 
 /** One mount: a system call written down. containerd's JSON loads into it. */
 export interface Mount {
@@ -89,18 +89,24 @@ function readonlyOverlay(options: readonly string[]): string[] {
   const rest = options.filter((option) => !isVolatile(option) && !/^(upperdir|workdir)=/.test(option));
   if (upper === undefined) return rest;
   const layer = unescapeLayer(upper);
-  const first = rest.findIndex((option) => option.startsWith("lowerdir=") || option.startsWith("lowerdir+="));
+  // A later lowerdir= replaces what is before it.
+  const last = rest.findLastIndex((option) => option.startsWith("lowerdir="));
+  const top = last >= 0 ? last : rest.findIndex((option) => option.startsWith("lowerdir+="));
   const changed = rest.flatMap((option, index) => {
-    if (index !== first) return [option];
+    if (index !== top) return [option];
     if (option.startsWith("lowerdir+=")) return [`lowerdir+=${layer}`, option];
     // In upperdir a colon is a colon; in lowerdir it separates two directories.
     return [`lowerdir=${escapeLayer(layer)}:${option.slice("lowerdir=".length)}`];
   });
-  return options.some(isIdMapWord) ? [...changed, `X-denomount.unmapped=${layer}`] : changed;
+  return options.some(isIdMapWord) ? [...changed, `X-denomount.unmapped=${escapeDirectory(layer)}`] : changed;
 }
 
 function isIdMapWord(option: string): boolean {
   return isIdMap(option) || option.startsWith("X-mount.idmap=");
+}
+
+function isAboutIdMaps(option: string): boolean {
+  return isIdMapWord(option) || /^(r?idmap$|X-denomount\.unmapped=)/.test(option);
 }
 
 function isVolatile(option: string): boolean {
@@ -127,7 +133,8 @@ export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
 }
 
 /**
- * The same mounts without `uidmap=` and `gidmap=`. It makes no system call.
+ * The same mounts without id maps: without `uidmap=`, `gidmap=`, `X-mount.idmap=`, and the words `idmap`, `ridmap` and
+ * `X-denomount.unmapped=`, which only stand beside them. It makes no system call.
  *
  * @param mounts the mounts; they are not changed.
  * @returns new mounts.
@@ -140,7 +147,7 @@ export function removeVolatileOption(mounts: readonly Mount[]): Mount[] {
  * ```
  */
 export function removeIdMapOption(mounts: readonly Mount[]): Mount[] {
-  return mounts.map((mount) => without(mount, isIdMap));
+  return mounts.map((mount) => without(mount, isAboutIdMaps));
 }
 
 /** Entries without an unwanted word stay as they are written. */

@@ -7,6 +7,7 @@
 import { quote } from "../../ffi/text.ts";
 import { mapFileText } from "./id_mapping.ts";
 import { type AttributeChange, ATTRIBUTES, type AttributeWord, WORDS } from "./option_table.ts";
+import { unescapeLayer } from "./overlay_options.ts";
 import { splitOptions } from "./split_options.ts";
 import { type IdMapText, isXMount, readXMount, type XMount } from "./x_mount.ts";
 import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
@@ -58,7 +59,7 @@ export interface ParsedOptions {
   recursiveAttributes: AttributeChange;
   /** Flags of the superblock, as fsconfig(2) names them: "ro", "sync", … */
   superFlags: string[];
-  /** Words about the superblock that no mount can carry out: `ro=fs`, `rw=fs`. */
+  /** Words that name the superblock, such as "ro=fs". */
   superWords: string[];
   /** Changes of propagation, after the mount is attached. */
   propagation: PropagationStep[];
@@ -141,8 +142,9 @@ function readOther(option: string, parsed: ParsedOptions, seen: Seen): void {
   else if (readLayeredAttribute(option, parsed)) return;
   else if (isXMount(option)) parsed.xMount = readXMount(option, parsed.xMount);
   else if (LABEL.test(option)) parsed.labels.push(option);
-  else if (option.startsWith(UNMAPPED)) parsed.unmapped.push(option.slice(UNMAPPED.length));
-  else if (option.startsWith("user=")) readOption("user", parsed, seen);
+  else if (option.startsWith(UNMAPPED)) {
+    parsed.unmapped.push(unescapeLayer(option.slice(UNMAPPED.length)));
+  } else if (option.startsWith("user=")) readOption("user", parsed, seen);
   else if (!isComment(option)) parsed.data.push(option);
 }
 
@@ -185,7 +187,7 @@ function readLayeredAttribute(option: string, parsed: ParsedOptions): boolean {
   }
   if (isVfs) changeAttributes(parsed, attribute, layers.includes("recursive"));
   if (isFs) parsed.superFlags.push(name);
-  if (layers.includes("fs")) parsed.superWords.push(option);
+  if (isFs && layers.includes("fs")) parsed.superWords.push(option);
   return true;
 }
 

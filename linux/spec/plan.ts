@@ -12,7 +12,7 @@ import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
 import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
 import { type Mount, subpathOf } from "./mount.ts";
-import { WORDS } from "./option_table.ts";
+import { ATTRIBUTES, WORDS } from "./option_table.ts";
 import {
   type AttributeChange,
   type IdMaps,
@@ -110,6 +110,8 @@ export interface FusePlan extends CommonPlan {
   readonly source: string;
   /** The options, as the helper and the server understand them. */
   readonly options: readonly string[];
+  /** Security contexts, which no helper is asked for. */
+  readonly labels: readonly string[];
 }
 
 /** A change of an existing mount. */
@@ -209,6 +211,9 @@ function isFuse(type: string): boolean {
 
 function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOptions): Plan {
   const { type, source } = mount;
+  if (options.unmapped.length > 0 && (type !== "overlay" || options.bind || options.remount)) {
+    throw new TypeError('"X-denomount.unmapped=" is about a layer of a new overlay');
+  }
   if (options.remount) return planRemount(common, options);
   if (options.bind || type === "bind") return planBind(common, source, options);
   if (isFuse(type)) return planFuse(common, mount, options);
@@ -314,19 +319,25 @@ const HELPER_WORDS = new Set([
 function parseFuseOptions(given: readonly string[]): ParsedOptions {
   const options = given.flatMap(splitOptions);
   const isChange = options.includes("remount") || options.includes("bind") || options.includes("rbind");
-  return parseOptions(
-    isChange ? options : options.filter((word) => !HELPER_WORDS.has(word) && !isData(word)),
-  );
+  if (isChange) return parseOptions(options);
+  const known = options.filter((word) => !isData(word));
+  const parsed = parseOptions(known.filter((word) => !HELPER_WORDS.has(word)));
+  if (!hasChanges(topAttributes(parsed))) return parsed;
+  // What is set after the helper has mounted must not overrule a later word that the helper has carried out.
+  return { ...parseOptions(known), superFlags: parsed.superFlags };
 }
 
 /** Whether a word is none of this library's. */
 function isData(word: string): boolean {
-  return !WORDS.has(word) &&
-    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|seclabel$)/.test(word) &&
-    !LAYERED.test(word);
+  return !WORDS.has(word) && !isLayeredAttribute(word) &&
+    !/^([xX]-|uidmap=|gidmap=|comment=|user=|(fs|def|root)?context=|seclabel$)/.test(word);
 }
 
-const LAYERED = /^\w+="?(vfs|fs|recursive)([,:](vfs|fs|recursive))*"?$/;
+/** `ro=vfs`. */
+function isLayeredAttribute(word: string): boolean {
+  const at = word.indexOf("=");
+  return at > 0 && Object.hasOwn(ATTRIBUTES, word.slice(0, at)); // "devs" is a server's own option
+}
 
 function planFuse(
   common: CommonPlan,
@@ -335,7 +346,7 @@ function planFuse(
 ): FusePlan {
   refuseLoop(parsed, "a FUSE mount");
   refuseNewMountWords(common, "a FUSE mount");
-  refuseSuperblockWords(parsed, "a FUSE mount");
+  refuseSuperblockWords(parsed, "a FUSE helper");
   const dot = type.indexOf(".");
   return {
     ...common,
@@ -344,6 +355,7 @@ function planFuse(
     type: type.slice(dot + 1),
     source,
     options: options.flatMap(splitOptions).filter((word) => HELPER_WORDS.has(word) || isData(word)),
+    labels: parsed.labels,
   };
 }
 
@@ -360,6 +372,12 @@ function planOverlay(common: CommonPlan, source: string, options: ParsedOptions)
     throw new TypeError('"upperdir=" needs a "workdir=" on the same file system');
   }
   const { superFlags, labels, unmapped } = options;
+  const unknown = unmapped.find((path) => !layers.lower.includes(path) && !layers.dataOnly.includes(path));
+  if (unknown !== undefined) {
+    throw new TypeError(
+      `"X-denomount.unmapped=" names ${quote(unknown)}, which is no lower layer of the overlay`,
+    );
+  }
   return { ...common, kind: "overlay", source: source || "overlay", layers, superFlags, labels, unmapped };
 }
 

@@ -17,6 +17,8 @@ export interface SetattrStep {
   readonly clear: number;
   /** Whether it gives the mount its id map. */
   readonly isMapped: boolean;
+  /** `MS_SLAVE`, or 0 to keep the propagation. */
+  readonly propagation: number;
 }
 
 const NONE: readonly SetattrStep[] = [];
@@ -62,25 +64,28 @@ export type Mapping = "none" | "top" | "tree";
  * @param plan the attributes.
  * @param isTree whether there can be mounts below it.
  * @param mapping which mounts get an id map.
+ * @param propagation the propagation that every mount of it gets; 0 to keep it.
  * @returns the calls, in their order.
  */
 export function setattrSteps(
   plan: PlanAttributes,
   isTree: boolean,
   mapping: Mapping,
+  propagation = 0,
 ): readonly SetattrStep[] {
   const isMapped = mapping !== "none";
   if (!isTree) {
     const change = topAttributes(plan);
-    return isMapped || hasChanges(change) ? [{ recursive: false, ...change, isMapped }] : NONE;
+    const isNeeded = isMapped || propagation !== 0 || hasChanges(change);
+    return isNeeded ? [{ recursive: false, ...change, isMapped, propagation }] : NONE;
   }
   const { attributes, recursiveAttributes } = plan;
   const steps: SetattrStep[] = [];
-  if (hasChanges(recursiveAttributes) || mapping === "tree") {
-    steps.push({ recursive: true, ...recursiveAttributes, isMapped: mapping === "tree" });
+  if (hasChanges(recursiveAttributes) || mapping === "tree" || propagation !== 0) {
+    steps.push({ recursive: true, ...recursiveAttributes, isMapped: mapping === "tree", propagation });
   }
   if (hasChanges(attributes) || mapping === "top") {
-    steps.push({ recursive: false, ...attributes, isMapped: mapping === "top" });
+    steps.push({ recursive: false, ...attributes, isMapped: mapping === "top", propagation: 0 });
   }
   return steps;
 }

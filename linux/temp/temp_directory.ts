@@ -37,6 +37,7 @@ export class TempDirectory implements Disposable {
   readonly #directory: string;
   readonly #lock: OwnedFd;
   #abandoned = false;
+  #hasRoot = true;
 
   /**
    * Creates the directory at the temporary location.
@@ -63,11 +64,27 @@ export class TempDirectory implements Disposable {
     this.#lock.close();
   }
 
+  /**
+   * Removes the mountpoint.
+   *
+   * @returns false if something is mounted on it, or in it.
+   */
+  tryRemoveRoot(): boolean {
+    try {
+      rmdir(this.root);
+      this.#hasRoot = false;
+      return true;
+    } catch (error) {
+      if (isErrno(error, "EBUSY", "ENOTEMPTY")) return false;
+      throw error;
+    }
+  }
+
   /** Removes the directory unless it was abandoned. */
   [Symbol.dispose](): void {
     if (this.#abandoned) return;
     using _lock = this.#lock;
-    rmdir(this.root);
+    if (this.#hasRoot) rmdir(this.root);
     rmdir(this.#directory);
   }
 }

@@ -31,7 +31,7 @@ export interface UnmountOptions extends WaitOptions {
 
 const SERVER_TIMEOUT_MIN = 500; // ms; the lookup of a path may have to read a disk
 
-/** The flags of umount2(2), and one deadline for all unmounts of a call. The time runs from the first wait. */
+/** The flags of umount2(2), and the deadline of each wait. The time runs from the first wait for a mount. */
 export class Deadline implements WaitOptions {
   /** The flags for umount2(2). */
   readonly flags: number;
@@ -53,6 +53,12 @@ export class Deadline implements WaitOptions {
       (noFollow ? UMOUNT_NOFOLLOW : 0);
     this.signal = signal;
     this.#timeout = timeout;
+  }
+
+  /** Starts the clock again, for the next wait: work that goes on is never cut off by it. */
+  restarted(): this {
+    this.#start = undefined;
+    return this;
   }
 
   /** The time left to wait for a server, in milliseconds. */

@@ -28,6 +28,7 @@ export async function unmountFuse(target: string, lazy: boolean, wait: WaitOptio
       const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], wait);
       if (code === 0) return true;
     } catch (error) {
+      if (isErrno(error, "EMFILE", "ENFILE", "ENOMEM", "EAGAIN")) return false; // umount2(2) needs no descriptor
       if (isErrno(error, "ETIMEDOUT")) return false; // umount2(2) can succeed where a helper hangs
       throw error;
     }

@@ -12,11 +12,12 @@ import { type Mount, subpathOf } from "../spec/mount.ts";
 import { splitOptions } from "../spec/options.ts";
 import { join, rootPath } from "../path/path.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
-import { unmountRetrying } from "./retry.ts";
+import { topMount } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
 /**
- * Unmounts a list of mounts from a target: the reverse of `mountAll`, if its handle is gone.
+ * Unmounts a list of mounts from a target: the reverse of `mountAll`, if its handle is gone. As containerd's, it unmounts
+ * everything that is stacked on each mountpoint, with the mounts below it; a mountpoint that is gone is no error.
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
@@ -47,17 +48,14 @@ export async function unmountMounts(
     return await runInNamespace(namespace, () => unmountMounts(mounts, target, rest));
   }
   const deadline = new Deadline(options);
-  const inReverse = mounts.filter(makesMount).map((mount) => ({
-    subpath: subpathOf(mount.target),
-    isTree: isTree(mount),
-  })).reverse();
+  const inReverse = mounts.filter(makesMount).map((mount) => subpathOf(mount.target)).reverse();
   const failures: { mountpoint: string; error: SyscallError }[] = [];
-  for (const [index, { subpath, isTree }] of inReverse.entries()) {
+  for (const [index, subpath] of inReverse.entries()) {
     let mountpoint = join(target, subpath);
     try {
       await ensureResolvable(mountpoint, deadline);
       mountpoint = await rootPath(target, subpath);
-      await (isTree ? unmountTreeRetrying(mountpoint, deadline) : unmountRetrying(mountpoint, deadline));
+      while (topMount(mountpoint, deadline.restarted())) await unmountTreeRetrying(mountpoint, deadline);
     } catch (error) {
       if (isErrno(error, "ENOENT", "ENOTDIR")) continue; // nothing is mounted at a path that is gone
       if (index === 0 || !(error instanceof SyscallError)) throw error;
@@ -65,10 +63,6 @@ export async function unmountMounts(
     }
   }
   for (const { mountpoint, error } of failures) if (mountAt(mountpoint) !== undefined) throw error;
-}
-
-function isTree({ options }: Mount): boolean {
-  return (options ?? []).flatMap(splitOptions).includes("rbind");
 }
 
 /** Neither a remount nor a change of propagation makes a mount. */

@@ -69,14 +69,17 @@ export async function unmountStacked(
  * @param target the mountpoint.
  * @param deadline its flags, and how long to retry and wait.
  * @param top the topmost mount.
+ * @param isOwn whether the topmost mount is the one that is meant, if it must be no other.
  * @throws {SyscallError} EBUSY if the mount is still busy at the deadline; EINVAL if it is locked.
  */
 export async function unmountRetrying(
   target: string,
   deadline: Deadline,
   top = topMount(target, deadline),
+  isOwn?: (top: StatxMount) => boolean,
 ): Promise<void> {
   for (;; top = topMount(target, deadline)) {
+    if (isOwn && !(top && isOwn(top))) return; // another process has unmounted it, or covered it, meanwhile
     deadline.signal?.throwIfAborted();
     try {
       const result = tryUmountSync(target, deadline.flags, top);

@@ -1,5 +1,5 @@
 /**
- * Unmounting a recursive bind: a mount together with the mounts that it contains.
+ * Unmounting a mount together with the mounts below it, such as a recursive bind.
  *
  * @module
  */
@@ -7,78 +7,49 @@
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
-import { MNT_DETACH, MS_PRIVATE, MS_REC } from "../syscalls/constants.ts";
-import { Deadline, type UnmountOptions } from "./deadline.ts";
+import { isServed } from "../mountinfo/filesystem_types.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+import { mountAt } from "../mountinfo/statx_mount.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
+import { openTopMount, procFdPath } from "../path/mount_target.ts";
+import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
-import { mountAt, type StatxMount } from "../mountinfo/statx_mount.ts";
+import type { Deadline } from "./deadline.ts";
+import { mountTrees, peersOutside, unmountSteps } from "./order.ts";
 import { topMount, unmountRetrying } from "./retry.ts";
 import { tryUmountSync, umountMayWait } from "./umount_once.ts";
-import { openTopMount, procFdPath } from "../path/mount_target.ts";
 
 /**
- * Unmounts the topmost mount of a target together with the mounts that it contains.
- *
- * @param target the mountpoint.
- * @param options how to unmount.
- * @throws {SyscallError} as {@linkcode unmount} does.
- */
-export async function unmountTree(target: string, options: UnmountOptions = {}): Promise<void> {
-  const deadline = new Deadline(options);
-  await ensureResolvable(target, deadline);
-  await unmountTreeRetrying(target, deadline);
-}
-
-/**
- * Detaches a tree of mounts at once, even if it is busy. For a rollback, of mounts that the caller has not seen yet.
- *
- * @param target the mountpoint.
- */
-export function detachTree(target: string): void {
-  makePrivate(target);
-  umount2(target, MNT_DETACH);
-}
-
-/**
- * Detaches the tree of the topmost mount of a mountpoint, wherever that was renamed to.
- *
- * @param mountpoint a descriptor of the mountpoint.
- */
-export function detachTopMount(mountpoint: OwnedFd): void {
-  using top = openTopMount(mountpoint);
-  detachTree(isRedirected() ? top.path : procFdPath(top)); // the thread in another namespace may have no such /proc
-}
-
-/**
- * Unmounts the topmost mount of a target together with the mounts that it contains, and retries while one is busy.
+ * Unmounts the topmost mount of a target together with the mounts below it, and retries while one is busy.
  *
  * @param target the mountpoint.
  * @param deadline its flags, and how long to retry and wait.
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
 export async function unmountTreeRetrying(target: string, deadline: Deadline): Promise<void> {
+  if (!(deadline.flags & MNT_DETACH) && await unmountIfChildless(target, deadline)) return;
   const top = mountAt(target);
-  if (top === undefined) return await unmountRetrying(target, deadline);
-  makePrivate(target);
-  if (!(deadline.flags & MNT_DETACH)) {
-    if (await unmountIfChildless(target, deadline)) return;
-    try {
-      for (const mountpoint of await mountpointsWithin(top)) await unmountRetrying(mountpoint, deadline);
-    } catch (error) {
-      // In a user namespace, the mounts of a tree are locked to it: they can only be detached as a whole.
-      if (isErrno(error, "EINVAL")) return umount2(target, deadline.flags | MNT_DETACH);
-      throw error;
-    }
+  if (top === undefined) return;
+  const table = await listMounts();
+  const isWithin = subtreeOf(table, top.mountId);
+  try {
+    const anyServed = table.some((info) => isServed(info.fsType) && isWithin(info));
+    await unmountTrees(table, isWithin, deadline, anyServed);
+  } catch (error) {
+    // In a user namespace, the mounts of a tree are locked to it: they can only be detached as a whole.
+    if (!isErrno(error, "EINVAL")) throw error;
+    umount2(target, deadline.flags | MNT_DETACH);
   }
-  await unmountRetrying(target, deadline);
 }
 
 /** Most trees are a single mount: this avoids reading the mount table. A mount with children is busy. */
 async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
   deadline.signal?.throwIfAborted();
+  const top = topMount(target, deadline);
+  if (top === undefined) return true;
   try {
-    const result = tryUmountSync(target, deadline.flags, topMount(target, deadline));
+    const result = tryUmountSync(target, deadline.flags, top);
     if (result !== "unmounted") await umountMayWait(target, deadline, result);
     return true;
   } catch (error) {
@@ -87,23 +58,89 @@ async function unmountIfChildless(target: string, deadline: Deadline): Promise<b
   }
 }
 
-/** A bind of a shared tree is its peer: without this, an unmount here would propagate to the source. */
-function makePrivate(target: string): void {
-  mount(null, target, null, MS_REC | MS_PRIVATE, null);
+/** Whether a mount is in the tree of another one. */
+function subtreeOf(table: readonly MountInfo[], root: number): (info: MountInfo) => boolean {
+  const children = Map.groupBy(table, ({ parent }) => parent);
+  const ids = new Set([root]);
+  for (const id of ids) for (const child of children.get(id) ?? []) ids.add(child.id); // a Set iterates what is added
+  return ({ id }) => ids.has(id);
 }
 
-/** The mountpoints of all descendants of a mount, the deepest first; without mounts that are hidden under it. */
-async function mountpointsWithin(top: StatxMount): Promise<string[]> {
-  const tree = new Set([top.mountId]);
-  const within: string[] = [];
-  const mounts = await listMounts();
-  for (let size = -1; size !== tree.size;) { // until nothing is added: the table may list a child before its parent
-    size = tree.size;
-    for (const { id, parent, mountpoint } of mounts) {
-      if (!tree.has(parent) || tree.has(id)) continue;
-      tree.add(id);
-      within.unshift(mountpoint);
+/**
+ * Unmounts trees of mounts.
+ *
+ * @param table the mount table.
+ * @param isWithin whether a mount belongs to the trees.
+ * @param deadline its flags, and how long to retry and wait for each mount.
+ * @param anyServed whether a path to one of them may lead through a server that does not answer.
+ * @param onError gets the error of a mount; the others are unmounted if it doesn't throw.
+ */
+export async function unmountTrees(
+  table: readonly MountInfo[],
+  isWithin: (info: MountInfo) => boolean,
+  deadline: Deadline,
+  anyServed: boolean,
+  onError = (error: unknown, _info: MountInfo): void => {
+    throw error;
+  },
+): Promise<void> {
+  const hasPeer = peersOutside(table, isWithin);
+  const stacked = repeated(table.filter(isWithin).map(({ mountpoint }) => mountpoint));
+  for (const tree of mountTrees(table, isWithin)) {
+    for (const { info, kind } of unmountSteps(tree, hasPeer)) {
+      deadline.signal?.throwIfAborted();
+      try {
+        if (anyServed) await ensureResolvable(info.mountpoint, deadline.restarted());
+        if (kind === "leave") leavePeerGroup(info);
+        else await unmountInfo(info, stacked.has(info.mountpoint), deadline);
+      } catch (error) {
+        onError(error, info);
+      }
     }
   }
-  return within;
+}
+
+function repeated(paths: readonly string[]): Set<string> {
+  const seen = new Set<string>();
+  return new Set(paths.filter((path) => seen.size === seen.add(path).size));
+}
+
+/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. */
+async function unmountInfo(
+  { id, mountpoint }: MountInfo,
+  isStacked: boolean,
+  deadline: Deadline,
+): Promise<void> {
+  for (let isLast = !isStacked;; isLast = !isStacked) {
+    const top = topMount(mountpoint, deadline);
+    if (top === undefined) return;
+    isLast ||= mountAt(mountpoint, AT_SYMLINK_NOFOLLOW)?.mountId === id;
+    await unmountRetrying(mountpoint, deadline.restarted(), top);
+    if (isLast) return;
+  }
+}
+
+/** A mount with a peer outside of its tree would take what is below the peer with it. As a slave, it does not. */
+function leavePeerGroup({ id, mountpoint }: MountInfo): void {
+  if (mountAt(mountpoint)?.mountId === id) mount(null, mountpoint, null, MS_SLAVE, null);
+}
+
+/**
+ * Detaches the mount of a mountpoint with the mounts below it, even if they are busy: for a rollback, of mounts that the
+ * caller has not seen yet. A recursive bind is a slave of its source, so nothing of the source is detached.
+ *
+ * @param target the mountpoint.
+ */
+export function detachTree(target: string): void {
+  umount2(target, MNT_DETACH);
+}
+
+/**
+ * Detaches the topmost mount of a mountpoint with the mounts below it, wherever the mountpoint was renamed to.
+ *
+ * @param mountpoint a descriptor of the mountpoint.
+ */
+export function detachTopMount(mountpoint: OwnedFd): void {
+  using top = openTopMount(mountpoint);
+  detachTree(isRedirected() ? top.path : procFdPath(top)); // the thread in another namespace may have no such /proc
 }

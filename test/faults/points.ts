@@ -14,7 +14,10 @@ export interface Point {
   nth: number;
   /** The threads whose calls are counted. */
   threads: Threads;
-  /** True if the operation creates nothing after it: the call belongs to the clean-up, or only reads. */
+  /**
+   * True if the call belongs to a clean-up: the operation creates nothing after it, or it removes a temporary directory
+   * before it attaches what was mounted there.
+   */
   undoing: boolean;
 }
 
@@ -84,7 +87,7 @@ export function pointsOf(calls: readonly Call[], main: number, helpers: boolean)
     const nth = (counts.get(key) ?? 0) + 1;
     counts.set(key, nth);
     if (!isLibraryCall(call)) return [];
-    const point = { call: call.name, nth, undoing: index > last };
+    const point = { call: call.name, nth, undoing: index > last || isRemovalOfTemporary(call) };
     if (call.thread === main) return [{ ...point, threads: "main" }];
     if (helpers || !blockingCalls.has(call.name)) return [];
     return [{ ...point, threads: "pool" }, { ...point, threads: "all" }];
@@ -93,6 +96,10 @@ export function pointsOf(calls: readonly Call[], main: number, helpers: boolean)
 
 function isCreating({ name, rest }: Call): boolean {
   return creatingCalls.has(name) || name === "mount" && !rest.includes("MS_REC|MS_PRIVATE");
+}
+
+function isRemovalOfTemporary({ name, rest }: Call): boolean {
+  return ["umount2", "rmdir", "statx"].includes(name) && rest.includes("/temporary/denomount-");
 }
 
 /** The name of a point in messages. */

@@ -11,6 +11,7 @@ const core = [
   "mount/explain",
   "mount/words",
   "mount/options",
+  "mount/containerd_cases",
   "unmount/unmount",
   "path/mount_target",
   "path/path",

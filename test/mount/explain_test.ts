@@ -149,7 +149,7 @@ if (kernelHas("mountSetattr")) {
       .map((step) => `${step.call}(${step.arguments})`);
     assertEquals(lines, [
       'open_tree(AT_FDCWD, "/usr", OPEN_TREE_CLONE|AT_RECURSIVE)',
-      "mount_setattr(tree, AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY})",
+      "mount_setattr(tree, AT_EMPTY_PATH|AT_RECURSIVE, {attr_set=MOUNT_ATTR_RDONLY, propagation=MS_SLAVE})",
       "mount_setattr(tree, AT_EMPTY_PATH, {attr_set=MOUNT_ATTR_NOATIME, attr_clr=MOUNT_ATTR__ATIME})",
       'move_mount(tree, "/mnt/b")',
     ]);

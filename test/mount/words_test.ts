@@ -150,7 +150,10 @@ function expected(way: Way, { option, effect }: Word, before: Snapshot): Snapsho
   };
   delete after.sub;
   if (before.sub && !subdir) {
-    const sub = effect.tree ? changed(way, { ...effect, superblock: [] }, before.sub, false) : before.sub;
+    const isPeer = way.kind === "bind" && effect.propagation === "shared";
+    const sub = effect.tree || isPeer
+      ? changed(way, { ...effect, superblock: [] }, before.sub, false)
+      : before.sub;
     after.sub = { ...sub, mapped: mapped === "tree" };
   }
   assert(option !== undefined && (isBind || !before.sub || changesMount(way)));
@@ -176,6 +179,8 @@ function changed(way: Way, effect: Effect, before: Seen, isOwn: boolean): Seen {
   }
   // The kernel makes an overlay without an upper layer read-only.
   if (way.kind === "overlay" && way.namespace) superReadonly = true;
+  // A bind is born a slave of its source, with its tree, unless the list says "shared" or "rshared".
+  if (isNewBind && effect.propagation === "shared") return { ...before, flags, atime, propagation: "shared" };
   if (effect.propagation) propagation = propagationAfter(effect.propagation, before.propagation);
   return {
     ...before,

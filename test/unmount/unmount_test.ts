@@ -74,15 +74,16 @@ kernelTest("unmountRecursive() unmounts every mount below a path, the deepest fi
 });
 
 kernelTest(
-  "unmountMounts() unmounts the mounts of the list, and not an earlier mount below them",
+  "unmountMounts() unmounts everything that is stacked on the mountpoints of the list",
   {},
   async (t) => {
-    t.make("root");
-    await using _mine = await mount({ type: "tmpfs", source: "before" }, `${t.dir}/root`);
+    t.make("root", "root/other");
+    await using _other = await mount({ type: "tmpfs", source: "other" }, `${t.dir}/root/other`);
+    await mount({ type: "tmpfs", source: "before" }, `${t.dir}/root`);
     const list = [{ type: "tmpfs", source: "one" }, { type: "", source: "", options: ["remount", "ro"] }];
     await mountAll(list, `${t.dir}/root`);
     await unmountMounts(list, `${t.dir}/root`);
-    assertEquals(t.mounts().map((row) => row.source), ["before"]);
+    assertEquals(t.mounts().map((row) => row.source), ["other"]);
   },
 );
 

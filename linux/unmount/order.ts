@@ -1,0 +1,104 @@
+/**
+ * The order in which a tree of mounts can be unmounted, and the mounts of it that have peers elsewhere.
+ *
+ * @module
+ */
+
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+
+/** A mount of a tree. */
+export interface TreeMount {
+  /** The mount. */
+  readonly info: MountInfo;
+  /** The mounts on its root, which cover it and everything below it. */
+  readonly covering: readonly TreeMount[];
+  /** The other mounts below it. One with a shorter path hides one with a longer path, so it comes first. */
+  readonly below: readonly TreeMount[];
+}
+
+/**
+ * The trees of the mounts that are chosen, by their parents.
+ *
+ * @param table the mount table.
+ * @param chosen whether a mount belongs to a tree.
+ * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount.
+ */
+export function mountTrees(table: readonly MountInfo[], chosen: (info: MountInfo) => boolean): TreeMount[] {
+  const within = table.filter(chosen);
+  const ids = new Set(within.map(({ id }) => id));
+  const children = Map.groupBy(within, ({ parent }) => parent);
+  const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
+  return tops.sort(byLength).map((info) => treeOf(info, children));
+}
+
+function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount {
+  // With a stack of its own: a chain of ten thousand mounts on one path is a tree of that depth.
+  const make = (info: MountInfo) => ({ info, covering: [] as TreeMount[], below: [] as TreeMount[] });
+  const tree = make(root);
+  const open = [tree];
+  for (let at = open.pop(); at !== undefined; at = open.pop()) {
+    const { id, mountpoint } = at.info;
+    for (const info of (children.get(id) ?? []).filter((child) => child.id !== id).sort(byLength)) {
+      const child = make(info);
+      (info.mountpoint === mountpoint ? at.covering : at.below).push(child);
+      open.push(child);
+    }
+  }
+  return tree;
+}
+
+const byLength = (a: MountInfo, b: MountInfo) => a.mountpoint.length - b.mountpoint.length;
+
+/** One step of unmounting a tree. */
+export interface UnmountStep {
+  /** The mount. */
+  readonly info: MountInfo;
+  /** Whether it leaves its peer group before the mounts below it are unmounted, or is unmounted. */
+  readonly kind: "leave" | "unmount";
+}
+
+/**
+ * The steps that unmount a tree: what covers a mount before it, and what is below it too. A mount with a peer outside of
+ * the tree leaves its peer group before the mounts below it are unmounted: else those below the peer would be unmounted as
+ * well.
+ *
+ * @param tree the tree.
+ * @param hasPeer whether a mount has a peer outside.
+ * @returns the steps, in their order.
+ */
+export function unmountSteps(tree: TreeMount, hasPeer: (info: MountInfo) => boolean): UnmountStep[] {
+  const steps: UnmountStep[] = [];
+  const todo: (TreeMount | UnmountStep)[] = [tree];
+  for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
+    if ("kind" in next) {
+      steps.push(next);
+      continue;
+    }
+    const { info, covering, below } = next;
+    const leaves = below.length > 0 && hasPeer(info);
+    todo.push({ info, kind: "unmount" }, ...below.toReversed());
+    if (leaves) todo.push({ info, kind: "leave" });
+    todo.push(...covering.toReversed());
+  }
+  return steps;
+}
+
+/**
+ * Tells whether a mount of some trees has a peer that is not in them.
+ *
+ * @param table the mount table.
+ * @param chosen whether a mount belongs to one of the trees.
+ * @returns a function that tells it of a mount.
+ */
+export function peersOutside(
+  table: readonly MountInfo[],
+  chosen: (info: MountInfo) => boolean,
+): (info: MountInfo) => boolean {
+  const outside = new Set(table.flatMap((info) => chosen(info) ? [] : groupOf(info)));
+  return (info) => groupOf(info).some((group) => outside.has(group));
+}
+
+/** The peer group: "shared:N" among the optional fields. */
+function groupOf({ optional }: MountInfo): string[] {
+  return /(?:^| )(shared:\d+)/.exec(optional)?.slice(1) ?? [];
+}
