@@ -99,6 +99,8 @@ export class SyscallError extends Error {
   readonly path?: string;
   /** The second path argument, if the call has two. */
   readonly dest?: string;
+  /** What went wrong in words, if the errno's text does not say it. */
+  readonly reason?: string;
 
   /**
    * Makes the error of a failed system call.
@@ -123,6 +125,7 @@ export class SyscallError extends Error {
     this.syscall = syscall;
     if (path !== undefined) this.path = path;
     if (dest !== undefined) this.dest = dest;
+    if (reason !== undefined) this.reason = reason;
   }
 }
 

@@ -16,7 +16,8 @@ import { hasFeature } from "../syscalls/features.ts";
  * @returns false before Linux 6.15: the mapped layers are attached at temporary places while the overlay is made.
  */
 export function usesDetachedLayers(): boolean {
-  return hasFeature("detachedLayers");
+  // mount(2) takes no descriptors, and would mount the layers without their id map.
+  return hasFeature("mountApi") && hasFeature("overlayLayers") && hasFeature("detachedLayers");
 }
 
 /**

@@ -6,16 +6,26 @@
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { lookupMount } from "../mountinfo/lookup.ts";
 import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { attributesToFlags, statfsToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
+import { keyAndValue } from "../spec/overlay_options.ts";
 import { changedOverlayOptions } from "../spec/overlay_remount.ts";
 import { type AttributeChange, splitOptions } from "../spec/options.ts";
-import type { RemountPlan } from "../spec/plan.ts";
+import { WORDS } from "../spec/option_table.ts";
+import type { CommonPlan, RemountPlan } from "../spec/plan.ts";
 import { hasChanges, type PlanAttributes, setattrSteps } from "../spec/setattr.ts";
-import { FSPICK_EMPTY_PATH, MS_BIND, MS_REMOUNT, OVERLAYFS_SUPER_MAGIC } from "../syscalls/constants.ts";
+import {
+  FSPICK_EMPTY_PATH,
+  MOUNT_ATTR_RDONLY,
+  MS_BIND,
+  MS_RDONLY,
+  MS_REMOUNT,
+  OVERLAYFS_SUPER_MAGIC,
+} from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { fspick, mount, mountOffThread, statfs } from "../syscalls/mod.ts";
 import { createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
@@ -32,15 +42,19 @@ export async function remount(plan: RemountPlan, mounted: OwnedFd): Promise<void
   const changed = withoutLabels(await withoutOverlayOptions(plan, mounted));
   if (usesMountSetattr()) return await reconfigure(changed, mounted);
   refuseRecursive(plan);
-  if (plan.bind) remountBind(plan.attributes, mounted);
-  else await reconfigureByMount(changed, mounted);
+  await reconfigureByMount(changed, mounted);
 }
 
 /** An overlay's layers can't be changed; a remount that names those that it has is fine. */
 async function withoutOverlayOptions(plan: RemountPlan, mounted: OwnedFd): Promise<RemountPlan> {
   if (plan.data.length === 0 || statfs(procFdPath(mounted)).type !== OVERLAYFS_SUPER_MAGIC) return plan;
   const { vfsOptions } = await lookupMount(procFdPath(mounted));
-  return { ...plan, data: changedOverlayOptions(plan.data, splitOptions(vfsOptions)) };
+  const [changed] = changedOverlayOptions(plan.data, splitOptions(vfsOptions));
+  if (changed === undefined) return { ...plan, data: [] };
+  // mount(2) would ignore it, and fsconfig(2) fails without naming it.
+  const { key, value } = keyAndValue(changed);
+  const word = quote(value === undefined ? key : `${key}=`);
+  throw new TypeError(`an overlay keeps its layers and features: a remount can't change ${word}`);
 }
 
 /**
@@ -53,16 +67,15 @@ async function withoutOverlayOptions(plan: RemountPlan, mounted: OwnedFd): Promi
 export function describeRemount(plan: RemountPlan, { target }: DescribeOptions): Call[] {
   if (usesMountSetattr()) return describeReconfigure(plan, target);
   refuseRecursive(plan);
-  const attributes = attributesToFlags(plan.attributes);
-  return plan.bind
-    ? [mountCall({ target, flags: attributes | MS_REMOUNT | MS_BIND }, "set attributes, and keep the others")]
-    : [
-      mountCall({
-        target,
-        flags: superFlagsToFlags(plan.superFlags, attributes) | MS_REMOUNT,
-        data: plan.data.join(","),
-      }, "change it"),
-    ];
+  const flags = attributesToFlags(plan.attributes);
+  const own = mountCall(
+    { target, flags: flags | MS_REMOUNT | MS_BIND },
+    "set attributes, and keep the others",
+  );
+  if (parameters(plan).length === 0) return [own];
+  const superFlags = superFlagsToFlags(plan.superFlags);
+  const change = { target, flags: flags & ~MS_RDONLY | superFlags | MS_REMOUNT, data: plan.data.join(",") };
+  return [mountCall(change, "change it"), ...(flags ^ superFlags) & MS_RDONLY ? [own] : []];
 }
 
 async function reconfigure(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
@@ -110,7 +123,10 @@ function describeReconfigure(plan: RemountPlan, target: string): Call[] {
  */
 export function remountBind(change: AttributeChange, mounted: OwnedFd): void {
   const path = procFdPath(mounted);
-  const flags = attributesToFlags(change, statfsToFlags(statfs(path).flags));
+  setFlags(path, attributesToFlags(change, statfsToFlags(statfs(path).flags)));
+}
+
+function setFlags(path: string, flags: number): void {
   mount(null, path, null, MS_REMOUNT | MS_BIND | flags, null);
 }
 
@@ -141,18 +157,37 @@ export function describeRemountTop(change: AttributeChange | undefined, target: 
 /**
  * Refuses recursive attributes where mount(2) has to set the attributes.
  *
- * @param plan the attributes.
- * @throws {TypeError} if there are any.
+ * @param plan the attributes, and the mount whose words say them.
+ * @throws {TypeError} that names the first such word.
  */
-export function refuseRecursive({ recursiveAttributes }: PlanAttributes): void {
-  if (hasChanges(recursiveAttributes)) {
-    throw new TypeError(`recursive attributes such as rro need ${whatSetattrNeeds()}`);
-  }
+export function refuseRecursive({ recursiveAttributes, mount }: PlanAttributes & CommonPlan): void {
+  if (!hasChanges(recursiveAttributes)) return;
+  const word = (mount.options ?? []).flatMap(splitOptions).find(isTreeWord) ?? "rro";
+  throw new TypeError(`${quote(word)} changes a tree, which needs ${whatSetattrNeeds()}`);
 }
 
+function isTreeWord(word: string): boolean {
+  return WORDS.get(word)?.tree === true || /=.*recursive/.test(word);
+}
+
+/**
+ * MS_REMOUNT has one flag for a read-only superblock and a read-only mount, and takes a superblock's flag back that is not
+ * passed again. statfs(2) does not say which of the two is read-only; the mount table does.
+ */
 async function reconfigureByMount(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
   const path = procFdPath(mounted);
-  const before = statfsToFlags(statfs(path).flags);
-  const flags = superFlagsToFlags(plan.superFlags, attributesToFlags(plan.attributes, before));
-  await mountOffThread(null, path, null, MS_REMOUNT | flags, [...plan.data, ...plan.labels].join(","));
+  let before = statfsToFlags(statfs(path).flags);
+  const isMountAlone = parameters(plan).length === 0;
+  const { set, clear } = plan.attributes;
+  if (isMountAlone && (!(before & MS_RDONLY) || (set | clear) & MOUNT_ATTR_RDONLY)) {
+    return remountBind(plan.attributes, mounted);
+  }
+  const { options, vfsOptions } = await lookupMount(path);
+  if (!splitOptions(options).includes("ro")) before &= ~MS_RDONLY;
+  const flags = attributesToFlags(plan.attributes, before);
+  if (isMountAlone) return setFlags(path, flags);
+  const superFlags = superFlagsToFlags(plan.superFlags, superFlagsToFlags(splitOptions(vfsOptions)));
+  const data = [...plan.data, ...plan.labels].join(",");
+  await mountOffThread(null, path, null, MS_REMOUNT | flags & ~MS_RDONLY | superFlags, data);
+  if ((flags ^ superFlags) & MS_RDONLY) setFlags(path, flags);
 }

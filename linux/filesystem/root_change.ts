@@ -4,10 +4,12 @@
  * @module
  */
 
+import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { procFdPath } from "../path/mount_target.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
+import { ExplainedError } from "../spec/error.ts";
 import type { RootChange } from "../spec/plan.ts";
 import { AT_EMPTY_PATH, O_RDONLY } from "../syscalls/constants.ts";
 import { chmod, fchownat, open, readAll } from "../syscalls/mod.ts";
@@ -25,9 +27,26 @@ export function changeRoot(mounted: OwnedFd, change: RootChange | undefined): vo
   if (change === undefined) return;
   const owner = change.owner === undefined ? KEEP : idOf(change.owner, "/etc/passwd", "user");
   const group = change.group === undefined ? KEEP : idOf(change.group, "/etc/group", "group");
-  if (owner !== KEEP || group !== KEEP) fchownat(mounted.fd, "", owner, group, AT_EMPTY_PATH);
+  if (owner !== KEEP || group !== KEEP) {
+    naming(
+      '"X-mount.owner=" and "X-mount.group="',
+      () => fchownat(mounted.fd, "", owner, group, AT_EMPTY_PATH),
+    );
+  }
   // After the owner, because a chown(2) clears set-user-id bits.
-  if (change.mode !== undefined) chmod(procFdPath(mounted), change.mode);
+  const { mode } = change;
+  if (mode !== undefined) naming('"X-mount.mode="', () => chmod(procFdPath(mounted), mode));
+}
+
+/** The kernel's error has the path of a descriptor, and does not say which option asked for the call. */
+function naming(options: string, change: () => void): void {
+  try {
+    change();
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    const reason = error.code === "EROFS" ? "the mount is read-only" : "the kernel refuses it";
+    throw new ExplainedError(error, [], `${options} can't be carried out: ${reason}`);
+  }
 }
 
 /** passwd(5) and group(5): the name is the first field, and the id the third. */

@@ -79,7 +79,7 @@ export class MountError extends Error {
 
 /** The caller may have passed anything as a mount. */
 function nameOf(mount: Mount | null | undefined): string {
-  const [type, source] = [mount?.type, mount?.source].map((field) => shown(String(field)));
+  const [type = "", source = ""] = [mount?.type, mount?.source].map((field) => shown(String(field ?? "")));
   const named = type === "bind" || type === "" || type === "none" ? source : `${type} ${source}`;
   return type === source || source === "" ? type || "nothing" : `${named}`;
 }
@@ -91,7 +91,7 @@ function reasonOf(mount: Mount, { cause, kernelMessages, reason }: ExplainedErro
     return shown(cause instanceof Error ? cause.message : String(cause), LONGEST_REASON);
   }
   const messages = kernelMessages.map((message) => shown(message));
-  const text = reason ?? hintOf(mount, cause, messages) ??
+  const text = reason ?? cause.reason ?? hintOf(mount, cause, messages) ??
     (messages.length > 0 ? messages.join("; ") : describe(cause));
   return `${shown(text, LONGEST_REASON)} (${cause.syscall}: ${cause.code})`;
 }

@@ -6,9 +6,10 @@
  */
 
 import type { SyscallError } from "../../ffi/errno.ts";
-import { shown } from "../../ffi/text.ts";
+import { quote, shown } from "../../ffi/text.ts";
 import type { Mount } from "./mount.ts";
-import { isIdMap } from "./options.ts";
+import { WORDS } from "./option_table.ts";
+import { isIdMap, splitOptions } from "./options.ts";
 
 type Hint = (mount: Mount, cause: SyscallError) => string | undefined;
 
@@ -54,8 +55,7 @@ const hints: Record<string, Hint> = {
     if (syscall === "fspick" || (syscall === "mount_setattr" && /^(none)?$/.test(mount.type))) {
       return "the target is not a mountpoint";
     }
-    const isOldOverlay = mount.type === "overlay" && syscall === "mount";
-    return isOldOverlay ? "before Linux 6.5 the kernel gives the reason only in its log" : undefined;
+    return syscall === "mount" ? nameOwnOptions(mount) : undefined;
   },
   ENODEV: ({ type }, { syscall }) =>
     syscall === "fsopen" || syscall === "mount"
@@ -83,6 +83,21 @@ const hints: Record<string, Hint> = {
       : undefined;
   },
 };
+
+/** mount(2) does not say which option it refuses. */
+function nameOwnOptions({ type, options }: Mount): string | undefined {
+  const own = (options ?? []).flatMap(splitOptions).filter(isOwnOption).map((option) => quote(option)).join(
+    ", ",
+  );
+  const given = own && `the file system's own options are ${own}; `;
+  if (type === "overlay") return `${given}before Linux 6.5 the kernel gives the reason only in its log`;
+  return given ? `${given}mount(2) gives no reason` : undefined;
+}
+
+/** Whether the kernel gets an option as it is; not a layer, whose path may be long. */
+function isOwnOption(option: string): boolean {
+  return !WORDS.has(option) && !/^([xX]-|lowerdir|datadir|upperdir=|workdir=|uidmap=|gidmap=)/.test(option);
+}
 
 function isMapped({ options }: Mount): boolean {
   return (options ?? []).some((option) => isIdMap(option) || option.startsWith("X-mount.idmap="));

@@ -244,6 +244,10 @@ function planRemount(common: CommonPlan, options: ParsedOptions): RemountPlan {
   refuseLoop(options, "a remount");
   refuseNewMountWords(common, "a remount");
   if (bind) refuseSuperblockWords(options, 'a remount of the mount alone, with "bind",');
+  // fs/namespace.c, MS_RMT_MASK: mount(2) leaves it out without an error, and fsconfig(2) fails with EINVAL.
+  else if (superFlags.includes("dirsync")) {
+    throw new TypeError('a remount can\'t change "dirsync": the kernel takes it for a new mount only');
+  }
   return { ...common, kind: "remount", bind, superFlags, data: data.map(unescapeComma), labels };
 }
 
@@ -330,7 +334,8 @@ function isData(word: string): boolean {
 
 /** `ro=vfs`. */
 function isLayeredAttribute(word: string): boolean {
-  return Object.hasOwn(ATTRIBUTES, word.slice(0, word.indexOf("=")));
+  const at = word.indexOf("=");
+  return at > 0 && Object.hasOwn(ATTRIBUTES, word.slice(0, at)); // "devs" is a server's own option
 }
 
 function planFuse(

@@ -99,7 +99,8 @@ async function coveredError(path: string): Promise<SyscallError> {
   return new SyscallError({
     syscall: "umount2",
     errno: errnoNumber("EBUSY"),
-    path: `${path}, with ${fsType} ${source} mounted on top of it`,
+    path,
+    reason: `${path} has another mount on top, which must be unmounted first: ${fsType} ${source}`,
   });
 }
 

@@ -9,6 +9,8 @@ const core = [
   "syscalls/abi",
   "mount/mount",
   "mount/explain",
+  "mount/words",
+  "mount/options",
   "mount/containerd_cases",
   "unmount/unmount",
   "unmount/holders",

@@ -27,6 +27,7 @@ const ways: Record<string, readonly Feature[]> = {
     "overlayLayers",
     "overlayDescriptors",
     "detachedLayers",
+    "statmount",
   ],
   "without the mount API (before 5.2, or a seccomp filter)": [
     "mountApi",
@@ -34,6 +35,7 @@ const ways: Record<string, readonly Feature[]> = {
     "overlayLayers",
     "overlayDescriptors",
     "detachedLayers",
+    "statmount",
   ],
 };
 
