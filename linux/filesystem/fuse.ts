@@ -62,7 +62,7 @@ function refuseLabels(plan: FusePlan): void {
 function requireHelper(helper: string): string {
   const program = findProgram(helper);
   if (program !== undefined) return program;
-  throw new Error(`${helper} is not on PATH: install the package ${packages[helper] ?? "fuse3"}`);
+  throw new Error(`${helper} is not installed: install the package ${packages[helper] ?? "fuse3"}`);
 }
 
 /** What the helper does not know, such as `rro` and `nosymfollow`. */

@@ -468,10 +468,12 @@ for (const [what, missing, make] of unmountable) {
 
 kernelTest("explain() refuses a FUSE mount without its helper as mountAll() does", {
   ...inNamespaces,
-  tools: [],
+  tools: ["mount.fuse3"],
 }, async (t) => {
   t.make("root");
-  const script = `Deno.env.set("PATH", dir);
+  Deno.writeTextFileSync(`${t.dir}/empty`, "");
+  // A file that can't be executed covers the helper.
+  const script = `await mount({ type: "bind", source: dir + "/empty" }, "/usr/sbin/mount.fuse3");
   const entry = { type: "fuse3.bindfs", source: "/usr" };
   console.log(await reasonOf(entry));
   try {
@@ -479,8 +481,11 @@ kernelTest("explain() refuses a FUSE mount without its helper as mountAll() does
   } catch (error) {
     console.log(error.message.replace(/^cannot mount .*? on .*?: /, ""));
   }`;
-  const sentence = "mount.fuse3 is not on PATH: install the package fuse3";
-  assertEquals(await inChild([], t.dir, script), [sentence, sentence]);
+  const sentence = "mount.fuse3 is not installed: install the package fuse3";
+  assertEquals(await inChild(["unshare", "-Urm", "--propagation", "private"], t.dir, script), [
+    sentence,
+    sentence,
+  ]);
 });
 
 kernelTest("denomount explain ends with status 1 and the error of a list that can't be mounted", {
