@@ -567,7 +567,7 @@ for (const errno of ["EPERM", "ENOSYS"]) {
           ? "mount_setattr\\(2\\), which came with Linux 5.12 and which a seccomp filter may forbid"
           : "mount_setattr\\(2\\), .*, and the calls of Linux 5.2, such as open_tree\\(2\\), one of which a seccomp filter forbids";
         assertMatch(idMap, RegExp(`^id map: id-mapped mounts need ${why}$`));
-        assertMatch(rro, RegExp(`^rro: recursive attributes such as rro need ${why}$`));
+        assertMatch(rro, RegExp(`^rro: "rro" changes a tree, which needs ${why}$`));
       } else assertEquals([idMap, rro], ["id map: mounted", "rro: mounted"]);
       assertEquals(lines.slice(12), ["left: 0"]);
     });
