@@ -20,10 +20,12 @@ import {
   O_RDWR,
 } from "../syscalls/constants.ts";
 import { ioctl, ioctlStruct, open } from "../syscalls/mod.ts";
+import { openMayWait } from "../path/cached_lookup.ts";
 import { delay } from "../path/delay.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 
-/** The parameters of a loop device. */
-export interface LoopParams {
+/** The parameters of a loop device, and how long to wait for a server on the path of its backing file. */
+export interface LoopParams extends WaitOptions {
   /** The device is read-only, and the backing file is opened read-only. */
   readonly?: boolean;
   /** The kernel detaches the device when its last user, a mount or the {@linkcode LoopDevice}, closes it. */
@@ -139,7 +141,8 @@ export class LoopDevice implements Disposable {
  * @param backingFile the path of the file.
  * @param params the parameters of the device.
  * @returns the device, which the caller disposes of.
- * @throws {SyscallError} ENOENT or EACCES for the file or /dev/loop-control.
+ * @throws {SyscallError} ENOENT or EACCES for the file or /dev/loop-control, ETIMEDOUT if a server on the path of the file
+ * does not answer.
  * @throws {TypeError} for an offset or size that is not a number of bytes, or an unsupported block size.
  *
  * @example
@@ -154,7 +157,8 @@ export class LoopDevice implements Disposable {
  */
 export async function setupLoop(backingFile: string, params: LoopParams = {}): Promise<LoopDevice> {
   refuseBadSizes(params);
-  using file = open(backingFile, params.readonly ? O_RDONLY : O_RDWR);
+  checkWait(params);
+  using file = await openMayWait(backingFile, params.readonly ? O_RDONLY : O_RDWR, params);
   const config = loopConfig(file, backingFile, params);
   using control = open("/dev/loop-control", O_RDWR);
   for (let tries = 1;; tries++) {
@@ -215,6 +219,7 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
  * Needs the permission `ffi`, root, and Linux 5.8.
  *
  * @param backingFile the path of the file, which has to be writable.
+ * @param wait the timeout and the signal for a server on the path.
  * @returns the path of the device.
  * @throws {SyscallError} as {@linkcode setupLoop} does.
  *
@@ -228,8 +233,8 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
  * await Deno.remove(image);
  * ```
  */
-export async function attachLoop(backingFile: string): Promise<string> {
-  const device = await setupLoop(backingFile);
+export async function attachLoop(backingFile: string, wait: WaitOptions = {}): Promise<string> {
+  const device = await setupLoop(backingFile, wait);
   device.close();
   return device.path;
 }
@@ -253,10 +258,9 @@ export async function attachLoop(backingFile: string): Promise<string> {
  * await Deno.remove(image);
  * ```
  */
-// deno-lint-ignore require-await
 export async function detachLoop(...devices: string[]): Promise<void> {
   for (const path of devices) {
-    using device = open(path, O_RDONLY);
+    using device = await openMayWait(path, O_RDONLY);
     ioctl(device.fd, LOOP_CLR_FD, 0, path);
   }
 }

@@ -5,7 +5,8 @@
  */
 
 import { type Mount, readonlyMounts, removeVolatileOption } from "../spec/mount.ts";
-import { TempDirectory } from "../temp/temp_directory.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
+import { ensureTempLocation, TempDirectory } from "../temp/temp_directory.ts";
 import { mountAll, type MountHandle } from "./mount.ts";
 
 /**
@@ -16,6 +17,7 @@ import { mountAll, type MountHandle } from "./mount.ts";
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
+ * @param wait the timeout and the signal of the mounting, as for `mountAll`.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  * @throws {SyscallError} if a mount can't be unmounted: it is left to `cleanupTempMounts`.
@@ -31,9 +33,12 @@ import { mountAll, type MountHandle } from "./mount.ts";
 export async function withTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
+  wait: WaitOptions = {},
 ): Promise<T> {
+  checkWait(wait);
+  await ensureTempLocation(wait);
   using directory = new TempDirectory();
-  const mounted = await mountAll(removeVolatileOption(mounts), directory.root);
+  const mounted = await mountAll(removeVolatileOption(mounts), directory.root, wait);
   await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(mounted, directory) };
   return await fn(directory.root);
 }
@@ -54,6 +59,7 @@ async function unmountOrAbandon(mounted: MountHandle, directory: TempDirectory):
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
+ * @param wait the timeout and the signal of the mounting, as for `mountAll`.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  *
@@ -69,6 +75,7 @@ async function unmountOrAbandon(mounted: MountHandle, directory: TempDirectory):
 export function withReadonlyTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
+  wait: WaitOptions = {},
 ): Promise<T> {
-  return withTempMount(readonlyMounts(mounts), fn);
+  return withTempMount(readonlyMounts(mounts), fn, wait);
 }
