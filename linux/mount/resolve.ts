@@ -23,7 +23,14 @@ import { type MountTarget, openTarget, openTargetCached, resolveTarget } from ".
 import { join } from "../path/path.ts";
 import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import type { BindPlan, FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
-import { AT_FDCWD, CLONE_NEWNS, O_CLOEXEC, O_PATH, O_RDONLY } from "../syscalls/constants.ts";
+import {
+  AT_FDCWD,
+  CLONE_NEWNS,
+  MOUNT_ATTR__ATIME,
+  O_CLOEXEC,
+  O_PATH,
+  O_RDONLY,
+} from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { open, readAll } from "../syscalls/mod.ts";
 import { type MadeDirectories, makeTarget } from "./make_target.ts";
@@ -69,7 +76,7 @@ export async function resolvePlan(
       ? context.namespaces.of(idMaps)
       : await openNamespaceFile(idMaps.file, wait, fds));
   const source = plan.kind === "bind"
-    ? openCachedSource(plan, fds) ?? await waitForSource(plan, wait, fds)
+    ? (asksServer(plan) ? undefined : openCachedSource(plan, fds)) ?? await waitForSource(plan, wait, fds)
     : NO_SOURCE;
   const target = fds.add(cachedTarget(plan, context) ?? await waitForTarget(plan, context, made));
   let device: string | undefined;
@@ -99,6 +106,11 @@ interface Source {
 type BindSource = Pick<BindPlan, "source" | "subdir">;
 
 const NO_SOURCE: Source = { fd: undefined };
+
+/** `rro,rw` takes `ro` back from the top mount: the attributes of the source are read with statfs(2). */
+function asksServer({ attributes }: BindPlan): boolean {
+  return (attributes.clear & ~MOUNT_ATTR__ATIME) !== 0;
+}
 
 /** Undefined if the source has to be waited for. */
 function openCachedSource({ source, subdir }: BindSource, fds: OwnedFds): Source | undefined {

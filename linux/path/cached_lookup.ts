@@ -21,6 +21,7 @@ import {
   O_CLOEXEC,
   O_PATH,
   RESOLVE_CACHED,
+  STATX_TYPE,
 } from "../syscalls/constants.ts";
 import { openat, openat2, openat2OffThread, statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
 import { callOffThread, shareCallOffThread, type WaitOptions } from "./wait.ts";
@@ -98,7 +99,7 @@ const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].ma
  * @throws {SyscallError} as {@linkcode ensureResolvable} does.
  */
 export async function resolveOffThread(path: string, wait: WaitOptions = {}): Promise<void> {
-  await statxOnce(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, wait);
+  await statxOnce(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, wait);
 }
 
 /**
@@ -112,11 +113,11 @@ export async function resolveOffThread(path: string, wait: WaitOptions = {}): Pr
  * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
 export async function ensureAnswers(path: string, wait: WaitOptions = {}): Promise<void> {
-  await statxOnce(path, AT_STATX_FORCE_SYNC, wait);
+  await statxOnce(path, AT_STATX_FORCE_SYNC, STATX_TYPE, wait);
 }
 
-function statxOnce(path: string, flags: number, wait: WaitOptions): Promise<void> {
-  return shareCallOffThread(() => statxOffThread(path, flags), wait, "statx", path, flags);
+function statxOnce(path: string, flags: number, mask: number, wait: WaitOptions): Promise<void> {
+  return shareCallOffThread(() => statxOffThread(path, flags, mask), wait, "statx", path, flags);
 }
 
 /**

@@ -89,6 +89,7 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  *
  * @param path the path.
  * @param flags `AT_…` flags.
+ * @param mask `STATX_…` flags: FUSE asks its server for no field of an empty mask, even with `AT_STATX_FORCE_SYNC`.
  * @returns a promise that resolves when the call returns, also if the path does not exist.
  *
  * @example
@@ -98,9 +99,9 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  * await statxOffThread("/proc/self/status", 0);
  * ```
  */
-export async function statxOffThread(path: string, flags: number): Promise<void> {
+export async function statxOffThread(path: string, flags: number, mask = 0): Promise<void> {
   const [name, result] = [cString(path), new Uint8Array(SIZE_OF_STATX)];
-  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, result), name, result);
+  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, mask, result), name, result);
 }
 
 // Reused: allocating them takes longer than the calls.
