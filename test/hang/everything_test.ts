@@ -32,6 +32,10 @@ interface Case {
   call(path: string, t: KernelContext): Promise<unknown>;
   /** The timeout of the call, in milliseconds. */
   readonly timeout?: number;
+  /** Whether the call goes on for as long as the path is cached, as a watch does. */
+  readonly runsOn?: boolean;
+  /** How many calls are made at once; 40 if left out. */
+  readonly times?: number;
 }
 
 let targets = 0;
@@ -116,6 +120,7 @@ const mountCases: readonly Case[] = [
     name: "FUSE helper's source",
     call: mounted((path) => ({ type: "fuse3.bindfs", source: path })),
     timeout: 2 * DEFAULT,
+    times: 4, // a helper is a process and holds no thread; starting forty takes seconds
   },
   {
     name: "namespace",
@@ -261,6 +266,12 @@ async function command(...args: string[]): Promise<void> {
   await program(() => {}).parseAsync(args, { from: "user" });
 }
 
+/** The bind of a cached directory succeeds. */
+async function upAndDown(file: string, target: string): Promise<void> {
+  await command("up", file, target);
+  await library.unmount(target, { detach: true });
+}
+
 /** A list whose bind has its source on the server. */
 function listOf(path: string, t: KernelContext): string {
   const file = `${t.dir}/list.json`;
@@ -274,8 +285,8 @@ const MAPS = ["--uid", "0:1000:10"];
 const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
   up: [
     { name: "FILE", call: (path, t) => command("up", path, newTarget(t)) },
-    { name: "TARGET", call: (path, t) => command("up", listOf(`${t.dir}/source`, t), path) },
-    { name: "source", call: (path, t) => command("up", listOf(path, t), newTarget(t)) },
+    { name: "TARGET", call: (path, t) => upAndDown(listOf(`${t.dir}/source`, t), path) },
+    { name: "source", call: (path, t) => upAndDown(listOf(path, t), newTarget(t)) },
   ],
   down: [
     { name: "FILE", call: (path, t) => command("down", path, newTarget(t)) },
@@ -304,7 +315,7 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
     { name: "PATH", call: (path) => command("ls", path) },
     { name: "PATH, --tree", call: (path) => command("ls", "--tree", path) },
   ],
-  watch: [{ name: "PATH", call: (path) => command("watch", path) }],
+  watch: [{ name: "PATH", call: (path) => command("watch", path), runsOn: true }],
   lookup: [{ name: "PATH", call: (path) => command("lookup", path) }],
 };
 
@@ -328,11 +339,15 @@ Deno.test("the table has a line for each subcommand", () => {
 });
 
 /** Makes a call 40 times, each of which ends in time, while the event loop runs on. */
-async function assertEnds(server: StoppedServer, { name, call, timeout = TIMEOUT }: Case, t: KernelContext) {
-  for (const path of [server.uncached, server.cached, server.cachedFile]) {
+async function assertEnds(
+  server: StoppedServer,
+  { name, call, timeout = TIMEOUT, runsOn, times = TIMES }: Case,
+  t: KernelContext,
+) {
+  for (const path of [server.uncached, ...runsOn ? [] : [server.cached, server.cachedFile]]) {
     const what = `${name} at ${base(path)}`;
     const all = () =>
-      Promise.all(Array.from({ length: TIMES }, () => call(path, t).then(() => undefined, (error) => error)));
+      Promise.all(Array.from({ length: times }, () => call(path, t).then(() => undefined, (error) => error)));
     // A call that waits several times takes its timeout for each: for the server's answer, and for the cleanup.
     const watched = await watch(all);
     try {
