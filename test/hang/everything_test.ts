@@ -240,6 +240,7 @@ const FUNCTIONS: Readonly<Record<string, readonly Case[]>> = {
 /** The other functions and classes of mod.ts: they take no path, or do nothing with it. */
 const NO_PATH: readonly string[] = [
   "AbandonedCallsError",
+  "BusyError",
   "LoopDevice",
   "MountError",
   "OwnedFd",
