@@ -25,6 +25,7 @@ import { hasFeature } from "../syscalls/features.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
+import { isPeerTree } from "./bind.ts";
 import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 import { changeRoot, describeRootChange } from "./root_change.ts";
@@ -40,7 +41,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
   let clone: OwnedFd | undefined;
   let isMoved = false;
   try {
-    using stage = new Stage();
+    using stage = new Stage(isPeerTree(plan));
     await mountOnStage(plan, stage, resolved);
     using root = openTarget(stage.root, plan.kind === "bind" ? undefined : plan.subdir);
     changeRoot(root, plan.root);
@@ -48,7 +49,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
     else mount(procFdPath(root), procFdPath(target), null, isTree(plan) ? MS_BIND | MS_REC : MS_BIND, null);
     isMoved = clone === undefined;
   } catch (error) {
-    if (isMoved) detachTopMount(target); // the stage could not be removed
+    if (isMoved) detachTopMount(target, isPeerTree(plan)); // the stage could not be removed
     throw error;
   }
   if (clone) attachMount(clone, target);
@@ -77,7 +78,12 @@ class Stage implements Disposable {
   readonly #directory = new TempDirectory();
   readonly root = this.#directory.root;
 
-  constructor() {
+  /**
+   * Creates the directory.
+   *
+   * @param isPeer whether what is mounted on it is a peer of its source.
+   */
+  constructor(readonly isPeer: boolean) {
     try {
       mount(this.root, this.root, null, MS_BIND, null);
       mount(null, this.root, null, MS_PRIVATE, null);
@@ -90,6 +96,7 @@ class Stage implements Disposable {
   /** Unmounts what is left on it, and removes the directory. */
   [Symbol.dispose](): void {
     try {
+      if (this.isPeer && mountAt(this.root) !== undefined) makePrivate(this.root);
       while (mountAt(this.root) !== undefined) detachRetrying(this.root);
     } catch (error) {
       this.#directory.abandon(); // it can't be removed while something is mounted on it
@@ -97,6 +104,10 @@ class Stage implements Disposable {
     }
     this.#directory[Symbol.dispose]();
   }
+}
+
+function makePrivate(path: string): void {
+  mount(null, path, null, MS_PRIVATE | MS_REC, null);
 }
 
 /** A failed umount2(2) has changed nothing. The second failure in a row is no chance. */
@@ -143,6 +154,9 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ...staged,
     ...describeRootChange(plan.root),
     clone,
+    ...isPeerTree(plan)
+      ? [mountCall({ target: stage, flags: MS_PRIVATE | MS_REC }, "so the source keeps its submounts")]
+      : [],
     remove,
     remove,
     ...isCloned ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")] : [],

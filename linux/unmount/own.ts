@@ -18,7 +18,7 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
-import type { Deadline } from "./deadline.ts";
+import { Deadline } from "./deadline.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
@@ -28,6 +28,8 @@ export interface AttachedMount {
   readonly mountpoint: string;
   /** Whether it is a recursive bind, which brings mounts below it. */
   readonly isTree: boolean;
+  /** Whether it may be a peer of its source. */
+  readonly isPeer: boolean;
   /** Its id: the unique one if the kernel has that, else that of mountinfo. */
   readonly id: number;
   /** Whether the id is the unique one. */
@@ -105,20 +107,21 @@ async function coveredError(path: string): Promise<SyscallError> {
 
 /**
  * Detaches a mount with the mounts below it, even if they are busy: for a rollback, of a mount that the caller has not
- * seen yet. A recursive bind is a slave of its source, so nothing of the source is detached.
+ * seen yet. Nothing of a recursive bind's source is detached: the bind is a slave of it, or becomes one first.
  *
  * @param own the mount.
  * @returns false if another mount is on top of it, so that it stays.
  */
 export async function detachOwn(own: AttachedMount): Promise<boolean> {
-  if (isOnTop(own, own.mountpoint)) {
-    umount2(own.mountpoint, MNT_DETACH);
-    return true;
+  let path = own.mountpoint;
+  if (!isOnTop(own, path)) {
+    const info = await findMount(own);
+    if (info === undefined) return true;
+    path = info.mountpoint;
+    if (!isOnTop(own, path)) return false;
   }
-  const info = await findMount(own);
-  if (info === undefined) return true;
-  if (!isOnTop(own, info.mountpoint)) return false;
-  umount2(info.mountpoint, MNT_DETACH);
+  if (own.isPeer) await unmountTreeRetrying(path, new Deadline({ detach: true }));
+  else umount2(path, MNT_DETACH);
   return true;
 }
 
