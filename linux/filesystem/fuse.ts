@@ -10,6 +10,7 @@ import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
+import { lookupMount } from "../mountinfo/lookup.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { FusePlan } from "../spec/plan.ts";
@@ -37,18 +38,42 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
   const program = requireHelper(helper);
   const path = fdPath(target);
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
-  const before = mountIdAt(target.fd, "");
+  const before = mountIdAt(AT_FDCWD, path);
   try {
     const result = await runHelper(program, helperArguments(plan, path));
     if (!await appears(path, before, result) || (result.code ?? 0) !== 0) {
       throw new Error(failure(helper, result));
     }
+    const { fsType, source } = await lookupMount(path);
+    if (!isFuse(fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
     complete(plan, target);
   } catch (error) {
-    // The helper, or the check after it, failed after the helper had mounted.
-    if (mountIdAt(AT_FDCWD, path) !== before) umount2(path, MNT_DETACH);
+    await detachFailed(plan, path, before);
     throw error;
   }
+}
+
+/**
+ * Detaches what the helper has mounted, if it, or a check after it, failed afterwards. Another process may have mounted on
+ * the same path meanwhile: only a mount of the plan's type, on the mount that was on top before, is the helper's.
+ */
+async function detachFailed({ helper, type }: FusePlan, path: string, before: number): Promise<void> {
+  if (mountIdAt(AT_FDCWD, path) === before) return;
+  const { parent, fsType, source } = await lookupMount(path);
+  const subtype = type.slice(type.indexOf(".") + 1);
+  if (parent === before && isFuse(fsType, subtype)) umount2(path, MNT_DETACH);
+  else console.warn(`${path} stays mounted: ${covered(helper, `${fsType} ${source}`)}`);
+}
+
+/** Not every server sets its subtype. */
+function isFuse(fsType: string, subtype?: string): boolean {
+  const [type = "", ...rest] = fsType.split(".");
+  if (type !== "fuse" && type !== "fuseblk") return false;
+  return subtype === undefined || rest.length === 0 || rest.join(".") === subtype;
+}
+
+function covered(helper: string, top: string): string {
+  return `another process has mounted ${top} on the mountpoint while ${helper} ran`;
 }
 
 /** libfuse passes a context on, but splits it at its commas. Without SELinux it says nothing. */
