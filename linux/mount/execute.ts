@@ -116,9 +116,9 @@ async function makeMount(
   if (plan.propagation.length > 0) requireSetattr(thread);
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
-  const { mountId: id, isUnique } = await attachNew(plan, resolved, thread);
+  const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
   const isTree = plan.kind === "bind" && plan.recursive;
-  const mount = { mountpoint, isTree, isPeer: isPeerTree(plan), id, isUnique };
+  const mount = { mountpoint, isTree, isPeer: isPeerTree(plan), id, isUnique, device };
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));
