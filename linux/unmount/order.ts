@@ -21,14 +21,16 @@ export interface TreeMount {
  *
  * @param table the mount table.
  * @param chosen whether a mount belongs to a tree.
- * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount.
+ * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount. One that a mount outside of
+ * the trees hides is left out: its path leads to another mount.
  */
 export function mountTrees(table: readonly MountInfo[], chosen: (info: MountInfo) => boolean): TreeMount[] {
   const within = table.filter(chosen);
   const ids = new Set(within.map(({ id }) => id));
   const children = Map.groupBy(within, ({ parent }) => parent);
   const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
-  return tops.sort(byLength).map((info) => treeOf(info, children));
+  const isReachable = (info: MountInfo) => hidersOf(info, table).every(chosen);
+  return tops.filter(isReachable).sort(byLength).map((info) => treeOf(info, children));
 }
 
 function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount {
@@ -46,6 +48,31 @@ function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount 
   }
   return tree;
 }
+
+/**
+ * The mounts because of which no path leads to a mount: those on its root, and on a directory above it.
+ *
+ * @param info the mount.
+ * @param table the mount table.
+ * @returns the mounts; what is stacked on them is left out.
+ */
+export function hidersOf(info: MountInfo, table: readonly MountInfo[]): MountInfo[] {
+  const byId = new Map(table.map((mount) => [mount.id, mount]));
+  const children = Map.groupBy(table, ({ parent }) => parent);
+  const hiders = (children.get(info.id) ?? []).filter(({ mountpoint }) => mountpoint === info.mountpoint);
+  const seen = new Set<MountInfo>();
+  for (let at: MountInfo | undefined = info; at && !seen.has(at); at = byId.get(at.parent)) {
+    seen.add(at); // the root mount of a namespace may be its own parent
+    const path = at.mountpoint;
+    const siblings = children.get(at.parent) ?? [];
+    hiders.push(
+      ...siblings.filter(({ mountpoint }) => mountpoint !== path && path.startsWith(below(mountpoint))),
+    );
+  }
+  return hiders;
+}
+
+const below = (path: string) => path.endsWith("/") ? path : `${path}/`;
 
 const byLength = (a: MountInfo, b: MountInfo) => a.mountpoint.length - b.mountpoint.length;
 

@@ -19,6 +19,7 @@ import {
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
 import { Deadline } from "./deadline.ts";
+import { hidersOf } from "./order.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
@@ -122,25 +123,6 @@ async function findMount(
     path: `${info.mountpoint}, which was ${mountpoint} or is another mount with the same id`,
   });
 }
-
-/** The mounts without whose unmount a mount can't be reached by its path: those on its root, and on a directory above. */
-function hidersOf(info: MountInfo, table: readonly MountInfo[]): MountInfo[] {
-  const byId = new Map(table.map((mount) => [mount.id, mount]));
-  const children = Map.groupBy(table, ({ parent }) => parent);
-  const hiders = (children.get(info.id) ?? []).filter(({ mountpoint }) => mountpoint === info.mountpoint);
-  const seen = new Set<MountInfo>();
-  for (let at: MountInfo | undefined = info; at && !seen.has(at); at = byId.get(at.parent)) {
-    seen.add(at); // the root mount of a namespace may be its own parent
-    const path = at.mountpoint;
-    const siblings = children.get(at.parent) ?? [];
-    hiders.push(
-      ...siblings.filter(({ mountpoint }) => mountpoint !== path && path.startsWith(below(mountpoint))),
-    );
-  }
-  return hiders;
-}
-
-const below = (path: string) => path.endsWith("/") ? path : `${path}/`;
 
 /** The last one of a stack. */
 function topOf(info: MountInfo, table: readonly MountInfo[]): MountInfo {

@@ -196,6 +196,17 @@ kernelTest("unmountRecursive() unmounts what a later mount hides", {}, async (t)
   await unmountRecursive(`${dir}/target`);
   assertEquals(t.mounts(), []);
 
+  foreign(`${dir}/target/a`, "hidden from above");
+  foreign(`${dir}/target`, "B");
+  Deno.mkdirSync(`${dir}/target/a/b`, { recursive: true });
+  foreign(`${dir}/target/a`, "B/a");
+  Deno.mkdirSync(`${dir}/target/a/b`, { recursive: true });
+  foreign(`${dir}/target/a/b`, "B/a/b");
+  await unmountRecursive(`${dir}/target/a`);
+  assertEquals(sourcesOf(t), ["B", "hidden from above"]);
+  await unmountRecursive(`${dir}/target`);
+  assertEquals(t.mounts(), []);
+
   foreign(`${dir}/target/a/b`, "hidden sibling");
   foreign(`${dir}/target/a`, "sibling");
   await unmountRecursive(`${dir}/target/a`);
