@@ -54,6 +54,7 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     [bind("rbind")],
     [bind("bind", "ro", "noatime")],
     [bind("rbind", "nosuid", "rprivate")],
+    [bind("rbind", "nosuid", "rshared")],
     [tmpfs("size=1m", "nosuid", "ro")],
     [tmpfs("private")],
     [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
@@ -120,8 +121,10 @@ async function trace(dir: string, given: Mount[][], missing: readonly Feature[])
   const lines = Deno.readTextFileSync(`${dir}/trace`).split("\n");
   const helpers = new Set(lines.flatMap((line) => line.includes('"fuse') ? [line.split(" ")[0]] : []));
   const text = lines.filter((line) => !helpers.has(line.split(" ")[0])).join("\n");
+  const known = CALLS.split(","); // strace 6.1 also prints each call whose name it lacks, such as statmount(2)
   return [...text.matchAll(/umount2\("\/begin".*\n([^]*?)umount2\("\/end"/g)].map(([, calls = ""]) =>
-    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].map(([, name = "", args = ""]) => line(name, args))
+    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].filter(([, name = ""]) => known.includes(name))
+      .map(([, name = "", args = ""]) => line(name, args))
   );
 }
 
