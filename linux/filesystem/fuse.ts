@@ -10,7 +10,8 @@ import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
-import { lookupMount } from "../mountinfo/lookup.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { FusePlan } from "../spec/plan.ts";
@@ -44,7 +45,7 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
     if (!await appears(path, before, result) || (result.code ?? 0) !== 0) {
       throw new Error(failure(helper, result));
     }
-    const { fsType, source } = await lookupMount(path);
+    const { fsType, source } = await topMountInfo(path);
     if (!isFuse(fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
     complete(plan, target);
   } catch (error) {
@@ -59,10 +60,18 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
  */
 async function detachFailed({ helper, type }: FusePlan, path: string, before: number): Promise<void> {
   if (mountIdAt(AT_FDCWD, path) === before) return;
-  const { parent, fsType, source } = await lookupMount(path);
+  const { parent, fsType, source } = await topMountInfo(path);
   const subtype = type.slice(type.indexOf(".") + 1);
   if (parent === before && isFuse(fsType, subtype)) umount2(path, MNT_DETACH);
   else console.warn(`${path} stays mounted: ${covered(helper, `${fsType} ${source}`)}`);
+}
+
+/** Reads the mount table: statmount(2) may be refused, and then a mount that failed would stay. */
+async function topMountInfo(path: string): Promise<MountInfo> {
+  const id = mountIdAt(AT_FDCWD, path);
+  const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
+  if (info === undefined) throw new Error(`${path} was unmounted by another process`);
+  return info;
 }
 
 /** Not every server sets its subtype. */

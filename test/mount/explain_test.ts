@@ -121,10 +121,8 @@ async function trace(dir: string, given: Mount[][], missing: readonly Feature[])
   const lines = Deno.readTextFileSync(`${dir}/trace`).split("\n");
   const helpers = new Set(lines.flatMap((line) => line.includes('"fuse') ? [line.split(" ")[0]] : []));
   const text = lines.filter((line) => !helpers.has(line.split(" ")[0])).join("\n");
-  const known = CALLS.split(","); // strace 6.1 also prints each call whose name it lacks, such as statmount(2)
   return [...text.matchAll(/umount2\("\/begin".*\n([^]*?)umount2\("\/end"/g)].map(([, calls = ""]) =>
-    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].filter(([, name = ""]) => known.includes(name))
-      .map(([, name = "", args = ""]) => line(name, args))
+    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].map(([, name = "", args = ""]) => line(name, args))
   );
 }
 
