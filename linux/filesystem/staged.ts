@@ -9,7 +9,8 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
-import { attachMount, openTarget, procFdPath } from "../path/mount_target.ts";
+import { attachMount, isDirectory, openTarget, procFdPath } from "../path/mount_target.ts";
+import { join } from "../path/path.ts";
 import { type Call, call, mountCall, quoted } from "../spec/call.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import {
@@ -19,10 +20,12 @@ import {
   MS_BIND,
   MS_PRIVATE,
   MS_REC,
+  O_CREAT,
+  O_EXCL,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import { mount, openTree, umount2 } from "../syscalls/mod.ts";
+import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
 import { isPeerTree } from "./bind.ts";
@@ -41,9 +44,9 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
   let clone: OwnedFd | undefined;
   let isMoved = false;
   try {
-    using stage = new Stage(isPeerTree(plan));
+    using stage = new Stage(isPeerTree(plan), plan.kind === "bind" && !isDirectory(target));
     await mountOnStage(plan, stage, resolved);
-    using root = openTarget(stage.root, plan.kind === "bind" ? undefined : plan.subdir);
+    using root = openTarget(stage.mountpoint, plan.kind === "bind" ? undefined : plan.subdir);
     changeRoot(root, plan.root);
     if (hasFeature("mountApi")) clone = fds.add(openTree(root.fd, "", cloneFlags(plan)));
     else mount(procFdPath(root), procFdPath(target), null, isTree(plan) ? MS_BIND | MS_REC : MS_BIND, null);
@@ -57,7 +60,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
 
 async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
   {
-    using mountpoint = openTarget(stage.root);
+    using mountpoint = openTarget(stage.mountpoint);
     if (plan.kind !== "fuse" && isCreatedDetached(plan)) {
       const created = createDetached(plan, resolved);
       attachMount(created instanceof Promise ? await created : created, mountpoint);
@@ -77,16 +80,24 @@ function cloneFlags(plan: NewMountPlan): number {
 class Stage implements Disposable {
   readonly #directory = new TempDirectory();
   readonly root = this.#directory.root;
+  /** Where to mount: the directory, or a file in it. */
+  readonly mountpoint: string;
 
   /**
    * Creates the directory.
    *
    * @param isPeer whether what is mounted on it is a peer of its source.
+   * @param isFile whether a file is mounted.
    */
-  constructor(readonly isPeer: boolean) {
+  constructor(readonly isPeer: boolean, isFile: boolean) {
+    this.mountpoint = isFile ? join(this.root, "file") : this.root;
     try {
       mount(this.root, this.root, null, MS_BIND, null);
       mount(null, this.root, null, MS_PRIVATE, null);
+      if (isFile) {
+        mount("tmpfs", this.root, "tmpfs", 0, null); // the file goes with it, also after a crash
+        open(this.mountpoint, O_CREAT | O_EXCL).close();
+      }
     } catch (error) {
       this[Symbol.dispose]();
       throw error;

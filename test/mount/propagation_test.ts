@@ -391,3 +391,30 @@ async function unmountedBy(
     check(removal);
   }
 }
+
+for (
+  const [way, missing] of [
+    ["with every call", []],
+    ["without mount_setattr(2)", ["mountSetattr"]],
+    ["with mount(2)", ["mountApi", "mountSetattr", "openat2"]],
+  ] as const
+) {
+  kernelTest(`a bind of a file is a slave of its source, ${way}`, {}, async (t) => {
+    using _ = pretendMissing(...missing);
+    t.make("source", "target");
+    tmpfs(`${t.dir}/source`);
+    mountSyscall(null, `${t.dir}/source`, null, MS_SHARED, null);
+    for (const path of ["source/file", "source/other", "target/file"]) {
+      Deno.writeTextFileSync(`${t.dir}/${path}`, path);
+    }
+    for (const options of [["bind"], ["rbind", "ro"]]) {
+      const bind = { type: "bind", source: `${t.dir}/source/file`, target: "file", options };
+      await using _bind = await mountAll([bind], `${t.dir}/target`);
+      assertEquals(Deno.readTextFileSync(`${t.dir}/target/file`), "source/file");
+      mountSyscall(`${t.dir}/source/other`, `${t.dir}/target/file`, null, MS_BIND, null);
+      assertEquals(Deno.readTextFileSync(`${t.dir}/source/file`), "source/file");
+      umount2(`${t.dir}/target/file`, 0);
+    }
+    umount2(`${t.dir}/source`, 0);
+  });
+}
