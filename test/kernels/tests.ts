@@ -10,6 +10,8 @@ const core = [
   "mount/mount",
   "mount/explain",
   "mount/containerd_cases",
+  "mount/propagation",
+  "unmount/own",
   "unmount/unmount",
   "path/mount_target",
   "path/path",

@@ -2,6 +2,7 @@ import {
   mount,
   mountAll,
   type MountHandle,
+  setTempMountLocation,
   unmountMounts,
   unmountRecursive,
   withTempMount,
@@ -15,9 +16,8 @@ import {
   SyscallError,
   umount2,
 } from "../../linux/mod.ts";
-import { setTempMountLocation } from "../../mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
-import { type KernelContext, kernelTest } from "../harness.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { names } from "../kernel.ts";
 
 /** A mount of another process. */
@@ -32,10 +32,11 @@ async function refuses(handle: MountHandle, includes: string): Promise<void> {
 
 for (const missing of [[], ["statmount"]] as const) {
   const kernel = missing.length > 0 ? ", before Linux 6.13" : "";
+  const needs: Needs = { features: missing.length > 0 ? [] : ["statmount"] };
 
   kernelTest(
     `a handle refuses while another mount is on top, and unmounts nothing${kernel}`,
-    {},
+    needs,
     async (t) => {
       using _ = pretendMissing(...missing);
       t.make("target/a", "target/b");
@@ -59,7 +60,7 @@ for (const missing of [[], ["statmount"]] as const) {
     },
   );
 
-  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, {}, async (t) => {
+  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, needs, async (t) => {
     using _ = pretendMissing(...missing);
     t.make("target/a", "other");
     foreign(`${t.dir}/other`, "base");
@@ -76,7 +77,7 @@ for (const missing of [[], ["statmount"]] as const) {
 
   kernelTest(
     `two handles on one target are unmounted in any order that the mounts permit${kernel}`,
-    {},
+    needs,
     async (t) => {
       using _ = pretendMissing(...missing);
       t.make("target");
@@ -91,7 +92,7 @@ for (const missing of [[], ["statmount"]] as const) {
 
   kernelTest(
     `what another process has unmounted is no error, and a new mount at its place stays${kernel}`,
-    {},
+    needs,
     async (t) => {
       using _ = pretendMissing(...missing);
       t.make("target", "other");
@@ -111,7 +112,7 @@ for (const missing of [[], ["statmount"]] as const) {
 
 kernelTest(
   "a handle finds its mount after a rename of the mountpoint, or of a directory above",
-  {},
+  { features: ["statmount"] },
   async (t) => {
     t.make("target/a");
     const handle = await mount(tmpfs("mine"), `${t.dir}/target/a`);
@@ -124,7 +125,7 @@ kernelTest(
   },
 );
 
-kernelTest("a handle finds its mount after mount --move", {}, async (t) => {
+kernelTest("a handle finds its mount after mount --move", { features: ["statmount"] }, async (t) => {
   t.make("target", "other");
   const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
   mountSyscall(`${t.dir}/target`, `${t.dir}/other`, null, MS_MOVE, null);
@@ -134,7 +135,9 @@ kernelTest("a handle finds its mount after mount --move", {}, async (t) => {
   umount2(`${t.dir}/target`, 0);
 });
 
-kernelTest("a handle whose mount is covered while it waits for a busy one says so", {}, async (t) => {
+kernelTest("a handle whose mount is covered while it waits for a busy one says so", {
+  features: ["statmount"],
+}, async (t) => {
   t.make("target");
   const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
   const file = Deno.openSync(`${t.dir}/target/file`, { create: true, write: true });
