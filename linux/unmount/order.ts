@@ -29,7 +29,8 @@ export function mountTrees(table: readonly MountInfo[], chosen: (info: MountInfo
   const ids = new Set(within.map(({ id }) => id));
   const children = Map.groupBy(within, ({ parent }) => parent);
   const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
-  const isReachable = (info: MountInfo) => hidersOf(info, table).every(chosen);
+  const hidersOf = hidersIn(table);
+  const isReachable = (info: MountInfo) => hidersOf(info).every(chosen);
   return tops.filter(isReachable).sort(byLength).map((info) => treeOf(info, children));
 }
 
@@ -52,27 +53,29 @@ function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount 
 /**
  * The mounts because of which no path leads to a mount: those on its root, and on a directory above it.
  *
- * @param info the mount.
  * @param table the mount table.
- * @returns the mounts; what is stacked on them is left out.
+ * @returns a function that returns those of a mount; what is stacked on them is left out.
  */
-export function hidersOf(info: MountInfo, table: readonly MountInfo[]): MountInfo[] {
+export function hidersIn(table: readonly MountInfo[]): (info: MountInfo) => MountInfo[] {
   const byId = new Map(table.map((mount) => [mount.id, mount]));
-  const children = Map.groupBy(table, ({ parent }) => parent);
-  const hiders = (children.get(info.id) ?? []).filter(({ mountpoint }) => mountpoint === info.mountpoint);
-  const seen = new Set<MountInfo>();
-  for (let at: MountInfo | undefined = info; at && !seen.has(at); at = byId.get(at.parent)) {
-    seen.add(at); // the root mount of a namespace may be its own parent
-    const path = at.mountpoint;
-    const siblings = children.get(at.parent) ?? [];
-    hiders.push(
-      ...siblings.filter(({ mountpoint }) => mountpoint !== path && path.startsWith(below(mountpoint))),
-    );
-  }
-  return hiders;
+  const byPlace = new Map(table.map((mount) => [`${mount.parent} ${mount.mountpoint}`, mount]));
+  return (info) => {
+    const places = [`${info.id} ${info.mountpoint}`];
+    const seen = new Set<MountInfo>(); // the root mount of a namespace may be its own parent
+    for (let at: MountInfo | undefined = info; at && !seen.has(at); at = byId.get(at.parent)) {
+      seen.add(at);
+      const { parent, mountpoint } = at;
+      places.push(...directoriesAbove(mountpoint).map((path) => `${parent} ${path}`));
+    }
+    return places.flatMap((place) => byPlace.get(place) ?? []).filter((hider) => hider !== info);
+  };
 }
 
-const below = (path: string) => path.endsWith("/") ? path : `${path}/`;
+/** Without the path itself. */
+function directoriesAbove(path: string): string[] {
+  const above = [...path.matchAll(/(?<=.)\//g)].map(({ index }) => path.slice(0, index));
+  return path === "/" ? above : ["/", ...above];
+}
 
 const byLength = (a: MountInfo, b: MountInfo) => a.mountpoint.length - b.mountpoint.length;
 

@@ -19,7 +19,7 @@ import {
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
 import { Deadline } from "./deadline.ts";
-import { hidersOf } from "./order.ts";
+import { hidersIn } from "./order.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
@@ -56,9 +56,10 @@ export async function refuseCovered(list: readonly AttachedMount[], deadline: De
 async function refuseHidden(list: readonly AttachedMount[]): Promise<void> {
   const infos = (await Promise.all(list.map(findMount))).filter((info) => info !== undefined);
   const table = await listMounts();
+  const hidersOf = hidersIn(table);
   const ids = new Set(infos.map(({ id }) => id));
   for (const info of infos) {
-    const [hider] = hidersOf(info, table).filter(({ id }) => !ids.has(id));
+    const [hider] = hidersOf(info).filter(({ id }) => !ids.has(id));
     if (hider) throw coveredError(info.mountpoint, topOf(hider, table));
   }
 }
@@ -98,7 +99,7 @@ async function locate(own: AttachedMount, deadline: Deadline): Promise<string | 
   const top = await resolveTopMount(mountpoint, deadline);
   if (top && isTop(own, top, mountpoint)) return mountpoint;
   const table = await listMounts();
-  const [hider] = hidersOf(info, table);
+  const [hider] = hidersIn(table)(info);
   throw coveredError(mountpoint, hider && topOf(hider, table));
 }
 
