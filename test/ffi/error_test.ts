@@ -3,6 +3,7 @@ import { libc } from "../../ffi/libc.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { assert, assertEquals, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
+import { say } from "../use/ways.ts";
 
 kernelTest("the message of a failed call has the call, its paths, the errno's text and name", {}, () => {
   const message = (syscall: string, errno: number, path?: string, dest?: string, reason?: string) =>
@@ -95,4 +96,39 @@ Deno.test({
       assertEquals(error.message, message);
     }
   },
+});
+
+/** Runs a program that imports the C library, without any permission unless flags grant one. */
+async function run(dir: string, text: string, flags: string[], wrap: (command: string[]) => string[]) {
+  const module = new URL("../../ffi/libc.ts", import.meta.url).href;
+  Deno.writeTextFileSync(`${dir}/program.ts`, `import { libc, warmUpErrno } from "${module}";\n${text}`);
+  const command = [
+    Deno.execPath(),
+    "run",
+    "--quiet",
+    "--no-config",
+    "--no-check",
+    ...flags,
+    `${dir}/program.ts`,
+  ];
+  const [program = "", ...args] = wrap(command);
+  return await say(program, args, { stdin: "null" });
+}
+
+kernelTest("the code that reads errno is compiled before the first call", {
+  permissions: { run: true, env: true },
+}, async (t) => {
+  const text =
+    `warmUpErrno(() => console.log("warm", libc().gettid() > 0)); libc().gettid(); libc().gettid();`;
+  const { out } = await run(t.dir, text, ["--allow-ffi"], (command) => command);
+  assertEquals(out, ["warm true"]);
+});
+
+kernelTest("without the permission for FFI, the first call fails on a terminal too, and does not prompt", {
+  tools: ["script"],
+  permissions: { run: true, env: true },
+}, async (t) => {
+  const text = `try { libc(); } catch (error) { console.log(error.name, error.message); }`;
+  const { out } = await run(t.dir, text, [], (command) => ["script", "-qec", command.join(" "), "/dev/null"]);
+  assertEquals(out.join("").trim(), "NotCapable Requires ffi access, run again with the --allow-ffi flag");
 });

@@ -39,6 +39,8 @@ const texts = [
   "ä".repeat(2048),
   "ä".repeat(2047) + "ab",
   "ä".repeat(2047) + "abc",
+  "ä".repeat(2047) + "abcd",
+  "ä".repeat(2049),
   "a".repeat(70_000),
 ];
 

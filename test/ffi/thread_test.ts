@@ -91,6 +91,7 @@ kernelTest(
       await pause(1); // the redirection follows the code through an await
       assertEquals([currentThread(), isRedirected()], [thread, true]);
       assertEquals(realpath(`${t.dir}/a/theirs`), `${t.dir}/a/theirs`);
+      assertThrows(() => realpath(`${t.dir}/a/ours`), SyscallError, "ENOENT");
       const ours = assertThrows(() => open(`${t.dir}/a/ours`, O_PATH), SyscallError);
       assertEquals([ours.code, ours.path], ["ENOENT", `${t.dir}/a/ours`]);
       assertThrows(() => open(`${t.dir}/a/theirs`, O_WRONLY), SyscallError, "EISDIR");
@@ -178,6 +179,13 @@ for (const isBusy of [false, true]) {
         assertThrows(() => umount2(ours, MNT_DETACH), Error, "has ended");
         await assertRejects(() => umount2OffThread(ours, MNT_DETACH), Error, "has ended");
       });
+      for (let round = 0; isBusy && round < 8; round++) {
+        const short = await enter(other.pid);
+        short.run(() => libc().umount2_nonblocking(cString(`${t.dir}/none`), 0)).catch(() => {});
+        await Promise.resolve(); // the call is passed to the thread
+        await short[Symbol.asyncDispose]();
+        assert(await ended(short.id), "the thread has not ended");
+      }
       if (isBusy) {
         thread.run(() => libc().umount2_nonblocking(cString(`${t.dir}/none`), 0)).catch(() => {});
         await Promise.resolve();
