@@ -115,6 +115,26 @@ kernelTest("statmount() returns fields that are longer than its first memory", {
   }
 });
 
+kernelTest("statmount() reads the subtype of a file system, also if nothing else is asked for", {
+  features: ["statmount"],
+  root: true,
+}, (t) => {
+  using server = linux.open("/dev/fuse", linux.O_RDWR); // it never answers
+  linux.mount("s", t.dir, "fuse.odd", 0, `fd=${server.fd},rootmode=40000,user_id=0,group_id=0`);
+  try {
+    const { mountId } = linux.statx(
+      linux.AT_FDCWD,
+      t.dir,
+      linux.AT_STATX_DONT_SYNC,
+      linux.STATX_MNT_ID_UNIQUE,
+    );
+    const { fsSubtype, fsType, source, options } = linux.statmount(mountId, linux.STATMOUNT_FS_SUBTYPE);
+    assertEquals([fsSubtype, fsType, source, options], ["odd", "", "", ""]);
+  } finally {
+    linux.umount2(t.dir, linux.MNT_DETACH);
+  }
+});
+
 kernelTest("statmount() reads the flags of a superblock, and the group from which a slave's mounts come", {
   features: ["statmount"],
   root: true,
@@ -180,6 +200,10 @@ kernelTest("a mount or an unmount that fails on another thread fails with its er
     using _busy = linux.open(a, linux.O_RDONLY);
     const busy = await assertRejects(() => linux.umount2OffThread(a, 0), linux.SyscallError);
     assertEquals([busy.code, busy.path, isMounted("off-thread")], ["EBUSY", a, true]);
+    Deno.symlinkSync(a, `${t.dir}/link`);
+    const call = () => linux.umount2OffThread(`${t.dir}/link`, linux.UMOUNT_NOFOLLOW | linux.MNT_DETACH);
+    const link = await assertRejects(call, linux.SyscallError);
+    assertEquals([link.code, isMounted("off-thread")], ["EINVAL", true]);
     await linux.umount2OffThread(a, linux.MNT_DETACH);
   }
   assertEquals(t.mounts(), []);
@@ -269,8 +293,10 @@ kernelTest("mountSetattr() changes only what is asked for, after a call with oth
       propagation: linux.MS_UNBINDABLE,
     });
     assertEquals(options(), ["rw nosuid nodev relatime unbindable"]);
+    linux.mount(null, t.dir, null, linux.MS_PRIVATE, null);
     linux.mountSetattr(linux.AT_FDCWD, t.dir, 0, { clear: linux.MOUNT_ATTR_NOSUID });
-    assertEquals(options(), ["rw nodev relatime unbindable"]);
+    assertEquals(options(), ["rw nodev relatime "]);
+    linux.mount(null, t.dir, null, linux.MS_UNBINDABLE, null);
     linux.mountSetattr(linux.AT_FDCWD, t.dir, 0, { propagation: linux.MS_PRIVATE });
     assertEquals(options(), ["rw nodev relatime "]);
   } finally {

@@ -120,6 +120,8 @@ export const syscalls: MutantRoom = {
       replace: "    mask || bit ? decodeCString",
       rule: "a field that is not filled is empty",
       tests: calls,
+      equivalent:
+        "from Linux 6.13, where the library calls statmount(2), a field that is not filled has offset 0, of an empty string",
     },
     {
       name: "statmount(2) with long fields fails",
@@ -166,8 +168,10 @@ export const syscalls: MutantRoom = {
       file: "linux/syscalls/statmount.ts",
       find: "  view.setUint32(12, mountId / 2 ** 32, true); // mnt_id, upper half\n",
       replace: "",
-      rule: "ids above 2^32, which every kernel gives, are whole",
+      rule: "an id above 2^32 is whole",
       tests: calls,
+      equivalent:
+        "ids begin at 2^31, so that the upper half is 0 for two billion mounts; before Linux 6.14 at 2^32",
     },
     {
       name: "the read-only flag of a superblock is read at its type",
@@ -288,6 +292,14 @@ export const syscalls: MutantRoom = {
       replace: "libc().umount2_nonblocking(path, 0)",
       rule: "an unmount off the thread has its flags",
       tests: ["test/syscalls/calls_test.ts"],
+    },
+    {
+      name: "the repeated unmount has no flags",
+      file: "linux/syscalls/mount.ts",
+      find: "  if (result < 0) umount2(target, flags);",
+      replace: "  if (result < 0) umount2(target, 0);",
+      rule: "no unmount follows a link in place of the mountpoint",
+      tests: calls,
     },
     {
       name: "the events of the second descriptor are read at the first",
