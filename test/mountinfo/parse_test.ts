@@ -196,6 +196,9 @@ kernelTest("a path's mount is read by statx(2): its ids, its device, and whether
     const device = top.major * 2 ** 20 + top.minor;
     const mount = statxMount(root);
     assertEquals(mount, { isRoot: true, mountId: top.id, isUnique: false, device, isFirst: true });
+    const below = statxMount(t.dir); // usually on a disk, whose major number is not 0
+    const disk = [...rows.values()].find(({ id }) => id === below.mountId);
+    assertEquals(below.device, (disk?.major ?? 0) * 2 ** 20 + (disk?.minor ?? 0));
     assertEquals(statxMount(`${root}/in`), { ...mount, isRoot: false, isFirst: false });
     assertEquals(statxMount(`${t.dir}/bound`), { ...mount, mountId: bound.id, isFirst: false });
     assertEquals(statxMount(`${t.dir}/link`), mount);
