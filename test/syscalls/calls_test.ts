@@ -209,7 +209,10 @@ kernelTest("a mount or an unmount that fails on another thread fails with its er
   assertEquals(t.mounts(), []);
 });
 
-kernelTest("umount2() and mount() fail with the errno and the paths of the call", { root: true }, (t) => {
+kernelTest("umount2() and mount() fail with the errno and the paths of the call", {
+  features: ["mountSetattr", "openat2"],
+  root: true,
+}, (t) => {
   const none = `${t.dir}/none`;
   const cases: [() => void, string, string, string?][] = [
     [() => linux.mount("s", none, "tmpfs", 0, null), "ENOENT", "s", none],

@@ -73,7 +73,7 @@ export const pidfd: MutantRoom = {
       find: 'if (!isErrno(error, "EINTR")) throw error;',
       replace: "throw error;",
       rule: "a signal interrupts no wait",
-      tests: users,
+      tests: owner,
     },
     {
       name: "the pid of this process's PID namespace is used for every /proc",
@@ -81,7 +81,7 @@ export const pidfd: MutantRoom = {
       find: "  return Number(/^Pid:\\t(-?\\d+)$/m.exec(text)?.[1]);",
       replace: "  return process.pid;",
       rule: "if /proc belongs to another PID namespace, no other process's maps are written",
-      tests: users,
+      tests: owner,
     },
     {
       name: "any /proc counts as that of this PID namespace",
@@ -89,7 +89,7 @@ export const pidfd: MutantRoom = {
       find: "if (isUnique && proc.mountId === ownProc) return process.pid;",
       replace: "if (isUnique) return process.pid;",
       rule: "if /proc belongs to another PID namespace, no other process's maps are written",
-      tests: users,
+      tests: owner,
     },
     {
       name: "a /proc of another PID namespace is remembered as this one's",
@@ -97,7 +97,7 @@ export const pidfd: MutantRoom = {
       find: "if (isOwn && isUnique) ownProc",
       replace: "if (isUnique) ownProc",
       rule: "if /proc belongs to another PID namespace, no other process's maps are written",
-      tests: users,
+      tests: owner,
     },
     {
       name: "a pidfd has another pid",
