@@ -52,6 +52,7 @@ const packages: Record<string, string> = {
   busybox: "busybox-static",
   dd: "coreutils",
   stat: "coreutils",
+  cc: "gcc, libc6-dev and linux-libc-dev",
   mknod: "coreutils",
   script: "bsdutils",
   bash: "bash",
