@@ -16,12 +16,16 @@ export interface Streams {
   isTerminal?: boolean;
   /** Takes the place of write(2) on standard output; returns the number of bytes written. */
   write?: (bytes: Uint8Array) => number;
+  /** The same for standard error. */
+  writeError?: (bytes: Uint8Array) => number;
 }
+
+const writeAll = (bytes: Uint8Array) => bytes.length;
 
 /** Runs the command until it returns; its output goes to the result alone. */
 export async function command(
   args: readonly string[],
-  { input = "", isTerminal = false, write = (bytes) => bytes.length }: Streams = {},
+  { input = "", isTerminal = false, write = writeAll, writeError = writeAll }: Streams = {},
 ): Promise<Output> {
   const output = { out: "", err: "" };
   const keep = (stream: "out" | "err", write: (bytes: Uint8Array) => number) => {
@@ -36,7 +40,7 @@ export async function command(
   using _streams = replaced([
     [Deno.stdin, { readable: new Blob([input]).stream() }],
     [Deno.stdout, { writeSync: keep("out", write), isTerminal: () => isTerminal }],
-    [Deno.stderr, { writeSync: keep("err", (bytes) => bytes.length), isTerminal: () => isTerminal }],
+    [Deno.stderr, { writeSync: keep("err", writeError), isTerminal: () => isTerminal }],
     [process.stderr, { write: writeText }], // the argument parser writes its errors here
     [process.stdout, { write: (text: string) => (output.out += text, true) }],
   ]);
