@@ -135,3 +135,40 @@ kernelTest("SIGQUIT ends run and its command, and leaves nothing mounted", needs
   await reader.cancel();
   await child.stderr.cancel();
 });
+
+const TMPFS = { type: "tmpfs", source: "t", options: ["size=64k"] };
+
+kernelTest(
+  "up unmounts the list if a signal arrives while it is mounted, and exits with the signal's status",
+  {
+    ...needs,
+    tools: ["strace"],
+  },
+  async (t) => {
+    const target = t.make("target");
+    const list = listFile(t.dir, [TMPFS, TMPFS]);
+    for (
+      const [signal, status] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGHUP", 129], [
+        "SIGQUIT",
+        131,
+      ]] as const
+    ) {
+      const child = new Deno.Command("strace", {
+        args: [
+          "-f",
+          "-qq",
+          "--seccomp-bpf",
+          ...["-o", `${t.dir}/trace`, "-e", "trace=move_mount", "-e", "inject=move_mount:delay_exit=200000"],
+          ...[Deno.execPath(), "run", "--quiet", "-A", cli, "up", list, target],
+        ],
+        stdout: "piped",
+        stderr: "piped",
+      }).spawn();
+      while (t.mounts().length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+      const [pid] = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ");
+      Deno.kill(Number(pid), signal);
+      const { code, stdout } = await child.output();
+      assertEquals([code, new TextDecoder().decode(stdout), t.mounts()], [status, "", []]);
+    }
+  },
+);
