@@ -9,7 +9,10 @@ import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { FusePlan } from "../spec/plan.ts";
@@ -22,6 +25,7 @@ import { describeRemountTop, remountBind } from "./remount.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
 const packages: Record<string, string> = { "mount.fuse": "fuse3 or fuse", "mount.fuse3": "fuse3" };
+const HELPER_TIMEOUT = 30_000; // ms: the helper starts a server, which may connect to another machine first
 const APPEARS = 2000; // ms within which the mount of a helper that has exited successfully must appear
 
 /**
@@ -30,25 +34,63 @@ const APPEARS = 2000; // ms within which the mount of a helper that has exited s
  *
  * @param plan the file system.
  * @param target the mountpoint.
+ * @param wait the timeout of the helper and the signal.
+ * @throws {SyscallError} ETIMEDOUT after the timeout, when the helper is killed.
  */
-export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promise<void> {
+export async function mountFuseOnto(
+  plan: FusePlan,
+  target: MountTarget,
+  { timeout = HELPER_TIMEOUT, signal }: WaitOptions,
+): Promise<void> {
   const { helper } = plan;
   refuseLabels(plan);
   const program = requireHelper(helper);
   const path = fdPath(target);
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
-  const before = mountIdAt(target.fd, "");
+  const before = mountIdAt(AT_FDCWD, path);
   try {
-    const result = await runHelper(program, helperArguments(plan, path));
-    if (!await appears(path, before, result) || (result.code ?? 0) !== 0) {
+    const result = await runHelper(program, helperArguments(plan, path), { timeout, signal });
+    if (!await appears(path, before, result, signal) || (result.code ?? 0) !== 0) {
       throw new Error(failure(helper, result));
     }
+    const { fsType, source } = await topMountInfo(path);
+    if (!isFuse(fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
     complete(plan, target);
   } catch (error) {
-    // The helper, or the check after it, failed after the helper had mounted.
-    if (mountIdAt(AT_FDCWD, path) !== before) umount2(path, MNT_DETACH);
+    await detachFailed(plan, path, before);
     throw error;
   }
+}
+
+/**
+ * Detaches what the helper has mounted, if it, or a check after it, failed afterwards. Another process may have mounted on
+ * the same path meanwhile: only a mount of the plan's type, on the mount that was on top before, is the helper's.
+ */
+async function detachFailed({ helper, type }: FusePlan, path: string, before: number): Promise<void> {
+  if (mountIdAt(AT_FDCWD, path) === before) return;
+  const { parent, fsType, source } = await topMountInfo(path);
+  const subtype = type.slice(type.indexOf(".") + 1);
+  if (parent === before && isFuse(fsType, subtype)) umount2(path, MNT_DETACH);
+  else console.warn(`${path} stays mounted: ${covered(helper, `${fsType} ${source}`)}`);
+}
+
+/** Reads the mount table: statmount(2) may be refused, and then a mount that failed would stay. */
+async function topMountInfo(path: string): Promise<MountInfo> {
+  const id = mountIdAt(AT_FDCWD, path);
+  const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
+  if (info === undefined) throw new Error(`${path} was unmounted by another process`);
+  return info;
+}
+
+/** Not every server sets its subtype. */
+function isFuse(fsType: string, subtype?: string): boolean {
+  const [type = "", ...rest] = fsType.split(".");
+  if (type !== "fuse" && type !== "fuseblk") return false;
+  return subtype === undefined || rest.length === 0 || rest.join(".") === subtype;
+}
+
+function covered(helper: string, top: string): string {
+  return `another process has mounted ${top} on the mountpoint while ${helper} ran`;
 }
 
 /** libfuse passes a context on, but splits it at its commas. Without SELinux it says nothing. */
@@ -96,10 +138,15 @@ export function describeFuse(plan: FusePlan, { target }: DescribeOptions): Call[
   return [call("exec", args.map(quoted), "the helper mounts it and starts its server"), ...steps];
 }
 
-async function appears(target: string, before: number, { code }: HelperResult): Promise<boolean> {
+async function appears(
+  target: string,
+  before: number,
+  { code }: HelperResult,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   if (code === 0 || code === undefined) {
     const deadline = Date.now() + (code === 0 ? APPEARS : APPEARS / 4);
-    while (mountIdAt(AT_FDCWD, target) === before && Date.now() < deadline) await delay(10);
+    while (mountIdAt(AT_FDCWD, target) === before && Date.now() < deadline) await delay(10, signal);
   }
   return mountIdAt(AT_FDCWD, target) !== before;
 }

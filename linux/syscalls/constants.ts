@@ -21,6 +21,8 @@ export const O_CREAT: number = 0o100;
 export const O_NONBLOCK: number = 0o4000;
 /** Bypass the page cache. */
 export const O_DIRECT: number = arm64 ? 0o200000 : 0o40000;
+/** Fail if the file exists. */
+export const O_EXCL: number = 0o200;
 /** Fail unless it is a directory. */
 export const O_DIRECTORY: number = arm64 ? 0o40000 : 0o200000;
 /** Fail if the last component is a symbolic link. */
@@ -38,6 +40,7 @@ export const AT_NO_AUTOMOUNT: number = 0x800;
 /** An empty path means the descriptor itself. */
 export const AT_EMPTY_PATH: number = 0x1000;
 /** Use cached attributes; do not ask a server (linux/stat.h). */
+export const AT_STATX_FORCE_SYNC: number = 0x2000;
 export const AT_STATX_DONT_SYNC: number = 0x4000;
 /** Apply to the whole tree of mounts. */
 export const AT_RECURSIVE: number = 0x8000;
