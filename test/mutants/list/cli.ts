@@ -7,8 +7,10 @@
 import type { MutantRoom } from "../mutant.ts";
 
 const UNMOUNT = ["test/cli/unmount_flags_test.ts"];
+const UMOUNT = ["test/cli/umount_test.ts"];
 const FLAGS = ["test/cli/flags_test.ts"];
 const OUTPUT = ["test/cli/output_test.ts"];
+const LS = ["test/cli/ls_test.ts"];
 const RUN = ["test/cli/run_test.ts"];
 const SIGNALS = ["test/cli/signals_test.ts"];
 const WATCH = ["test/cli/watch_test.ts"];
@@ -85,6 +87,7 @@ export const cli: MutantRoom = {
       replace: "Deno.stdout.isTerminal()",
       rule: "NO_COLOR turns colors off.",
       tests: ENDS,
+      equivalent: "setColorEnabled() of std does nothing if NO_COLOR is set.",
     },
     // cli/program.ts
     {
@@ -109,7 +112,7 @@ export const cli: MutantRoom = {
       find: "detach: Boolean(lazy)",
       replace: "detach: false",
       rule: "down --lazy detaches.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "the options of down",
@@ -133,7 +136,7 @@ export const cli: MutantRoom = {
       find: "{ ...flags, noFollow: !follow }",
       replace: "flags",
       rule: "umount --no-follow does not follow a link.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "the process ID is no number",
@@ -157,7 +160,7 @@ export const cli: MutantRoom = {
       find: `"-f, --force", "abort`,
       replace: `"-f, --lazy", "abort`,
       rule: "--force is MNT_FORCE.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "run takes the options of its command",
@@ -307,7 +310,7 @@ export const cli: MutantRoom = {
       find: "...(lazy ? { detach: true } : {})",
       replace: "...(lazy ? { force: true } : {})",
       rule: "--lazy is MNT_DETACH.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount drops its other options",
@@ -315,7 +318,7 @@ export const cli: MutantRoom = {
       find: "{ ...rest, ...(lazy",
       replace: "{ ...(lazy",
       rule: "umount obeys --force, --timeout, --namespace and --no-follow.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount ignores --namespace",
@@ -323,7 +326,7 @@ export const cli: MutantRoom = {
       find: "const { all, recursive, lazy, ...rest } = flags;",
       replace: "const { all, recursive, lazy, namespace: _namespace, ...rest } = flags;",
       rule: "umount --namespace unmounts in that namespace alone.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount ignores --force",
@@ -331,7 +334,7 @@ export const cli: MutantRoom = {
       find: "const { all, recursive, lazy, ...rest } = flags;",
       replace: "const { all, recursive, lazy, force: _force, ...rest } = flags;",
       rule: "umount --force is MNT_FORCE.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount ignores --timeout",
@@ -347,7 +350,7 @@ export const cli: MutantRoom = {
       find: "recursive ? unmountRecursive : all ? unmountAll : unmount",
       replace: "all ? unmountAll : recursive ? unmountRecursive : unmount",
       rule: "--recursive includes what is below, also with --all.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount is always --all",
@@ -355,7 +358,7 @@ export const cli: MutantRoom = {
       find: "all ? unmountAll : unmount;",
       replace: "unmountAll;",
       rule: "umount unmounts the top mount alone.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "the first TARGET alone",
@@ -363,7 +366,7 @@ export const cli: MutantRoom = {
       find: "for (const target of targets) {",
       replace: "for (const target of targets.slice(0, 1)) {",
       rule: "umount unmounts each TARGET.",
-      tests: UNMOUNT,
+      tests: UMOUNT,
     },
     {
       name: "umount says nothing of the namespace",
@@ -1114,6 +1117,127 @@ export const cli: MutantRoom = {
       find: "verbatim(helpAfter(top)),",
       replace: "",
       rule: "The manual page has the exit statuses.",
+      tests: COMMAND,
+    },
+    // cli/list.ts
+    {
+      name: "ls PATH",
+      file: "cli/list.ts",
+      find: "skip: Boolean(below?.(info).skip || typed?.(info).skip)",
+      replace: "skip: Boolean(typed?.(info).skip)",
+      rule: "ls PATH prints the mounts at and below it.",
+      tests: LS,
+    },
+    {
+      name: "ls --type",
+      file: "cli/list.ts",
+      find: "skip: Boolean(below?.(info).skip || typed?.(info).skip)",
+      replace: "skip: Boolean(below?.(info).skip)",
+      rule: "ls --type prints these file systems only.",
+      tests: LS,
+    },
+    {
+      name: "ls takes either filter",
+      file: "cli/list.ts",
+      find: "skip: Boolean(below?.(info).skip || typed?.(info).skip)",
+      replace: "skip: Boolean(below?.(info).skip && typed?.(info).skip)",
+      rule: "PATH and --type limit what is printed together.",
+      tests: LS,
+    },
+    {
+      name: "ls --namespace",
+      file: "cli/list.ts",
+      find: "...namespace === undefined ? {} : { pid: namespace }",
+      replace: "",
+      rule: "ls --namespace reads the table of that namespace.",
+      tests: LS,
+    },
+    {
+      name: "ls --tree",
+      file: "cli/list.ts",
+      find: "tree ? await mountTree(mounts, namespace) : mountTable(mounts)",
+      replace: "mountTable(mounts)",
+      rule: "ls --tree prints a tree.",
+      tests: LS,
+    },
+    {
+      name: "a symbolic link as PATH",
+      file: "cli/list.ts",
+      find: 'namespace === undefined ? await canonicalizePath(path) : join("/", path)',
+      replace: 'join("/", path)',
+      rule: "PATH is resolved.",
+      tests: LS,
+    },
+    {
+      name: "the size of what is mounted here",
+      file: "cli/list.ts",
+      find: "namespace === undefined ? mountpoint : `/proc/${namespace}/root${mountpoint}`",
+      replace: "mountpoint",
+      rule: "The sizes of --namespace are those of its mounts.",
+      tests: LS,
+    },
+    {
+      name: "the size of a covered mount",
+      file: "cli/list.ts",
+      find: 'return ""; // another mount covers it',
+      replace: "void 0;",
+      rule: "A covered mount has no size: it can't be looked at.",
+      tests: LS,
+    },
+    {
+      name: "the free blocks",
+      file: "cli/list.ts",
+      find: "(blocks - blocksFree) * blockSize",
+      replace: "blocksFree * blockSize",
+      rule: "USED is the size of what is used.",
+      tests: LS,
+    },
+    {
+      name: "a file system without blocks",
+      file: "cli/list.ts",
+      find: "return blocks === 0",
+      replace: "return blocks < 0",
+      rule: "A file system without blocks has no size.",
+      tests: LS,
+    },
+    {
+      name: "every mount is a root",
+      file: "cli/list.ts",
+      find: "(parent && parent !== node ? parent.children : roots).push(node);",
+      replace: "(parent === node ? parent.children : roots).push(node);",
+      rule: "Each mount is below its parent.",
+      tests: LS,
+    },
+    {
+      name: "the root of a bind",
+      file: "cli/list.ts",
+      find: 'return root === "/" || ',
+      replace: 'return root !== "/" || ',
+      rule: "A bind is printed with its directory.",
+      tests: LS,
+    },
+    {
+      name: "the tree prints sources as they are",
+      file: "cli/list.ts",
+      find: "escapeControl(sourceText(value))",
+      replace: "sourceText(value)",
+      rule: "Control characters are escaped.",
+      tests: LS,
+    },
+    {
+      name: "no propagation",
+      file: "cli/list.ts",
+      find: '...optional === "" ? [] : [optional]',
+      replace: "",
+      rule: "--tree prints the propagation.",
+      tests: LS,
+    },
+    {
+      name: "loop files",
+      file: "cli/list.ts",
+      find: "const shown = file ? `${source} (${file})` : source;",
+      replace: "const shown = source;",
+      rule: "--tree prints the file of a loop device.",
       tests: COMMAND,
     },
   ],
