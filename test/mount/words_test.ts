@@ -13,7 +13,7 @@ import { WORDS, X_MOUNT } from "../../linux/spec/option_table.ts";
 import { type Mount, mountAll, MountError, type MountHandle, unmountRecursive } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { kernelHas } from "../feature.ts";
-import { hasRoot, type KernelContext, kernelTest } from "../harness.ts";
+import { hasRoot, isEmulated, type KernelContext, kernelTest } from "../harness.ts";
 import { names, parseTable, readText, type Row } from "../kernel.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 import { changesMount, longPath, mountOf, obstacle, type Way, ways } from "./ways.ts";
@@ -317,7 +317,8 @@ class Bench {
   }
 
   get starts(): string[] {
-    return this.way.kind === "bind" || changesMount(this.way) ? ["plain", "restricted"] : ["plain"];
+    const hasRestricted = !isEmulated && (this.way.kind === "bind" || changesMount(this.way));
+    return hasRestricted ? ["plain", "restricted"] : ["plain"];
   }
 
   async setUp(): Promise<AsyncDisposable> {
@@ -486,7 +487,11 @@ function isTested(way: Way, word: Word): boolean {
   return !word.effect.mapped || kernelHas("mappedTmpfs") || obstacle(way, word, "plain") !== undefined;
 }
 
-for (const way of ways) {
+// In the emulated machines each word is tested on each way once: not from a restricted mount, and not a second time in a
+// user namespace, whose own mounts have no locked attributes.
+const testedWays = isEmulated && !hasRoot ? [] : ways;
+
+for (const way of testedWays) {
   kernelTest(`a word is carried out or refused by name: ${way.name}`, way.needs, async (t) => {
     await using other = way.namespace ? await MountNamespace.start() : undefined;
     const bench = new Bench(way, t, other);
