@@ -69,6 +69,9 @@ const packages: Record<string, string> = {
 export const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/uid_map") ?? "") &&
   Deno.uid() === 0;
 
+/** Whether this is an emulated machine of `deno task test:kernels`, where a test takes some ten times longer. */
+export const isEmulated = Deno.env.get("DENOMOUNT_EMULATED") === "true";
+
 function findTool(name: string): string | undefined {
   return ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].find((directory) => names(directory).includes(name));
 }
@@ -86,7 +89,7 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
   if (missingFeatures.length > 0) {
     return console.log(`"${name}" needs the kernel features ${missingFeatures.join(", ")}`);
   }
-  if (needs.notEmulated !== undefined && Deno.env.get("DENOMOUNT_EMULATED") === "true") {
+  if (needs.notEmulated !== undefined && isEmulated) {
     return console.log(`"${name}" does not run in an emulated machine: ${needs.notEmulated}`);
   }
   const missing = (needs.tools ?? []).filter((tool) => findTool(tool) === undefined);

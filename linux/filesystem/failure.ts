@@ -5,7 +5,7 @@
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import { shown } from "../../ffi/text.ts";
+import { quote, shown } from "../../ffi/text.ts";
 import { ExplainedError } from "../spec/error.ts";
 import type { FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
 import type { AttributeChange } from "../spec/options.ts";
@@ -75,7 +75,8 @@ function whyDamaged(
     : `${shown(source)} is not a file system of type ${
       shown(type)
     }, or its superblock is damaged, or it is cut short`;
-  const options = plan.data.length > 0 ? ", or it does not take its options" : "";
+  const given = plan.data.map((option) => quote(option)).join(", ");
+  const options = given === "" ? "" : `, or it does not take one of the options ${given}`;
   const said = messages.length > 0 ? messages.map((message) => shown(message)).join("; ") : undefined;
   return `${what}${options}${said === undefined ? "; dmesg may say more" : `: ${said}`}`;
 }

@@ -5,13 +5,16 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { lookupMount } from "../mountinfo/lookup.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { attributesToFlags, statfsToFlags, superFlagsToFlags } from "../spec/mount_flags.ts";
+import { ExplainedError } from "../spec/error.ts";
 import { keyAndValue } from "../spec/overlay_options.ts";
 import { changedOverlayOptions } from "../spec/overlay_remount.ts";
 import { type AttributeChange, splitOptions } from "../spec/options.ts";
@@ -40,9 +43,14 @@ import type { DescribeOptions } from "./resolved.ts";
  */
 export async function remount(plan: RemountPlan, mounted: OwnedFd): Promise<void> {
   const changed = withoutLabels(await withoutOverlayOptions(plan, mounted));
-  if (usesMountSetattr()) return await reconfigure(changed, mounted);
-  refuseRecursive(plan);
-  await reconfigureByMount(changed, mounted);
+  try {
+    if (usesMountSetattr()) return await reconfigure(changed, mounted);
+    refuseRecursive(plan);
+    await reconfigureByMount(changed, mounted);
+  } catch (error) {
+    if (!isErrno(error, "EINVAL") || statxMountUniqueFd(mounted).isRoot) throw error;
+    throw new ExplainedError(error, [], "the target is not a mountpoint");
+  }
 }
 
 /** An overlay's layers can't be changed; a remount that names those that it has is fine. */

@@ -14,17 +14,23 @@ import { findProgram, mayRun, runHelper } from "../path/program.ts";
  *
  * @param target the mountpoint.
  * @param lazy passes `-z`, which is MNT_DETACH.
- * @param wait how long each helper may run.
+ * @param wait how long the helpers may run together.
  * @returns whether a helper unmounted it. False if no helper is installed, permitted or succeeds: the caller falls back
  * to umount2(2).
  */
-export async function unmountFuse(target: string, lazy: boolean, wait: WaitOptions): Promise<boolean> {
+export async function unmountFuse(
+  target: string,
+  lazy: boolean,
+  { timeout, signal }: WaitOptions & { readonly timeout: number },
+): Promise<boolean> {
   if (isRedirected()) return false; // a helper runs in the mount namespace of this process, not in that of the target
   if (!target.isWellFormed()) return false; // Deno.Command encodes arguments as UTF-8, which would change this path
+  const end = performance.now() + timeout;
   for (const name of ["fusermount3", "fusermount"]) {
     const program = findProgram(name);
     if (program === undefined || !mayRun(program)) continue;
     try {
+      const wait = { timeout: Math.max(0, end - performance.now()), signal };
       const { code } = await runHelper(program, ["-u", ...(lazy ? ["-z"] : []), "--", target], wait);
       if (code === 0) return true;
     } catch (error) {

@@ -200,6 +200,8 @@ class ProcessSearch {
   readonly #own = Number(linkText(`${PROC}/self`) ?? Deno.pid);
   readonly #sockets: ReadonlyMap<string, string>;
   readonly #limit: SearchLimit;
+  /** The processes whose program can be read. A kernel thread has none, and no maps. */
+  readonly #withProgram = new Set<number>();
 
   constructor(mount: BusyMount, limit: SearchLimit) {
     this.#mount = mount;
@@ -217,7 +219,7 @@ class ProcessSearch {
     }
     for (const pid of pids) {
       if (await this.#limit.isOver()) break;
-      if (uses.has(pid)) continue;
+      if (uses.has(pid) || !this.#withProgram.has(pid)) continue;
       const maps = await this.#maps(pid);
       if (maps === "blocked") break;
       if (maps.length > 0) uses.set(pid, maps.slice(0, USES_MAX));
@@ -238,7 +240,9 @@ class ProcessSearch {
       : [`${PROC}/${pid}`];
     const found = bases.flatMap((base) =>
       (["cwd", "root", "exe"] as const).flatMap((by): MountUse[] => {
-        const path = this.#coveredLink(`${base}/${by}`);
+        const link = readlinkBytes(`${base}/${by}`);
+        if (link !== undefined && by === "exe") this.#withProgram.add(pid);
+        const path = link !== undefined && this.#mount.covers(link) ? decodeName(link) : undefined;
         return path !== undefined && this.#mount.hasLink(`${base}/${by}`, path) ? [{ by, path }] : [];
       })
     );
@@ -304,11 +308,6 @@ class ProcessSearch {
     } finally {
       reading.finally(() => file.close()); // a blocked read may not have used the descriptor yet
     }
-  }
-
-  #coveredLink(link: string): string | undefined {
-    const path = readlinkBytes(link);
-    return path !== undefined && this.#mount.covers(path) ? decodeName(path) : undefined;
   }
 }
 

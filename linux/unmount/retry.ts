@@ -86,7 +86,7 @@ export async function unmountRetrying(
     deadline.signal?.throwIfAborted();
     try {
       const result = tryUmountSync(target, deadline.flags, top);
-      if (result !== "unmounted") await umountMayWait(target, deadline, result);
+      if (result !== "unmounted") await umountMayWait(target, deadline, result, top);
       return;
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);

@@ -50,7 +50,7 @@ async function unmountIfChildless(target: string, deadline: Deadline): Promise<b
   if (top === undefined) return true;
   try {
     const result = tryUmountSync(target, deadline.flags, top);
-    if (result !== "unmounted") await umountMayWait(target, deadline, result);
+    if (result !== "unmounted") await umountMayWait(target, deadline, result, top);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;

@@ -5,8 +5,10 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
 import { unmountFuse } from "./fuse.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
 import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
 import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
@@ -59,12 +61,14 @@ export function tryUmountSync(
  * @param target the mountpoint.
  * @param deadline its flags, and how long to wait for a server or a helper.
  * @param known the file system, if known.
- * @throws {SyscallError} if umount2(2) fails; ETIMEDOUT if a server does not answer.
+ * @param top the topmost mount; undefined if there is none.
+ * @throws {SyscallError} if umount2(2) fails; ETIMEDOUT if a server does not answer and the mount is still in the table.
  */
 export async function umountMayWait(
   target: string,
   deadline: Deadline,
   known: FilesystemState | undefined,
+  top: StatxMount | undefined,
 ): Promise<void> {
   const { flags, signal } = deadline;
   const filesystem = known ?? filesystemState(await lookupMount(target));
@@ -75,7 +79,23 @@ export async function umountMayWait(
   if (known === undefined && needsNoFlush(target, filesystem)) return umount2(target, flags);
   // A disk takes as long as it takes to write the dirty pages: only a server gets a timeout.
   const timeout = isServed(filesystem.type) ? deadline.timeout : Infinity;
-  await withTimeout(umount2OffThread(target, flags), { timeout, signal }, "umount2", target);
+  try {
+    await withTimeout(umount2OffThread(target, flags), { timeout, signal }, "umount2", target);
+  } catch (error) {
+    // The kernel takes the mount out of the table before it waits for the server: fuse_send_destroy() of fs/fuse/inode.c.
+    if (top === undefined || !isErrno(error, "ETIMEDOUT") || await isMounted(top)) throw error;
+  }
+}
+
+async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
+  if (!isUnique) return (await listMounts({ filter: ({ id }) => ({ skip: id !== mountId }) })).length > 0;
+  try {
+    statmountBasic(mountId);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return false;
+    throw error;
+  }
 }
 
 /** Whether the parent directory is on another mount of the same file system: then this unmount flushes nothing. */

@@ -6,10 +6,12 @@ import {
   mount,
   mountAll,
   MountError,
+  setupLoop,
   unmount,
   unmountAll,
   unmountRecursive,
 } from "../../mod.ts";
+import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { assertInTime, watch } from "./watch.ts";
 import { processCommands as processes } from "../kernel.ts";
@@ -29,8 +31,8 @@ interface DeadMount extends AsyncDisposable {
   isDisconnected: boolean;
 }
 
-/** Mounts a server that reads requests and never answers. */
-async function silent(t: KernelContext): Promise<DeadMount> {
+/** Mounts a server that reads requests and never answers; of a device, one that answers until it is unmounted. */
+async function silent(t: KernelContext, device?: string): Promise<DeadMount> {
   const target = t.make("silent");
   const server = new Deno.Command(Deno.execPath(), {
     args: [
@@ -40,6 +42,7 @@ async function silent(t: KernelContext): Promise<DeadMount> {
       "-A",
       new URL("server.ts", import.meta.url).pathname,
       target,
+      ...device === undefined ? [] : [device],
     ],
     stdout: "piped",
   }).spawn();
@@ -82,7 +85,7 @@ async function umount(target: string): Promise<void> {
 }
 
 const kinds: [name: string, make: (t: KernelContext) => Promise<DeadMount>][] = [
-  ["a server that never answers", silent],
+  ["a server that never answers", (t) => silent(t)],
   ["a server that is stopped", (t) => halted(t, "SIGSTOP")],
   ["a server that was killed", (t) => halted(t, "SIGKILL")],
 ];
@@ -175,6 +178,22 @@ kernelTest(
     assertEquals(t.mounts(), []);
   },
 );
+
+for (const [how, missing] of [["with statmount(2)", []], ["with the mount table", ["statmount"]]] as const) {
+  kernelTest(`a mount that is gone while umount2(2) waits for its server is unmounted, ${how}`, {
+    ...needs,
+    permissions: { run: [Deno.execPath(), "umount"] }, // and no helper
+  }, async (t) => {
+    using _ = pretendMissing(...missing);
+    Deno.writeFileSync(`${t.dir}/image`, new Uint8Array(1 << 16));
+    using device = await setupLoop(`${t.dir}/image`);
+    await using dead = await silent(t, device.path);
+    const watched = await watch(() => unmount(dead.target, { timeout: 500 }));
+    assertInTime(watched, 500);
+    assertEquals(watched.error, undefined);
+    assertEquals(t.mounts(), []);
+  });
+}
 
 kernelTest("unmount() kills a helper that hangs and calls umount2(2) itself", needs, async (t) => {
   t.make("source", "target", "bin");

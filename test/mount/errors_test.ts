@@ -1,7 +1,6 @@
 import { explain, type Mount, mountAll, MountError } from "../../mod.ts";
-import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
+import { type Feature, pretendMissing, usesMountSetattr } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertMatch, assertRejects } from "../assert.ts";
-import { kernelHas } from "../feature.ts";
 import { kernelTest, type Needs } from "../harness.ts";
 import { readText } from "../kernel.ts";
 import { denomount } from "../cli/command.ts";
@@ -600,16 +599,25 @@ kernelTest(
   },
 );
 
-kernelTest("a remount of what is not a mountpoint says so", { features: ["mountSetattr"] }, async (t) => {
-  t.make("root");
-  assert(kernelHas("mountApi"));
-  for (const options of [["remount", "size=1m"], ["remount", "bind", "ro"], ["rshared"]]) {
-    assertMatch(
-      await reasonOf([{ type: "", source: "", options }], `${t.dir}/root`),
-      /^the target is not a mountpoint \((fspick|mount_setattr): EINVAL\)$/,
-    );
-  }
-});
+for (const [way, missing] of ways) {
+  kernelTest(`a remount of what is not a mountpoint says so${way}`, {}, async (t) => {
+    t.make("root");
+    using _ = pretendMissing(...missing);
+    const lists: [type: string, options: string[]][] = [
+      ...["", "tmpfs"].flatMap((type): [string, string[]][] => [
+        [type, ["remount", "size=1m"]],
+        [type, ["remount", "bind", "ro"]],
+      ]),
+      ...usesMountSetattr() ? [["", ["rshared"]] satisfies [string, string[]]] : [],
+    ];
+    for (const [type, options] of lists) {
+      assertMatch(
+        await reasonOf([{ type, source: "", options }], `${t.dir}/root`),
+        /^the target is not a mountpoint \((fspick|mount_setattr|mount): EINVAL\)$/,
+      );
+    }
+  });
+}
 
 const LONG = "x".repeat(10_000_000);
 const long: Record<string, Mount> = {
