@@ -1,0 +1,75 @@
+/**
+ * FUSE helpers that do the unexpected: scripts in PATH in place of mount.fuse3.
+ *
+ * @module
+ */
+
+import { assertEquals, assertMatch } from "../assert.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
+
+const needs: Needs = { root: true, tools: ["sh", "mount"], permissions: { run: true } };
+const library = new URL("../../mod.ts", import.meta.url).href;
+
+/** Mounts with a script in place of mount.fuse3; returns what the child prints: the error's message, or the mount's options. */
+async function mountWith(t: KernelContext, helper: string, options: string[] = []): Promise<string> {
+  t.make("bin", "target");
+  Deno.writeTextFileSync(`${t.dir}/bin/mount.fuse3`, `#!/bin/sh\n${helper}\n`);
+  Deno.chmodSync(`${t.dir}/bin/mount.fuse3`, 0o755);
+  const entry = JSON.stringify({ type: "fuse3.fake", source: "from", options });
+  Deno.writeTextFileSync(
+    `${t.dir}/script.ts`,
+    `import { listMounts, mount, prefixFilter, unmount } from ${JSON.stringify(library)};
+    const target = Deno.args[0] + "/target";
+    const error = await mount(${entry}, target).catch((error) => error.message);
+    const mounts = await listMounts({ filter: prefixFilter(target) });
+    console.log(typeof error === "string" ? error : "", mounts.map(({ options }) => options).join(";"));
+    if (mounts.length > 0) await unmount(target);
+    Deno.exit(0);`,
+  );
+  const { stdout, stderr, code } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--no-config", `${t.dir}/script.ts`, t.dir],
+    env: { PATH: `${t.dir}/bin` },
+  }).output();
+  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  return new TextDecoder().decode(stdout).trim();
+}
+
+kernelTest("a helper gets the source, the target, each option and the type", needs, async (t) => {
+  const helper = `printf '%s\\n' "$@" > ${t.dir}/args; mount -t tmpfs fake "$2"`;
+  const options = ["ro", "allow_other,max_read=4096"];
+  assertMatch(await mountWith(t, helper, options), /^r[ow],/);
+  assertEquals(Deno.readTextFileSync(`${t.dir}/args`).trim().split("\n"), [
+    "from",
+    `${t.dir}/target`,
+    "-o",
+    "ro",
+    "-o",
+    "allow_other",
+    "-o",
+    "max_read=4096",
+    "-t",
+    "fake",
+  ]);
+});
+
+kernelTest("what a helper does not know is set on its mount", needs, async (t) => {
+  const said = await mountWith(t, 'mount -t tmpfs fake "$2"', ["rro", "nosymfollow"]);
+  assertMatch(said, /^ro,.*nosymfollow/);
+});
+
+kernelTest("what a helper has mounted before it failed is unmounted", needs, async (t) => {
+  const said = await mountWith(t, 'mount -t tmpfs fake "$2"; echo one >&2; echo two >&2; exit 3');
+  assertMatch(said, /: mount\.fuse3 failed with exit status 3: one; two$/);
+});
+
+kernelTest(
+  "a helper that ends before its mount appears is waited for, and then is an error",
+  needs,
+  async (t) => {
+    assertMatch(await mountWith(t, '(sleep 0.3; mount -t tmpfs late "$2") >&- 2>&- & exit 0'), /^rw,/);
+    assertMatch(
+      await mountWith(t, "exit 0"),
+      /: mount\.fuse3 exited without an error, but nothing is mounted$/,
+    );
+  },
+);
