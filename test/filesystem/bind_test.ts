@@ -163,3 +163,20 @@ kernelTest(
     assertEquals(t.mounts(), []);
   },
 );
+
+kernelTest("rro,rw takes back ro from the top mount, but not what the source withholds", {
+  features: ["mountSetattr"],
+}, async (t) => {
+  t.make("source", "target");
+  await using _source = await mount({ type: "tmpfs", source: "t" }, `${t.dir}/source`);
+  t.make("source/below");
+  await using _below = await mount({ type: "tmpfs", source: "b" }, `${t.dir}/source/below`);
+  for (const mode of ["rw", "ro"]) {
+    await mount({ type: "", source: "", options: ["remount", "bind", mode] }, `${t.dir}/source`);
+    await using _bound = await mount(
+      { type: "bind", source: `${t.dir}/source`, options: ["rbind", "rro", "rw"] },
+      `${t.dir}/target`,
+    );
+    assertEquals(["/target", "/target/below"].map((path) => rowAt(t, path)?.options[0]), [mode, "ro"]);
+  }
+});

@@ -29,6 +29,10 @@ for (const api of ["lowerdir+", "mount(2)"]) {
         assertEquals(names(`${t.dir}/up\\per`), ["new"]);
         Deno.removeSync(`${t.dir}/target/new`);
       }
+      {
+        await using _readonly = await mount(overlay(`lowerdir=${layers.join(":")}`), `${t.dir}/target`);
+        assertEquals(names(`${t.dir}/target`).length, layers.length);
+      }
       await using _relative = await mount(overlay("lowerdir=a:b"), `${t.dir}/target`);
     } finally {
       Deno.chdir(before);

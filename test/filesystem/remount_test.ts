@@ -59,6 +59,17 @@ for (const api of ["fspick(2)", "mount(2)"]) {
     assertEquals([...state(t), t.mounts()[0]?.options[1]], ["rw", "ro", "size=3072k", "nosuid"]);
   });
 
+  kernelTest(`remount,bind keeps the other flags of a mount, with ${api}`, {}, async (t) => {
+    using _ = select();
+    t.make("target");
+    const options = ["nosuid", "nodev", "noatime"];
+    await using _mounted = await mount({ type: "tmpfs", source: "t", options }, `${t.dir}/target`);
+    for (const [word, expected] of [["noexec", "rw"], ["ro", "ro"], ["rw", "rw"]] as const) {
+      await remount(t, "bind", word);
+      assertEquals(t.mounts()[0]?.options, [expected, "nosuid", "nodev", "noexec", "noatime"]);
+    }
+  });
+
   kernelTest(`a remount changes the topmost mount of a stack, with ${api}`, {}, async (t) => {
     using _ = select();
     t.make("target");

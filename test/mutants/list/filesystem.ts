@@ -192,7 +192,7 @@ export const filesystem: MutantRoom = {
       find: 'if (!isDevice || (cause.syscall === "fsconfig" && cause.path !== undefined)) return undefined;',
       replace: "if (!isDevice) return undefined;",
       rule: "An unknown option is named as such.",
-      tests: [ERRORS],
+      tests: [test("failure")],
     },
     {
       name: "the context of a failed mount stays open",
