@@ -4,14 +4,21 @@
  * @module
  */
 
+import type { MountOptions } from "../../mod.ts";
 import { assertEquals, assertMatch } from "../assert.ts";
+import { readText } from "../kernel.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 
 const needs: Needs = { root: true, tools: ["sh", "mount"], permissions: { run: true } };
 const library = new URL("../../mod.ts", import.meta.url).href;
 
 /** Mounts with a script in place of mount.fuse3; returns what the child prints: the error's message, or the mount's options. */
-async function mountWith(t: KernelContext, helper: string, options: string[] = []): Promise<string> {
+async function mountWith(
+  t: KernelContext,
+  helper: string,
+  options: string[] = [],
+  wait: MountOptions = {},
+): Promise<string> {
   t.make("bin", "target");
   Deno.writeTextFileSync(`${t.dir}/bin/mount.fuse3`, `#!/bin/sh\n${helper}\n`);
   Deno.chmodSync(`${t.dir}/bin/mount.fuse3`, 0o755);
@@ -20,7 +27,7 @@ async function mountWith(t: KernelContext, helper: string, options: string[] = [
     `${t.dir}/script.ts`,
     `import { listMounts, mount, prefixFilter, unmount } from ${JSON.stringify(library)};
     const target = Deno.args[0] + "/target";
-    const error = await mount(${entry}, target).catch((error) => error.message);
+    const error = await mount(${entry}, target, ${JSON.stringify(wait)}).catch((error) => error.message);
     const mounts = await listMounts({ filter: prefixFilter(target) });
     console.log(typeof error === "string" ? error : "", mounts.map(({ options }) => options).join(";"));
     if (mounts.length > 0) await unmount(target);
@@ -73,3 +80,10 @@ kernelTest(
     );
   },
 );
+
+kernelTest("a helper that hangs is an error after the timeout, and is killed", needs, async (t) => {
+  const said = await mountWith(t, `echo $$ > ${t.dir}/pid; exec sleep 20`, [], { timeout: 200 });
+  assertMatch(said, /ETIMEDOUT/);
+  const pid = Deno.readTextFileSync(`${t.dir}/pid`).trim();
+  assertEquals(readText(`/proc/${pid}/cmdline`)?.includes("sleep") ?? false, false);
+});

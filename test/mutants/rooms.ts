@@ -5,7 +5,8 @@
  */
 
 import { filesystem } from "./list/filesystem.ts";
+import { unmount } from "./list/unmount.ts";
 import type { MutantRoom } from "./mutant.ts";
 
 /** The rooms, from below. */
-export const rooms: readonly MutantRoom[] = [filesystem];
+export const rooms: readonly MutantRoom[] = [unmount, filesystem];

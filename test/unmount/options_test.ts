@@ -232,6 +232,26 @@ kernelTest("force is passed to umount2(2) by each function, in each namespace", 
   assertEquals(lines.map((line) => /, (\w+)\)? /.exec(line)?.[1] ?? line), Array(10).fill("MNT_FORCE"));
 });
 
+kernelTest("a helper that hangs is given up, and umount2(2) unmounts", {
+  root: true,
+  tools: ["sh", "mount.fuse3", "bindfs"],
+  permissions: { run: true, env: true },
+}, async (t) => {
+  t.make("source", "target", "bin");
+  await mount({ type: "fuse3.bindfs", source: `${t.dir}/source` }, `${t.dir}/target`);
+  Deno.writeTextFileSync(`${t.dir}/bin/fusermount3`, "#!/bin/sh\nexec sleep 5\n", { mode: 0o755 });
+  const path = Deno.env.get("PATH") ?? "";
+  Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+  const start = performance.now();
+  try {
+    await unmount(`${t.dir}/target`, { timeout: 0 });
+  } finally {
+    Deno.env.set("PATH", path);
+  }
+  assert(performance.now() - start < 4000, "the helper was waited for");
+  assertEquals(t.mounts(), []);
+});
+
 kernelTest("a helper gets the mountpoint and -z, and umount2(2) unmounts what it leaves", {
   root: true,
   tools: ["sh", "mount.fuse3", "bindfs"],
