@@ -12,7 +12,6 @@ const MOUNT = "test/mount/mount_test.ts";
 const ERRORS = "test/mount/errors_test.ts";
 const EXPLAIN = "test/mount/explain_test.ts";
 const IDMAP = "test/idmap/idmap_test.ts";
-const LAYERS = "test/idmap/mapped_layers_test.ts";
 
 /** The mutants. */
 export const filesystem: MutantRoom = {

@@ -28,7 +28,7 @@ export const unmount: MutantRoom = {
       find: "(force ? MNT_FORCE : 0)",
       replace: "0",
       rule: "Each option reaches umount2(2).",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "expire is dropped",
@@ -84,7 +84,7 @@ export const unmount: MutantRoom = {
       find: "  if (isRedirected()) return false;",
       replace: "",
       rule: "A mount in another namespace is unmounted there alone.",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "a helper gets no -z",
@@ -92,7 +92,7 @@ export const unmount: MutantRoom = {
       find: '...(lazy ? ["-z"] : [])',
       replace: "...(lazy ? [] : [])",
       rule: "Each option reaches the helper.",
-      tests: [test("options")],
+      tests: [test("helper")],
     },
     {
       name: "the exit status of a helper is ignored",
@@ -100,7 +100,7 @@ export const unmount: MutantRoom = {
       find: "if (code === 0) return true;",
       replace: "return code !== null;",
       rule: "What a helper leaves is unmounted by umount2(2).",
-      tests: [test("options")],
+      tests: [test("helper")],
     },
     {
       name: "fusermount of FUSE 2 is not tried",
@@ -108,7 +108,7 @@ export const unmount: MutantRoom = {
       find: '["fusermount3", "fusermount"]',
       replace: '["fusermount3"]',
       rule: "The helper of either version will do.",
-      tests: [test("options")],
+      tests: [test("helper")],
     },
     {
       name: "a use of another mount at the same path is named",
@@ -180,7 +180,7 @@ export const unmount: MutantRoom = {
       find: "  if (options.namespace !== undefined) {",
       replace: "  if (options.namespace === null) {",
       rule: "namespace is never ignored.",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "unmountMounts() follows a link out of the target",
@@ -295,7 +295,7 @@ export const unmount: MutantRoom = {
       find: "  if (options.namespace !== undefined) {",
       replace: "  if (options.namespace === null) {",
       rule: "namespace is never ignored.",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "unmountRecursive() does not follow a link",
@@ -367,7 +367,7 @@ export const unmount: MutantRoom = {
       find: '  throw new SyscallError({ syscall: "umount2", errno: errnoNumber("EINVAL"), path: target });\n',
       replace: "",
       rule: "A mount that stays is an error.",
-      tests: [test("options")],
+      tests: [test("locked")],
     },
     {
       name: "unmountAll() unmounts one mount",
@@ -399,7 +399,7 @@ export const unmount: MutantRoom = {
       find: 'if (!isErrno(error, "EINVAL")) throw error;',
       replace: "throw error;",
       rule: "A tree whose mounts are locked to it is detached as a whole.",
-      tests: [test("options")],
+      tests: [test("locked")],
     },
     {
       name: "a tree is one level deep",
@@ -503,7 +503,7 @@ export const unmount: MutantRoom = {
       find: "{ timeout: deadline.timeout / 2, signal }",
       replace: "{ timeout: Infinity, signal }",
       rule: "No call waits for a helper after its timeout.",
-      tests: [test("options")],
+      tests: [test("helper")],
     },
     {
       name: "unmount() unmounts in this namespace",
@@ -511,7 +511,7 @@ export const unmount: MutantRoom = {
       find: "return await runInNamespace(namespace, () => unmount(target, rest));",
       replace: "return await unmount(target, rest);",
       rule: "namespace is never ignored.",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "unmountAll() in another namespace drops its options",
@@ -519,7 +519,7 @@ export const unmount: MutantRoom = {
       find: "return await runInNamespace(namespace, () => unmountAll(target, rest));",
       replace: "return await runInNamespace(namespace, () => unmountAll(target));",
       rule: "Each option reaches umount2(2).",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "unmountRecursive() in another namespace drops its options",
@@ -527,7 +527,7 @@ export const unmount: MutantRoom = {
       find: "return await runInNamespace(namespace, () => unmountRecursive(target, rest));",
       replace: "return await runInNamespace(namespace, () => unmountRecursive(target));",
       rule: "Each option reaches umount2(2).",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "unmountMounts() in another namespace drops its options",
@@ -535,7 +535,7 @@ export const unmount: MutantRoom = {
       find: "return await runInNamespace(namespace, () => unmountMounts(mounts, target, rest));",
       replace: "return await runInNamespace(namespace, () => unmountMounts(mounts, target));",
       rule: "Each option reaches umount2(2).",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
     {
       name: "expire clears its own mark",
@@ -551,7 +551,7 @@ export const unmount: MutantRoom = {
       find: "  if (isRedirected()) return umount2(target, flags);",
       replace: "",
       rule: "namespace is never ignored.",
-      tests: [test("options")],
+      tests: [test("namespace")],
     },
   ],
 };
