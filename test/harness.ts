@@ -51,6 +51,7 @@ const packages: Record<string, string> = {
   setpriv: "util-linux",
   busybox: "busybox-static",
   dd: "coreutils",
+  timeout: "coreutils",
   stat: "coreutils",
   mknod: "coreutils",
   script: "bsdutils",

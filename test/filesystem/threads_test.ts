@@ -25,7 +25,7 @@ const step = async (name, call) => {
 const target = dir + "/target";
 const tmpfs = (...options) => mount({ type: "tmpfs", source: "t", options }, target);
 const remount = (...options) => mount({ type: "", source: "", options: ["remount", ...options] }, target);
-const layers = ["upperdir=" + dir + "/upper", "workdir=" + dir + "/work", "lowerdir=" + dir + "/source"];
+const layers = ["upperdir=" + dir + "/upper", "workdir=" + dir + "/work", "lowerdir=" + dir + "/ro"];
 const overlay = (...options) => mount({ type: "overlay", source: "o", options: [...layers, ...options] }, target);
 
 await step("mount a disk", () => mount({ type: "ext4", source: dir + "/image", options: ["loop"] }, target));
@@ -75,7 +75,7 @@ for (const missing of [[], ["mountApi", "mountSetattr", "overlayLayers", "openat
     tools: ["strace", "mkfs.ext4"],
     permissions: { run: true },
   }, async (t) => {
-    t.make("target", "upper", "work", "source");
+    t.make("target", "upper", "work", "ro"); // "ro" in the mount table is not the superblock's
     Deno.writeTextFileSync(`${t.dir}/program.ts`, PROGRAM);
     await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "2M"] }).output();
     const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`, t.dir];

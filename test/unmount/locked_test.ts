@@ -6,7 +6,7 @@ import { run } from "../namespace/namespaces.ts";
 const tmpfs = { type: "tmpfs", source: "t" };
 
 kernelTest("a mount that a user namespace has locked is an error, and its own tree is unmounted", {
-  tools: ["unshare"],
+  tools: ["unshare", "timeout"],
   permissions: { run: true },
 }, async (t) => {
   t.make("source", "target");
@@ -30,6 +30,6 @@ kernelTest("a mount that a user namespace has locked is an error, and its own tr
     }`,
   );
   const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-config", `${t.dir}/script.ts`, t.dir];
-  const said = await run("unshare", "-Urm", "--propagation", "private", ...deno);
+  const said = await run("timeout", "10", "unshare", "-Urm", "--propagation", "private", ...deno);
   assertEquals(said.trim().split("\n"), ["EINVAL EINVAL", "2 unmounted 0", "2 unmounted 0"]);
 });

@@ -22,6 +22,11 @@ kernelTest(
     await mountTmpfs(t, "root/a/b/c", "root/a/b", "root/a");
     await unmountRecursive(`${t.dir}/root`);
     assertEquals(t.mounts(), []);
+    await mountTmpfs(t, "root");
+    t.make("root/a/b/c");
+    await mountTmpfs(t, "root/a/b/c", "root/a/b", "root/a");
+    await unmountRecursive(`${t.dir}/root`);
+    assertEquals(t.mounts(), []);
     await mountTmpfs(t, "root/a", "root/a/b", "root/a/b/c");
     await mountTmpfs(t, "root/a", "root/a/x");
     await unmountRecursive(`${t.dir}/root`);
@@ -90,4 +95,34 @@ kernelTest("a tree with peers is unmounted alone: the mounts of its peers stay",
       assertEquals(mountpoints(t), before);
     }
   }
+});
+
+kernelTest("a covered tree with peers is unmounted alone, but for what covers them too", {}, async (t) => {
+  t.make("source", "target");
+  await using _top = await mount(shared, `${t.dir}/source`);
+  t.make("source/below");
+  await using _below = await mount(shared, `${t.dir}/source/below`);
+  const before = mountpoints(t);
+  const rbind = { type: "bind", source: `${t.dir}/source`, options: ["rbind", "rshared"] };
+  const bound = await mount(rbind, `${t.dir}/target`);
+  await mount(tmpfs, `${t.dir}/target`); // the kernel mounts it on the source too
+  assertEquals(mountpoints(t).length, 6);
+  await unmountRecursive(`${t.dir}/target`);
+  assertEquals(mountpoints(t), before);
+  await bound.unmount();
+});
+
+kernelTest("a mount that stays because it is busy keeps its peer group", {}, async (t) => {
+  t.make("root");
+  await mount(shared, `${t.dir}/root`);
+  await mountTmpfs(t, "root/a");
+  const groups = () => t.mounts().map(({ optional }) => optional);
+  const before = groups();
+  {
+    using _busy = Deno.openSync(`${t.dir}/root/a`);
+    await assertRejects(() => unmountRecursive(`${t.dir}/root`, { timeout: 0 }), BusyError);
+    assertEquals(groups(), before);
+  }
+  await unmountRecursive(`${t.dir}/root`);
+  assertEquals(t.mounts(), []);
 });

@@ -344,6 +344,7 @@ export const unmount: MutantRoom = {
       replace: "openCached(target, 0)",
       rule: "noFollow does not follow a link at the end of the path.",
       tests: [test("options")],
+      equivalent: "umount2(2) gets UMOUNT_NOFOLLOW, and its EINVAL is then no error: only lookups differ.",
     },
     {
       name: "a busy mount is not retried",
