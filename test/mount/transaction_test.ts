@@ -14,7 +14,7 @@ import {
   unmountRecursive,
   withTempMount,
 } from "../../mod.ts";
-import { pretendMissing } from "../../linux/syscalls/features.ts";
+import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { loopDevices, names, parseTable, readText } from "../kernel.ts";
@@ -124,6 +124,55 @@ kernelTest(
     assertEquals(mountpoints(t), ["/root", "/root"]);
   },
 );
+
+kernelTest("a signal that aborts while a list is mounted stops it at once", {}, async (t) => {
+  const target = t.make("root");
+  const controller = new AbortController();
+  const long = Array.from({ length: 1500 }, () => tmpfs);
+  const seen: number[] = [];
+  const look = setInterval(() => {
+    if (controller.signal.aborted) seen.push(mountpoints(t).length);
+  }, 1);
+  setTimeout(() => {
+    seen.push(mountpoints(t).length);
+    controller.abort(new RangeError("mine"));
+  });
+  await assertRejects(() => mountAll(long, target, { signal: controller.signal }), RangeError, "mine");
+  clearInterval(look);
+  const [atAbort = 0, ...later] = seen;
+  assert(atAbort > 0 && later.every((count) => count <= atAbort), `${seen}`);
+  assertEquals(mountpoints(t), []);
+});
+
+kernelTest("two unmounts of a handle that fail leave it whole, for a third", {}, async (t) => {
+  const target = t.make("root");
+  const made = { options: ["X-mount.mkdir"] };
+  const list = [tmpfs, { ...tmpfs, ...made, target: "/a" }, { ...tmpfs, ...made, target: "/b" }];
+  const handle = await mountAll(list, target);
+  {
+    using _busy = Deno.openSync(`${target}/a`);
+    const calls = [handle.unmount({ timeout: 0 }), handle.unmount({ timeout: 0 })];
+    const ended = await Promise.allSettled(calls);
+    assertEquals(ended.map(({ status }) => status), ["rejected", "rejected"]);
+    assertEquals(mountpoints(t), ["/root", "/root/a"]);
+  }
+  await handle.unmount({ timeout: 0 });
+  assertEquals(mountpoints(t), []);
+});
+
+for (const missing of [[], ["openat2"]] as Feature[][]) {
+  const without = missing.length > 0 ? `, without ${missing}` : "";
+
+  kernelTest(`X-mount.mkdir resolves an absolute link in the target${without}`, {}, async (t) => {
+    using _ = pretendMissing(...missing);
+    t.make("outside", `root${t.dir}/outside`);
+    Deno.symlinkSync(`${t.dir}/outside`, `${t.dir}/root/link`);
+    const entry = { ...tmpfs, target: "/link/new/er", options: ["X-mount.mkdir"] };
+    await using mounted = await mount(entry, `${t.dir}/root`);
+    assertEquals(mounted.mountpoints, [`${t.dir}/root${t.dir}/outside/new/er`]);
+    assertEquals(names(`${t.dir}/outside`), []);
+  });
+}
 
 kernelTest("a read-only image is never opened for writing, and its device goes with the mount", {
   root: true,
