@@ -12,7 +12,7 @@ import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
 import { RESTRICTIONS } from "../spec/option_table.ts";
-import type { BindPlan } from "../spec/plan.ts";
+import type { BindPlan, NewMountPlan } from "../spec/plan.ts";
 import {
   hasChanges,
   type Mapping,
@@ -60,6 +60,17 @@ export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): O
  */
 export function bornPropagation({ propagation }: BindPlan): number {
   return propagation.some(({ type }) => type === MS_SHARED) ? 0 : MS_SLAVE;
+}
+
+/**
+ * Whether a mount is a recursive bind that may be a peer of its source. To unmount its submounts would unmount those of
+ * the source too, so it leaves the peer group before.
+ *
+ * @param plan the mount.
+ * @returns false for a slave of its source, and for any other mount.
+ */
+export function isPeerTree(plan: NewMountPlan): boolean {
+  return plan.kind === "bind" && plan.recursive && bornPropagation(plan) === 0;
 }
 
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */

@@ -11,6 +11,8 @@ import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
+import { listMounts } from "../mountinfo/list_mounts.ts";
+import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
 import type { FusePlan } from "../spec/plan.ts";
@@ -45,18 +47,50 @@ export async function mountFuseOnto(
   const program = requireHelper(helper);
   const path = fdPath(target);
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
-  const before = mountIdAt(target.fd, "");
+  const before = mountIdAt(AT_FDCWD, path);
   try {
     const result = await runHelper(program, helperArguments(plan, path), { timeout, signal });
     if (!await appears(path, before, result, signal) || (result.code ?? 0) !== 0) {
       throw new Error(failure(helper, result));
     }
+    const { fsType, source } = await topMountInfo(path);
+    if (!isFuse(fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
     complete(plan, target);
   } catch (error) {
-    // The helper, or the check after it, failed after the helper had mounted.
-    if (mountIdAt(AT_FDCWD, path) !== before) umount2(path, MNT_DETACH);
+    await detachFailed(plan, path, before);
     throw error;
   }
+}
+
+/**
+ * Detaches what the helper has mounted, if it, or a check after it, failed afterwards. Another process may have mounted on
+ * the same path meanwhile: only a mount of the plan's type, on the mount that was on top before, is the helper's.
+ */
+async function detachFailed({ helper, type }: FusePlan, path: string, before: number): Promise<void> {
+  if (mountIdAt(AT_FDCWD, path) === before) return;
+  const { parent, fsType, source } = await topMountInfo(path);
+  const subtype = type.slice(type.indexOf(".") + 1);
+  if (parent === before && isFuse(fsType, subtype)) umount2(path, MNT_DETACH);
+  else console.warn(`${path} stays mounted: ${covered(helper, `${fsType} ${source}`)}`);
+}
+
+/** Reads the mount table: statmount(2) may be refused, and then a mount that failed would stay. */
+async function topMountInfo(path: string): Promise<MountInfo> {
+  const id = mountIdAt(AT_FDCWD, path);
+  const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
+  if (info === undefined) throw new Error(`${path} was unmounted by another process`);
+  return info;
+}
+
+/** Not every server sets its subtype. */
+function isFuse(fsType: string, subtype?: string): boolean {
+  const [type = "", ...rest] = fsType.split(".");
+  if (type !== "fuse" && type !== "fuseblk") return false;
+  return subtype === undefined || rest.length === 0 || rest.join(".") === subtype;
+}
+
+function covered(helper: string, top: string): string {
+  return `another process has mounted ${top} on the mountpoint while ${helper} ran`;
 }
 
 /** libfuse passes a context on, but splits it at its commas. Without SELinux it says nothing. */

@@ -27,6 +27,7 @@ import { hasFeature } from "../syscalls/features.ts";
 import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
+import { isPeerTree } from "./bind.ts";
 import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 import { changeRoot, describeRootChange } from "./root_change.ts";
@@ -42,7 +43,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
   let clone: OwnedFd | undefined;
   let isMoved = false;
   try {
-    using stage = new Stage(plan.kind === "bind" && !isDirectory(target));
+    using stage = new Stage(isPeerTree(plan), plan.kind === "bind" && !isDirectory(target));
     await mountOnStage(plan, stage, resolved);
     using root = openTarget(stage.mountpoint, plan.kind === "bind" ? undefined : plan.subdir);
     changeRoot(root, plan.root);
@@ -50,7 +51,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
     else mount(procFdPath(root), procFdPath(target), null, isTree(plan) ? MS_BIND | MS_REC : MS_BIND, null);
     isMoved = clone === undefined;
   } catch (error) {
-    if (isMoved) detachTopMount(target); // the stage could not be removed
+    if (isMoved) detachTopMount(target, isPeerTree(plan)); // the stage could not be removed
     throw error;
   }
   if (clone) attachMount(clone, target);
@@ -85,7 +86,13 @@ class Stage implements Disposable {
   /** The mountpoint. */
   readonly mountpoint: string;
 
-  constructor(isFile: boolean) {
+  /**
+   * Creates the directory.
+   *
+   * @param isPeer whether what is mounted on it is a peer of its source.
+   * @param isFile whether a file is mounted.
+   */
+  constructor(readonly isPeer: boolean, isFile: boolean) {
     const root = this.#root;
     this.mountpoint = isFile ? `${root}/file` : root;
     try {
@@ -102,6 +109,7 @@ class Stage implements Disposable {
   /** Unmounts what is left on it, and removes the directory. */
   [Symbol.dispose](): void {
     try {
+      if (this.isPeer && mountAt(this.#root) !== undefined) makePrivate(this.#root);
       while (mountAt(this.#root) !== undefined) detachRetrying(this.#root);
     } catch (error) {
       this.#directory.abandon(); // it can't be removed while something is mounted on it
@@ -112,6 +120,10 @@ class Stage implements Disposable {
 }
 
 const STAGE_SIZE = "size=4k,nr_inodes=2,mode=700";
+
+function makePrivate(path: string): void {
+  mount(null, path, null, MS_PRIVATE | MS_REC, null);
+}
 
 /** A failed umount2(2) has changed nothing. The second failure in a row is no chance. */
 function detachRetrying(path: string): void {
@@ -153,6 +165,9 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ...staged,
     ...describeRootChange(plan.root),
     describeClone(plan, source, options.target),
+    ...isPeerTree(plan)
+      ? [mountCall({ target: directory, flags: MS_PRIVATE | MS_REC }, "so the source keeps its submounts")]
+      : [],
     remove,
     ...isFile ? [] : [remove],
     ...hasFeature("mountApi")

@@ -7,6 +7,7 @@
 
 import { OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { isPeerTree } from "../filesystem/bind.ts";
 import { explainFailure } from "../filesystem/failure.ts";
 import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
@@ -22,10 +23,10 @@ import { delay } from "../path/delay.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
-import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
+import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
-import { umount2 } from "../syscalls/mod.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { detachTree } from "../unmount/tree.ts";
 import { type MadeDirectory, removeDirectory } from "./make_target.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 
@@ -143,8 +144,9 @@ async function makeMount(
   if (plan.propagation.length > 0) requireSetattr(thread);
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
-  const { mountId: id, isUnique } = await attachNew(plan, resolved, thread);
-  const mount = { mountpoint, isTree: plan.kind === "bind" && plan.recursive, id, isUnique };
+  const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
+  const isTree = plan.kind === "bind" && plan.recursive;
+  const mount = { mountpoint, isTree, isPeer: isPeerTree(plan), id, isUnique, device };
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));
@@ -167,15 +169,15 @@ async function attachNew(
   }
   if (isStaged(plan) || thread !== undefined) await mountStaged(plan, resolved);
   else await mountOnto(plan, target, resolved);
-  return target.run(() => identifyOrDetach(target));
+  return target.run(() => identifyOrDetach(target, isPeerTree(plan)));
 }
 
 /** What can't be identified can't be unmounted by its handle. */
-function identifyOrDetach(target: MountTarget): StatxMount {
+function identifyOrDetach(target: MountTarget, isPeer: boolean): StatxMount {
   try {
     return identifyTop(target);
   } catch (error) {
-    umount2(fdPath(target), MNT_DETACH | UMOUNT_NOFOLLOW);
+    detachTree(fdPath(target), isPeer, UMOUNT_NOFOLLOW);
     throw error;
   }
 }

@@ -35,13 +35,14 @@ export interface MountHandle extends AsyncDisposable {
   readonly mountpoints: readonly string[];
   /**
    * Unmounts everything, in reverse order, and nothing but its own mounts. A mount that another process has unmounted is
-   * no error; if another mount was made on top of one, the error names it and nothing is unmounted. A second call does
-   * nothing; after a failure, another call continues where the first stopped.
+   * no error; if another mount was made on top of one, the error names it and nothing is unmounted. A recursive bind is
+   * unmounted with every mount below it. A second call does nothing; after a failure, another call continues where the
+   * first stopped.
    *
    * Needs the permission `ffi` and CAP_SYS_ADMIN.
    *
    * @param options how to unmount.
-   * @throws {SyscallError} as {@linkcode unmount} does.
+   * @throws {SyscallError} EBUSY if another mount is on top of one; else as {@linkcode unmount} does.
    */
   unmount(options?: Omit<UnmountOptions, "namespace">): Promise<void>;
 }

@@ -189,7 +189,7 @@ async function ensureDevice(source: string, wait: WaitOptions): Promise<void> {
 
 /**
  * The kernel looks up the layers when the overlay is created, and calls statfs(2) on each, which asks a server. A layer
- * that is cached costs an openat2(2) and a statx(2), and each file system of the layers one statmount(2).
+ * that is cached costs an openat2(2) and a statx(2), and each file system of the layers without a block device one statmount(2).
  */
 async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise<void> {
   const devices = new Set<number>();
@@ -281,7 +281,7 @@ async function ensureTargetInNamespace(
   ];
   const close = ([, fd = -1]: number[]) => new OwnedFd(fd).close();
   try {
-    close(await callOffThread(() => onPrivateThread(calls), wait, "openat2", path, close));
+    close(await callOffThread(() => onPrivateThread(calls), wait, "open", path, close));
   } catch (error) {
     if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") throw error; // else `thread` gets the error too
   }

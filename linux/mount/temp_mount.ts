@@ -52,7 +52,7 @@ export async function withTempMount<T>(
 async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory): Promise<void> {
   try {
     await handle.unmount({ timeout: 0 }).catch((error) => {
-      if (!isErrno(error, "EBUSY")) throw error;
+      if (!isErrno(error, "EBUSY", "ETIMEDOUT")) throw error; // tried again below, with all the time there is
     });
     handle.removeDirectories();
     if (directory.tryRemoveRoot()) return;

@@ -20,14 +20,14 @@ import type { StatxMount } from "./statx_mount.ts";
  * @returns true for a file system with a server, and for an overlay, whose layers may be on one.
  */
 export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
+  if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
   const type = statmountBy(found, STATMOUNT_FS_TYPE)?.fsType ?? await typeInTable(found);
   return isServed(type) || type === "overlay";
 }
 
 const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS
 
-async function typeInTable({ mountId, device, isUnique }: StatxMount): Promise<string> {
-  if (isUnique || device >= MINORS) return "";
+async function typeInTable({ mountId }: StatxMount): Promise<string> {
   const filter = ({ id }: MountInfo) => id === mountId ? { stop: true } : { skip: true };
   const [mount] = await listMounts({ filter });
   return mount?.fsType ?? "";

@@ -23,7 +23,7 @@ import {
   RESOLVE_CACHED,
   STATX_TYPE,
 } from "../syscalls/constants.ts";
-import { openat, openat2, openat2OffThread, statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
+import { open, openat2, openat2OffThread, statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
 import { callOffThread, shareCallOffThread, type WaitOptions } from "./wait.ts";
 
 export { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "./wait.ts";
@@ -146,7 +146,7 @@ export async function openMayWait(path: string, flags: number, wait: WaitOptions
  *
  * Needs the permission `ffi` and Linux 5.6.
  *
- * @param dirfd the directory of a relative path.
+ * @param dirfd the directory of a relative path; `AT_FDCWD` without `RESOLVE_…` flags.
  * @param path the path.
  * @param flags `O_…` flags.
  * @param resolve `RESOLVE_…` flags.
@@ -164,17 +164,22 @@ export async function openat2MayWait(
   wait.signal?.throwIfAborted();
   const known = flags & O_PATH ? cachedOrErrno(dirfd, path, flags, resolve) : undefined;
   if (known) return known;
-  const open = () => openat2OffThread(dirfd, path, flags, resolve);
-  const fd = await callOffThread(open, wait, "openat2", path, closeLate);
+  const start = () => openat2OffThread(dirfd, path, flags, resolve);
+  const fd = await callOffThread(start, wait, callName(resolve), path, closeLate);
   if (fd >= 0) return new OwnedFd(fd);
   return await failureOf(dirfd, path, flags, resolve, wait);
+}
+
+/** For an error: open(2) does the same, and is what the caller has in mind. */
+function callName(resolve: number): string {
+  return resolve === 0 ? "open" : "openat2";
 }
 
 /** Undefined if the cache does not have the path. */
 function cachedOrErrno(dirfd: number, path: string, flags: number, resolve: number): OwnedFd | undefined {
   const fd = tryOpenCached(dirfd, path, flags, resolve);
   if (fd >= 0) return new OwnedFd(fd);
-  if (unresolvable.includes(-fd)) throw new SyscallError({ syscall: "openat2", errno: -fd, path });
+  if (unresolvable.includes(-fd)) throw new SyscallError({ syscall: callName(resolve), errno: -fd, path });
   return undefined;
 }
 
@@ -188,23 +193,31 @@ async function failureOf(
 ): Promise<OwnedFd> {
   const cached = tryOpenCached(dirfd, path, flags | O_PATH, resolve);
   if (cached >= 0) new OwnedFd(cached).close();
-  if (unresolvable.includes(-cached)) throw new SyscallError({ syscall: "openat2", errno: -cached, path });
+  if (unresolvable.includes(-cached)) {
+    throw new SyscallError({ syscall: callName(resolve), errno: -cached, path });
+  }
   // Before Linux 5.12, nothing tells what is cached; a thread in another mount namespace has an errno that can be read.
   if (cached === -EINVAL || isRedirected()) return openPlain(dirfd, path, flags, resolve);
   const call = openCall(dirfd, path, flags, resolve);
   const onThread = () => onPrivateThread([call]);
-  const [fd = -1] = await callOffThread(onThread, wait, "openat2", path, ([late = -1]) => closeLate(late));
+  const [fd = -1] = await callOffThread(
+    onThread,
+    wait,
+    callName(resolve),
+    path,
+    ([late = -1]) => closeLate(late),
+  );
   return new OwnedFd(fd);
 }
 
 function openPlain(dirfd: number, path: string, flags: number, resolve: number): OwnedFd {
-  return resolve === 0 ? openat(dirfd, path, flags) : openat2(dirfd, path, flags, resolve);
+  return resolve === 0 ? open(path, flags) : openat2(dirfd, path, flags, resolve);
 }
 
 /** openat2(2) may be missing, or forbidden by a seccomp filter. */
 function openCall(dirfd: number, path: string, flags: number, resolve: number): ThreadCall {
   if (resolve === 0) {
-    return { name: "openat", args: [dirfd, cString(path), flags | O_CLOEXEC, 0], path };
+    return { name: "open", args: [cString(path), flags | O_CLOEXEC, 0], path };
   }
   const how = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
   how.setUint32(0, flags | O_CLOEXEC, true);

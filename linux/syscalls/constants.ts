@@ -21,6 +21,8 @@ export const O_CREAT: number = 0o100;
 export const O_NONBLOCK: number = 0o4000;
 /** Bypass the page cache. */
 export const O_DIRECT: number = arm64 ? 0o200000 : 0o40000;
+/** Fail if the file exists. */
+export const O_EXCL: number = 0o200;
 /** Fail unless it is a directory. */
 export const O_DIRECTORY: number = arm64 ? 0o40000 : 0o200000;
 /** Fail if the last component is a symbolic link. */

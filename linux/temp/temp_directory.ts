@@ -27,7 +27,7 @@ import { canonicalizePath, join } from "../path/path.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { flock, geteuid, mkdir, mkdtemp, open, rmdir, statx } from "../syscalls/mod.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
-import { unmountAll } from "../unmount/unmount.ts";
+import { unmountRecursive } from "../unmount/recursive.ts";
 
 const PREFIX = "denomount-";
 const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix and the six characters of mkdtemp(3)
@@ -173,7 +173,7 @@ async function cleanupDirectory(directory: string, options: UnmountOptions): Pro
   if (lock === undefined) return;
   // If the owner is another user, they could replace `root` by a symbolic link to any mountpoint after this check.
   if (statx(lock.fd, "", AT_EMPTY_PATH, STATX_UID).uid !== geteuid()) return;
-  await unmountAll(join(directory, ROOT), { noFollow: true, ...options });
+  await unmountRecursive(join(directory, ROOT), { noFollow: true, ...options });
   for (const path of [join(directory, ROOT), directory]) {
     try {
       rmdir(path);

@@ -21,14 +21,17 @@ export interface TreeMount {
  *
  * @param table the mount table.
  * @param chosen whether a mount belongs to a tree.
- * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount.
+ * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount. One that a mount outside of
+ * the trees hides is left out: its path leads to another mount.
  */
 export function mountTrees(table: readonly MountInfo[], chosen: (info: MountInfo) => boolean): TreeMount[] {
   const within = table.filter(chosen);
   const ids = new Set(within.map(({ id }) => id));
   const children = Map.groupBy(within, ({ parent }) => parent);
   const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
-  return tops.sort(byLength).map((info) => treeOf(info, children));
+  const hidersOf = hidersIn(table);
+  const isReachable = (info: MountInfo) => hidersOf(info).every(chosen);
+  return tops.filter(isReachable).sort(byLength).map((info) => treeOf(info, children));
 }
 
 function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount {
@@ -45,6 +48,33 @@ function treeOf(root: MountInfo, children: Map<number, MountInfo[]>): TreeMount 
     }
   }
   return tree;
+}
+
+/**
+ * The mounts because of which no path leads to a mount: those on its root, and on a directory above it.
+ *
+ * @param table the mount table.
+ * @returns a function that returns those of a mount; what is stacked on them is left out.
+ */
+export function hidersIn(table: readonly MountInfo[]): (info: MountInfo) => MountInfo[] {
+  const byId = new Map(table.map((mount) => [mount.id, mount]));
+  const byPlace = new Map(table.map((mount) => [`${mount.parent} ${mount.mountpoint}`, mount]));
+  return (info) => {
+    const places = [`${info.id} ${info.mountpoint}`];
+    const seen = new Set<MountInfo>(); // the root mount of a namespace may be its own parent
+    for (let at: MountInfo | undefined = info; at && !seen.has(at); at = byId.get(at.parent)) {
+      seen.add(at);
+      const { parent, mountpoint } = at;
+      places.push(...directoriesAbove(mountpoint).map((path) => `${parent} ${path}`));
+    }
+    return places.flatMap((place) => byPlace.get(place) ?? []).filter((hider) => hider !== info);
+  };
+}
+
+/** Without the path itself. */
+function directoriesAbove(path: string): string[] {
+  const above = [...path.matchAll(/(?<=.)\//g)].map(({ index }) => path.slice(0, index));
+  return path === "/" ? above : ["/", ...above];
 }
 
 const byLength = (a: MountInfo, b: MountInfo) => a.mountpoint.length - b.mountpoint.length;

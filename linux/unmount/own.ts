@@ -6,7 +6,7 @@
 
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
-import { lookupMount, lookupMountId } from "../mountinfo/lookup.ts";
+import { lookupMountId } from "../mountinfo/lookup.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import {
@@ -18,7 +18,8 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
-import type { Deadline } from "./deadline.ts";
+import { Deadline } from "./deadline.ts";
+import { hidersIn } from "./order.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
@@ -28,24 +29,38 @@ export interface AttachedMount {
   readonly mountpoint: string;
   /** Whether it is a recursive bind, which brings mounts below it. */
   readonly isTree: boolean;
+  /** Whether it may be a peer of its source. */
+  readonly isPeer: boolean;
   /** Its id: the unique one if the kernel has that, else that of mountinfo. */
   readonly id: number;
-  /** Whether the id is the unique one. */
+  /** Whether the id is the unique one. Another one is used again for another mount, once this mount is gone. */
   readonly isUnique: boolean;
+  /** The file system's device: major and minor as one number. */
+  readonly device: number;
 }
 
 /**
- * Throws if a mount that is not of the list is on top of one of its mountpoints: before anything is unmounted.
+ * Throws if a mount that is not of the list covers or hides one of it: before anything is unmounted.
  *
  * @param list the mounts.
  * @param deadline how long to wait for a server on the way.
  * @throws {SyscallError} EBUSY that names the mount on top.
  */
 export async function refuseCovered(list: readonly AttachedMount[], deadline: Deadline): Promise<void> {
-  for (const { mountpoint } of list) {
-    const top = await resolveTopMount(mountpoint, deadline.restarted());
-    if (top === undefined || list.some((own) => isTop(own, top, mountpoint))) continue;
-    for (const own of list) if (own.mountpoint === mountpoint) await locate(own, deadline);
+  for (const own of list) {
+    const top = await resolveTopMount(own.mountpoint, deadline.restarted());
+    if (!top || !isTop(own, top, own.mountpoint)) return await refuseHidden(list); // or it was moved, or unmounted
+  }
+}
+
+async function refuseHidden(list: readonly AttachedMount[]): Promise<void> {
+  const infos = (await Promise.all(list.map(findMount))).filter((info) => info !== undefined);
+  const table = await listMounts();
+  const hidersOf = hidersIn(table);
+  const ids = new Set(infos.map(({ id }) => id));
+  for (const info of infos) {
+    const [hider] = hidersOf(info).filter(({ id }) => !ids.has(id));
+    if (hider) throw coveredError(info.mountpoint, topOf(hider, table));
   }
 }
 
@@ -62,8 +77,13 @@ export async function unmountOwn(own: AttachedMount, deadline: Deadline): Promis
   const top = found instanceof Promise ? await found : found;
   const path = top && isTop(own, top, mountpoint) ? mountpoint : await locate(own, deadline);
   if (path === undefined) return;
-  if (isTree) await unmountTreeRetrying(path, deadline);
-  else await unmountRetrying(path, deadline, undefined, (found) => isTop(own, found, path));
+  if (isTree) return await unmountTreeRetrying(path, deadline);
+  let isCovered = false;
+  await unmountRetrying(path, deadline, undefined, (found) => {
+    isCovered = !isTop(own, found, path);
+    return !isCovered;
+  });
+  if (isCovered) await unmountOwn(own, deadline); // moved, gone, or covered while it was busy
 }
 
 /**
@@ -75,12 +95,17 @@ export async function unmountOwn(own: AttachedMount, deadline: Deadline): Promis
 async function locate(own: AttachedMount, deadline: Deadline): Promise<string | undefined> {
   const info = await findMount(own);
   if (info === undefined) return undefined;
-  const top = await resolveTopMount(info.mountpoint, deadline);
-  if (top && isTop(own, top, info.mountpoint)) return info.mountpoint;
-  throw await coveredError(info.mountpoint);
+  const { mountpoint } = info;
+  const top = await resolveTopMount(mountpoint, deadline);
+  if (top && isTop(own, top, mountpoint)) return mountpoint;
+  const table = await listMounts();
+  const [hider] = hidersIn(table)(info);
+  throw coveredError(mountpoint, hider && topOf(hider, table));
 }
 
-async function findMount({ id, isUnique }: AttachedMount): Promise<MountInfo | undefined> {
+async function findMount(
+  { id, isUnique, mountpoint, device }: AttachedMount,
+): Promise<MountInfo | undefined> {
   if (isUnique) {
     try {
       const info = lookupMountId(BigInt(id));
@@ -91,35 +116,55 @@ async function findMount({ id, isUnique }: AttachedMount): Promise<MountInfo | u
     }
   }
   const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
-  return info;
+  if (info === undefined || info.mountpoint === mountpoint) return info;
+  if (info.major * 2 ** 20 + info.minor !== device) return undefined; // the id was used again
+  throw new SyscallError({
+    syscall: "umount2",
+    errno: errnoNumber("EBUSY"),
+    path: info.mountpoint,
+    reason: `${info.mountpoint} was ${mountpoint}, or is another mount with the same id`,
+  });
 }
 
-async function coveredError(path: string): Promise<SyscallError> {
-  const { fsType, source } = await lookupMount(path);
+/** The last one of a stack. */
+function topOf(info: MountInfo, table: readonly MountInfo[]): MountInfo {
+  const byParent = new Map(
+    table.filter(({ mountpoint }) => mountpoint === info.mountpoint).map((m) => [m.parent, m]),
+  );
+  let top = info;
+  for (let next = byParent.get(top.id); next && next !== top; next = byParent.get(top.id)) top = next;
+  return top;
+}
+
+/** Without a table row, the other mount is gone again, and the next attempt succeeds. */
+function coveredError(path: string, top: MountInfo | undefined): SyscallError {
+  const what = top && `${top.fsType} ${top.source}`;
+  const where = top && top.mountpoint !== path ? `${top.mountpoint}, above it` : "top of it";
   return new SyscallError({
     syscall: "umount2",
     errno: errnoNumber("EBUSY"),
     path,
-    reason: `${path} has another mount on top, which must be unmounted first: ${fsType} ${source}`,
+    reason: `${path} has ${what ?? "another mount"} mounted on ${where}, which must be unmounted first`,
   });
 }
 
 /**
  * Detaches a mount with the mounts below it, even if they are busy: for a rollback, of a mount that the caller has not
- * seen yet. A recursive bind is a slave of its source, so nothing of the source is detached.
+ * seen yet. Nothing of a recursive bind's source is detached: the bind is a slave of it, or becomes one first.
  *
  * @param own the mount.
  * @returns false if another mount is on top of it, so that it stays.
  */
 export async function detachOwn(own: AttachedMount): Promise<boolean> {
-  if (isOnTop(own, own.mountpoint)) {
-    umount2(own.mountpoint, MNT_DETACH);
-    return true;
+  let path = own.mountpoint;
+  if (!isOnTop(own, path)) {
+    const info = await findMount(own);
+    if (info === undefined) return true;
+    path = info.mountpoint;
+    if (!isOnTop(own, path)) return false;
   }
-  const info = await findMount(own);
-  if (info === undefined) return true;
-  if (!isOnTop(own, info.mountpoint)) return false;
-  umount2(info.mountpoint, MNT_DETACH);
+  if (own.isPeer) await unmountTreeRetrying(path, new Deadline({ detach: true }));
+  else umount2(path, MNT_DETACH);
   return true;
 }
 

@@ -13,7 +13,7 @@ import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
-import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_SLAVE } from "../syscalls/constants.ts";
+import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
 import { mountTrees, peersOutside, unmountSteps } from "./order.ts";
@@ -127,20 +127,25 @@ function leavePeerGroup({ id, mountpoint }: MountInfo): void {
 
 /**
  * Detaches the mount of a mountpoint with the mounts below it, even if they are busy: for a rollback, of mounts that the
- * caller has not seen yet. A recursive bind is a slave of its source, so nothing of the source is detached.
+ * caller has not seen yet.
  *
  * @param target the mountpoint.
+ * @param isPeer whether the mount is a recursive bind that may be a peer of its source: then it becomes a slave first, so
+ * that nothing of the source is detached.
+ * @param flags further flags for umount2(2).
  */
-export function detachTree(target: string): void {
-  umount2(target, MNT_DETACH);
+export function detachTree(target: string, isPeer = false, flags = 0): void {
+  if (isPeer) mount(null, target, null, MS_SLAVE | MS_REC, null);
+  umount2(target, MNT_DETACH | flags);
 }
 
 /**
  * Detaches the topmost mount of a mountpoint with the mounts below it, wherever the mountpoint was renamed to.
  *
  * @param mountpoint a descriptor of the mountpoint.
+ * @param isPeer as for {@linkcode detachTree}.
  */
-export function detachTopMount(mountpoint: OwnedFd): void {
+export function detachTopMount(mountpoint: OwnedFd, isPeer = false): void {
   using top = openTopMount(mountpoint);
-  detachTree(isRedirected() ? top.path : procFdPath(top)); // the thread in another namespace may have no such /proc
+  detachTree(isRedirected() ? top.path : procFdPath(top), isPeer); // the thread in another namespace may have no such /proc
 }

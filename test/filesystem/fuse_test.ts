@@ -1,4 +1,4 @@
-import { mount, MountError } from "../../mod.ts";
+import { mount, MountError, unmountAll } from "../../mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
@@ -47,6 +47,43 @@ kernelTest("a helper that fails is an error with its exit status, and nothing is
   assertStringIncludes(error.message, "mount.fuse3 failed with exit status");
   assertEquals(t.mounts(), []);
 });
+
+/** Installs a shell script as the helper, for the length of a scope. `$REAL` in it is the real one. */
+function fakeHelper(dir: string, script: string): Disposable {
+  Deno.mkdirSync(`${dir}/programs`, { recursive: true });
+  const path = `${dir}/programs/mount.fuse3`;
+  Deno.writeTextFileSync(path, `#!/bin/sh\nREAL=/usr/sbin/mount.fuse3\n${script}\n`);
+  Deno.chmodSync(path, 0o755);
+  const before = Deno.env.get("PATH") ?? "";
+  Deno.env.set("PATH", `${dir}/programs:${before}`);
+  return { [Symbol.dispose]: () => Deno.env.set("PATH", before) };
+}
+
+kernelTest(
+  "if a helper fails, the FUSE mount that it made is detached, and never the mount of another process",
+  { root: true, tools: [...tools, "mount"], permissions: { run: true, env: true } },
+  async (t) => {
+    t.make("source", "target");
+    const foreign = 'mount -t tmpfs foreign "$2"';
+    const cases: [script: string, left: string[]][] = [
+      ['"$REAL" "$@"; exit 1', []],
+      [`${foreign}; exit 1`, ["tmpfs"]],
+      [`${foreign}; exit 0`, ["tmpfs"]],
+      [`"$REAL" "$@"; ${foreign}; exit 1`, ["fuse", "tmpfs"]],
+    ];
+    for (const [script, left] of cases) {
+      using _ = fakeHelper(t.dir, script);
+      const mounting = () =>
+        mount(
+          { type: "fuse3.bindfs", source: `${t.dir}/source` },
+          `${t.dir}/target`,
+        );
+      await assertRejects(mounting, MountError, "mount.fuse3");
+      assertEquals(t.mounts().map(({ fsType }) => fsType), left, script);
+      await unmountAll(`${t.dir}/target`);
+    }
+  },
+);
 
 // The three tests below start a process: SIGCHLD, a reaper and the working directory concern the whole process.
 const library = new URL("../../mod.ts", import.meta.url).href;

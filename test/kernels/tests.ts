@@ -12,6 +12,8 @@ const core = [
   "mount/words",
   "mount/options",
   "mount/containerd_cases",
+  "mount/propagation",
+  "unmount/own",
   "unmount/unmount",
   "unmount/holders",
   "path/mount_target",

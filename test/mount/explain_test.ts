@@ -60,6 +60,7 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     ...kernelHas("mountSetattr")
       ? [[{ type: "bind", source: `${dir}/image`, target: "/file", options: ["bind", "ro"] }]]
       : [],
+    [bind("rbind", "nosuid", "rshared")],
     [tmpfs("size=1m", "nosuid", "ro")],
     [tmpfs("private")],
     [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)

@@ -24,7 +24,7 @@ export class MountNamespace implements AsyncDisposable {
 
   /** Starts the process with unshare(1) and further options of it, such as "--pid". */
   static async start(...options: string[]): Promise<MountNamespace> {
-    const args = ["-m", "--propagation", "private", ...options, "sh", "-c", "echo ready; exec sleep 120"];
+    const args = ["-m", "--propagation", "private", ...options, "sh", "-c", "echo ready; exec sleep 600"];
     const child = new Deno.Command("unshare", { args, stdout: "piped" }).spawn();
     const reader = child.stdout.getReader();
     const { done } = await reader.read();

@@ -80,6 +80,24 @@ kernelTest(
   },
 );
 
+kernelTest(
+  "cleanupTempMounts() unmounts what was mounted in a temporary mount, and below it",
+  {},
+  async (t) => {
+    t.make("temporary/denomount-abcdef/root");
+    const root = `${t.dir}/temporary/denomount-abcdef/root`;
+    for (const path of ["", "/below", "/below/deep"]) {
+      Deno.mkdirSync(root + path, { recursive: true });
+      await mount({ type: "tmpfs", source: "crashed" }, root + path);
+    }
+    await setTempMountLocation(`${t.dir}/temporary`);
+    assertEquals(await cleanupTempMounts({ timeout: 0 }), []);
+    assertEquals(t.mounts(), []);
+    assertEquals(names(`${t.dir}/temporary`), []);
+    await setTempMountLocation("/tmp");
+  },
+);
+
 kernelTest("cleanupTempMounts() never deletes files", {}, async (t) => {
   t.make("temporary/denomount-abcdef/root");
   Deno.writeTextFileSync(`${t.dir}/temporary/denomount-abcdef/root/data`, "mine");
