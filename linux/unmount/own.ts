@@ -144,7 +144,7 @@ function coveredError(path: string, top: MountInfo | undefined): SyscallError {
     syscall: "umount2",
     errno: errnoNumber("EBUSY"),
     path,
-    reason: `${path} has ${what ?? "another mount"} mounted on ${where}, which must be unmounted first`,
+    reason: `${path}, with ${what ?? "another mount"} mounted on ${where}, can't be unmounted before that`,
   });
 }
 
