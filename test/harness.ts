@@ -51,6 +51,7 @@ const packages: Record<string, string> = {
   setpriv: "util-linux",
   busybox: "busybox-static",
   dd: "coreutils",
+  timeout: "coreutils",
   stat: "coreutils",
   cc: "gcc, libc6-dev and linux-libc-dev",
   mknod: "coreutils",
