@@ -184,7 +184,7 @@ export function obstacle(way: Way, word: Word, start: string): string | undefine
     return "the kernel can't change it, fs/namespace.c, MS_RMT_MASK";
   }
   if (effect.tree && effect.attributes && lacksSetattr(way) && (changesMount(way) || way.recursive)) {
-    const isGrant = effect.attributes.every((change) => change.startsWith("-"));
+    const isGrant = effect.attributes.every((change) => change.startsWith("-") && change !== "-nodiratime");
     if (!(isGrant && kind === "bind")) return "mount(2) changes one mount";
   }
   if (effect.mapped) {

@@ -167,7 +167,8 @@ function changed(way: Way, effect: Effect, before: Seen, isOwn: boolean): Seen {
     const name = change.slice(1);
     if (change.startsWith("=")) atime = name;
     else if (change.startsWith("+")) flags = FLAGS.filter((flag) => flag === name || flags.includes(flag));
-    else if (!isNewBind) flags = flags.filter((flag) => flag !== name);
+    // A new bind keeps its source's restrictions; access times restrict nothing.
+    else if (!isNewBind || name === "nodiratime") flags = flags.filter((flag) => flag !== name);
   }
   // A superblock belongs to a new file system, and to a remount without "bind".
   if (["tmpfs", "ext4", "overlay", "fuse", "remount"].includes(way.kind)) {
