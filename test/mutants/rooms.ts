@@ -4,8 +4,11 @@
  * @module
  */
 
+import { idmap } from "./list/idmap.ts";
+import { loop } from "./list/loop.ts";
 import { spec } from "./list/spec.ts";
+import { temp } from "./list/temp.ts";
 import type { MutantRoom } from "./mutant.ts";
 
 /** The rooms, from below. */
-export const rooms: readonly MutantRoom[] = [spec];
+export const rooms: readonly MutantRoom[] = [spec, loop, temp, idmap];
