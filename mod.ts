@@ -45,7 +45,7 @@ export { listMounts } from "./linux/mountinfo/list_mounts.ts";
 export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace/mount.ts";
 export { canonicalizePath, rootPath } from "./linux/path/path.ts";
-export type { WaitOptions } from "./linux/path/cached_lookup.ts";
+export { AbandonedCallsError, type WaitOptions } from "./linux/path/wait.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp/temp_directory.ts";
 export { BusyError } from "./linux/unmount/busy_error.ts";

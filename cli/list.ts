@@ -13,19 +13,24 @@ import {
   prefixFilter,
 } from "../mod.ts";
 import {
-  AT_FDCWD,
-  AT_NO_AUTOMOUNT,
+  AT_EMPTY_PATH,
   AT_STATX_DONT_SYNC,
   isErrno,
+  O_PATH,
   O_RDONLY,
   open,
+  type OwnedFd,
   readAll,
+  type Statfs,
   statfs,
+  statfsOffThread,
   statx,
   STATX_MNT_ID,
 } from "../linux/mod.ts";
 import { isServed } from "../linux/mountinfo/filesystem_types.ts";
+import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
+import { callOffThread } from "../linux/path/wait.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
 import { withNamespaceErrors } from "./namespace.ts";
 import { columns, escapeControl, mountTable, print, sizeText } from "./print.ts";
@@ -58,7 +63,7 @@ export async function ls(path: string | undefined, flags: ListFlags): Promise<nu
   const list = () => listMounts({ filter, ...namespace === undefined ? {} : { pid: namespace } });
   const mounts = await withNamespaceErrors(namespace, list);
   if (json) print(JSON.stringify(mounts, null, 2));
-  else print(tree ? mountTree(mounts, namespace) : mountTable(mounts));
+  else print(tree ? await mountTree(mounts, namespace) : mountTable(mounts));
   return 0;
 }
 
@@ -75,7 +80,7 @@ export async function pathInNamespace(namespace: number | undefined, path: strin
 }
 
 /** Each mount below its parent mount, with its source, use and options. */
-function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
+async function mountTree(mounts: readonly MountInfo[], namespace?: number): Promise<string> {
   const nodes = new Map(
     mounts.map((value): [number, TreeNode<MountInfo>] => [value.id, { value, children: [] }]),
   );
@@ -84,13 +89,16 @@ function mountTree(mounts: readonly MountInfo[], namespace?: number): string {
     const parent = nodes.get(node.value.parent);
     (parent && parent !== node ? parent.children : roots).push(node);
   }
-  const rows = treeLines(roots).map(({ branches, value }) => [
-    dim(branches) + bold(escapeControl(value.mountpoint)),
-    cyan(escapeControl(value.fsType)),
-    escapeControl(sourceText(value)),
-    sizeOf(value, namespace),
-    colored(yellow, optionText(value)),
-  ]);
+  const rows: string[][] = [];
+  for (const { branches, value } of treeLines(roots)) {
+    rows.push([
+      dim(branches) + bold(escapeControl(value.mountpoint)),
+      cyan(escapeControl(value.fsType)),
+      escapeControl(sourceText(value)),
+      await sizeOf(value, namespace),
+      colored(yellow, optionText(value)),
+    ]);
+  }
   return columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
 }
 
@@ -117,21 +125,32 @@ function textOf(path: string): string | undefined {
   }
 }
 
-function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): string {
+const SIZE_TIMEOUT = 500; // ms that the tree waits for a server
+
+async function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number): Promise<string> {
   if (isServed(fsType)) return ""; // statfs(2) blocks for as long as a server does not answer
   const path = namespace === undefined ? mountpoint : `/proc/${namespace}/root${mountpoint}`;
   try {
-    if (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC | AT_NO_AUTOMOUNT, STATX_MNT_ID).mountId !== BigInt(id)) {
+    using opened = await openMayWait(path, O_PATH, { timeout: SIZE_TIMEOUT });
+    if (statx(opened.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_MNT_ID).mountId !== BigInt(id)) {
       return ""; // another mount covers it
     }
-    const { blocks, blocksFree, blockSize } = statfs(path);
+    const { blocks, blocksFree, blockSize } = await statfsOf(opened, fsType);
     return blocks === 0
       ? ""
       : `${sizeText((blocks - blocksFree) * blockSize)} of ${sizeText(blocks * blockSize)}`;
   } catch (error) {
-    if (isErrno(error, "EACCES", "ENOENT", "ENOTDIR", "EPERM", "ESTALE")) return "";
+    if (isErrno(error, "EACCES", "ENOENT", "ENOTDIR", "EPERM", "ESTALE", "ETIMEDOUT", "ENOTCONN")) return "";
     throw error;
   }
+}
+
+/** An overlay asks its layers, which may be on a server. */
+async function statfsOf(opened: OwnedFd, fsType: string): Promise<Statfs> {
+  const path = `/proc/self/fd/${opened.fd}`;
+  if (fsType !== "overlay") return statfs(path);
+  const work = () => statfsOffThread(path);
+  return await callOffThread(work, { timeout: SIZE_TIMEOUT }, "statfs", path) ?? statfs(path);
 }
 
 function optionText({ options, optional }: MountInfo): string {

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { ensureAnswers } from "../linux/path/cached_lookup.ts";
 import { type Mount, parseMounts } from "../mod.ts";
 
 /**
@@ -18,6 +19,7 @@ export async function readMounts(file: string): Promise<Mount[]> {
 }
 
 async function readFile(file: string): Promise<string> {
+  await ensureAnswers(file); // Deno.readTextFile() would wait for ever for a server that does not answer
   try {
     return await Deno.readTextFile(file);
   } catch (error) {

@@ -6,7 +6,7 @@
 
 import { type Mount, mountAll, type MountHandle } from "../mod.ts";
 import { isErrno } from "../linux/mod.ts";
-import { TempDirectory } from "../linux/temp/temp_directory.ts";
+import { ensureTempLocation, TempDirectory } from "../linux/temp/temp_directory.ts";
 import { holderLines } from "./errors.ts";
 import { escapeControl, printError } from "./print.ts";
 import { withProgress } from "./progress.ts";
@@ -26,6 +26,7 @@ export async function withTempMountOrSignal(
   work: (root: string) => Promise<number>,
 ): Promise<number> {
   using signals = new DeferredSignals();
+  await ensureTempLocation({});
   using directory = new TempDirectory();
   await using _mounts = unmountOnDispose(
     await withProgress("mounting", mountAll(mounts, directory.root)),

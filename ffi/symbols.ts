@@ -76,6 +76,12 @@ const symbols = {
     parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
   },
+  realpath_nonblocking: {
+    name: "realpath",
+    parameters: ["buffer", "buffer"],
+    result: "pointer",
+    nonblocking: true,
+  },
   fchownat: {
     parameters: [
       "i32", // int dirfd
@@ -110,6 +116,7 @@ const symbols = {
     parameters: ["pointer", /* const char *path */ "pointer" /* struct statfs *buf */],
     result: "i32",
   },
+  statfs_nonblocking: { name: "statfs", parameters: ["buffer", "buffer"], result: "i32", nonblocking: true },
   chdir: { parameters: ["buffer" /* const char *path */], result: "i32" },
   unshare: { parameters: ["i32" /* int flags */], result: "i32" },
   gettid: { parameters: [], result: "i32" },
@@ -138,6 +145,10 @@ const symbols = {
       "buffer", /* siginfo_t *infop */
       "i32", /* int options */
     ],
+    result: "i32",
+  },
+  kill: {
+    parameters: ["i32", /* pid_t pid, or the negative id of a process group */ "i32" /* int sig */],
     result: "i32",
   },
   signal: {
@@ -261,6 +272,12 @@ const symbols = {
       "usize", /* size_t size */
     ],
     result: "i32",
+  },
+  openat2_nonblocking: {
+    name: "syscall",
+    parameters: ["i32", "i32", "buffer", "buffer", "usize"],
+    result: "i32",
+    nonblocking: true,
   },
   statmount: {
     name: "syscall",

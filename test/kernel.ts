@@ -125,3 +125,10 @@ export function pollingThreads(pid: number): number {
   const calls = names(`/proc/${pid}/task`).map((id) => readText(`/proc/${pid}/task/${id}/syscall`) ?? "");
   return calls.filter((call) => call.startsWith(POLL)).length;
 }
+
+/** The arguments of each process, with a NUL after each argument. */
+export function processCommands(): string[] {
+  return names("/proc").filter((name) => /^\d+$/.test(name)).map((pid) =>
+    readText(`/proc/${pid}/cmdline`) ?? ""
+  );
+}

@@ -9,7 +9,9 @@ import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
+import { isServed } from "../mountinfo/filesystem_types.ts";
 import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
+import { withTimeout } from "../path/wait.ts";
 import { type Call, call, flagNames, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { fitsFsconfig } from "../spec/limits.ts";
@@ -19,7 +21,13 @@ import { type PlanAttributes, topAttributes } from "../spec/setattr.ts";
 import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "../syscalls/mod.ts";
-import { createSuperblock, createSuperblockAsync, setParameters, withKernelLog } from "./fs_context.ts";
+import {
+  createSuperblock,
+  createSuperblockAsync,
+  createSuperblockOnThread,
+  setParameters,
+  withKernelLog,
+} from "./fs_context.ts";
 import { withoutLabels } from "./labels.ts";
 import { describeRemountTop, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
@@ -43,12 +51,26 @@ export function usesFsopen(plan: FilesystemPlan): boolean {
  */
 export function createFilesystem(plan: FilesystemPlan, resolved: Resolved): OwnedFd | Promise<OwnedFd> {
   const source = resolved.device ?? plan.source;
+  if (isServed(plan.type)) return createOnServer(plan, source, resolved);
   if (isBlockDevice(source)) return createOnDisk(plan, source, resolved);
   return mountSuperblock(plan, createSuperblock(openContext(plan, source), "create"), resolved);
 }
 
 async function createOnDisk(plan: FilesystemPlan, source: string, resolved: Resolved): Promise<OwnedFd> {
-  const context = await createSuperblockAsync(() => openContext(plan, source), "create");
+  const { signal } = resolved.wait;
+  const created = createSuperblockAsync(() => openContext(plan, source), "create");
+  if (signal === undefined) return mountSuperblock(plan, await created, resolved);
+  try {
+    const context = await withTimeout(created, { timeout: Infinity, signal }, "fsconfig", source);
+    return mountSuperblock(plan, context, resolved);
+  } catch (error) {
+    if (signal.aborted) created.then((context) => context.close(), () => {}); // whenever the disk is read
+    throw error;
+  }
+}
+
+async function createOnServer(plan: FilesystemPlan, source: string, resolved: Resolved): Promise<OwnedFd> {
+  const context = await createSuperblockOnThread(openContext(plan, source), source, resolved.wait);
   return mountSuperblock(plan, context, resolved);
 }
 

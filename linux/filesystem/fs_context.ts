@@ -6,6 +6,8 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { onPrivateThread, type ThreadCall } from "../../ffi/private_thread.ts";
+import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { keyAndValue } from "../spec/overlay_options.ts";
 import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "../syscalls/constants.ts";
@@ -87,3 +89,35 @@ export async function createSuperblockAsync(prepare: () => OwnedFd, command: Com
   context.close();
   return createSuperblock(prepare(), command);
 }
+
+/**
+ * Makes a superblock for which the kernel asks a server, which may not answer. A private thread makes the call, because
+ * the attempt can't be repeated to learn its errno: it may take as long as the first one.
+ *
+ * @param context the configured context; closed on failure.
+ * @param source the source, for the error.
+ * @param wait the timeout and the signal.
+ * @returns the same context.
+ * @throws {ExplainedError} with the kernel's sentences, and ETIMEDOUT if the server does not answer.
+ */
+export async function createSuperblockOnThread(
+  context: OwnedFd,
+  source: string,
+  wait: WaitOptions,
+): Promise<OwnedFd> {
+  try {
+    const calls = [fsconfigCreateCall(context.fd)];
+    await callOffThread(() => onPrivateThread(calls), wait, "fsconfig", source);
+    return context;
+  } catch (error) {
+    if (error instanceof SyscallError && error.code !== "ETIMEDOUT") throw withKernelLog(context, error);
+    context.close(); // the call that still waits holds the lock of its log
+    throw error;
+  }
+}
+
+function fsconfigCreateCall(fd: number): ThreadCall {
+  return { name: "fsconfig", args: [SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, null, null, 0] };
+}
+
+const SYS_fsconfig = 431; // asm-generic/unistd.h

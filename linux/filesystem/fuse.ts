@@ -9,6 +9,7 @@ import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
@@ -22,6 +23,7 @@ import { describeRemountTop, remountBind } from "./remount.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
 const packages: Record<string, string> = { "mount.fuse": "fuse3 or fuse", "mount.fuse3": "fuse3" };
+const HELPER_TIMEOUT = 30_000; // ms: the helper starts a server, which may connect to another machine first
 const APPEARS = 2000; // ms within which the mount of a helper that has exited successfully must appear
 
 /**
@@ -30,8 +32,14 @@ const APPEARS = 2000; // ms within which the mount of a helper that has exited s
  *
  * @param plan the file system.
  * @param target the mountpoint.
+ * @param wait the timeout of the helper and the signal.
+ * @throws {SyscallError} ETIMEDOUT after the timeout, when the helper is killed.
  */
-export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promise<void> {
+export async function mountFuseOnto(
+  plan: FusePlan,
+  target: MountTarget,
+  { timeout = HELPER_TIMEOUT, signal }: WaitOptions,
+): Promise<void> {
   const { helper } = plan;
   refuseLabels(plan);
   const program = requireHelper(helper);
@@ -39,8 +47,8 @@ export async function mountFuseOnto(plan: FusePlan, target: MountTarget): Promis
   if (!path.isWellFormed()) throw new Error(`${helper} takes no mountpoint whose name is no UTF-8`);
   const before = mountIdAt(target.fd, "");
   try {
-    const result = await runHelper(program, helperArguments(plan, path));
-    if (!await appears(path, before, result) || (result.code ?? 0) !== 0) {
+    const result = await runHelper(program, helperArguments(plan, path), { timeout, signal });
+    if (!await appears(path, before, result, signal) || (result.code ?? 0) !== 0) {
       throw new Error(failure(helper, result));
     }
     complete(plan, target);
@@ -96,10 +104,15 @@ export function describeFuse(plan: FusePlan, { target }: DescribeOptions): Call[
   return [call("exec", args.map(quoted), "the helper mounts it and starts its server"), ...steps];
 }
 
-async function appears(target: string, before: number, { code }: HelperResult): Promise<boolean> {
+async function appears(
+  target: string,
+  before: number,
+  { code }: HelperResult,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
   if (code === 0 || code === undefined) {
     const deadline = Date.now() + (code === 0 ? APPEARS : APPEARS / 4);
-    while (mountIdAt(AT_FDCWD, target) === before && Date.now() < deadline) await delay(10);
+    while (mountIdAt(AT_FDCWD, target) === before && Date.now() < deadline) await delay(10, signal);
   }
   return mountIdAt(AT_FDCWD, target) !== before;
 }

@@ -93,7 +93,7 @@ export function mountOnto(
     case "filesystem":
       return mountFilesystemOnto(plan, target, resolved);
     case "fuse":
-      return mountFuseOnto(plan, target);
+      return mountFuseOnto(plan, target, resolved.wait);
   }
 }
 

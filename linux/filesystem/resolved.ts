@@ -6,6 +6,7 @@
 
 import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import type { OverlayOptions } from "../spec/overlay_options.ts";
 
 /** The descriptors of one plan. What has none is a path that the kernel looks up when the mount is created. */
@@ -22,6 +23,8 @@ export interface Resolved {
   readonly device: string | undefined;
   /** An overlay's lower layers seen through the id map. */
   readonly mappedLayers: MappedLayers | undefined;
+  /** The timeout and the signal of a wait for a server, a disk or a helper. */
+  readonly wait: WaitOptions;
 }
 
 /** An overlay's lower layers seen through an id map: detached directories, or temporary mountpoints before Linux 6.15. */

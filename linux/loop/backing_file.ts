@@ -6,6 +6,10 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
+import { mayWaitForServer } from "../mountinfo/served.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import { openMayWait } from "../path/cached_lookup.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import {
   AT_EMPTY_PATH,
   AT_STATX_DONT_SYNC,
@@ -59,34 +63,68 @@ const KINDS: ReadonlyMap<number, string> = new Map([
  *
  * @param path the file.
  * @param readonly whether it is opened for reading only.
+ * @param wait how long to wait for a server on the path.
  * @returns its descriptor.
  * @throws {TypeError} for what is neither a regular file nor a block device.
  * @throws {SyscallError} EROFS or EACCES with this path if the file can't be opened for writing.
  */
-export function openBackingFile(path: string, readonly: boolean): BackingFile {
-  using found = open(path, O_PATH);
-  const stat = statx(found.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO);
-  const type = stat.mode & S_IFMT;
+export async function openBackingFile(
+  path: string,
+  readonly: boolean,
+  wait: WaitOptions,
+): Promise<BackingFile> {
+  using found = await openMayWait(path, O_PATH, wait);
+  const { type, id } = identify(found);
   if (type !== S_IFREG && type !== S_IFBLK) {
     const kind = KINDS.get(type) ?? "a special file";
     throw new TypeError(`${path} is ${kind}; a loop device takes a regular file or a block device`);
   }
+  const isServed = await mayWaitForServer(statxMountUniqueFd(found));
+  const file = isServed ? await openOnServer(path, readonly, id, wait) : reopen(found, path, readonly);
+  return new BackingFile(file.release(), path, id);
+}
+
+function identify(file: OwnedFd): { type: number; id: FileId } {
+  const stat = statx(file.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO);
+  const type = stat.mode & S_IFMT;
   const id = type === S_IFBLK
     ? { device: encodeDevice(stat.rdevMajor, stat.rdevMinor), inode: undefined }
     : { device: encodeDevice(stat.devMajor, stat.devMinor), inode: stat.inode };
-  return new BackingFile(reopen(found, path, readonly).release(), path, id);
+  return { type, id };
 }
 
 function reopen(found: OwnedFd, path: string, readonly: boolean): OwnedFd {
   try {
     return open(`/proc/self/fd/${found.fd}`, readonly ? O_RDONLY : O_RDWR);
   } catch (error) {
-    if (!(error instanceof SyscallError)) throw error;
-    const { syscall, errno, code } = error;
-    const isUnwritable = !readonly && ["EROFS", "EACCES", "EPERM"].includes(code);
-    const reason = isUnwritable ? `${path} can't be opened for writing; attach it read-only` : undefined;
-    throw new SyscallError({ syscall, errno, path, reason });
+    throw withReason(error, path, readonly);
   }
+}
+
+/** open(2) asks the server. Its path may lead to another file meanwhile. */
+async function openOnServer(
+  path: string,
+  readonly: boolean,
+  expected: FileId,
+  wait: WaitOptions,
+): Promise<OwnedFd> {
+  try {
+    const file = await openMayWait(path, readonly ? O_RDONLY : O_RDWR, wait);
+    const { id } = identify(file);
+    if (id.device === expected.device && id.inode === expected.inode) return file;
+    file.close();
+  } catch (error) {
+    throw withReason(error, path, readonly);
+  }
+  throw new Error(`${path} was replaced by another file while it was opened`);
+}
+
+function withReason(error: unknown, path: string, readonly: boolean): unknown {
+  if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") return error;
+  const { syscall, errno, code } = error;
+  const isUnwritable = !readonly && ["EROFS", "EACCES", "EPERM"].includes(code);
+  const reason = isUnwritable ? `${path} can't be opened for writing; attach it read-only` : undefined;
+  return new SyscallError({ syscall, errno, path, reason });
 }
 
 /** huge_encode_dev() of linux/kdev_t.h. */

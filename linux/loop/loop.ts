@@ -8,7 +8,6 @@ import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { struct } from "../../ffi/scratch.ts";
 import { DEFAULT_TIMEOUT } from "../path/cached_lookup.ts";
-import { delay } from "../path/delay.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -34,10 +33,13 @@ import {
   type LoopRange,
   rangeOn,
 } from "./attached.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { type BackingFile, openBackingFile } from "./backing_file.ts";
+import { openMayWait } from "../path/cached_lookup.ts";
+import { delay } from "../path/delay.ts";
 
-/** The parameters of a loop device. */
-export interface LoopParams {
+/** The parameters of a loop device, and how long to wait for a server on the path of its backing file. */
+export interface LoopParams extends WaitOptions {
   /** The device is read-only, and the backing file is opened read-only. */
   readonly?: boolean;
   /**
@@ -163,7 +165,8 @@ export class LoopDevice implements Disposable {
  * @param backingFile the path of the file.
  * @param params the parameters of the device.
  * @returns the device, which the caller disposes of.
- * @throws {SyscallError} ENOENT, EACCES or EROFS for the file or /dev/loop-control; EBUSY if a part of the file is attached
+ * @throws {SyscallError} ENOENT, EACCES or EROFS for the file or /dev/loop-control; ETIMEDOUT if a server on the path of the file does not
+ * answer; EBUSY if a part of the file is attached
  * to a loop device already and one of the two devices is writable; ETIMEDOUT if another program keeps /dev/loop-control
  * locked.
  * @throws {TypeError} for an offset or size that is not a number of bytes, an unsupported block size, or a path that is
@@ -181,7 +184,8 @@ export class LoopDevice implements Disposable {
  */
 export async function setupLoop(backingFile: string, params: LoopParams = {}): Promise<LoopDevice> {
   refuseBadSizes(params);
-  using file = openBackingFile(backingFile, params.readonly ?? false);
+  checkWait(params);
+  using file = await openBackingFile(backingFile, params.readonly ?? false, params);
   for (let tries = 1;; tries++) {
     const result = await inTurn(() => shareOrAttach(file, params));
     if (result instanceof LoopDevice) return result;
@@ -209,7 +213,7 @@ async function shareOrAttach(file: BackingFile, params: LoopParams): Promise<Loo
   // LOOP_CONFIGURE does not check for other devices of the file: the lock keeps other processes from attaching it after
   // this one has looked.
   using control = open("/dev/loop-control", O_RDWR);
-  await lock(control);
+  await lock(control, params);
   const { offset = 0, sizeLimit = 0, readonly = false, autoclear = false, blockSize = 0 } = params;
   const wanted = { offset, sizeLimit, readonly, autoclear, blockSize };
   const devices = await devicesOf(file.id);
@@ -233,7 +237,7 @@ function busy({ path }: BackingFile, device: AttachedDevice): Retry {
   return { error, tries: device.autoclear ? 20 : 1 };
 }
 
-async function lock(control: OwnedFd): Promise<void> {
+async function lock(control: OwnedFd, { timeout = DEFAULT_TIMEOUT, signal }: WaitOptions): Promise<void> {
   const path = "/dev/loop-control";
   for (const start = Date.now();;) {
     try {
@@ -241,10 +245,10 @@ async function lock(control: OwnedFd): Promise<void> {
     } catch (error) {
       if (!isErrno(error, "EAGAIN")) throw error;
     }
-    if (Date.now() - start > DEFAULT_TIMEOUT) {
+    if (Date.now() - start > timeout) {
       throw new SyscallError({ syscall: "flock", errno: errnoNumber("ETIMEDOUT"), path });
     }
-    await delay(1 + Math.random() * 4);
+    await delay(1 + Math.random() * 4, signal);
   }
 }
 
@@ -314,6 +318,7 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
  * Needs the permission `ffi`, root, and Linux 5.8.
  *
  * @param backingFile the path of the file, which has to be writable.
+ * @param wait the timeout and the signal for a server on the path.
  * @returns the path of the device.
  * @throws {SyscallError} as {@linkcode setupLoop} does.
  *
@@ -327,8 +332,8 @@ function attachFree(control: OwnedFd, config: Uint8Array<ArrayBuffer>): LoopDevi
  * await Deno.remove(image);
  * ```
  */
-export async function attachLoop(backingFile: string): Promise<string> {
-  const device = await setupLoop(backingFile);
+export async function attachLoop(backingFile: string, wait: WaitOptions = {}): Promise<string> {
+  const device = await setupLoop(backingFile, wait);
   device.close();
   return device.path;
 }
@@ -351,10 +356,9 @@ export async function attachLoop(backingFile: string): Promise<string> {
  * await Deno.remove(image);
  * ```
  */
-// deno-lint-ignore require-await
 export async function detachLoop(...devices: string[]): Promise<void> {
   for (const path of devices) {
-    using device = open(path, O_RDONLY);
+    using device = await openMayWait(path, O_RDONLY);
     ioctl(device.fd, LOOP_CLR_FD, 0, path);
   }
 }

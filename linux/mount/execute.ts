@@ -18,6 +18,8 @@ import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo
 import { UserNamespaces } from "../namespace/user.ts";
 import { attachMount, fdPath, type MountTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
+import { delay } from "../path/delay.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
@@ -47,6 +49,7 @@ interface MountTransaction extends ResolveContext, ExecutedPlans {
  *
  * @param plans the plans, in the order to mount.
  * @param target the directory that they go under.
+ * @param wait the timeout of each wait, and the signal, whose reason is thrown as it is.
  * @param thread the thread in the target's mount namespace, if that is another one.
  * @returns what is attached, and the directories that were made for it.
  * @throws {MountError} for the plan that failed. What was attached before it is detached again.
@@ -54,18 +57,21 @@ interface MountTransaction extends ResolveContext, ExecutedPlans {
 export async function executePlans(
   plans: readonly Plan[],
   target: string,
+  wait: WaitOptions,
   thread?: NamespaceThread,
 ): Promise<ExecutedPlans> {
   const transaction: MountTransaction = {
     target,
     thread,
+    wait,
     namespaces: new UserNamespaces(),
     attached: [],
     undo: [],
   };
   try {
     try {
-      for (const plan of plans) await executePlan(plan, transaction);
+      if (wait.signal === undefined) { for (const plan of plans) await executePlan(plan, transaction); }
+      else await executeUnlessAborted(plans, transaction, wait.signal);
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
@@ -74,6 +80,26 @@ export async function executePlans(
     await rollBack(transaction);
     throw error;
   }
+}
+
+const TURN = 20; // ms
+
+/** Yields to the event loop now and then: a long list of mounts that wait for nothing would never see the signal. */
+async function executeUnlessAborted(
+  plans: readonly Plan[],
+  transaction: MountTransaction,
+  signal: AbortSignal,
+): Promise<void> {
+  let turn = performance.now();
+  for (const plan of plans) {
+    if (performance.now() - turn > TURN) {
+      await delay(0);
+      turn = performance.now();
+    }
+    signal.throwIfAborted();
+    await executePlan(plan, transaction);
+  }
+  signal.throwIfAborted();
 }
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
@@ -102,6 +128,7 @@ async function executePlan(plan: Plan, transaction: MountTransaction): Promise<v
       if (resolved?.held) await resolved.held[Symbol.asyncDispose]();
     }
   } catch (error) {
+    if (transaction.wait.signal?.aborted) throw transaction.wait.signal.reason;
     const path = plan.subpath === "/" ? transaction.target : join(transaction.target, plan.subpath);
     throw new MountError(plan.mount, path, await explain(error, plan, transaction));
   }

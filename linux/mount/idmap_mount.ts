@@ -8,13 +8,15 @@ import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { refuseBadText } from "../../ffi/memory.ts";
 import { createBind } from "../filesystem/bind.ts";
 import { explainIdMap } from "../idmap/explain.ts";
-import { attachMount, openTarget } from "../path/mount_target.ts";
+import { attachMount, resolveTarget } from "../path/mount_target.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import { type BindPlan, planMounts } from "../spec/plan.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
+import { resolveBindSource } from "./resolve.ts";
 
-/** What else an id-mapped mount is to be. */
-export interface IdMapAttributes {
+/** What else an id-mapped mount is to be, and how long to wait for a server on one of its paths. */
+export interface IdMapAttributes extends WaitOptions {
   /** Whether the mounts below the source are mounted and mapped too; true if left out. */
   recursive?: boolean;
   /** Not writable. */
@@ -38,8 +40,10 @@ export interface IdMapAttributes {
  * @param source the directory or file.
  * @param target the mountpoint.
  * @param userns the user namespace; it need not stay open.
- * @param attributes what else the mount is to be.
- * @throws {MountError} if the file system can't be id-mapped, or is already. Nothing is mounted then.
+ * @param attributes what else the mount is to be, the timeout and the signal.
+ * @throws {MountError} if the file system can't be id-mapped, or is already; its `code` is "ETIMEDOUT" if a server on one
+ * of the paths does not answer. Nothing is mounted then.
+ * @throws the signal's reason, if it is aborted.
  *
  * @example
  * ```ts
@@ -60,28 +64,33 @@ export async function idMapMount(
   userns: OwnedFd,
   attributes: IdMapAttributes = {},
 ): Promise<void> {
-  const { recursive = true } = attributes;
+  const { recursive = true, timeout, signal } = attributes;
+  const wait = { timeout, signal };
   const mount = { type: "bind", source, options: optionWords(attributes) };
+  checkWait(wait);
   try {
     for (const text of [source, target]) refuseBadText(text);
     requireIdMapping();
     const [plan] = planMounts([mount], target);
     using fds = new OwnedFds();
     const resolved = {
-      target: fds.add(openTarget(target)),
+      target: fds.add(await resolveTarget(target, "", wait)),
       fds,
       userns,
-      source: undefined,
+      source: (await resolveBindSource({ source, subdir: undefined }, wait, fds)).fd,
       device: undefined,
       mappedLayers: undefined,
+      wait,
     };
     attachMount(createBind(plan as BindPlan, resolved), resolved.target);
   } catch (error) {
+    signal?.throwIfAborted();
     throw new MountError(mount, target, await explainIdMap(error, source, userns, recursive));
   }
 }
 
 function optionWords({ recursive = true, readonly, ...attributes }: IdMapAttributes): string[] {
-  const words = Object.entries({ ro: readonly, ...attributes }).flatMap(([word, on]) => on ? [word] : []);
+  const { timeout: _timeout, signal: _signal, ...others } = attributes;
+  const words = Object.entries({ ro: readonly, ...others }).flatMap(([word, on]) => on ? [word] : []);
   return [recursive ? "rbind" : "bind", ...words.map((word) => recursive ? `r${word}` : word)];
 }

@@ -6,6 +6,7 @@
 
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { enterNamespace, explainNamespace, type MountNamespace, openNamespace } from "../namespace/mount.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { type Plan, planMounts } from "../spec/plan.ts";
@@ -14,8 +15,15 @@ import { AttachedMounts, type MountHandle } from "./handle.ts";
 
 export type { MountHandle };
 
-/** Where to mount. */
-export interface MountOptions {
+/** Where to mount, and how long to wait for a server that does not answer. */
+export interface MountOptions extends WaitOptions {
+  /**
+   * The timeout of each wait for a server, in milliseconds; 2500 if left out. Several waits can take longer in all. A
+   * FUSE helper, which starts a server, gets 30 seconds if no timeout is given. A disk is waited for without a timeout.
+   */
+  readonly timeout?: number | undefined;
+  /** Ends the call, with its reason as the error. What is mounted already is unmounted again. */
+  readonly signal?: AbortSignal | undefined;
   /**
    * The mount namespace that the target is in; this process's own if left out. Sources are looked up in this process's
    * namespace all the same: a container can so get a directory or an image that it can't see. The target is a path from
@@ -33,9 +41,11 @@ export interface MountOptions {
  * @param mount the mount; it is not changed.
  * @param target an existing directory, or a file to bind a file on. `mount.target` is joined inside it: no symbolic link
  * and no `..` in it leads out.
- * @param options the target's mount namespace.
+ * @param options the target's mount namespace, the timeout and the signal.
  * @returns the handle that unmounts it.
- * @throws {MountError} with the kernel's own sentence if it has one. Nothing is mounted then.
+ * @throws {MountError} with the kernel's own sentence if it has one; its `code` is "ETIMEDOUT" if a server on one of the
+ * paths does not answer. Nothing is mounted then.
+ * @throws the signal's reason, if it is aborted. Nothing is mounted then.
  *
  * @example
  * ```ts
@@ -59,9 +69,10 @@ export function mount(mount: Mount, target: string, options: MountOptions = {}):
  *
  * @param mounts the mounts, in containerd's shape; they are not changed.
  * @param target the directory that they go under.
- * @param options the target's mount namespace.
+ * @param options the target's mount namespace, the timeout and the signal.
  * @returns the handle that unmounts all of it.
- * @throws {MountError} for the mount that failed. Those before it are unmounted again.
+ * @throws {MountError} for the mount that failed, as {@linkcode mount} does. Those before it are unmounted again.
+ * @throws the signal's reason, if it is aborted. What is mounted already is unmounted again.
  *
  * @example
  * ```ts
@@ -83,25 +94,31 @@ export async function mountAll(
   target: string,
   options: MountOptions = {},
 ): Promise<MountHandle> {
+  checkWait(options);
   const plans = planMounts(mounts, target);
   const { namespace } = options;
-  if (namespace !== undefined && plans.length > 0) return await mountInNamespace(plans, target, namespace);
-  return new AttachedMounts(target, await executePlans(plans, target));
+  if (namespace !== undefined && plans.length > 0) {
+    return await mountInNamespace(plans, target, namespace, options);
+  }
+  return new AttachedMounts(target, await executePlans(plans, target, options));
 }
 
 async function mountInNamespace(
   plans: Plan[],
   target: string,
   namespace: MountNamespace,
+  { timeout, signal }: WaitOptions,
 ): Promise<MountHandle> {
+  const wait = { timeout, signal };
   let opened: OwnedFd | undefined;
   try {
     refuseRelative(target);
-    opened = openNamespace(namespace);
+    opened = await openNamespace(namespace, wait);
     await using thread = await enterNamespace(opened);
-    return new AttachedMounts(target, await executePlans(plans, target, thread), opened);
+    return new AttachedMounts(target, await executePlans(plans, target, wait, thread), opened);
   } catch (error) {
     opened?.close();
+    signal?.throwIfAborted();
     const [first] = plans;
     if (error instanceof MountError || first === undefined) throw error;
     throw new MountError(first.mount, target, explainNamespace(error, namespace));

@@ -5,23 +5,36 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
-import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
+import { OwnedFd, type OwnedFds, withDisposable } from "../../ffi/fd.ts";
+import { cString } from "../../ffi/memory.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { onPrivateThread, type ThreadCall } from "../../ffi/private_thread.ts";
 import { shown } from "../../ffi/text.ts";
 import { mappedLayersOf, usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
 import type { MappedLayers, Resolved } from "../filesystem/resolved.ts";
 import { AttachedLayers, openMappedLayers } from "../idmap/mapped_layers.ts";
 import { type LoopDevice, setupLoop } from "../loop/loop.ts";
+import { PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
+import { mayWaitForServer } from "../mountinfo/served.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import type { UserNamespaces } from "../namespace/user.ts";
-import { ensureResolvable, openCached } from "../path/cached_lookup.ts";
+import { ensureAnswers, ensureResolvable, isCached, openCached, openMayWait } from "../path/cached_lookup.ts";
 import { type MountTarget, openTarget, openTargetCached, resolveTarget } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
+import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { type BindPlan, type FilesystemPlan, makesMount, type OverlayPlan, type Plan } from "../spec/plan.ts";
-import { O_RDONLY } from "../syscalls/constants.ts";
+import {
+  AT_FDCWD,
+  CLONE_NEWNS,
+  MOUNT_ATTR__ATIME,
+  O_CLOEXEC,
+  O_PATH,
+  O_RDONLY,
+} from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
-import { open } from "../syscalls/mod.ts";
+import { open, readAll } from "../syscalls/mod.ts";
 import { type MadeDirectories, makeTarget } from "./make_target.ts";
 
 /** What the plans of a list are resolved against. */
@@ -32,6 +45,8 @@ export interface ResolveContext {
   readonly thread: NamespaceThread | undefined;
   /** The user namespaces of the id-mapped plans. */
   readonly namespaces: UserNamespaces;
+  /** The timeout and the signal of each wait. */
+  readonly wait: WaitOptions;
 }
 
 /** The descriptors of a plan, and what is released after them. */
@@ -57,26 +72,31 @@ export async function resolvePlan(
   made: MadeDirectories,
 ): Promise<ResolvedPlan> {
   const { idMaps } = plan;
+  const { wait } = context;
   const userns = idMaps &&
-    (idMaps.file === undefined ? context.namespaces.of(idMaps) : await openNamespaceFile(idMaps.file, fds));
+    (idMaps.file === undefined
+      ? context.namespaces.of(idMaps)
+      : await openNamespaceFile(idMaps.file, wait, fds));
   const source = plan.kind === "bind"
-    ? openCachedSource(plan, fds) ?? await resolveSource(plan, fds)
+    ? (asksServer(plan) ? undefined : openCachedSource(plan, fds)) ?? await waitForSource(plan, wait, fds)
     : NO_SOURCE;
   const target = fds.add(cachedTarget(plan, context) ?? await waitForTarget(plan, context, made));
   let device: string | undefined;
   let mappedLayers: MappedLayers | undefined;
   let held: AsyncDisposable | undefined;
   if (plan.kind === "filesystem" && plan.loop) {
-    const loop = await attachImage(plan);
+    const loop = await attachImage(plan, wait);
     device = loop.path;
     // The mount holds the device from here on, and autoclear frees it with the mount; without a mount, at once.
     held = { [Symbol.asyncDispose]: () => Promise.resolve(loop.close()) };
   }
+  if (plan.kind === "filesystem" && !plan.loop && isPath(plan)) await ensureDevice(plan.source, wait);
+  if (plan.kind === "overlay") await ensureLayers(plan, wait);
   if (plan.kind === "overlay" && userns) {
     if (usesDetachedLayers()) mappedLayers = { directories: await mapDetached(plan, userns, fds) };
     else mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
   }
-  return { target, fds, source: source.fd, userns, device, mappedLayers, held };
+  return { target, fds, source: source.fd, userns, device, mappedLayers, held, wait };
 }
 
 /** A bind's source. */
@@ -85,31 +105,103 @@ interface Source {
   readonly fd: OwnedFd | undefined;
 }
 
+type BindSource = Pick<BindPlan, "source" | "subdir">;
+
 const NO_SOURCE: Source = { fd: undefined };
 
+/** `rro,rw` takes `ro` back from the top mount: the attributes of the source are read with statfs(2). */
+function asksServer({ attributes }: BindPlan): boolean {
+  return (attributes.clear & ~MOUNT_ATTR__ATIME) !== 0;
+}
+
 /** Undefined if the source has to be waited for. */
-function openCachedSource({ source, subdir }: BindPlan, fds: OwnedFds): Source | undefined {
+function openCachedSource({ source, subdir }: BindSource, fds: OwnedFds): Source | undefined {
   if (subdir !== undefined) return undefined;
   const found = openCached(source);
   if (found === "uncached") return undefined;
   return found === "enoent" ? NO_SOURCE : { fd: fds.add(found) };
 }
 
-async function resolveSource({ source, subdir }: BindPlan, fds: OwnedFds): Promise<Source> {
-  await ensureResolvable(source);
-  if (subdir === undefined) return NO_SOURCE;
+/**
+ * Opens the source of a bind.
+ *
+ * @param plan its source.
+ * @param wait the timeout and the signal.
+ * @param fds closes what is opened.
+ * @returns the source.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
+ */
+export async function resolveBindSource(plan: BindSource, wait: WaitOptions, fds: OwnedFds): Promise<Source> {
+  return openCachedSource(plan, fds) ?? await waitForSource(plan, wait, fds);
+}
+
+async function waitForSource(
+  { source, subdir }: BindSource,
+  wait: WaitOptions,
+  fds: OwnedFds,
+): Promise<Source> {
+  await ensureAnswers(source, wait); // mounts an automount too
+  if (subdir !== undefined) return { fd: fds.add(await openSubdirectory(source, subdir, wait)) };
+  const found = openCached(source);
+  if (found instanceof OwnedFd) return { fd: fds.add(found) };
+  if (found === "enoent") return NO_SOURCE; // the kernel's error names the source
+  return { fd: fds.add(await openMayWait(source, O_PATH, wait)) };
+}
+
+async function openSubdirectory(source: string, subdir: string, wait: WaitOptions): Promise<OwnedFd> {
   try {
-    return { fd: fds.add(await resolveTarget(source, join("/", subdir))) };
+    return await resolveTarget(source, join("/", subdir), wait);
   } catch (error) {
     if (!isErrno(error, "ENOENT")) throw error;
     throw new ExplainedError(error, [], `the source ${shown(join(source, subdir))} does not exist`);
   }
 }
 
-async function openNamespaceFile(path: string, fds: OwnedFds): Promise<OwnedFd> {
+async function openNamespaceFile(path: string, wait: WaitOptions, fds: OwnedFds): Promise<OwnedFd> {
   requireIdMapping();
-  await ensureResolvable(path);
-  return fds.add(open(path, O_RDONLY));
+  return fds.add(await openMayWait(path, O_RDONLY, wait));
+}
+
+/** Whether the kernel looks up the source of a file system as a path. */
+function isPath({ source, type }: FilesystemPlan): boolean {
+  return source !== "" && type !== "tmpfs" && !PSEUDO_FILESYSTEMS.has(type);
+}
+
+/** The file that a loop device is attached to; undefined for any other device. */
+function backingFile(device: string): string | undefined {
+  const name = /^\/dev\/(loop\d+)$/.exec(device)?.[1];
+  if (name === undefined) return undefined;
+  try {
+    using file = open(`/sys/block/${name}/loop/backing_file`, O_RDONLY);
+    return new TextDecoder().decode(readAll(file.fd)).trimEnd();
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined; // not attached, or no /sys
+    throw error;
+  }
+}
+
+/** The kernel looks up a device, and reads the file behind a loop device, when the file system is created. */
+async function ensureDevice(source: string, wait: WaitOptions): Promise<void> {
+  await ensureResolvable(source, wait);
+  const file = backingFile(source);
+  if (file !== undefined) await ensureAnswers(file, wait);
+}
+
+/**
+ * The kernel looks up the layers when the overlay is created, and calls statfs(2) on each, which asks a server. A layer
+ * that is cached costs an openat2(2) and a statx(2), and each file system of the layers without a block device one statmount(2).
+ */
+async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise<void> {
+  const devices = new Set<number>();
+  for (const path of [...layers.lower, ...layers.dataOnly, layers.upper ?? "", layers.work ?? ""]) {
+    const found = path === "" ? "enoent" : openCached(path);
+    if (found === "uncached") await ensureAnswers(path, wait);
+    if (!(found instanceof OwnedFd)) continue; // the kernel names a layer that is missing
+    const mount = withDisposable(found, statxMountUniqueFd);
+    if (devices.has(mount.device)) continue;
+    devices.add(mount.device);
+    if (await mayWaitForServer(mount)) await ensureAnswers(path, wait);
+  }
 }
 
 /** A directory for each lower layer, in their order; undefined for one that is not mapped. */
@@ -130,19 +222,14 @@ function cachedTarget({ subpath }: Plan, { target, thread }: ResolveContext): Mo
 
 async function waitForTarget(
   plan: Plan,
-  { target, thread }: ResolveContext,
+  context: ResolveContext,
   made: MadeDirectories,
 ): Promise<MountTarget> {
-  const { subpath } = plan;
-  const open = plan.mkdir === undefined
-    ? () => openTarget(target, subpath)
-    : () => makeTarget(target, subpath, plan.mkdir ?? 0, made);
   try {
-    if (thread !== undefined) return thread.run(open);
-    await ensureResolvable(target);
-    return open();
+    return await findTarget(plan, context, made);
   } catch (error) {
-    throw withMountpoint(error, plan, subpath === "/" ? target : join(target, subpath));
+    const { subpath } = plan;
+    throw withMountpoint(error, plan, subpath === "/" ? context.target : join(context.target, subpath));
   }
 }
 
@@ -157,11 +244,57 @@ function withMountpoint(error: unknown, plan: Plan, path: string): unknown {
     : error;
 }
 
-async function attachImage({ source, loop, superFlags }: FilesystemPlan): Promise<LoopDevice> {
+async function findTarget(
+  { subpath, mkdir }: Plan,
+  { target, thread, wait }: ResolveContext,
+  made: MadeDirectories,
+): Promise<MountTarget> {
+  if (thread !== undefined) {
+    await ensureTargetInNamespace(join(target, subpath), thread, wait);
+    return thread.run(() =>
+      mkdir === undefined ? openTarget(target, subpath) : makeTarget(target, subpath, mkdir, made)
+    );
+  }
+  if (mkdir === undefined) return await resolveTarget(target, subpath, wait);
+  try {
+    return await resolveTarget(target, subpath, wait);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+    return makeTarget(target, subpath, mkdir, made); // the path is cached now, as far as it exists
+  }
+}
+
+/**
+ * Waits for the server of a target in another mount namespace. A thread of its own looks up the path: `thread` has to
+ * undo what is mounted already if the server does not answer.
+ */
+async function ensureTargetInNamespace(
+  path: string,
+  thread: NamespaceThread,
+  wait: WaitOptions,
+): Promise<void> {
+  if (thread.run(() => isCached(path, wait))) return;
+  using namespace = open(`/proc/self/task/${thread.id}/ns/mnt`, O_RDONLY);
+  const calls: ThreadCall[] = [
+    { name: "setns", args: [namespace.fd, CLONE_NEWNS] },
+    { name: "openat", args: [AT_FDCWD, cString(path), O_PATH | O_CLOEXEC, 0] },
+  ];
+  const close = ([, fd = -1]: number[]) => new OwnedFd(fd).close();
+  try {
+    close(await callOffThread(() => onPrivateThread(calls), wait, "open", path, close));
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") throw error; // else `thread` gets the error too
+  }
+}
+
+async function attachImage(
+  { source, loop, superFlags }: FilesystemPlan,
+  wait: WaitOptions,
+): Promise<LoopDevice> {
   const { direct, ...rest } = loop ?? { direct: false };
   const readonly = superFlags.findLast((name) => name === "ro" || name === "rw") === "ro";
   try {
-    return await setupLoop(source, { ...rest, direct, readonly, autoclear: true });
+    return await setupLoop(source, { ...rest, ...wait, direct, readonly, autoclear: true });
   } catch (error) {
     const isUnwritable = !readonly && isErrno(error, "EROFS", "EACCES", "EPERM") && error.path === source;
     if (!isUnwritable) throw error;

@@ -6,8 +6,9 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { type Mount, readonlyMounts, removeVolatileOption } from "../spec/mount.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { planMounts } from "../spec/plan.ts";
-import { TempDirectory } from "../temp/temp_directory.ts";
+import { ensureTempLocation, TempDirectory } from "../temp/temp_directory.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
 import { executePlans } from "./execute.ts";
 import { AttachedMounts } from "./handle.ts";
@@ -20,6 +21,7 @@ import { AttachedMounts } from "./handle.ts";
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
+ * @param wait the timeout and the signal of the mounting, as for `mountAll`.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  * @throws {SyscallError} if a mount can't be unmounted: it is left to `cleanupTempMounts`.
@@ -35,10 +37,13 @@ import { AttachedMounts } from "./handle.ts";
 export async function withTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
+  wait: WaitOptions = {},
 ): Promise<T> {
+  checkWait(wait);
+  await ensureTempLocation(wait);
   using directory = new TempDirectory();
   const plans = planMounts(removeVolatileOption(mounts), directory.root);
-  const handle = new AttachedMounts(directory.root, await executePlans(plans, directory.root));
+  const handle = new AttachedMounts(directory.root, await executePlans(plans, directory.root, wait));
   await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(handle, directory) };
   return await fn(directory.root);
 }
@@ -47,7 +52,7 @@ export async function withTempMount<T>(
 async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory): Promise<void> {
   try {
     await handle.unmount({ timeout: 0 }).catch((error) => {
-      if (!isErrno(error, "EBUSY")) throw error;
+      if (!isErrno(error, "EBUSY", "ETIMEDOUT")) throw error; // tried again below, with all the time there is
     });
     handle.removeDirectories();
     if (!directory.tryRemoveRoot()) await unmountRecursive(directory.root);
@@ -64,6 +69,7 @@ async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
+ * @param wait the timeout and the signal of the mounting, as for `mountAll`.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  *
@@ -79,6 +85,7 @@ async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory
 export function withReadonlyTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
+  wait: WaitOptions = {},
 ): Promise<T> {
-  return withTempMount(readonlyMounts(mounts), fn);
+  return withTempMount(readonlyMounts(mounts), fn, wait);
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import {
   MOUNT_ATTR__ATIME,
   MOUNT_ATTR_IDMAP,
@@ -22,6 +23,7 @@ import {
   MS_SLAVE,
   MS_SYNCHRONOUS,
   MS_UNBINDABLE,
+  O_PATH,
   STATMOUNT_FS_SUBTYPE,
   STATMOUNT_FS_TYPE,
   STATMOUNT_MNT_BASIC,
@@ -34,8 +36,9 @@ import {
 } from "../syscalls/constants.ts";
 import { listMounts } from "./list_mounts.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
-import { ensureResolvable, isCached, resolveOffThread, type WaitOptions } from "../path/cached_lookup.ts";
-import { mountAt, type StatxMount, statxMountUnique } from "./statx_mount.ts";
+import { openMayWait, type WaitOptions } from "../path/cached_lookup.ts";
+import { checkWait } from "../path/wait.ts";
+import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
 import { type Statmount, statmount } from "../syscalls/mod.ts";
 
 /**
@@ -57,8 +60,9 @@ import { type Statmount, statmount } from "../syscalls/mod.ts";
  * ```
  */
 export async function lookupMount(path: string, wait: WaitOptions = {}): Promise<MountInfo> {
-  await ensureResolvable(path, wait);
-  const found = statxMountUnique(path);
+  checkWait(wait);
+  using opened = await openMayWait(path, O_PATH, wait);
+  const found = statxMountUniqueFd(opened);
   const fields = statmountBy(found, ALL_FIELDS);
   if (fields) return mountInfo(fields);
   const id = found.mountId;
@@ -76,7 +80,7 @@ export async function lookupMount(path: string, wait: WaitOptions = {}): Promise
  * @param path the path; symbolic links are followed.
  * @param wait the timeout and the signal for a server on the path.
  * @returns true for the root of a mount, also of a bind mount; false for any other path, also a missing one.
- * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer; other errors of statx(2), such as EACCES.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer; other errors of openat2(2), such as EACCES.
  *
  * @example
  * ```ts
@@ -86,14 +90,20 @@ export async function lookupMount(path: string, wait: WaitOptions = {}): Promise
  * ```
  */
 export async function isMountpoint(path: string, wait: WaitOptions = {}): Promise<boolean> {
-  if (!isCached(path, wait)) await resolveOffThread(path, wait);
-  return mountAt(path) !== undefined;
+  checkWait(wait);
+  try {
+    using opened = await openMayWait(path, O_PATH, wait);
+    return statxMountUniqueFd(opened).isRoot;
+  } catch (error) {
+    if (isErrno(error, "ENOENT", "ENOTDIR")) return false;
+    throw error;
+  }
 }
 
 /**
  * The fields of a mount from statmount(2).
  *
- * @param found the result of {@linkcode statxMountUnique}.
+ * @param found the result of {@linkcode statxMountUniqueFd}.
  * @param mask `STATMOUNT_…` flags: the fields to read.
  * @returns undefined without a unique id: the kernel has no statmount(2), or the path is on a FUSE mount that only its
  * owner may access. The caller then reads the mount table.

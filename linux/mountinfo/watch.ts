@@ -6,11 +6,12 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { EFD_CLOEXEC, EFD_NONBLOCK, POLLIN } from "../syscalls/constants.ts";
+import { POLLIN } from "../syscalls/constants.ts";
 import type { MountEvent, MountSource } from "./diff.ts";
-import { eventfd, pidfdOpen, pollOffThread, write } from "../syscalls/mod.ts";
+import { pidfdOpen } from "../syscalls/mod.ts";
 import { FanotifyMounts, hasMountEvents } from "./watch_fanotify.ts";
 import { MountinfoPoll } from "./watch_mountinfo.ts";
+import { pollTogether, type PollWait } from "./watch_poll.ts";
 
 /** The options of {@linkcode watchMounts}. */
 export interface WatchOptions {
@@ -65,8 +66,7 @@ export function watchMounts(options: WatchOptions = {}): MountWatch {
   using opened = new DisposableStack();
   const source = opened.use(sourceOf(pid === undefined ? "self" : `${pid}`, changes));
   const process = pid === undefined ? undefined : opened.use(pidfdOpen(pid));
-  const wake = opened.use(eventfd(EFD_CLOEXEC | EFD_NONBLOCK));
-  return new Watch({ source, wake, process, opened: opened.move() }, signal);
+  return new Watch({ source, process, opened: opened.move() }, signal);
 }
 
 function sourceOf(process: string, changes: boolean): MountSource {
@@ -83,7 +83,6 @@ function sourceOf(process: string, changes: boolean): MountSource {
 /** The open descriptors of a watch. */
 interface Opened {
   source: MountSource;
-  wake: OwnedFd;
   process: OwnedFd | undefined;
   opened: DisposableStack;
 }
@@ -93,7 +92,7 @@ class Watch implements MountWatch {
   readonly #signal: AbortSignal | undefined;
   readonly #pending: MountEvent[] = []; // read, but not yet returned
   #turn: Promise<unknown> = Promise.resolve(); // the last next(): calls run one after the other
-  #isWaiting = false;
+  #waiting: PollWait | undefined;
   #ended = false;
   #failure: { reason: unknown } | undefined; // thrown by the next next()
 
@@ -144,18 +143,17 @@ class Watch implements MountWatch {
   }
 
   async #wait(): Promise<MountEvent[]> {
-    const { source, wake, process } = this.#open;
-    const others = [wake, ...process ? [process] : []];
-    this.#isWaiting = true;
+    const { source, process } = this.#open;
+    const ends = process ? [{ fd: process.fd, events: POLLIN }] : [];
     try {
-      const fds = [...others.map(({ fd }) => ({ fd, events: POLLIN })), ...source.fds];
-      const revents = await pollOffThread(fds);
-      if (this.#ended) return [];
-      const events = source.read(revents.slice(others.length));
-      if (process && revents[1]) this.#ended = true; // after its last events are returned
+      this.#waiting = pollTogether([...ends, ...source.fds]);
+      const revents = await this.#waiting.revents;
+      if (revents === undefined || this.#ended) return [];
+      const events = source.read(revents.slice(ends.length));
+      if (process && revents[0]) this.#ended = true; // after its last events are returned
       return events;
     } finally {
-      this.#isWaiting = false;
+      this.#waiting = undefined;
       if (this.#ended) this.#close();
     }
   }
@@ -165,12 +163,12 @@ class Watch implements MountWatch {
     this.#end();
   };
 
-  /** While poll(2) runs, the descriptors must stay open: the eventfd wakes it, and #wait() closes them. */
+  /** While poll(2) runs, the descriptors must stay open: #wait() closes them after it. */
   #end(): void {
     this.#pending.length = 0;
     if (this.#ended) return;
     this.#ended = true;
-    if (this.#isWaiting) write(this.#open.wake.fd, new Uint8Array(BigUint64Array.of(1n).buffer));
+    if (this.#waiting) this.#waiting.cancel();
     else this.#close();
   }
 

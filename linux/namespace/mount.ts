@@ -4,9 +4,11 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { openMayWait } from "../path/cached_lookup.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
 import { kernelFeatures } from "../syscalls/features.ts";
 import { ExplainedError } from "../spec/error.ts";
@@ -22,17 +24,27 @@ export type MountNamespace = number | string | OwnedFd;
  * Opens a mount namespace.
  *
  * @param namespace the namespace.
+ * @param wait the timeout and the signal for a server on the path of a namespace file.
  * @returns a new descriptor; it keeps the namespace alive after its last process has exited.
  * @throws {SyscallError} ENOENT if the process or the file does not exist, EACCES without permission to open it.
  * @throws {TypeError} for a pid that is not a positive whole number.
  */
-export function openNamespace(namespace: MountNamespace): OwnedFd {
+export async function openNamespace(namespace: MountNamespace, wait: WaitOptions = {}): Promise<OwnedFd> {
   if (namespace instanceof OwnedFd) return open(`/proc/self/fd/${namespace.fd}`, O_RDONLY);
-  if (typeof namespace === "string") return open(namespace, O_RDONLY);
+  if (typeof namespace === "string") return await openNamespaceFile(namespace, wait);
   if (!Number.isSafeInteger(namespace) || namespace <= 0) {
     throw new TypeError(`a pid is a positive whole number, not ${namespace}`);
   }
   return open(`/proc/${namespace}/ns/mnt`, O_RDONLY);
+}
+
+async function openNamespaceFile(path: string, wait: WaitOptions): Promise<OwnedFd> {
+  try {
+    return await openMayWait(path, O_RDONLY, wait);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    throw new SyscallError({ syscall: "open", errno: error.errno, path });
+  }
 }
 
 /**
@@ -92,7 +104,7 @@ export async function enterNamespace(namespace: OwnedFd): Promise<NamespaceThrea
  * the file does not exist.
  */
 export async function runInNamespace<T>(namespace: MountNamespace, work: () => Promise<T>): Promise<T> {
-  using opened = openNamespace(namespace);
+  using opened = await openNamespace(namespace);
   await using thread = await enterNamespace(opened);
   return await thread.run(work);
 }

@@ -10,25 +10,23 @@
 
 import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
+import { isRedirected } from "../../ffi/libc.ts";
+import { cString } from "../../ffi/memory.ts";
+import { onPrivateThread, type ThreadCall } from "../../ffi/private_thread.ts";
 import {
   AT_FDCWD,
   AT_NO_AUTOMOUNT,
   AT_STATX_DONT_SYNC,
+  AT_STATX_FORCE_SYNC,
+  O_CLOEXEC,
   O_PATH,
   RESOLVE_CACHED,
+  STATX_TYPE,
 } from "../syscalls/constants.ts";
-import { statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
+import { open, openat2, openat2OffThread, statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
+import { callOffThread, shareCallOffThread, type WaitOptions } from "./wait.ts";
 
-/** How long to wait for a server, a helper or a busy mount. */
-export interface WaitOptions {
-  /** The timeout in milliseconds; 2500 if left out. */
-  readonly timeout?: number | undefined;
-  /** Ends the wait, with its reason as the error. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-/** The default timeout, in milliseconds. */
-export const DEFAULT_TIMEOUT = 2500;
+export { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "./wait.ts";
 
 /**
  * Waits until a path can be resolved without blocking on a server.
@@ -71,11 +69,23 @@ export function isCached(path: string, wait: WaitOptions = {}): boolean {
  * "uncached" if the kernel would have to ask a disk or a server, or cannot tell.
  */
 export function openCached(path: string, flags = 0): OwnedFd | "enoent" | "uncached" {
-  const fd = tryOpenat2(AT_FDCWD, path, O_PATH | flags, RESOLVE_CACHED);
+  const fd = tryOpenCached(AT_FDCWD, path, O_PATH | flags, 0);
   if (fd >= 0) return new OwnedFd(fd);
   // Other errors say nothing about the path: EAGAIN, or EINVAL before Linux 5.12.
   return unresolvable.includes(-fd) ? "enoent" : "uncached";
 }
+
+/** A rename or mount anywhere on the system makes a cached lookup fail with EAGAIN by chance: three in a row don't. */
+function tryOpenCached(dirfd: number, path: string, flags: number, resolve: number): number {
+  let fd = tryOpenat2(dirfd, path, flags, resolve | RESOLVE_CACHED);
+  for (let tries = 1; fd === -EAGAIN && tries < 3; tries++) {
+    fd = tryOpenat2(dirfd, path, flags, resolve | RESOLVE_CACHED);
+  }
+  return fd;
+}
+
+const EAGAIN = errnoNumber("EAGAIN");
+const EINVAL = errnoNumber("EINVAL");
 
 const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);
 
@@ -89,37 +99,136 @@ const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].ma
  * @throws {SyscallError} as {@linkcode ensureResolvable} does.
  */
 export async function resolveOffThread(path: string, wait: WaitOptions = {}): Promise<void> {
-  await withTimeout(statxOffThread(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC), wait, "statx", path);
+  await statxOnce(path, AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC, 0, wait);
 }
 
 /**
- * Waits for a promise until a timeout or an abort. The work itself is not cancelled.
+ * Waits until the server of a path has answered once. A path that is cached says nothing about that. A path on a file
+ * system without a server costs one call on another thread.
  *
- * @param work the promise.
+ * Needs the permission `ffi`.
+ *
+ * @param path the path; it need not exist. An automount is mounted.
  * @param wait the timeout and the signal.
- * @param syscall the system call or program that the work runs, for the error.
- * @param path its path, for the error.
- * @returns the value of the promise.
- * @throws {SyscallError} ETIMEDOUT after the timeout.
- * @throws the signal's reason, if it is aborted.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
-export async function withTimeout<T>(
-  work: Promise<T>,
-  { timeout = DEFAULT_TIMEOUT, signal }: WaitOptions,
-  syscall: string,
-  path?: string,
-): Promise<T> {
-  const { promise: limit, reject } = Promise.withResolvers<never>();
-  const abort = () => reject(signal?.reason);
-  if (signal?.aborted) abort();
-  signal?.addEventListener("abort", abort, { once: true });
-  const expire = () => reject(new SyscallError({ syscall, errno: errnoNumber("ETIMEDOUT"), path }));
-  const timer = Number.isFinite(timeout) ? setTimeout(expire, timeout) : undefined;
-  try {
-    return await Promise.race([work, limit]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener("abort", abort);
-    work.catch(() => {}); // a later rejection has no other handler
+export async function ensureAnswers(path: string, wait: WaitOptions = {}): Promise<void> {
+  await statxOnce(path, AT_STATX_FORCE_SYNC, STATX_TYPE, wait);
+}
+
+function statxOnce(path: string, flags: number, mask: number, wait: WaitOptions): Promise<void> {
+  return shareCallOffThread(() => statxOffThread(path, flags, mask), wait, "statx", path, flags);
+}
+
+/**
+ * Opens a path without blocking the event loop on a server that does not answer.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the path. An automount at its end is mounted unless `flags` has `O_PATH`.
+ * @param flags `O_PATH`, or else to read or write: an open(2) for that asks the server even for a cached path.
+ * @param wait the timeout and the signal.
+ * @returns its descriptor.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer; else the errno of openat2(2).
+ */
+export async function openMayWait(path: string, flags: number, wait: WaitOptions = {}): Promise<OwnedFd> {
+  wait.signal?.throwIfAborted();
+  if (flags & O_PATH) {
+    const found = openCached(path, flags);
+    if (found instanceof OwnedFd) return found;
+    if (found === "uncached") await resolveOffThread(path, wait);
+  } else await ensureAnswers(path, wait);
+  return await openat2MayWait(AT_FDCWD, path, flags, 0, wait);
+}
+
+/**
+ * openat2(2) without blocking the event loop on a server that does not answer.
+ *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
+ * @param dirfd the directory of a relative path; `AT_FDCWD` without `RESOLVE_…` flags.
+ * @param path the path.
+ * @param flags `O_…` flags.
+ * @param resolve `RESOLVE_…` flags.
+ * @param wait the timeout and the signal.
+ * @returns its descriptor.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer; else the errno of openat2(2).
+ */
+export async function openat2MayWait(
+  dirfd: number,
+  path: string,
+  flags: number,
+  resolve: number,
+  wait: WaitOptions = {},
+): Promise<OwnedFd> {
+  wait.signal?.throwIfAborted();
+  const known = flags & O_PATH ? cachedOrErrno(dirfd, path, flags, resolve) : undefined;
+  if (known) return known;
+  const start = () => openat2OffThread(dirfd, path, flags, resolve);
+  const fd = await callOffThread(start, wait, callName(resolve), path, closeLate);
+  if (fd >= 0) return new OwnedFd(fd);
+  return await failureOf(dirfd, path, flags, resolve, wait);
+}
+
+/** For an error: open(2) does the same, and is what the caller has in mind. */
+function callName(resolve: number): string {
+  return resolve === 0 ? "open" : "openat2";
+}
+
+/** Undefined if the cache does not have the path. */
+function cachedOrErrno(dirfd: number, path: string, flags: number, resolve: number): OwnedFd | undefined {
+  const fd = tryOpenCached(dirfd, path, flags, resolve);
+  if (fd >= 0) return new OwnedFd(fd);
+  if (unresolvable.includes(-fd)) throw new SyscallError({ syscall: callName(resolve), errno: -fd, path });
+  return undefined;
+}
+
+/** Opens a path again that another thread could not open: the errno of that thread can't be read. */
+async function failureOf(
+  dirfd: number,
+  path: string,
+  flags: number,
+  resolve: number,
+  wait: WaitOptions,
+): Promise<OwnedFd> {
+  const cached = tryOpenCached(dirfd, path, flags | O_PATH, resolve);
+  if (cached >= 0) new OwnedFd(cached).close();
+  if (unresolvable.includes(-cached)) {
+    throw new SyscallError({ syscall: callName(resolve), errno: -cached, path });
   }
+  // Before Linux 5.12, nothing tells what is cached; a thread in another mount namespace has an errno that can be read.
+  if (cached === -EINVAL || isRedirected()) return openPlain(dirfd, path, flags, resolve);
+  const call = openCall(dirfd, path, flags, resolve);
+  const onThread = () => onPrivateThread([call]);
+  const [fd = -1] = await callOffThread(
+    onThread,
+    wait,
+    callName(resolve),
+    path,
+    ([late = -1]) => closeLate(late),
+  );
+  return new OwnedFd(fd);
+}
+
+function openPlain(dirfd: number, path: string, flags: number, resolve: number): OwnedFd {
+  return resolve === 0 ? open(path, flags) : openat2(dirfd, path, flags, resolve);
+}
+
+/** openat2(2) may be missing, or forbidden by a seccomp filter. */
+function openCall(dirfd: number, path: string, flags: number, resolve: number): ThreadCall {
+  if (resolve === 0) {
+    return { name: "open", args: [cString(path), flags | O_CLOEXEC, 0], path };
+  }
+  const how = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
+  how.setUint32(0, flags | O_CLOEXEC, true);
+  how.setUint32(16, resolve, true);
+  const args = [SYS_openat2, dirfd, cString(path), new Uint8Array(how.buffer), 24n];
+  return { name: "openat2", args, path };
+}
+
+const SYS_openat2 = 437; // asm-generic/unistd.h
+
+/** Closes what no caller waits for any more. */
+function closeLate(fd: number): void {
+  if (fd >= 0) new OwnedFd(fd).close();
 }

@@ -24,7 +24,7 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { joinWithoutSlash, resolveInRoot } from "./path.ts";
-import { ensureResolvable } from "./cached_lookup.ts";
+import { ensureResolvable, openat2MayWait, openMayWait, type WaitOptions } from "./cached_lookup.ts";
 import { moveMount, open, openat2, readlink, statx } from "../syscalls/mod.ts";
 
 /** An open directory or file to mount on. */
@@ -89,16 +89,36 @@ export function openTargetCached(target: string, inside: string): MountTarget | 
 }
 
 /**
- * {@linkcode openTarget} without blocking the event loop on a server that does not answer.
+ * {@linkcode openTarget} without blocking the event loop on a server that does not answer, whichever part of the path
+ * leads to it.
  *
  * @param target the target directory.
  * @param inside the normalized path below it.
+ * @param wait the timeout and the signal.
  * @returns an O_PATH descriptor of the topmost mount at that path.
  * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
-export async function resolveTarget(target: string, inside: string): Promise<MountTarget> {
-  await ensureResolvable(target);
-  return openTarget(target, inside);
+export async function resolveTarget(
+  target: string,
+  inside: string,
+  wait: WaitOptions = {},
+): Promise<MountTarget> {
+  const root = await openMayWait(target, O_PATH, wait);
+  if (inside === "" || inside === "/") return new MountTarget(root.release());
+  using _root = root;
+  if (!hasFeature("openat2")) {
+    await ensureResolvable(joinWithoutSlash(target, inside), wait);
+    return new MountTarget(openInRootByReadlink(root, inside).release());
+  }
+  for (let tries = 0;; tries++) {
+    try {
+      return new MountTarget(
+        (await openat2MayWait(root.fd, inside, O_PATH, RESOLVE_IN_ROOT, wait)).release(),
+      );
+    } catch (error) {
+      if (!isErrno(error, "EAGAIN") || tries > 100) throw error; // as in openInRoot()
+    }
+  }
 }
 
 /** A path without symbolic links and `..` cannot lead out of the target. Undefined if it has some or fails to open. */

@@ -12,7 +12,10 @@ import { dirname as stdDirname } from "npm:deno-std@1.4.0/path/posix/dirname.js"
 import { join as stdJoin } from "npm:deno-std@1.4.0/path/posix/join.js";
 
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
-import { readlink, realpath } from "../syscalls/mod.ts";
+import { O_PATH, RESOLVE_IN_ROOT } from "../syscalls/constants.ts";
+import { readlink, realpath, realpathOffThread } from "../syscalls/mod.ts";
+import { isCached, openat2MayWait, openMayWait } from "./cached_lookup.ts";
+import { callOffThread, checkWait, type WaitOptions } from "./wait.ts";
 
 /** The parent directory of a path, without looking at the file system. */
 export const dirname: (path: string) => string = stdDirname;
@@ -58,8 +61,10 @@ const MAXSYMLINKS = 40; // linux/namei.h
  * Needs the permission `ffi`.
  *
  * @param path a path that exists.
+ * @param wait the timeout and the signal for a server on the path.
  * @returns the canonical path.
- * @throws {SyscallError} ENOENT if it does not exist, ELOOP for more than 40 symbolic links.
+ * @throws {SyscallError} ENOENT if it does not exist, ELOOP for more than 40 symbolic links, ETIMEDOUT if a server on the
+ * path does not answer.
  *
  * @example
  * ```ts
@@ -68,8 +73,18 @@ const MAXSYMLINKS = 40; // linux/namei.h
  * console.log(await canonicalizePath("/proc/self/root/usr")); // "/usr"
  * ```
  */
-export function canonicalizePath(path: string): Promise<string> {
-  return promised(() => realpath(path));
+export async function canonicalizePath(path: string, wait: WaitOptions = {}): Promise<string> {
+  checkWait(wait);
+  if (isCached(path)) return realpath(path);
+  const found = await callOffThread(() => realpathOffThread(path), wait, "realpath", path);
+  if (found !== undefined) return found;
+  try {
+    (await openMayWait(path, O_PATH, wait)).close(); // fails with the errno that was lost on the other thread
+  } catch (error) {
+    if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") throw error;
+    throw new SyscallError({ syscall: "realpath", errno: error.errno, path });
+  }
+  return realpath(path); // a magic link of /proc, which is no path, or a file that was created meanwhile
 }
 
 /**
@@ -83,8 +98,10 @@ export function canonicalizePath(path: string): Promise<string> {
  *
  * @param root the root directory; it must exist.
  * @param path the path inside it.
+ * @param wait the timeout and the signal for a server on the path.
  * @returns the path seen from this process's root.
- * @throws {SyscallError} ENOENT if the root does not exist, ELOOP for more than 40 symbolic links.
+ * @throws {SyscallError} ENOENT if the root does not exist, ELOOP for more than 40 symbolic links, ETIMEDOUT if a server
+ * on the path does not answer.
  *
  * @example
  * ```ts
@@ -93,8 +110,16 @@ export function canonicalizePath(path: string): Promise<string> {
  * console.log(await rootPath("/usr", "../../etc")); // "/usr/etc"
  * ```
  */
-export function rootPath(root: string, path: string): Promise<string> {
-  return promised(() => resolveInRoot(realpath(root), path));
+export async function rootPath(root: string, path: string, wait: WaitOptions = {}): Promise<string> {
+  const canonical = await canonicalizePath(root, wait);
+  try {
+    using directory = await openMayWait(canonical, O_PATH, wait);
+    (await openat2MayWait(directory.fd, path === "" ? "." : path, O_PATH, RESOLVE_IN_ROOT, wait)).close();
+  } catch (error) {
+    // The path is cached now, as far as it exists. Any other error is that of the components below.
+    if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") throw error;
+  }
+  return resolveInRoot(canonical, path);
 }
 
 /**
@@ -139,12 +164,6 @@ function symlinkText(path: string): string | undefined {
     if (isErrno(error, "EINVAL", "ENOENT", "ENOTDIR")) return undefined; // not a symbolic link, or missing
     throw error;
   }
-}
-
-/** Makes a call as a promise, so that an error rejects it. */
-// deno-lint-ignore require-await
-async function promised<T>(call: () => T): Promise<T> {
-  return call();
 }
 
 /**

@@ -5,12 +5,13 @@
  */
 
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
+import { type OwnedFd, withDisposable } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { join } from "./path.ts";
 import { delay } from "./delay.ts";
 import { type WaitOptions, withTimeout } from "./cached_lookup.ts";
-import { AT_FDCWD, STATX_BASIC_STATS } from "../syscalls/constants.ts";
-import { realpath, statx } from "../syscalls/mod.ts";
+import { AT_FDCWD, O_RDONLY, SIGKILL, STATX_BASIC_STATS } from "../syscalls/constants.ts";
+import { killGroup, open, pidfdOpen, pidfdSendSignal, readAll, realpath, statx } from "../syscalls/mod.ts";
 
 /** Searched if PATH is not set or can't be read. */
 const defaultPath = ["/usr/local/sbin", "/usr/local/bin"];
@@ -89,16 +90,17 @@ export function mayRun(program: string): boolean {
 }
 
 /**
- * Runs a program and waits for its end.
+ * Runs a program in a new session and waits for its end.
  *
- * Needs the permission `run` for the program.
+ * Needs the permissions `ffi`, and `run` for the program.
  *
  * @param program its absolute path.
  * @param args its arguments.
  * @param wait the timeout and the signal; no timeout if left out.
  * @returns its exit status and output.
  * @throws {Deno.errors.NotCapable} without the permission `run` for it.
- * @throws {SyscallError} ETIMEDOUT after the timeout, when the program is killed.
+ * @throws {SyscallError} ETIMEDOUT after the timeout. The program, and what it has started in its session, is killed then,
+ * as it is if the signal aborts.
  */
 export async function runHelper(
   program: string,
@@ -112,6 +114,7 @@ export async function runHelper(
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
+    detached: true, // setsid(2): its pid is the id of its process group
   });
   const streams = [read(child.stderr), read(child.stdout)];
   const status = child.status.then(({ code }) => code, unknownStatus);
@@ -127,14 +130,52 @@ export async function runHelper(
   return { ...(code === undefined ? {} : { code }), said: error || output };
 }
 
-/** A process in uninterruptible sleep ignores SIGKILL; unref() keeps it from holding the event loop. */
+/**
+ * Kills a helper that has not been waited for, with its process group and with its descendants, which may have left it: a
+ * server that becomes a daemon has a session of its own. A process in uninterruptible sleep ignores SIGKILL; unref() keeps
+ * it from holding the event loop.
+ */
 function killAndForget(child: Deno.ChildProcess): void {
   try {
+    const descendants = pidfdsBelow(child.pid);
+    killGroup(child.pid);
+    for (const pidfd of descendants) withDisposable(pidfd, kill);
     child.kill("SIGKILL");
     child.unref();
   } catch (error) {
     // Deno's errors for a process that has already ended.
     if (!(error instanceof TypeError || error instanceof Deno.errors.BadResource)) throw error;
+  }
+}
+
+function kill(pidfd: OwnedFd): void {
+  try {
+    pidfdSendSignal(pidfd.fd, SIGKILL);
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // it has ended, or changed its user
+  }
+}
+
+/** Opens the descendants of a process. While their parent has not ended, their pids are not reused. */
+function pidfdsBelow(pid: number): OwnedFd[] {
+  const found: OwnedFd[] = [];
+  for (const child of childrenOf(pid)) {
+    try {
+      found.push(pidfdOpen(child), ...pidfdsBelow(child));
+    } catch (error) {
+      if (!(error instanceof SyscallError)) throw error; // it has ended
+    }
+  }
+  return found;
+}
+
+function childrenOf(pid: number): number[] {
+  try {
+    using file = open(`/proc/${pid}/task/${pid}/children`, O_RDONLY);
+    return new TextDecoder().decode(readAll(file.fd)).split(" ").filter((text) => text !== "").map(Number);
+  } catch (error) {
+    if (error instanceof SyscallError) return []; // it has ended, or the kernel lacks CONFIG_PROC_CHILDREN
+    throw error;
   }
 }
 

@@ -38,6 +38,7 @@ export const AT_NO_AUTOMOUNT: number = 0x800;
 /** An empty path means the descriptor itself. */
 export const AT_EMPTY_PATH: number = 0x1000;
 /** Use cached attributes; do not ask a server (linux/stat.h). */
+export const AT_STATX_FORCE_SYNC: number = 0x2000;
 export const AT_STATX_DONT_SYNC: number = 0x4000;
 /** Apply to the whole tree of mounts. */
 export const AT_RECURSIVE: number = 0x8000;

@@ -7,7 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { scratchCString } from "../../ffi/memory.ts";
+import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { O_CLOEXEC } from "./constants.ts";
 
@@ -110,3 +110,39 @@ export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: 
 
 // Reused: allocating it takes longer than the call.
 const how = new Scratch(24); // struct open_how, linux/openat2.h
+
+/**
+ * openat2(2) on another thread, for a path on a server that may not answer.
+ *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
+ * @param dirfd the directory of a relative path, or `AT_FDCWD`. It must stay open until the promise settles.
+ * @param path the path.
+ * @param flags `O_…` flags; close-on-exec is always set.
+ * @param resolve `RESOLVE_…` flags.
+ * @returns the descriptor, which the caller must close; -1 for a failure, whose errno is lost.
+ *
+ * @example
+ * ```ts
+ * import { AT_FDCWD, O_PATH, openat2OffThread, OwnedFd } from "@denomount/mount/linux";
+ *
+ * using root = new OwnedFd(await openat2OffThread(AT_FDCWD, "/", O_PATH, 0));
+ * ```
+ */
+export async function openat2OffThread(
+  dirfd: number,
+  path: string,
+  flags: number,
+  resolve: number,
+): Promise<number> {
+  const [name, structure] = [cString(path), openHow(flags, resolve)];
+  const call = () => libc().openat2_nonblocking(SYS_openat2, dirfd, name, structure, 24n);
+  return await offThread(call, name, structure);
+}
+
+function openHow(flags: number, resolve: number): Uint8Array<ArrayBuffer> {
+  const structure = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
+  structure.setUint32(0, flags | O_CLOEXEC, true);
+  structure.setUint32(16, resolve, true);
+  return new Uint8Array(structure.buffer);
+}

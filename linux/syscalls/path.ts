@@ -6,7 +6,7 @@
 
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { lastErrno, libc } from "../../ffi/libc.ts";
-import { cString, decodeCString, scratchCString } from "../../ffi/memory.ts";
+import { cString, decodeCString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { decodeName } from "../../ffi/text.ts";
 
 const PATH_MAX = 4096; // linux/limits.h
@@ -56,6 +56,27 @@ export function realpath(path: string): string {
     throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
   }
   return decodeCString(pathMemory, 0);
+}
+
+/**
+ * realpath(3) on another thread, for a path on a server that may not answer.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path a path that exists.
+ * @returns the canonical path; undefined for a failure, whose errno is lost.
+ *
+ * @example
+ * ```ts
+ * import { realpathOffThread } from "@denomount/mount/linux";
+ *
+ * console.log(await realpathOffThread("/proc/self/root")); // "/"
+ * ```
+ */
+export async function realpathOffThread(path: string): Promise<string | undefined> {
+  const [name, resolved] = [cString(path), new Uint8Array(PATH_MAX + 1)];
+  const result = await offThread(() => libc().realpath_nonblocking(name, resolved), name, resolved);
+  return result === null ? undefined : decodeCString(resolved, 0);
 }
 
 /**

@@ -7,7 +7,7 @@
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { libc } from "../../ffi/libc.ts";
-import { __WALL, P_PIDFD, WEXITED } from "./constants.ts";
+import { __WALL, P_PIDFD, SIGKILL, WEXITED } from "./constants.ts";
 
 const SYS_pidfd_send_signal = 424; // asm-generic/unistd.h
 const SYS_pidfd_open = 434;
@@ -114,4 +114,25 @@ export function waitidPidfd(pidfd: number): void {
  */
 export function ignoreSignal(signal: number): void {
   libc().signal(signal, Deno.UnsafePointer.create(1n)); // SIG_IGN, asm-generic/signal-defs.h
+}
+
+/**
+ * kill(2): kills a process group with SIGKILL. Does nothing if it has no process.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param group the id of the group: the pid of its leader, which must not have been waited for.
+ *
+ * @example
+ * ```ts
+ * import { killGroup } from "@denomount/mount/linux";
+ *
+ * const child = new Deno.Command("sleep", { args: ["60"], detached: true }).spawn();
+ * killGroup(child.pid);
+ * await child.status;
+ * ```
+ */
+export function killGroup(group: number): void {
+  if (!Number.isSafeInteger(group) || group <= 1) throw new TypeError(`${group} is not a process group`);
+  libc().kill(-group, SIGKILL);
 }

@@ -89,6 +89,7 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  *
  * @param path the path.
  * @param flags `AT_…` flags.
+ * @param mask `STATX_…` flags: FUSE asks its server for no field of an empty mask, even with `AT_STATX_FORCE_SYNC`.
  * @returns a promise that resolves when the call returns, also if the path does not exist.
  *
  * @example
@@ -98,15 +99,16 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
  * await statxOffThread("/proc/self/status", 0);
  * ```
  */
-export async function statxOffThread(path: string, flags: number): Promise<void> {
+export async function statxOffThread(path: string, flags: number, mask = 0): Promise<void> {
   const [name, result] = [cString(path), new Uint8Array(SIZE_OF_STATX)];
-  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, 0, result), name, result);
+  await offThread(() => libc().statx_nonblocking(AT_FDCWD, name, flags, mask, result), name, result);
 }
 
 // Reused: allocating them takes longer than the calls.
 const SIZE_OF_STATX = 256; // struct statx
 const statxAnswer = new Scratch(SIZE_OF_STATX);
-const statfsAnswer = new Scratch(120); // struct statfs on 64-bit architectures
+const SIZE_OF_STATFS = 120; // struct statfs on 64-bit architectures
+const statfsAnswer = new Scratch(SIZE_OF_STATFS);
 
 /** The result of {@linkcode statfs}: fields of struct statfs in asm-generic/statfs.h. */
 export interface Statfs {
@@ -145,7 +147,32 @@ export interface Statfs {
  */
 export function statfs(path: string): Statfs {
   check(libc().statfs(scratchCString(path), statfsAnswer.address), "statfs", path);
-  const { view } = statfsAnswer;
+  return readStatfs(statfsAnswer.view);
+}
+
+/**
+ * statfs(2) on another thread, for a server that may not answer.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path a path on the mount.
+ * @returns the fields; undefined for a failure, whose errno is lost.
+ *
+ * @example
+ * ```ts
+ * import { statfsOffThread } from "@denomount/mount/linux";
+ *
+ * const proc = await statfsOffThread("/proc");
+ * if (proc?.type !== 0x9fa0) throw new Error("no /proc");
+ * ```
+ */
+export async function statfsOffThread(path: string): Promise<Statfs | undefined> {
+  const [name, answer] = [cString(path), new Uint8Array(SIZE_OF_STATFS)];
+  const result = await offThread(() => libc().statfs_nonblocking(name, answer), name, answer);
+  return result < 0 ? undefined : readStatfs(new DataView(answer.buffer));
+}
+
+function readStatfs(view: DataView<ArrayBuffer>): Statfs {
   return {
     type: getUint64AsNumber(view, 0), // f_type
     blockSize: getUint64AsNumber(view, 8), // f_bsize

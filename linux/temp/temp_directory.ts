@@ -10,7 +10,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { requirePermission } from "../../ffi/permission.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
+import { type OwnedFd, withDisposable } from "../../ffi/fd.ts";
 import {
   AT_EMPTY_PATH,
   LOCK_EX,
@@ -20,7 +20,11 @@ import {
   O_RDONLY,
   STATX_UID,
 } from "../syscalls/constants.ts";
+import { mayWaitForServer } from "../mountinfo/served.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
 import { canonicalizePath, join } from "../path/path.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { flock, geteuid, mkdir, mkdtemp, open, rmdir, statx } from "../syscalls/mod.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountAll } from "../unmount/unmount.ts";
@@ -110,7 +114,9 @@ function createLocked(): { directory: string; lock: OwnedFd } {
  * Needs the permissions `ffi` and `write` for the directory.
  *
  * @param directory the directory; it is created if it does not exist.
+ * @param wait the timeout and the signal for a server on the path.
  * @throws {TypeError} for a name that is not valid UTF-8.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  *
  * @example
  * ```ts
@@ -122,11 +128,13 @@ function createLocked(): { directory: string; lock: OwnedFd } {
  * await Deno.remove(directory);
  * ```
  */
-export async function setTempMountLocation(directory: string): Promise<void> {
+export async function setTempMountLocation(directory: string, wait: WaitOptions = {}): Promise<void> {
+  checkWait(wait);
   if (!directory.isWellFormed()) throw new TypeError("the path of the temporary location is not valid UTF-8");
   requirePermission({ name: "write", path: directory });
+  await ensureAnswers(directory, wait); // Deno.mkdir() would wait for ever on one of Deno's threads
   await Deno.mkdir(directory, { recursive: true, mode: 0o700 });
-  location = await canonicalizePath(directory);
+  location = await canonicalizePath(directory, wait);
 }
 
 /**
@@ -148,6 +156,7 @@ export async function setTempMountLocation(directory: string): Promise<void> {
 export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<Error[]> {
   const errors: Error[] = [];
   requirePermission({ name: "read", path: tempLocation() });
+  await ensureTempLocation(options);
   for await (const entry of Deno.readDir(tempLocation())) {
     if (!entry.isDirectory || !NAME.test(entry.name)) continue;
     try {
@@ -186,6 +195,21 @@ function tryLock(directory: string): OwnedFd | undefined {
     if (isErrno(error, "EAGAIN", "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
     throw error;
   }
+}
+
+/**
+ * Waits until the server of the temporary location answers, before a {@linkcode TempDirectory} is created in it.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param wait the timeout and the signal.
+ * @throws {SyscallError} ETIMEDOUT if a server on its path does not answer.
+ */
+export async function ensureTempLocation(wait: WaitOptions): Promise<void> {
+  const found = openCached(tempLocation());
+  if (found === "enoent") return;
+  if (found !== "uncached" && !await mayWaitForServer(withDisposable(found, statxMountUniqueFd))) return;
+  await ensureAnswers(tempLocation(), wait);
 }
 
 function tempLocation(): string {

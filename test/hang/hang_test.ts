@@ -4,6 +4,7 @@ import {
   listMounts,
   lookupMount,
   mount,
+  mountAll,
   MountError,
   unmount,
   unmountAll,
@@ -11,6 +12,7 @@ import {
 } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { assertInTime, watch } from "./watch.ts";
+import { processCommands as processes } from "../kernel.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 
 const needs: Needs = {
@@ -194,5 +196,52 @@ kernelTest("unmount() kills a helper that hangs and calls umount2(2) itself", ne
     assertEquals(t.mounts(), []);
   } finally {
     Deno.env.set("PATH", path);
+  }
+});
+
+kernelTest(
+  "an aborted mountAll() rejects with the reason, unmounts its mounts and kills the helper",
+  needs,
+  async (t) => {
+    t.make("target", "bin");
+    Deno.writeTextFileSync(
+      `${t.dir}/bin/mount.fuse3`,
+      `#!/bin/sh\n(sleep 61 &)\nsetsid sleep 62 &\nsleep 63\n`,
+      {
+        mode: 0o755,
+      },
+    );
+    const path = Deno.env.get("PATH") ?? "";
+    Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+    try {
+      const list = [{ type: "tmpfs", source: "tmpfs" }, { type: "fuse3.bindfs", source: t.dir }];
+      const signal = AbortSignal.timeout(300);
+      const aborted = await watch(() => mountAll(list, `${t.dir}/target`, { signal }));
+      assertInTime(aborted, 300);
+      assertEquals(aborted.error, signal.reason);
+      assertEquals(t.mounts(), []);
+      const late = await watch(() => mountAll(list, `${t.dir}/target`, { timeout: 300 }));
+      assertInTime(late, 300);
+      assert(late.error instanceof MountError && late.error.code === "ETIMEDOUT", `${late.error}`);
+      assertEquals(t.mounts(), []);
+      await new Promise((resolve) => setTimeout(resolve, 100));
+      assertEquals(sleeping(), []);
+    } finally {
+      Deno.env.set("PATH", path);
+    }
+  },
+);
+
+/** The processes that the helper above has started. */
+function sleeping(): string[] {
+  return processes().filter((command) => /^sleep\0(61|62|63)\0/.test(command));
+}
+
+kernelTest("a timeout of more than 2^31 - 1 ms, and Infinity, are no timeout", needs, async (t) => {
+  await using dead = await silent(t);
+  for (const timeout of [2 ** 31, 1e12, Infinity]) {
+    const signal = AbortSignal.timeout(100);
+    const watched = await watch(() => lookupMount(`${dead.target}/unseen`, { timeout, signal }));
+    assertEquals(watched.error, signal.reason);
   }
 });

@@ -78,7 +78,7 @@ namespaceTest(
 );
 
 namespaceTest("50,000 calls in another namespace are each made once", {}, async (_, other) => {
-  using namespace = openNamespace(other.pid);
+  using namespace = await openNamespace(other.pid);
   await using thread = await enterNamespace(namespace);
   const files = openFiles();
   thread.run(() => {

@@ -1,0 +1,34 @@
+/**
+ * Whether a server has to answer for a file system.
+ *
+ * @module
+ */
+
+import { STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
+import { isServed } from "./filesystem_types.ts";
+import { listMounts } from "./list_mounts.ts";
+import { statmountBy } from "./lookup.ts";
+import type { MountInfo } from "./parse_mountinfo.ts";
+import type { StatxMount } from "./statx_mount.ts";
+
+/**
+ * Whether a call that asks a file system, such as statfs(2), may wait for a server.
+ *
+ * Needs the permission `ffi`. Before Linux 6.13, it reads the mount table for a file system without a block device.
+ *
+ * @param found the mount of a path.
+ * @returns true for a file system with a server, and for an overlay, whose layers may be on one.
+ */
+export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
+  if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
+  const type = statmountBy(found, STATMOUNT_FS_TYPE)?.fsType ?? await typeInTable(found);
+  return isServed(type) || type === "overlay";
+}
+
+const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS
+
+async function typeInTable({ mountId }: StatxMount): Promise<string> {
+  const filter = ({ id }: MountInfo) => id === mountId ? { stop: true } : { skip: true };
+  const [mount] = await listMounts({ filter });
+  return mount?.fsType ?? "";
+}
