@@ -2,7 +2,7 @@ import { SyscallError } from "../../ffi/errno.ts";
 import { runHelper, safePath } from "../../linux/path/program.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { names } from "../kernel.ts";
+import { names, readText } from "../kernel.ts";
 
 const needs = { tools: ["sh"], permissions: { run: true, env: true } as Deno.PermissionOptionsObject };
 
@@ -19,7 +19,11 @@ async function until(condition: () => boolean): Promise<void> {
   assert(condition());
 }
 
-const isRunning = (pid: string) => pid !== "" && names("/proc").includes(pid);
+/** Whether a process runs; a zombie, which its parent has not waited for, does not. */
+const isRunning = (pid: string) => /^State:\t[^Z]/m.test(readText(`/proc/${pid || "none"}/status`) ?? "");
+
+/** All of them: openFiles() leaves out those of processes. */
+const descriptors = () => names("/proc/self/fd");
 
 kernelTest("a helper that does not end in time is killed", needs, async (t) => {
   const helper = script(t, `echo $$ > ${t.dir}/pid; exec sleep 60`);
@@ -36,6 +40,27 @@ kernelTest("a helper that does not end in time is killed", needs, async (t) => {
   controller.abort(new RangeError("mine"));
   await assertRejects(() => running, RangeError, "mine");
   await until(() => !isRunning(read()));
+});
+
+kernelTest("what a helper has started is killed with it", needs, async (t) => {
+  const pids = (name: string) =>
+    names(t.dir).includes(name) ? Deno.readTextFileSync(`${t.dir}/${name}`).trim() : "";
+  const started = ["orphan", "daemon", "below"]; // an orphan of its group, a session of its own, and a child there
+  const helper = script(
+    t,
+    `cd ${t.dir}
+    (sleep 60 & echo $! > orphan)
+    setsid sh -c 'echo $$ > daemon; sleep 60 & echo $! > below; wait' &
+    exec sleep 60`,
+  );
+  const controller = new AbortController();
+  const running = runHelper(helper, [], { timeout: Infinity, signal: controller.signal });
+  await until(() => started.every((name) => isRunning(pids(name))));
+  const before = descriptors();
+  controller.abort(new RangeError("mine"));
+  await assertRejects(() => running, RangeError, "mine");
+  assertEquals(descriptors().length <= before.length, true, "descriptors of processes are closed");
+  await until(() => !started.some((name) => isRunning(pids(name))));
 });
 
 kernelTest("a helper without a timeout may take its time", needs, async (t) => {

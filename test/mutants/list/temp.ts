@@ -128,7 +128,7 @@ export const temp: MutantRoom = {
     {
       name: "a relative location follows the working directory",
       file,
-      find: "location = await canonicalizePath(directory);",
+      find: "location = await canonicalizePath(directory, wait);",
       replace: "location = directory;",
       rule: "The temporary location is where it was when it was set.",
       tests,
@@ -164,6 +164,22 @@ export const temp: MutantRoom = {
       replace: 'return "/tmp";',
       rule: "Temporary mounts are made in TMPDIR.",
       tests,
+    },
+    {
+      name: "a location on a dead server is made at once",
+      file,
+      find: "await ensureAnswers(directory, wait); // Deno",
+      replace: "// Deno",
+      rule: "A dead server blocks no call for longer than its timeout.",
+      tests: ["test/path/stopped_server_test.ts"],
+    },
+    {
+      name: "a clean-up of a location on a dead server waits",
+      file,
+      find: "await ensureTempLocation(options);",
+      replace: "",
+      rule: "A dead server blocks no call for longer than its timeout.",
+      tests: ["test/path/stopped_server_test.ts"],
     },
   ],
 };
