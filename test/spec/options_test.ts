@@ -78,6 +78,11 @@ Deno.test("X-mount.idmap= has maps for users, for groups and for both, or a name
     gid: "0 2000 2\n",
     topOnly: false,
   });
+  assertEquals(read('"  u:10:1000:20  g:30:2000:40 "'), {
+    uid: "10 1000 20\n",
+    gid: "30 2000 40\n",
+    topOnly: false,
+  });
   assertEquals(read("/proc/7/ns/user"), { uid: "", gid: "", file: "/proc/7/ns/user", topOnly: false });
 });
 
@@ -129,6 +134,22 @@ Deno.test("X-mount.mkdir makes directories of the mode 755 or the given one", ()
   assertEquals(parseOptions(['X-mount.mode="7777"']).xMount.mode, 0o7777);
 });
 
+Deno.test("an instruction's value is all that is after its first =, without quotes around it", () => {
+  const read = (...words: string[]) => parseOptions(words).xMount;
+  assertEquals(read("X-mount.subdir=a=b", "X-mount.owner=me", "X-mount.group=12"), {
+    subdir: "a=b",
+    owner: "me",
+    group: "12",
+  });
+  assertEquals(read('X-mount.subdir="a b"'), { subdir: "a b" });
+  assertEquals(read('X-mount.subdir=a"b"'), { subdir: 'a"b"' });
+  assertEquals(read('X-mount.subdir="a"b'), { subdir: '"a"b' });
+  for (const value of ["", "=source", "=target"]) assertEquals(read(`X-mount.nocanonicalize${value}`), {});
+  assertEquals(read("x-mount.mkdir"), { mkdir: 0o755 }); // the older form
+  assertEquals(read("x-mount.mkdir=700"), { mkdir: 0o700 });
+  assertEquals(read("x-mount.mkdirs", "x-mine=x-mount.mkdir"), {});
+});
+
 const refused: [words: string[], message: string][] = [
   [["loop", "X-mount.noloop"], "contradict each other"],
   [["sizelimit=1M"], '"sizelimit=1M" is about a loop device: add "loop"'],
@@ -142,6 +163,11 @@ const refused: [words: string[], message: string][] = [
   [["X-mount.idmap=b:0:1:1", "uidmap=0:1:1"], "contradict each other"],
   [["X-mount.idmap=b:0:1:1", "gidmap=0:1:1"], "contradict each other"],
   [["X-mount.idmap=b:0:1"], '"b:0:1" is not written TYPE:MOUNT:HOST:RANGE'],
+  [["X-mount.idmap=b:0:1:1x"], "is not written TYPE:MOUNT:HOST:RANGE"],
+  [["X-mount.idmap=xb:0:1:1"], "is not written TYPE:MOUNT:HOST:RANGE"],
+  [["X-mount.idmap=c:0:1:1"], "is not written TYPE:MOUNT:HOST:RANGE"],
+  [["X-mount.mode=x700"], "a mode is an octal number up to 7777"],
+  [["X-mount.mode=700x"], "a mode is an octal number up to 7777"],
   [["X-mount.idmap=u:0:1:1"], "an id map needs at least one range"],
   [["X-mount.mode=10000"], "a mode is an octal number up to 7777"],
   [["X-mount.mode=8"], "a mode is an octal number up to 7777"],
