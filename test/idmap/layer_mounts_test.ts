@@ -4,7 +4,7 @@
  * @module
  */
 
-import { createUserNamespace, setTempMountLocation } from "../../mod.ts";
+import { cleanupTempMounts, createUserNamespace, setTempMountLocation } from "../../mod.ts";
 import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { explainIdMap } from "../../linux/idmap/explain.ts";
@@ -15,13 +15,15 @@ import {
   mkdir,
   mount,
   MS_SHARED,
+  O_RDONLY,
+  open,
   statx,
   STATX_BASIC_STATS,
   umount2,
 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertNotEquals, assertThrows } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { readText } from "../kernel.ts";
+import { names, readText } from "../kernel.ts";
 import { otherMount } from "../other_mount.ts";
 
 const needs = { root: true, features: ["mountSetattr"] } as const;
@@ -33,7 +35,7 @@ const inodeAt = (path = "") => statx(AT_FDCWD, path, 0, STATX_BASIC_STATS).inode
 
 /** A shared mount with two layers in it. */
 async function sharedLayers(t: KernelContext) {
-  t.make("shared", "temporary");
+  t.make("shared/a/below", "shared/b/below", "temporary"); // hidden by the mount: none of them is a layer
   const shared = await otherMount(`${t.dir}/shared`);
   mount("", `${t.dir}/shared`, "", MS_SHARED, "");
   const layers = ["a", "b"].map((name) => t.make("", `shared/${name}/below`) && `${t.dir}/shared/${name}`);
@@ -115,6 +117,44 @@ kernelTest("a relative link in a layer's path leads where it leads without the c
   for (const [index, layer] of layers.entries()) {
     assertEquals(statOf(layer).inode, inodeAt(paths[index]));
   }
+});
+
+kernelTest("a path with .. leads where the kernel says", needs, async (t) => {
+  t.make("layers/a", "b/c", "b/a");
+  Deno.symlinkSync("../b/c", `${t.dir}/layers/link`);
+  using userns = await createUserNamespace("0:1000:10", "0:2000:10");
+  const [plain, dots, linked] = ["layers/a", "layers/../layers/a", "layers/link/../a"].map((path) =>
+    `${t.dir}/${path}`
+  );
+  for (const paths of [[dots], [linked], [plain, dots, linked]]) {
+    using keep = new OwnedFds();
+    const layers = await openMappedLayers(paths.map(String), userns, keep);
+    assertEquals(layers.map((layer) => statOf(layer).inode), paths.map(inodeAt));
+  }
+});
+
+kernelTest("attached layers that are busy are left to cleanupTempMounts()", needs, async (t) => {
+  await using shared = await sharedLayers(t);
+  using userns = await createUserNamespace("0:1000:10", "0:2000:10");
+  await setTempMountLocation(`${t.dir}/temporary`);
+  const { warn } = console;
+  const warnings: string[] = [];
+  try {
+    console.warn = (text: string) => void warnings.push(text);
+    const layers = await AttachedLayers.attach(shared.layers, userns);
+    using _held = open(layers.paths.get(shared.layers[0] ?? "") ?? "", O_RDONLY);
+    await layers[Symbol.asyncDispose]();
+  } finally {
+    console.warn = warn;
+  }
+  assertEquals(
+    warnings.map((text) => /^id-mapped layers stay at .* until cleanupTempMounts\(\): .*EBUSY/.test(text)),
+    [true],
+  );
+  assertEquals(t.mounts().length, 2);
+  assertEquals(await cleanupTempMounts(), []);
+  assertEquals([t.mounts().length, names(`${t.dir}/temporary`)], [1, []]);
+  await setTempMountLocation("/tmp");
 });
 
 const failed = (syscall: string, code: string) => new SyscallError({ syscall, errno: errnoNumber(code) });

@@ -3,6 +3,7 @@ import { runHelper, safePath } from "../../linux/path/program.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
+import { Timers } from "./timers.ts";
 
 const needs = { tools: ["sh"], permissions: { run: true, env: true } as Deno.PermissionOptionsObject };
 
@@ -65,21 +66,10 @@ kernelTest("what a helper has started is killed with it", needs, async (t) => {
 
 kernelTest("a helper without a timeout may take its time", needs, async (t) => {
   const helper = script(t, "echo done");
-  const { setTimeout } = globalThis;
-  const times: (number | undefined)[] = [];
-  try {
-    Object.assign(globalThis, {
-      setTimeout(handler: () => void, ms?: number) {
-        times.push(ms);
-        return setTimeout(handler, ms);
-      },
-    });
-    assertEquals(await runHelper(helper, []), { code: 0, said: "done" });
-    await runHelper(helper, [], { timeout: 5000 });
-  } finally {
-    Object.assign(globalThis, { setTimeout });
-  }
-  assertEquals(times.filter((ms = 0) => ms > 1000), [5000]);
+  using timers = new Timers();
+  assertEquals(await runHelper(helper, []), { code: 0, said: "done" });
+  await runHelper(helper, [], { timeout: 5000 });
+  assertEquals(timers.times.filter((ms = 0) => ms > 1000), [5000]);
 });
 
 kernelTest("a helper gets its arguments, trusted directories and English", needs, async (t) => {
@@ -121,6 +111,12 @@ kernelTest("a helper's message is its stderr, or its stdout if that is empty", n
   assertEquals((await runHelper(script(t, "echo out"), [])).said, "out");
   const long = await runHelper(script(t, "head -c 10000000 /dev/zero | tr '\\\\0' x"), []);
   assert(long.said.length >= 65536 && long.said.length < 1_000_000, `${long.said.length}`);
+});
+
+kernelTest("what a helper has written before its end is read", needs, async (t) => {
+  const running = runHelper(script(t, "head -c 60000 /dev/zero | tr '\\\\0' x >&2"), []);
+  for (const start = performance.now(); performance.now() - start < 200;); // it has ended when the event loop runs
+  assertEquals((await running).said.length, 60_000);
 });
 
 kernelTest("a server that a helper leaves behind is not waited for", needs, async (t) => {

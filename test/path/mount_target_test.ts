@@ -10,7 +10,7 @@ import {
 } from "../../linux/path/mount_target.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertThrows } from "../assert.ts";
-import { kernelTest } from "../harness.ts";
+import { type KernelContext, kernelTest } from "../harness.ts";
 
 const withoutMountApi = () => pretendMissing("mountApi", "mountSetattr", "overlayLayers", "openat2");
 
@@ -56,6 +56,8 @@ for (const api of ["openat2(2)", "readlink(2)"]) {
       ["link", "/absolute", "root/inside"],
       ["link/../elsewhere", "", "elsewhere"],
       ["link/inside/..", "/inside", "root/inside"],
+      ["root/../elsewhere", "", "elsewhere"],
+      ["root/../root", "/inside", "root/inside"],
     ];
     for (const [target, inside, path] of expected) {
       using opened = openTarget(`${t.dir}/${target}`, inside);
@@ -121,4 +123,47 @@ kernelTest("a directory on a file is ENOTDIR, and any other refusal of move_moun
   assertEquals([codeOf(directory, "file"), codeOf(file, "directory")], ["ENOTDIR", "ENOTDIR"]);
   using noMount = open(`${t.dir}/other`, O_PATH); // a directory of a mount, which can't be moved
   assertEquals(codeOf(noMount, "directory"), "EINVAL");
+});
+
+const library = new URL("../../linux/path/mount_target.ts", import.meta.url).href;
+const filter = new URL("../syscalls/with_filter.ts", import.meta.url).pathname;
+const OPENAT2 = "437"; // asm-generic/unistd.h
+
+/** Opens a path inside a target in another process, behind a launcher; returns what it prints. */
+async function openInChild(t: KernelContext, launcher: readonly string[]): Promise<string> {
+  t.make("root/inside", "inside");
+  Deno.symlinkSync("../../inside", `${t.dir}/root/relative`);
+  Deno.writeTextFileSync(
+    `${t.dir}/program.ts`,
+    `import { openTarget } from ${JSON.stringify(library)};
+    console.log(openTarget(${JSON.stringify(t.dir)} + "/root", "/relative").path);`,
+  );
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", "--no-config"];
+  const [program = "", ...args] = [...launcher, ...deno, `${t.dir}/program.ts`];
+  const { stdout, stderr } = await new Deno.Command(program, { args }).output();
+  return new TextDecoder().decode(stdout).trim() || new TextDecoder().decode(stderr);
+}
+
+kernelTest("without openat2(2), a link with .. stays inside the target", {
+  root: true,
+  permissions: { run: true },
+}, async (t) => {
+  for (const errno of ["ENOSYS", "EPERM"]) {
+    const launcher = [Deno.execPath(), "run", "-A", "--quiet", "--no-check", filter, OPENAT2, errno];
+    assertEquals(await openInChild(t, launcher), `${t.dir}/root/inside`, errno);
+    Deno.removeSync(`${t.dir}/root/relative`);
+  }
+});
+
+kernelTest("a rename anywhere while .. is resolved is no error: openat2(2) is tried again", {
+  features: ["openat2"],
+  tools: ["strace"],
+  permissions: { run: true },
+}, async (t) => {
+  // The probe, the path without links, and then the lookup that fails.
+  const launcher = ["strace", "-f", "-qq", "-o", "/dev/null", "--seccomp-bpf", "--trace=openat2"];
+  assertEquals(
+    await openInChild(t, [...launcher, "--inject=openat2:error=EAGAIN:when=3"]),
+    `${t.dir}/root/inside`,
+  );
 });

@@ -5,11 +5,12 @@
  */
 
 import { canonicalizePath, cleanupTempMounts, rootPath, setTempMountLocation, setupLoop } from "../../mod.ts";
-import { isErrno, O_DIRECTORY, O_PATH, O_RDONLY } from "../../linux/mod.ts";
+import { AT_FDCWD, isErrno, O_DIRECTORY, O_PATH, O_RDONLY } from "../../linux/mod.ts";
 import {
   ensureAnswers,
   ensureResolvable,
   isCached,
+  openat2MayWait,
   openCached,
   openMayWait,
   resolveOffThread,
@@ -35,6 +36,7 @@ const calls: Record<string, Call> = {
   "ensureAnswers()": ({ uncached }, _, wait) => ensureAnswers(uncached, wait),
   "openMayWait() of a path": ({ uncached }, _, wait) => openMayWait(uncached, O_PATH, wait),
   "openMayWait() for reading": ({ cached }, _, wait) => openMayWait(cached, O_RDONLY | O_DIRECTORY, wait),
+  "openat2MayWait()": ({ uncached }, _, wait) => openat2MayWait(AT_FDCWD, uncached, O_PATH, 0, wait),
   "resolveTarget() of the target": ({ uncached }, _, wait) => resolveTarget(uncached, "/below", wait),
   "resolveTarget() of the path in it": (_, dir, wait) => resolveTarget(dir, "/link/unseen", wait),
   "canonicalizePath()": ({ uncached }, _, wait) => canonicalizePath(uncached, wait),
@@ -102,10 +104,11 @@ kernelTest("a descriptor that a server gives too late is closed", needs, async (
   const child = new Deno.Command("bindfs", { args: ["-f", source, `${t.dir}/served`] }).spawn();
   while (t.mounts().length === 0) await new Promise((done) => setTimeout(done, 5));
   Deno.statSync(`${t.dir}/served`);
+  Deno.writeTextFileSync(`${source}/file`, "");
   const before = openFiles();
   child.kill("SIGSTOP");
   try {
-    const late = openMayWait(`${t.dir}/served`, O_RDONLY | O_DIRECTORY, { timeout: TIMEOUT });
+    const late = openat2MayWait(AT_FDCWD, `${t.dir}/served/file`, O_PATH, 0, { timeout: TIMEOUT });
     await assertRejects(() => late, Error, "ETIMEDOUT");
   } finally {
     child.kill("SIGCONT");

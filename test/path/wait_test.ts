@@ -13,6 +13,7 @@ import {
   withTimeout,
 } from "../../linux/path/wait.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
+import { countedSignal, Timers } from "./timers.ts";
 
 const THREADS = 8;
 const tick = () => new Promise((done) => setTimeout(done, 0));
@@ -30,30 +31,20 @@ function pendingCalls<T>(result: T) {
   };
 }
 
-// A timer that is left fails these tests: Deno finds it at their end.
 Deno.test("withTimeout() ends by the work, the timeout or the signal", async () => {
+  using timers = new Timers();
   assertEquals(await withTimeout(Promise.resolve(7), {}, "statx", "/a"), 7);
   const never = new Promise<never>(() => {});
   const late = await assertRejects(() => withTimeout(never, { timeout: 10 }, "statx", "/a"), SyscallError);
   assertEquals([late.syscall, late.errno, late.path], ["statx", errnoNumber("ETIMEDOUT"), "/a"]);
-  const controller = new AbortController();
-  const { signal } = controller;
-  let listeners = 0;
-  const { addEventListener, removeEventListener } = signal;
-  signal.addEventListener = (...args: unknown[]) => {
-    listeners++;
-    Reflect.apply(addEventListener, signal, args);
-  };
-  signal.removeEventListener = (...args: unknown[]) => {
-    listeners--;
-    Reflect.apply(removeEventListener, signal, args);
-  };
+  const { controller, signal, listeners } = countedSignal();
   assertEquals(await withTimeout(tick(), { signal, timeout: Infinity }, "statx"), undefined);
-  assertEquals(listeners, 0);
+  assertEquals(listeners(), 0);
   const aborted = withTimeout(never, { signal }, "statx");
   controller.abort(new RangeError("mine"));
   await assertRejects(() => aborted, RangeError, "mine");
   await assertRejects(() => withTimeout(never, { signal }, "statx"), RangeError, "mine");
+  assertEquals(timers.left, 0);
 });
 
 Deno.test("a timeout that no timer takes is none", async () => {

@@ -124,7 +124,7 @@ export const idmap: MutantRoom = {
       find: "if (mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;",
       replace: "",
       rule: "A layer is the directory that its path leads to, across mounts.",
-      tests: layers,
+      tests: own,
     },
     {
       name: "links are followed inside the clone",
@@ -140,7 +140,7 @@ export const idmap: MutantRoom = {
       find: 'if (paths.includes("/")) return undefined;',
       replace: "",
       rule: "A path that has to be looked up is not the root directory.",
-      tests: layers,
+      tests: own,
     },
     {
       name: "a path with .. is plain",
@@ -149,6 +149,7 @@ export const idmap: MutantRoom = {
       replace: "const NOT_PLAIN = /\\/\\.{0,1}(\\/|$)/;",
       rule: ".. after a link is another directory than the text says.",
       tests: layers,
+      equivalent: "the clone refuses .. out of it and links: such a layer is looked up by itself then",
     },
     {
       name: "layers below / lose their first letter",
@@ -188,7 +189,7 @@ export const idmap: MutantRoom = {
       find: "directory.abandon();",
       replace: "",
       rule: "The next clean-up unmounts layers that were busy.",
-      tests: layers,
+      tests: own,
     },
     {
       name: "busy layers make the mount fail",
