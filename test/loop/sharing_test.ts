@@ -1,12 +1,7 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { flock, LOCK_EX, O_RDONLY, O_RDWR, open } from "../../linux/mod.ts";
-<<<<<<< HEAD
-import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
-import { isEmulated, kernelTest } from "../harness.ts";
-=======
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
-import { kernelTest } from "../harness.ts";
->>>>>>> 77cc71a85fce9985095b86e6d301489f8c5482b4
+import { isEmulated, kernelTest } from "../harness.ts";
 import { loopDevices, readText } from "../kernel.ts";
 
 async function run(program: string, ...args: string[]): Promise<string> {

@@ -184,10 +184,7 @@ export function obstacle(way: Way, word: Word, start: string): string | undefine
     return "the kernel can't change it, fs/namespace.c, MS_RMT_MASK";
   }
   if (effect.tree && effect.attributes && lacksSetattr(way) && (changesMount(way) || way.recursive)) {
-<<<<<<< HEAD
     // A bind that grants nothing its source withholds has nothing to do.
-=======
->>>>>>> 77cc71a85fce9985095b86e6d301489f8c5482b4
     const isGrant = effect.attributes.every((change) => change.startsWith("-") && change !== "-nodiratime");
     if (!(isGrant && kind === "bind")) return "mount(2) changes one mount";
   }

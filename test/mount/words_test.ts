@@ -167,11 +167,7 @@ function changed(way: Way, effect: Effect, before: Seen, isOwn: boolean): Seen {
     const name = change.slice(1);
     if (change.startsWith("=")) atime = name;
     else if (change.startsWith("+")) flags = FLAGS.filter((flag) => flag === name || flags.includes(flag));
-<<<<<<< HEAD
     // A bind grants nothing that its source withholds; nodiratime withholds nothing.
-=======
-    // A new bind keeps its source's restrictions; access times restrict nothing.
->>>>>>> 77cc71a85fce9985095b86e6d301489f8c5482b4
     else if (!isNewBind || name === "nodiratime") flags = flags.filter((flag) => flag !== name);
   }
   // A superblock belongs to a new file system, and to a remount without "bind".

@@ -13,8 +13,6 @@ import {
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { assertInTime, watch } from "../hang/watch.ts";
 import { isEmulated, type KernelContext, kernelTest } from "../harness.ts";
-import { names, readText } from "../kernel.ts";
-import { type KernelContext, kernelTest } from "../harness.ts";
 import { linkText, names, readText } from "../kernel.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
