@@ -227,17 +227,17 @@ kernelTest("if /proc belongs to another PID namespace, pidInProc() is the pid th
   assertEquals([out, err], [["true true", "-1", "true true", "-1", "true true", "-1"], ""]);
 });
 
-kernelTest("openNamespace() opens a namespace anew, by pid, path or descriptor", {}, () => {
+kernelTest("openNamespace() opens a namespace anew, by pid, path or descriptor", {}, async () => {
   const mine = linkText("/proc/self/ns/mnt");
   using caller = open("/proc/self/ns/mnt", O_RDONLY);
   for (const namespace of [Deno.pid, "/proc/self/ns/mnt", caller]) {
-    using opened = openNamespace(namespace);
+    using opened = await openNamespace(namespace);
     assertEquals(linkText(`/proc/self/fd/${opened.fd}`), mine);
     assert(opened !== caller && opened.fd !== caller.fd);
   }
   assert(caller.isOpen && linkText(`/proc/self/fd/${caller.fd}`) === mine);
   for (const pid of [0, -1, 1.5, NaN]) {
-    assertThrows(() => openNamespace(pid), TypeError, "a pid is a positive");
+    await assertRejects(() => openNamespace(pid), TypeError, "a pid is a positive");
   }
 });
 
@@ -321,7 +321,7 @@ kernelTest("explain() describes a user namespace once for equal maps", {
 });
 
 kernelTest("enterNamespace() gives a thread that can be disposed of", { root: true }, async () => {
-  using namespace = openNamespace(Deno.pid);
+  using namespace = await openNamespace(Deno.pid);
   await using thread = await enterNamespace(namespace);
   assertEquals(linkText(`/proc/self/task/${thread.id}/ns/mnt`), linkText("/proc/self/ns/mnt"));
 });

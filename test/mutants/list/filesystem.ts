@@ -532,8 +532,8 @@ export const filesystem: MutantRoom = {
     {
       name: "rro in a remount by mount(2) is dropped",
       file: at("remount"),
-      find: "  refuseRecursive(plan);\n  await reconfigureByMount",
-      replace: "  await reconfigureByMount",
+      find: "    refuseRecursive(plan);\n    await reconfigureByMount",
+      replace: "    await reconfigureByMount",
       rule: "What a kernel can't do is refused by name.",
       tests: [test("remount")],
     },

@@ -165,8 +165,8 @@ export const namespace: MutantRoom = {
     {
       name: "the descriptor of a namespace leaks",
       file: "linux/namespace/mount.ts",
-      find: "  using opened = openNamespace(namespace);\n",
-      replace: "  const opened = openNamespace(namespace);\n",
+      find: "  using opened = await openNamespace(namespace);\n",
+      replace: "  const opened = await openNamespace(namespace);\n",
       rule: "a call leaves no descriptor",
       tests: owner,
     },
