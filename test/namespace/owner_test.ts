@@ -10,10 +10,10 @@ import {
 import { UserNamespaces } from "../../linux/namespace/user.ts";
 import { describeUserNamespace } from "../../linux/namespace/describe_user.ts";
 import { openPidfd, signalPidfd, waitPidfd } from "../../linux/pidfd.ts";
-import { O_RDONLY, open, pretendMissing } from "../../linux/mod.ts";
+import { O_RDONLY, open, pretendMissing, realpath } from "../../linux/mod.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { linkText, names } from "../kernel.ts";
+import { linkText, names, readText } from "../kernel.ts";
 import { say } from "../use/ways.ts";
 
 const url = (file: string) => new URL(`../../${file}`, import.meta.url).href;
@@ -136,6 +136,13 @@ kernelTest("a failed map leaves no descriptor and no child, and names the file",
   }
   assertEquals(names("/proc/self/fd").length, before);
   await assertRejects(() => createUserNamespace("x", "0:0:1"), TypeError);
+});
+
+kernelTest("the signal mask of this thread is the same after a user namespace is made", {}, async () => {
+  const blocked = () => /SigBlk.*/.exec(readText("/proc/thread-self/status") ?? "")?.[0];
+  const before = blocked();
+  await createUserNamespace("0:0:1", "0:0:1").then((userns) => userns.close(), () => {});
+  assertEquals(blocked(), before);
 });
 
 kernelTest("equal maps share a namespace, and the namespaces are closed together", {
@@ -267,7 +274,11 @@ kernelTest("runInNamespace() closes the namespace and ends its thread, also if t
   const open = () =>
     names("/proc/self/fd").filter((fd) => linkText(`/proc/self/fd/${fd}`)?.startsWith("mnt:")).length;
   const seen: number[] = [];
-  const result = await runInNamespace(Deno.pid, () => Promise.resolve(seen.push(open())));
+  const result = await runInNamespace(Deno.pid, async () => {
+    await new Promise((done) => setTimeout(done, 5)); // the thread lives until the function is done
+    realpath("/");
+    return seen.push(open());
+  });
   assertEquals([result, seen[0], open()], [1, 1, 0]);
   await assertRejects(
     () => runInNamespace(Deno.pid, () => Promise.reject(new Error("failed"))),

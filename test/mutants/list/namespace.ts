@@ -161,6 +161,8 @@ export const namespace: MutantRoom = {
       replace: "  // probe here",
       rule: "another namespace may have no /proc",
       tests: owner,
+      equivalent:
+        "each probe also works on the thread: it resolves /proc/self here, and every namespace has a /",
     },
     {
       name: "the descriptor of a namespace leaks",
@@ -272,7 +274,7 @@ export const namespace: MutantRoom = {
       find: "    libc().pthread_sigmask(SIG_SETMASK, previousMask, null);\n",
       replace: "    previousMask;\n",
       rule: "the signal mask of this process does not change",
-      tests: users,
+      tests: owner,
     },
     {
       name: "the child has this thread's control block",
