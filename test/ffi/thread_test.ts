@@ -4,8 +4,18 @@ import { cString, scratchCString } from "../../ffi/memory.ts";
 import { currentThread, NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { onPrivateThread } from "../../ffi/private_thread.ts";
 import { listMounts } from "../../mod.ts";
-import { MNT_DETACH, mount, O_PATH, O_RDONLY, O_WRONLY, open, realpath, umount2 } from "../../linux/mod.ts";
-import { mountOffThread, umount2OffThread } from "../../linux/syscalls/mod.ts";
+import {
+  MNT_DETACH,
+  mount,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_WRONLY,
+  open,
+  realpath,
+  umount2,
+} from "../../linux/mod.ts";
+import { mountOffThread, statxOffThread, umount2OffThread } from "../../linux/syscalls/mod.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { linkText, names, parseTable, readText } from "../kernel.ts";
@@ -15,6 +25,7 @@ const needs = {
   tools: ["unshare", "nsenter"],
   permissions: { run: true } satisfies Deno.PermissionOptionsObject,
 };
+const SYS_STATX = Deno.build.arch === "aarch64" ? "291 " : "332 "; // asm/unistd.h
 const threads = () => names("/proc/self/task");
 const pause = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -181,13 +192,6 @@ for (const isBusy of [false, true]) {
         assertThrows(() => umount2(ours, MNT_DETACH), Error, "has ended");
         await assertRejects(() => umount2OffThread(ours, MNT_DETACH), Error, "has ended");
       });
-      for (let round = 0; isBusy && round < 8; round++) {
-        const short = await enter(other.pid);
-        short.run(() => libc().umount2_nonblocking(cString(`${t.dir}/none`), 0)).catch(() => {});
-        await Promise.resolve(); // the call is passed to the thread
-        await short[Symbol.asyncDispose]();
-        assert(await ended(short.id), "the thread has not ended");
-      }
       if (isBusy) {
         thread.run(() => libc().umount2_nonblocking(cString(`${t.dir}/none`), 0)).catch(() => {});
         await Promise.resolve();
@@ -201,6 +205,29 @@ for (const isBusy of [false, true]) {
       umount2(ours, 0);
     },
   );
+}
+
+for (const delay of [0, 20]) {
+  kernelTest(`a thread that is ended during a call ends when the call returns, ${delay} ms later`, {
+    ...needs,
+    root: true,
+  }, async (t) => {
+    const target = t.make("a");
+    await using other = await MountNamespace.start();
+    const server = open("/dev/fuse", O_RDWR); // it never answers
+    const thread = await enter(other.pid);
+    const options = `fd=${server.fd},rootmode=40000,user_id=0,group_id=0`;
+    thread.run(() => mount("s", target, "fuse", 0, options));
+    thread.run(() => statxOffThread(`${target}/file`, 0)).catch(() => {});
+    const isHanging = () => readText(`/proc/self/task/${thread.id}/syscall`)?.startsWith(SYS_STATX);
+    for (let tries = 0; tries < 200 && !isHanging(); tries++) await pause(2);
+    assert(isHanging());
+    const ending = thread[Symbol.asyncDispose]();
+    if (delay > 0) await pause(delay);
+    server.close(); // the call fails
+    await ending;
+    assert(await ended(thread.id), "the thread has not ended");
+  });
 }
 
 kernelTest(
