@@ -106,6 +106,8 @@ for (const missing of [[], ["mountSetattr"], ["mountApi", "mountSetattr", "opena
       assertEquals(await rbind("private"), ["/target ", "/target/below master"]);
       assertEquals(await rbind("rprivate", "nosuid"), ["/target ", "/target/below "]);
       assertEquals(await rbind("rprivate", "rshared"), ["/target shared", "/target/below shared"]);
+      assertEquals(await rbind("rshared", "nosuid"), ["/target shared", "/target/below shared"]);
+      assertEquals(propagation(t), ["/source shared", "/source/below shared"]);
       await change("private");
       assertEquals(propagation(t), ["/source ", "/source/below shared"]);
       await change("rshared");

@@ -271,7 +271,7 @@ export const mount: MutantRoom = {
       find: 'using parent = openTarget(target, `/${names.slice(0, depth - 1).join("/")}`);',
       replace: 'using parent = openTarget(`${target}/${names.slice(0, depth - 1).join("/")}`);',
       rule: "No symbolic link in the target leads outside.",
-      tests: [test("options")],
+      tests: [test("transaction")],
     },
     {
       name: "made directories are not remembered",
