@@ -68,7 +68,7 @@ kernelTest(
   "detached layers are id-mapped and read-only, and those of a mount have one clone",
   needs,
   async (t) => {
-    t.make("other");
+    t.make("other/c"); // hidden, as those below "shared"
     await using shared = await sharedLayers(t);
     await using _other = await otherMount(`${t.dir}/other`);
     t.make("other/c");

@@ -275,10 +275,10 @@ kernelTest("a device whose FUSE server does not answer keeps no other image wait
   const served = await attachLoop(`${t.dir}/served/image`);
   lower.detach();
   try {
+    const first = await setupLoop(lowest, { autoclear: true });
     child.kill("SIGSTOP");
     const image = file(`${t.dir}/image`, 1);
     // The wait for the server is long enough to detach the device that is to be shared.
-    const first = await setupLoop(lowest, { autoclear: true });
     const start = performance.now();
     const second = setupLoop(lowest, { autoclear: true });
     setTimeout(() => first.detach(), 500);

@@ -25,6 +25,7 @@ kernelTest("resolveInRoot() resolves links as for a process with this root direc
     relative: "a/./b",
     above: "../a",
     "a/b/up": "../../c",
+    "a/b/top": "/c",
     dots: "a//b/../..",
     chain: "absolute/up",
   };
@@ -36,6 +37,7 @@ kernelTest("resolveInRoot() resolves links as for a process with this root direc
     "absolute/up": "/c",
     "relative/../x": "/a/x",
     "above": "/a",
+    "a/b/top/new": "/c/new",
     "chain": "/c",
     "chain/../../../a": "/a",
     "dots/c": "/c",
