@@ -120,10 +120,10 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 export async function idmap(
   source: string,
   target: string,
-  { uid, gid, ...attributes }: IdMapAttributes & { uid: string; gid?: string },
+  { uid, gid, recursive = false, ...attributes }: IdMapAttributes & { uid: string; gid?: string },
 ): Promise<number> {
   using userns = await createUserNamespace(uid, gid ?? uid);
-  await idMapMount(source, target, userns, attributes);
+  await idMapMount(source, target, userns, { recursive, ...attributes });
   return 0;
 }
 

@@ -53,20 +53,32 @@ function wordsOf(command: Command, name = ""): CommandWords[] {
   ];
 }
 
+const generators = { bash, zsh, fish };
+
+/** A shell that has completions. */
+export type Shell = keyof typeof generators;
+
+/**
+ * Parses the name of a shell.
+ *
+ * @param text the argument.
+ * @returns the shell.
+ * @throws {InvalidArgumentError} for any other text.
+ */
+export function shellName(text: string): Shell {
+  if (!Object.hasOwn(generators, text)) throw new InvalidArgumentError("Must be bash, zsh or fish.");
+  return text as Shell;
+}
+
 /**
  * Returns a completion script.
  *
  * @param top the command.
- * @param shell bash, zsh or fish.
+ * @param shell the shell.
  * @returns the script.
  */
-export function completions(top: Command, shell: string): string {
-  const generators: Record<string, (all: CommandWords[]) => string> = { bash, zsh, fish };
-  const generate = generators[shell];
-  if (generate === undefined) {
-    throw new InvalidArgumentError(`completions exist for bash, zsh and fish, not for "${shell}"`);
-  }
-  return generate(wordsOf(top));
+export function completions(top: Command, shell: Shell): string {
+  return generators[shell](wordsOf(top));
 }
 
 function texts(words: readonly Word[]): string {

@@ -6,13 +6,13 @@
 
 import { bytes, milliseconds, pid, types } from "./arguments.ts";
 import { down, explainList, idmap, lookup, umount, up } from "./commands.ts";
-import { completions } from "./completions.ts";
+import { completions, shellName } from "./completions.ts";
 import { Command } from "./deps.ts";
 import { doctor } from "./doctor.ts";
 import { ls } from "./list.ts";
 import { loopAttach, loopDetach, loopList } from "./loop.ts";
 import { manual } from "./manual.ts";
-import { print } from "./print.ts";
+import { escapeControl, print } from "./print.ts";
 import { run } from "./run.ts";
 import { watch } from "./watch.ts";
 
@@ -73,7 +73,7 @@ export function program(done: Done): Command {
 
 function oneLine(text: string): string {
   return `denomount: ${
-    text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ")
+    escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " "))
   }; see denomount --help\n`;
 }
 
@@ -202,6 +202,7 @@ function addCompletions(top: Command): void {
   top.command("completions").description("print completions for a shell").argument(
     "<SHELL>",
     "bash, zsh or fish",
+    shellName,
   )
     .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
     .action((shell) => print(completions(top, shell)));

@@ -4,7 +4,8 @@
  * @module
  */
 
-import { ignoreSignal, O_RDONLY, open, readAll } from "../linux/mod.ts";
+import { ignoreSignal, O_RDONLY, open, readAll, SyscallError } from "../linux/mod.ts";
+import { openPidfd, signalPidfd } from "../linux/pidfd.ts";
 
 const numbers = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const; // asm-generic/signal.h
 
@@ -52,7 +53,7 @@ export class DeferredSignals implements Disposable {
    * @returns 128 plus the signal number, as in a shell; undefined if no signal arrived.
    */
   async status(): Promise<number | undefined> {
-    await new Promise((resolve) => setTimeout(resolve)); // delivers a signal that arrived during a synchronous call
+    await listenersCalled(); // also for a signal that arrived during a synchronous call
     return this.#status;
   }
 
@@ -60,4 +61,34 @@ export class DeferredSignals implements Disposable {
   [Symbol.dispose](): void {
     for (const [signal, handler] of this.#handlers) Deno.removeSignalListener(signal, handler);
   }
+}
+
+const SIGURG = 23; // asm-generic/signal.h
+const LISTENERS_TIMEOUT = 1000; // ms; the signal may be blocked
+
+/**
+ * Waits until the listeners of all signals that have arrived were called. Another thread of Deno reads the signals, in the
+ * order of their numbers, and wakes up late on a busy machine. SIGURG has a higher number and is sent later: it is read last.
+ */
+async function listenersCalled(): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const listener = () => resolve();
+  const timer = setTimeout(resolve, LISTENERS_TIMEOUT);
+  Deno.addSignalListener("SIGURG", listener);
+  try {
+    sendSigurg();
+    await promise;
+    await new Promise((resolve) => setTimeout(resolve)); // the listeners of one pass are called in any order
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error; // no descriptor is left, or a filter forbids the call
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  } finally {
+    clearTimeout(timer);
+    Deno.removeSignalListener("SIGURG", listener);
+  }
+}
+
+function sendSigurg(): void {
+  using self = openPidfd(Deno.pid);
+  signalPidfd(self, SIGURG);
 }

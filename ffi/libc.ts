@@ -61,13 +61,13 @@ export interface CallRedirect {
 let redirect: (() => CallRedirect | undefined) | undefined;
 
 /**
- * Redirects the calls of {@linkcode libc} to another thread.
+ * Redirects the calls of {@linkcode libc} to another thread, from now on: code that runs longer than its thread must not
+ * make its calls on this one.
  *
  * @param find returns the thread for the code that runs now, undefined for this thread. It is called at each call.
- * Undefined in its place ends the redirection.
  * @returns the C library of this thread, without redirection.
  */
-export function redirectCalls(find: (() => CallRedirect | undefined) | undefined): Libc {
+export function redirectCalls(find: () => CallRedirect | undefined): Libc {
   redirect = find;
   return bindOnce();
 }

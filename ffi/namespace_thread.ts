@@ -93,7 +93,7 @@ self.onmessage = ({ data: { memory, calls, namespace } }) => {
       state[2] = errno[0];
       const number = result === "pointer" ? Deno.UnsafePointer.value(value) : value;
       cells[0] = BigInt(number ?? 0);
-      Atomics.store(state, 0, ${DONE});
+      Atomics.compareExchange(state, 0, ${CALL}, ${DONE}); // QUIT, if the thread was to end during the call, stays
       Atomics.notify(state, 0);
     }
   } catch (error) {
@@ -116,7 +116,6 @@ interface RemoteCall {
 }
 
 let contexts: AsyncLocalStorage<NamespaceThread> | undefined; // the thread that makes the calls of the running code
-let threads = 0;
 
 /**
  * A thread that has joined another mount namespace.
@@ -166,7 +165,6 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
     const { AsyncLocalStorage } = await import("node:async_hooks");
     contexts ??= new AsyncLocalStorage();
     const local = redirectCalls(() => contexts?.getStore());
-    threads++;
     const memory = new SharedArrayBuffer(CELLS_OFFSET + 8 * ARGUMENTS);
     const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
     try {
@@ -177,7 +175,7 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
       if ("errno" in started) throw new SyscallError(started);
       return new NamespaceThread(worker, memory, started.thread, local);
     } catch (error) {
-      end(worker);
+      worker.terminate();
       throw error;
     }
   }
@@ -198,13 +196,17 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
     return this.#errno;
   }
 
-  /** Ends the thread. A call that hangs on a server is not waited for. */
+  /**
+   * Ends the thread. A call that hangs on a server is not waited for. The calls of code that still runs in
+   * {@linkcode run}, such as after a timeout, fail from now on: they must not be made in this mount namespace.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    if (Atomics.load(this.#state, 0) === CALL) return end(this.#worker);
-    await this.#turn;
-    Atomics.store(this.#state, 0, QUIT);
-    Atomics.notify(this.#state, 0);
-    end(this.#worker);
+    if (Atomics.compareExchange(this.#state, 0, CALL, QUIT) !== CALL) {
+      await this.#turn;
+      Atomics.store(this.#state, 0, QUIT);
+      Atomics.notify(this.#state, 0);
+    }
+    this.#worker.terminate();
   }
 
   #bind(local: Libc): Libc {
@@ -249,14 +251,16 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
   }
 
   /** Makes a call without blocking this thread. */
-  #callAsync(call: RemoteCall, args: Argument[]): Promise<unknown> {
+  async #callAsync(call: RemoteCall, args: Argument[]): Promise<unknown> {
+    this.#currentState(); // fails if the thread has ended
     const result = this.#turn.then(async () => {
+      this.#currentState(); // it may have ended meanwhile
       this.#post(call, args);
       while (this.#currentState() === CALL) await Atomics.waitAsync(this.#state, 0, CALL).value;
       return this.#result(call);
     });
     this.#turn = result.catch(() => {}); // the caller gets the error from `result`
-    return result;
+    return await result;
   }
 
   #currentState(): number {
@@ -289,7 +293,7 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
  * @returns undefined for this thread.
  */
 export function currentThread(): NamespaceThread | undefined {
-  return threads === 0 ? undefined : contexts?.getStore();
+  return contexts?.getStore();
 }
 
 const OWN_MOUNTINFO = "/proc/self/mountinfo";
@@ -335,9 +339,4 @@ function postAndWait(worker: Worker, message: unknown): Promise<Started> {
     };
     worker.postMessage(message);
   });
-}
-
-function end(worker: Worker): void {
-  worker.terminate();
-  if (--threads === 0) redirectCalls(undefined);
 }

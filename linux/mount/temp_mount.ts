@@ -55,7 +55,9 @@ async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory
       if (!isErrno(error, "EBUSY", "ETIMEDOUT")) throw error; // tried again below, with all the time there is
     });
     handle.removeDirectories();
-    if (!directory.tryRemoveRoot()) await unmountRecursive(directory.root);
+    if (directory.tryRemoveRoot()) return;
+    await unmountRecursive(directory.root);
+    handle.removeDirectories(); // those that were mountpoints until now
   } catch (error) {
     directory.abandon(); // it can't be removed while something is mounted on it
     throw error;

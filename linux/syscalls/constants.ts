@@ -39,8 +39,9 @@ export const AT_SYMLINK_NOFOLLOW: number = 0x100;
 export const AT_NO_AUTOMOUNT: number = 0x800;
 /** An empty path means the descriptor itself. */
 export const AT_EMPTY_PATH: number = 0x1000;
-/** Use cached attributes; do not ask a server (linux/stat.h). */
+/** Ask the server of a network file system for attributes, even if they are cached (linux/fcntl.h). */
 export const AT_STATX_FORCE_SYNC: number = 0x2000;
+/** Use cached attributes; do not ask a server (linux/fcntl.h). */
 export const AT_STATX_DONT_SYNC: number = 0x4000;
 /** Apply to the whole tree of mounts. */
 export const AT_RECURSIVE: number = 0x8000;

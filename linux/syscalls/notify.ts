@@ -114,10 +114,10 @@ export interface PollFd {
  * ```
  */
 export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
-  const table = struct(8 * fds.length); // struct pollfd: fd, events, revents
+  const table = struct(8 * fds.length); // struct pollfd
   for (const [index, { fd, events }] of fds.entries()) {
-    table.setInt32(8 * index, fd, true);
-    table.setInt16(8 * index + 4, events, true);
+    table.setInt32(8 * index, fd, true); // fd
+    table.setInt16(8 * index + 4, events, true); // events
   }
   const memory = new Uint8Array(table.buffer);
   const count = BigInt(fds.length);
@@ -125,5 +125,5 @@ export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
     // EINTR, if a signal handler ran on that thread: try again. Any other error also fails here, with its errno.
     check(libc().poll(memory, count, 0), "poll");
   }
-  return fds.map((_, index) => table.getInt16(8 * index + 6, true));
+  return fds.map((_, index) => table.getInt16(8 * index + 6, true)); // revents
 }

@@ -112,10 +112,13 @@ export function statmountBasic(mountId: number): { magic: number; superFlags: nu
   const { view } = basicRequest;
   view.setUint32(0, 24, true); // size
   view.setUint32(8, mountId % 2 ** 32, true); // mnt_id
-  view.setUint32(12, mountId / 2 ** 32, true);
+  view.setUint32(12, mountId / 2 ** 32, true); // mnt_id, upper half
   view.setUint32(16, STATMOUNT_SB_BASIC, true); // param
   check(libc().statmount(SYS_statmount, basicRequest.address, basicResult.address, 512n, 0), "statmount");
-  return { magic: getUint64AsNumber(basicResult.view, 24), superFlags: basicResult.view.getUint32(32, true) }; // sb_magic, sb_flags
+  return {
+    magic: getUint64AsNumber(basicResult.view, 24), // sb_magic
+    superFlags: basicResult.view.getUint32(32, true), // sb_flags
+  };
 }
 
 const basicRequest = new Scratch(24); // struct mnt_id_req, MNT_ID_REQ_SIZE_VER0

@@ -13,7 +13,7 @@ import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { topMount, unmountStacked } from "./retry.ts";
-import { realpath } from "../syscalls/mod.ts";
+import { readlink, realpath } from "../syscalls/mod.ts";
 import { unmountTrees } from "./tree.ts";
 
 /**
@@ -21,7 +21,7 @@ import { unmountTrees } from "./tree.ts";
  *
  * Needs the permission `ffi` and CAP_SYS_ADMIN.
  *
- * @param target a path; symbolic links are followed. It need not be a mountpoint, nor exist.
+ * @param target a path; symbolic links are followed, except with `noFollow` one at its end. It need not be a mountpoint, nor exist.
  * @param options how to unmount; the timeout is for all mounts together.
  * @throws {SyscallError} if the mount of the target can't be unmounted, or if a mount below it remains.
  *
@@ -43,6 +43,7 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   }
   const deadline = new Deadline(options);
   await ensureResolvable(target, deadline);
+  if (options.noFollow && isSymbolicLink(target)) return; // nothing is mounted on a link, nor below it
   const top = canonicalOrMissing(target);
   if (top === undefined) return;
   const table = await listMounts();
@@ -65,6 +66,16 @@ function canonicalOrMissing(path: string): string | undefined {
     return realpath(path);
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return undefined;
+    throw error;
+  }
+}
+
+function isSymbolicLink(path: string): boolean {
+  try {
+    readlink(path);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EINVAL", "ENOENT", "ENOTDIR")) return false;
     throw error;
   }
 }

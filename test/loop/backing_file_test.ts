@@ -59,6 +59,7 @@ kernelTest('an image on a read-only file system is mounted with "ro", and the er
   assertStringIncludes(error.message, `${image} can't be opened for writing; add the option "ro"`);
   const raw = await assertRejects(() => setupLoop(image), SyscallError);
   assertEquals([raw.code, raw.path], ["EROFS", image]);
+  assertStringIncludes(raw.message, `${image} can't be opened for writing; attach it read-only`);
   assertEquals(openFiles(), before);
   await using _image = await mount(
     { type: "ext4", source: image, options: ["loop", "ro"] },

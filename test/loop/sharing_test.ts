@@ -1,6 +1,6 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { flock, LOCK_EX, O_RDONLY, O_RDWR, open } from "../../linux/mod.ts";
-import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { isEmulated, kernelTest } from "../harness.ts";
 import { loopDevices, readText } from "../kernel.ts";
 
@@ -269,11 +269,28 @@ kernelTest("a device whose FUSE server does not answer keeps no other image wait
     stderr: "null",
   }).spawn();
   while (t.mounts().length === 0) await new Promise((done) => setTimeout(done, 20));
+  // It is asked before the one of the server, because its number is lower.
+  const lowest = file(`${t.dir}/lowest`, 1);
+  const lower = await setupLoop(lowest, { autoclear: true });
   const served = await attachLoop(`${t.dir}/served/image`);
+  lower.detach();
   try {
+    const first = await setupLoop(lowest, { autoclear: true });
     child.kill("SIGSTOP");
     const image = file(`${t.dir}/image`, 1);
+    // The wait for the server is long enough to detach the device that is to be shared.
+    const start = performance.now();
+    const second = setupLoop(lowest, { autoclear: true });
+    setTimeout(() => first.detach(), 500);
+    (await second).detach();
+    await untilDetached(lowest);
     for (let count = 0; count < 3; count++) (await setupLoop(image)).detach();
+    const timeout = 2500;
+    assert(performance.now() - start < 2 * timeout, "a device that does not answer is waited for once");
+    child.kill("SIGCONT");
+    Deno.statSync(`${t.dir}/served/image`);
+    await new Promise((done) => setTimeout(done, 300)); // the kernel's answer is on its way
+    await assertRejects(() => setupLoop(`${t.dir}/served/image`), SyscallError, "EBUSY");
   } finally {
     child.kill("SIGCONT");
     await detachLoop(served);

@@ -10,7 +10,8 @@ import {
   singleEntryFilter,
 } from "../../mod.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
-import { assert, assertEquals, assertThrows } from "../assert.ts";
+import { mount as mountSyscall, MS_SHARED } from "../../linux/mod.ts";
+import { assert, assertEquals, assertMatch, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { mountTable } from "../kernel.ts";
 
@@ -43,6 +44,7 @@ Deno.test("a filter skips entries, and stops the parser", () => {
   assertEquals(points(prefixFilter("/a")), ["/a", "/a/b"]);
   assertEquals(points(prefixFilter("/")).length, 5);
   assertEquals(points(parentsFilter("/a/b/c")), ["/", "/a", "/a/b"]);
+  assertEquals(points(parentsFilter("/abc")), ["/"]);
   assertEquals(points(singleEntryFilter("/a")), ["/a"]);
   assertEquals(points(fsTypeFilter("t0", "t4")), ["/", "/c"]);
   assertEquals(parseMountInfo(text + "\nnonsense", singleEntryFilter("/c")).length, 1);
@@ -79,6 +81,15 @@ kernelTest(
         { type: "bind", source: `${t.dir}/shared`, options: ["bind", "slave", "ro", "nodiratime"] },
         `${t.dir}/slave`,
       ),
+    );
+    t.make("both");
+    stack.use(
+      await mount({ type: "bind", source: `${t.dir}/shared`, options: ["bind", "slave"] }, `${t.dir}/both`),
+    );
+    mountSyscall(null, `${t.dir}/both`, null, MS_SHARED, null);
+    assertMatch(
+      t.mounts().find(({ mountpoint }) => mountpoint === "/both")?.optional ?? "",
+      /^shared:\d+ master:\d+$/,
     );
     const table = await listMounts();
     const topmost = new Map(table.map((info) => [info.mountpoint, info]));

@@ -125,6 +125,8 @@ Deno.test("isReadonly() answers for the type first, and then for the word ro", (
     ["ro in one entry with the layers", overlay([...layers, "ro"].join(",")), true],
     ["ro before rw", bind("ro", "bind", "rw"), true],
     ["a bind with ro", bind("rbind", "ro"), true],
+    ["a bind with rro", bind("rbind", "rro"), true],
+    ["a bind with ro=vfs", bind("bind", "ro=vfs"), true],
     ["a bind without", bind("rbind"), false],
     ["a bind with rw", bind("rbind", "rw"), false],
     ["a word that only contains ro", bind("bind", "norelatime"), false],

@@ -58,6 +58,39 @@ Deno.test("an error of something that is no mount names it all the same", () => 
   }
 });
 
+Deno.test("a reason that the call has found goes before a hint by errno", () => {
+  const reason = "/i is attached to /dev/loop3 already";
+  const cause = new SyscallError({ syscall: "fsopen", errno: errnoNumber("ENODEV"), reason });
+  const mount = { type: "ext4", source: "/i" };
+  assertEquals(messageOf(mount, cause), `cannot mount ext4 /i on /mnt: ${reason} (fsopen: ENODEV)`);
+  const explained = new ExplainedError(cause, [], "it is another one");
+  assertEquals(
+    messageOf(mount, explained),
+    "cannot mount ext4 /i on /mnt: it is another one (fsopen: ENODEV)",
+  );
+});
+
+Deno.test("the kernel's own messages are kept, but for one that only names the device", () => {
+  const of = (code: string, ...messages: string[]) =>
+    messageOf({ type: "ext4", source: "/dev/x" }, new ExplainedError(failed("fsconfig", code), messages));
+  assertEquals(
+    of("EINVAL", "ext4: first", "ext4: second"),
+    "cannot mount ext4 /dev/x on /mnt: ext4: first; ext4: second (fsconfig: EINVAL)",
+  );
+  assertEquals(of("EPERM", "no"), "cannot mount ext4 /dev/x on /mnt: no (fsconfig: EPERM)");
+  const blockdev = "/dev/x: Can't lookup blockdev";
+  assertEquals(
+    of("ENOENT", blockdev),
+    "cannot mount ext4 /dev/x on /mnt: the source /dev/x does not exist (fsconfig: ENOENT)",
+  );
+  assert(of("ENOENT", blockdev, "and more").includes(`${blockdev}; and more`));
+  assert(
+    of("ENOTBLK", blockdev).includes(
+      `${blockdev}; /dev/x is not a block device; for an image file add the option "loop"`,
+    ),
+  );
+});
+
 const hints: [Mount, SyscallError, string][] = [
   [{ type: "bind", source: "/s" }, failed("open_tree", "ENOENT", "/s"), "the source /s does not exist"],
   [{ type: "bind", source: "s" }, failed("mount", "ENOENT", "s"), "the source s does not exist"],
@@ -88,6 +121,42 @@ const hints: [Mount, SyscallError, string][] = [
   [{ type: "btrfs", source: "/dev/x" }, failed("fsconfig", "ENOSPC"), "No space left on device"],
   [{ type: "tmpfs", source: "s" }, failed("mount", "EINVAL", "s"), "Invalid argument"],
   [{ type: "ext4", source: "/i" }, failed("open", "EACCES", "/i"), "/i: Permission denied"],
+  [{ type: "ext4", source: "/i" }, failed("statx", "EIO", "/proc/self/fd/7"), "Input/output error"],
+  [{ type: "ext4", source: "/i" }, failed("mount", "EIO", "/i"), "Input/output error"],
+  [{ type: "ext4", source: "/i" }, failed("open", "ENOTDIR", "/i/x"), "/i/x is not a directory"],
+  [
+    { type: "bind", source: "/s" },
+    failed("move_mount", "ENOTDIR", "/s"),
+    "a directory can't be mounted on a file, nor a file on a directory",
+  ],
+  [{ type: "bind", source: "/s" }, failed("open", "ELOOP", "/s"), "/s has too many symbolic links"],
+  [
+    { type: "overlay", source: "o" },
+    failed("fsconfig", "ELOOP"),
+    "its layers overlap: one of them lies inside another, or is the upper or work directory of an overlay",
+  ],
+  [{ type: "nofs", source: "s" }, failed("fsopen", "ENODEV"), 'this kernel knows no file system "nofs"'],
+  [{ type: "none", source: "" }, failed("mount_setattr", "EINVAL"), "the target is not a mountpoint"],
+  [
+    { type: "bind", source: "/s" },
+    failed("move_mount", "ENOSPC"),
+    "a mount namespace that the mount would be in has as many mounts as the sysctl fs.mount-max allows",
+  ],
+  [
+    { type: "bind", source: "/s", options: ["uidmap=0:1:1", "gidmap=0:1:1"] },
+    failed("write", "EPERM"),
+    "not permitted to map these ids: it needs CAP_SETUID and CAP_SETGID in the parent user namespace",
+  ],
+  [
+    { type: "bind", source: "/s", options: ["X-mount.idmap=b:0:1:1"] },
+    failed("mount_setattr", "EPERM"),
+    "not permitted: only the user namespace that has mounted a file system maps its ids, and not to the initial one",
+  ],
+  [
+    { type: "bind", source: "/s" },
+    failed("mount_setattr", "EPERM"),
+    "not permitted: it needs root (CAP_SYS_ADMIN), or a new user and mount namespace",
+  ],
 ];
 for (const [mount, cause, hint] of hints) {
   Deno.test(`${cause.code} of ${cause.syscall} for ${mount.type} ${mount.source}: ${hint}`, () => {

@@ -9,6 +9,34 @@ kernelTest("kernelFeatures() returns for every feature whether the kernel has it
   assertEquals(kernelFeatures().statmount, false);
 });
 
+kernelTest("pretendMissing() restores what was known, and probes again what was not", {
+  permissions: { run: true },
+}, async (t) => {
+  const linux = new URL("../../linux/mod.ts", import.meta.url).href;
+  Deno.writeTextFileSync(
+    `${t.dir}/script.ts`,
+    `import { hasFeature, kernelFeatures, pretendMissing } from "${linux}";
+     {
+       using _unprobed = pretendMissing("openat2", "statmount");
+       if (hasFeature("openat2")) throw new Error("not missing");
+     }
+     const first = kernelFeatures();
+     {
+       using _probed = pretendMissing("openat2", "statmount");
+       if (hasFeature("statmount")) throw new Error("not missing");
+     }
+     // A probe leaves no descriptor open.
+     const open = () => [...Deno.readDirSync("/proc/self/fd")].map(({ name }) => {
+       try { return Deno.readLinkSync("/proc/self/fd/" + name); } catch { return ""; }
+     }).filter((target) => /user:|fanotify|pidfd|fscontext|^\\/$/.test(target));
+     console.log(JSON.stringify([first, kernelFeatures(), open()]));`,
+  );
+  const run = ["run", "-A", "--quiet", "--no-check", "--no-config", `${t.dir}/script.ts`];
+  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), { args: run }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  assertEquals(JSON.parse(new TextDecoder().decode(stdout)), [kernelFeatures(), kernelFeatures(), []]);
+});
+
 const module = new URL("../../mod.ts", import.meta.url).href;
 const filter = new URL("with_filter.ts", import.meta.url).pathname;
 const calls: [call: string, number: number, missing: (keyof typeof featureVersions)[]][] = [

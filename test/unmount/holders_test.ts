@@ -13,7 +13,7 @@ import {
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { assertInTime, watch } from "../hang/watch.ts";
 import { isEmulated, type KernelContext, kernelTest } from "../harness.ts";
-import { names, readText } from "../kernel.ts";
+import { linkText, names, readText } from "../kernel.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
 const run: Deno.PermissionOptionsObject = { run: true };
@@ -190,6 +190,22 @@ kernelTest("what uses a bind of the mount, or the mount below it, is not named",
   await unmount(target);
 });
 
+kernelTest("what is on a mount below, or beside the mount with a longer name, is not named", {
+  root: true,
+}, async (t) => {
+  t.make("target-other");
+  await using busy = await busyTmpfs(t);
+  const { target } = busy;
+  const below = `${target}/in`;
+  await using _below = await mount({ type: "tmpfs", source: "b" }, below);
+  const images = [`${below}/image`, `${t.dir}/target-other/image`];
+  for (const image of images) Deno.writeFileSync(image, new Uint8Array(1 << 16));
+  using _file = Deno.openSync(images[0] ?? "");
+  using _first = await setupLoop(images[0] ?? "");
+  using _second = await setupLoop(images[1] ?? "");
+  assertEquals(await holders(target), [{ kind: "mount", mountpoint: below, fsType: "tmpfs" }]);
+});
+
 kernelTest("a copy of the mount in another mount namespace is named if nothing else is found", {
   root: true,
   permissions: run,
@@ -219,6 +235,8 @@ kernelTest("a copy of the mount in another mount namespace is named if nothing e
       found.some((pid) => pid === namespace.pid || pid === user.pid),
       `${JSON.stringify(error.holders)}, not ${namespace.pid}`,
     );
+    const own = linkText("/proc/self/ns/mnt");
+    assert(found.every((pid) => linkText(`/proc/${pid}/ns/mnt`) !== own), "its own namespace is named");
   }
   await unmount(target);
   await unmount(shared);

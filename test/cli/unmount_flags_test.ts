@@ -1,0 +1,134 @@
+import { assert, assertEquals, assertMatch } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { mountTable } from "../kernel.ts";
+import { O_RDONLY, open } from "../../linux/mod.ts";
+import { MountNamespace, run } from "../namespace/namespaces.ts";
+import { command } from "./in_process.ts";
+import { line, mountpoints, mountsIn, mountTmpfs, ways } from "./unmount_ways.ts";
+
+const needs = {
+  tools: ["unshare", "nsenter", "mount", "umount"],
+  permissions: { run: true, env: true, sys: true } as Deno.PermissionOptionsObject,
+};
+
+for (const [name, way] of ways) {
+  kernelTest(
+    `${name} fails on a busy mount after its --timeout, also with --force; --lazy detaches it`,
+    needs,
+    async (t) => {
+      const target = t.make("target");
+      await mountTmpfs(target);
+      using file = Deno.createSync(`${target}/file`);
+      for (const flags of [[], ["--force"]]) {
+        const start = performance.now();
+        const { code, out, err } = await command(line(way, t, target, "--timeout", "150", ...flags));
+        const elapsed = performance.now() - start;
+        assertEquals([code, out, mountpoints(t)], [1, "", ["/target"]], err);
+        assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n  .*\n$`));
+        assert(elapsed >= 140 && elapsed < 2000, `${elapsed} ms`);
+      }
+      assertEquals(await command(line(way, t, target, "--timeout", "0", "--lazy")), {
+        code: 0,
+        out: "",
+        err: "",
+      });
+      assertEquals([mountpoints(t), file.statSync().isFile], [[], true]);
+    },
+  );
+
+  kernelTest(`${name} unmounts a mount that becomes free within its --timeout`, needs, async (t) => {
+    const target = t.make("target");
+    await mountTmpfs(target);
+    const file = Deno.createSync(`${target}/file`);
+    const timer = setTimeout(() => file.close(), 100);
+    assertEquals((await command(line(way, t, target, "--timeout", "5000"))).code, 0);
+    clearTimeout(timer);
+    assertEquals(mountpoints(t), []);
+  });
+
+  kernelTest(`${name} unmounts the mount that a symbolic link leads to`, needs, async (t) => {
+    const target = t.make("target");
+    Deno.symlinkSync(target, `${t.dir}/link`);
+    for (const flags of [[], ["--lazy"], ["--force"]]) {
+      await mountTmpfs(target);
+      assertEquals((await command(line(way, t, `${t.dir}/link`, ...flags))).code, 0);
+      assertEquals(mountpoints(t), []);
+    }
+    if (name === "down") return;
+    await mountTmpfs(target);
+    for (const flags of [[], ["--lazy"], ["--force"]]) {
+      const { code, err } = await command(line(way, t, `${t.dir}/link`, "--no-follow", ...flags));
+      assertEquals([code, mountpoints(t)], [0, ["/target"]], err);
+    }
+    assertEquals((await command(line(way, t, target, "--no-follow"))).code, 0);
+    assertEquals(mountpoints(t), []);
+  });
+
+  kernelTest(
+    `${name} of a shared mount unmounts it in its peers too, and leaves what it was bound from`,
+    needs,
+    async (t) => {
+      t.make("shared", "source/inner");
+      const target = `${t.dir}/shared/target`;
+      await run("mount", "--bind", `${t.dir}/shared`, `${t.dir}/shared`);
+      await run("mount", "--make-shared", `${t.dir}/shared`);
+      t.make("shared/target");
+      await run("mount", "-t", "tmpfs", "-o", "size=64k", "inner", `${t.dir}/source/inner`);
+      await run("mount", "--make-shared", `${t.dir}/source/inner`);
+      try {
+        await using namespace = await MountNamespace.start("--propagation", "unchanged");
+        const before = [mountpoints(t), mountsIn(namespace, t.dir).length];
+        for (const flags of [[], ["--lazy"], ["--force"]]) {
+          await run("mount", "--bind", `${t.dir}/source/inner`, target);
+          assertEquals(mountsIn(namespace, target).length, 1);
+          assertEquals((await command(line(way, t, target, ...flags))).code, 0);
+          assertEquals([mountpoints(t), mountsIn(namespace, t.dir).length], before);
+        }
+      } finally {
+        await run("umount", `${t.dir}/source/inner`, `${t.dir}/shared`);
+      }
+    },
+  );
+
+  kernelTest(
+    `${name} --namespace unmounts in that namespace alone, without it in this one alone`,
+    needs,
+    async (t) => {
+      const target = t.make("target");
+      await mountTmpfs(target);
+      await using namespace = await MountNamespace.start();
+      const here = () => mountTable().filter(({ mountpoint }) => mountpoint === target).length;
+      const there = () => mountsIn(namespace, target).length;
+      const inNamespace = ["--namespace", `${namespace.pid}`];
+      for (const flags of [[], ["--lazy"], ["--force"], ["--timeout", "0"]]) {
+        assertEquals([here(), there()], [1, 1]);
+        assertEquals((await command(line(way, t, target, ...inNamespace, ...flags))).code, 0);
+        assertEquals([here(), there()], [1, 0], flags.join());
+        await namespace.run("mount", "-t", "tmpfs", "-o", "size=64k", "top", target);
+      }
+      assertEquals((await command(line(way, t, target))).code, 0);
+      assertEquals([here(), there()], [0, 1]);
+    },
+  );
+
+  kernelTest(
+    `${name} --namespace obeys --timeout, --force and --lazy on a mount that is busy there`,
+    needs,
+    async (t) => {
+      const target = t.make("target");
+      await using namespace = await MountNamespace.start();
+      await namespace.run("mount", "-t", "tmpfs", "-o", "size=64k", "top", target);
+      using _file = open(`/proc/${namespace.pid}/root${target}`, O_RDONLY);
+      const inNamespace = ["--namespace", `${namespace.pid}`, "--timeout", "50"];
+      for (const flags of [[], ["--force"]]) {
+        const start = performance.now();
+        const { code, err } = await command(line(way, t, target, ...inNamespace, ...flags));
+        assertEquals([code, mountsIn(namespace, target).length], [1, 1], err);
+        assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n`));
+        assert(performance.now() - start < 2000);
+      }
+      assertEquals((await command(line(way, t, target, ...inNamespace, "--lazy"))).code, 0);
+      assertEquals(mountsIn(namespace, target), []);
+    },
+  );
+}
