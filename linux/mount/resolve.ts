@@ -20,7 +20,13 @@ import { mayWaitForServer } from "../mountinfo/served.ts";
 import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import type { UserNamespaces } from "../namespace/user.ts";
 import { ensureAnswers, ensureResolvable, isCached, openCached, openMayWait } from "../path/cached_lookup.ts";
-import { type MountTarget, openTarget, openTargetCached, resolveTarget } from "../path/mount_target.ts";
+import {
+  type MountTarget,
+  openTarget,
+  openTargetCached,
+  resolveTarget,
+  tryResolveTarget,
+} from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
 import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
@@ -256,12 +262,8 @@ async function findTarget(
     );
   }
   if (mkdir === undefined) return await resolveTarget(target, subpath, wait);
-  try {
-    return await resolveTarget(target, subpath, wait);
-  } catch (error) {
-    if (!isErrno(error, "ENOENT")) throw error;
-    return makeTarget(target, subpath, mkdir, made); // the path is cached now, as far as it exists
-  }
+  // The path is cached afterwards, as far as it exists.
+  return await tryResolveTarget(target, subpath, wait) ?? makeTarget(target, subpath, mkdir, made);
 }
 
 /**

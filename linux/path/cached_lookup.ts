@@ -170,6 +170,34 @@ export async function openat2MayWait(
   return await failureOf(dirfd, path, flags, resolve, wait);
 }
 
+/**
+ * {@linkcode openat2MayWait} for a caller that needs no errno: to read it takes a thread of its own, which is started
+ * for each path that is missing on a file system without negative dentries, such as tmpfs.
+ *
+ * Needs the permission `ffi` and Linux 5.6.
+ *
+ * @param dirfd the directory of a relative path; `AT_FDCWD` without `RESOLVE_…` flags.
+ * @param path the path.
+ * @param resolve `RESOLVE_…` flags.
+ * @param wait the timeout and the signal.
+ * @returns its O_PATH descriptor; undefined if it can't be opened.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
+ */
+export async function tryOpenMayWait(
+  dirfd: number,
+  path: string,
+  resolve: number,
+  wait: WaitOptions = {},
+): Promise<OwnedFd | undefined> {
+  wait.signal?.throwIfAborted();
+  const cached = tryOpenCached(dirfd, path, O_PATH, resolve);
+  if (cached >= 0) return new OwnedFd(cached);
+  if (unresolvable.includes(-cached)) return undefined;
+  const start = () => openat2OffThread(dirfd, path, O_PATH, resolve);
+  const fd = await callOffThread(start, wait, callName(resolve), path, closeLate);
+  return fd >= 0 ? new OwnedFd(fd) : undefined;
+}
+
 /** For an error: open(2) does the same, and is what the caller has in mind. */
 function callName(resolve: number): string {
   return resolve === 0 ? "open" : "openat2";

@@ -24,7 +24,13 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { joinWithoutSlash, resolveInRoot } from "./path.ts";
-import { ensureResolvable, openat2MayWait, openMayWait, type WaitOptions } from "./cached_lookup.ts";
+import {
+  ensureResolvable,
+  openat2MayWait,
+  openMayWait,
+  tryOpenMayWait,
+  type WaitOptions,
+} from "./cached_lookup.ts";
 import { moveMount, open, openat2, readlink, statx } from "../syscalls/mod.ts";
 
 /** An open directory or file to mount on. */
@@ -119,6 +125,33 @@ export async function resolveTarget(
       if (!isErrno(error, "EAGAIN") || tries > 100) throw error; // as in openInRoot()
     }
   }
+}
+
+/**
+ * {@linkcode resolveTarget} for a caller that opens or makes the target itself if it is missing.
+ *
+ * @param target the target directory.
+ * @param inside the normalized path below it.
+ * @param wait the timeout and the signal.
+ * @returns an O_PATH descriptor of the topmost mount at that path; undefined if it can't be opened, or not without
+ * openat2(2): what exists of the path can then be looked up without waiting for a server.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
+ */
+export async function tryResolveTarget(
+  target: string,
+  inside: string,
+  wait: WaitOptions = {},
+): Promise<MountTarget | undefined> {
+  if (!hasFeature("openat2")) {
+    await ensureResolvable(joinWithoutSlash(target, inside === "/" ? "" : inside), wait);
+    return undefined;
+  }
+  const root = await tryOpenMayWait(AT_FDCWD, target, 0, wait);
+  if (root === undefined) return undefined;
+  if (inside === "" || inside === "/") return new MountTarget(root.release());
+  using _root = root;
+  const found = await tryOpenMayWait(root.fd, inside, RESOLVE_IN_ROOT, wait);
+  return found && new MountTarget(found.release());
 }
 
 /** A path without symbolic links and `..` cannot lead out of the target. Undefined if it has some or fails to open. */
