@@ -321,6 +321,7 @@ function serverOf(target: string): number {
 
 kernelTest("the holders of a mount whose FUSE server has stopped are named in time", {
   root: true,
+  notEmulated: "the search has one second, too little for an emulated processor",
   permissions: run,
   tools: ["sh", "mount.fuse3", "bindfs"],
 }, async (t) => {
