@@ -45,7 +45,19 @@ function newTarget(t: KernelContext): string {
   return t.make(`target-${++targets}`);
 }
 
-const release = (made: Promise<AsyncDisposable>) => made.then((handle) => handle[Symbol.asyncDispose]());
+/** Unmounts what was mounted. A mount of another call may be on top of it for a while, as these share a target. */
+async function release(made: Promise<AsyncDisposable>): Promise<void> {
+  const handle = await made;
+  for (let tries = 1;; tries++) {
+    try {
+      return await handle[Symbol.asyncDispose]();
+    } catch (error) {
+      const isBusy = error instanceof library.SyscallError && error.code === "EBUSY";
+      if (!isBusy || tries >= 2 * TIMES) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+  }
+}
 
 function mounted(
   mount: (path: string, t: KernelContext) => library.Mount,
