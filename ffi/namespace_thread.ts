@@ -19,6 +19,7 @@ import { type CallRedirect, type Libc, redirectCalls } from "./libc.ts";
 import { allocCString, readCString } from "./memory.ts";
 import type { Scratch } from "./scratch.ts";
 import { type LibcName, libcSymbols } from "./symbols.ts";
+import { startWorker } from "./worker_thread.ts";
 
 /**
  * The calls whose result depends on the mount namespace: they resolve a path, or change or read the tree of mounts. All
@@ -166,7 +167,7 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
     contexts ??= new AsyncLocalStorage();
     const local = redirectCalls(() => contexts?.getStore());
     const memory = new SharedArrayBuffer(CELLS_OFFSET + 8 * ARGUMENTS);
-    const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
+    const worker = startWorker(code);
     try {
       const started = await postAndWait(worker, { memory, calls: callTable(), namespace: namespace.fd });
       if ("thrown" in started) {

@@ -13,6 +13,7 @@
 
 import { SyscallError } from "./errno.ts";
 import { type LibcName, libcSymbols } from "./symbols.ts";
+import { startWorker } from "./worker_thread.ts";
 
 /** A libc call that the thread makes. */
 export interface ThreadCall {
@@ -95,7 +96,7 @@ function symbolWithBuffers(name: LibcName): Deno.ForeignFunction {
 }
 
 async function runWorker(message: unknown): Promise<Reply> {
-  const worker = new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });
+  const worker = startWorker(code);
   try {
     return await new Promise<Reply>((resolve, reject) => {
       worker.onmessage = (event) => resolve(event.data);
