@@ -248,8 +248,8 @@ function openCall(dirfd: number, path: string, flags: number, resolve: number): 
     return { name: "open", args: [cString(path), flags | O_CLOEXEC, 0], path };
   }
   const how = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
-  how.setUint32(0, flags | O_CLOEXEC, true);
-  how.setUint32(16, resolve, true);
+  how.setUint32(0, flags | O_CLOEXEC, true); // flags
+  how.setUint32(16, resolve, true); // resolve
   const args = [SYS_openat2, dirfd, cString(path), new Uint8Array(how.buffer), 24n];
   return { name: "openat2", args, path };
 }

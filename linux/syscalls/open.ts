@@ -142,7 +142,7 @@ export async function openat2OffThread(
 
 function openHow(flags: number, resolve: number): Uint8Array<ArrayBuffer> {
   const structure = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
-  structure.setUint32(0, flags | O_CLOEXEC, true);
-  structure.setUint32(16, resolve, true);
+  structure.setUint32(0, flags | O_CLOEXEC, true); // flags
+  structure.setUint32(16, resolve, true); // resolve
   return new Uint8Array(structure.buffer);
 }

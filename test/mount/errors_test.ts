@@ -391,7 +391,12 @@ kernelTest("a full mount table names the sysctl fs.mount-max", {
     if (await grow(size, tree(next) + "/1") !== "ok") break;
     size = next;
   }
-  for (; size >= 1; size /= 2) while (await grow(size, tree(1) + "/2") === "ok");
+  let others = 0; // errors of a machine that is short of memory
+  for (; size >= 1; size /= 2) {
+    for (let code = "ok"; code !== "ENOSPC" && others < 50; others += code === "ok" ? 0 : 1) {
+      code = await grow(size, tree(1) + "/2");
+    }
+  }
   async function grow(size, target) {
     try {
       await mount({ type: "bind", source: tree(size), options: ["rbind"] }, target);

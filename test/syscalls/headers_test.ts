@@ -77,6 +77,7 @@ struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_
 const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/stat.ts": { get: ["struct statx", "struct statfs"] },
   "linux/syscalls/open.ts": { set: ["struct open_how"] },
+  "linux/path/cached_lookup.ts": { set: ["struct open_how"] },
   "linux/syscalls/mount_tree.ts": { set: ["struct mount_attr"] },
   "linux/syscalls/statmount.ts": { get: ["struct new_statmount"], set: ["struct new_mnt_id_req_1"] },
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
@@ -95,7 +96,7 @@ const tables: [file: string, table: string, struct: string][] = [
 /** Other numbers, by the text before and after them. */
 const numbers: [file: string, find: RegExp, expression: string, headers?: typeof LIBC][] = [
   ["linux/syscalls/stat.ts", /SIZE_OF_STATX = (\d+);/, "sizeof(struct statx)"],
-  ["linux/syscalls/stat.ts", /statfsAnswer = new Scratch\((\d+)\)/, "sizeof(struct statfs)"],
+  ["linux/syscalls/stat.ts", /SIZE_OF_STATFS = (\d+)/, "sizeof(struct statfs)"],
   ["linux/mountinfo/statx_mount.ts", /scratch = new Scratch\((\d+)\)/, "sizeof(struct statx)"],
   ["linux/syscalls/open.ts", /how = new Scratch\((\d+)\)/, "sizeof(struct open_how)"],
   ["linux/syscalls/open.ts", /how\.address, (\d+)n/, "sizeof(struct open_how)"],
