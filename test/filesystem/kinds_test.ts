@@ -71,7 +71,7 @@ for (
 
 kernelTest(
   "a data-only layer shows no names of its own",
-  { features: ["overlayLayers", "overlay"] },
+  { root: true, features: ["overlayLayers", "overlay"] },
   async (t) => {
     t.make("target", "a", "data");
     for (const name of ["a", "data"]) Deno.writeTextFileSync(`${t.dir}/${name}/${name}`, "");
