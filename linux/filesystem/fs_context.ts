@@ -11,6 +11,7 @@ import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
 import { keyAndValue } from "../spec/overlay_options.ts";
 import { FSCONFIG_CMD_CREATE, FSCONFIG_CMD_RECONFIGURE } from "../syscalls/constants.ts";
+import { SYS_fsconfig } from "../syscalls/numbers.ts";
 import {
   fsconfigCreate,
   fsconfigOffThread,
@@ -119,5 +120,3 @@ export async function createSuperblockOnThread(
 function fsconfigCreateCall(fd: number): ThreadCall {
   return { name: "fsconfig", args: [SYS_fsconfig, fd, FSCONFIG_CMD_CREATE, null, null, 0] };
 }
-
-const SYS_fsconfig = 431; // asm-generic/unistd.h

@@ -24,6 +24,8 @@ import {
   STATX_TYPE,
 } from "../syscalls/constants.ts";
 import { open, openat2, openat2OffThread, statxOffThread, tryOpenat2 } from "../syscalls/mod.ts";
+import { SYS_openat2 } from "../syscalls/numbers.ts";
+import { openHow } from "../syscalls/open_how.ts";
 import { callOffThread, shareCallOffThread, type WaitOptions } from "./wait.ts";
 
 export { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "./wait.ts";
@@ -247,14 +249,9 @@ function openCall(dirfd: number, path: string, flags: number, resolve: number): 
   if (resolve === 0) {
     return { name: "open", args: [cString(path), flags | O_CLOEXEC, 0], path };
   }
-  const how = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
-  how.setUint32(0, flags | O_CLOEXEC, true); // flags
-  how.setUint32(16, resolve, true); // resolve
-  const args = [SYS_openat2, dirfd, cString(path), new Uint8Array(how.buffer), 24n];
+  const args = [SYS_openat2, dirfd, cString(path), openHow(flags, resolve), 24n];
   return { name: "openat2", args, path };
 }
-
-const SYS_openat2 = 437; // asm-generic/unistd.h
 
 /** Closes what no caller waits for any more. */
 function closeLate(fd: number): void {

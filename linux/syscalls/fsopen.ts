@@ -19,10 +19,10 @@ import {
   FSOPEN_CLOEXEC,
   FSPICK_CLOEXEC,
 } from "./constants.ts";
+import { SYS_fsconfig } from "./numbers.ts";
 
 // asm-generic/unistd.h; from 424 up, every architecture has the same numbers.
 const SYS_fsopen = 430;
-const SYS_fsconfig = 431;
 const SYS_fsmount = 432;
 const SYS_fspick = 433;
 

@@ -10,8 +10,8 @@ import { lastErrno, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { O_CLOEXEC } from "./constants.ts";
-
-const SYS_openat2 = 437; // asm-generic/unistd.h
+import { SYS_openat2 } from "./numbers.ts";
+import { openHow } from "./open_how.ts";
 
 /**
  * open(2): opens a file.
@@ -138,11 +138,4 @@ export async function openat2OffThread(
   const [name, structure] = [cString(path), openHow(flags, resolve)];
   const call = () => libc().openat2_nonblocking(SYS_openat2, dirfd, name, structure, 24n);
   return await offThread(call, name, structure);
-}
-
-function openHow(flags: number, resolve: number): Uint8Array<ArrayBuffer> {
-  const structure = new DataView(new ArrayBuffer(24)); // struct open_how, linux/openat2.h
-  structure.setUint32(0, flags | O_CLOEXEC, true); // flags
-  structure.setUint32(16, resolve, true); // resolve
-  return new Uint8Array(structure.buffer);
 }

@@ -77,7 +77,7 @@ struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_
 const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/stat.ts": { get: ["struct statx", "struct statfs"] },
   "linux/syscalls/open.ts": { set: ["struct open_how"] },
-  "linux/path/cached_lookup.ts": { set: ["struct open_how"] },
+  "linux/syscalls/open_how.ts": { set: ["struct open_how"] },
   "linux/syscalls/mount_tree.ts": { set: ["struct mount_attr"] },
   "linux/syscalls/statmount.ts": { get: ["struct new_statmount"], set: ["struct new_mnt_id_req_1"] },
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
