@@ -11,7 +11,7 @@ import { delay } from "../path/delay.ts";
 import { fdPath, type MountTarget, openTopMount } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { findProgram, type HelperResult, runHelper } from "../path/program.ts";
-import { listMounts } from "../mountinfo/list_mounts.ts";
+import { findMountById } from "../mountinfo/list_mounts.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt } from "../mountinfo/statx_mount.ts";
 import { type Call, call, quoted, setattrCall } from "../spec/call.ts";
@@ -76,8 +76,7 @@ async function detachFailed({ helper, type }: FusePlan, path: string, before: nu
 
 /** Reads the mount table: statmount(2) may be refused, and then a mount that failed would stay. */
 async function topMountInfo(path: string): Promise<MountInfo> {
-  const id = mountIdAt(AT_FDCWD, path);
-  const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
+  const info = await findMountById(mountIdAt(AT_FDCWD, path));
   if (info === undefined) throw new Error(`${path} was unmounted by another process`);
   return info;
 }

@@ -37,5 +37,18 @@ export async function listMounts(options: { filter?: MountFilter; pid?: number }
   return parseMountInfo(bytes, filter);
 }
 
+/**
+ * Finds a mount in the mount table of this process.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param id the mount's id in mountinfo, not the unique one.
+ * @returns the mount; undefined if there is none with this id.
+ */
+export async function findMountById(id: number): Promise<MountInfo | undefined> {
+  const [mount] = await listMounts({ filter: (info) => info.id === id ? { stop: true } : { skip: true } });
+  return mount;
+}
+
 // Reused, as large as the largest table so far: allocating it takes as long as the read into it.
 let tableMemory = new Uint8Array(64 * 1024);

@@ -34,7 +34,7 @@ import {
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
 } from "../syscalls/constants.ts";
-import { listMounts } from "./list_mounts.ts";
+import { findMountById } from "./list_mounts.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 import { openMayWait, type WaitOptions } from "../path/cached_lookup.ts";
 import { checkWait } from "../path/wait.ts";
@@ -65,9 +65,7 @@ export async function lookupMount(path: string, wait: WaitOptions = {}): Promise
   const found = statxMountUniqueFd(opened);
   const fields = statmountBy(found, ALL_FIELDS);
   if (fields) return mountInfo(fields);
-  const id = found.mountId;
-  const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
-  const [mount] = await listMounts({ filter });
+  const mount = await findMountById(found.mountId);
   if (mount === undefined) throw new Error(`the mount of ${path} was unmounted while it was looked up`);
   return mount;
 }

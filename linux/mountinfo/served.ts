@@ -6,9 +6,8 @@
 
 import { STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
 import { isServed } from "./filesystem_types.ts";
-import { listMounts } from "./list_mounts.ts";
+import { findMountById } from "./list_mounts.ts";
 import { statmountBy } from "./lookup.ts";
-import type { MountInfo } from "./parse_mountinfo.ts";
 import type { StatxMount } from "./statx_mount.ts";
 
 /**
@@ -21,14 +20,8 @@ import type { StatxMount } from "./statx_mount.ts";
  */
 export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
   if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
-  const type = statmountBy(found, STATMOUNT_FS_TYPE)?.fsType ?? await typeInTable(found);
-  return isServed(type) || type === "overlay";
+  const { fsType = "" } = statmountBy(found, STATMOUNT_FS_TYPE) ?? await findMountById(found.mountId) ?? {};
+  return isServed(fsType) || fsType === "overlay";
 }
 
 const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS
-
-async function typeInTable({ mountId }: StatxMount): Promise<string> {
-  const filter = ({ id }: MountInfo) => id === mountId ? { stop: true } : { skip: true };
-  const [mount] = await listMounts({ filter });
-  return mount?.fsType ?? "";
-}

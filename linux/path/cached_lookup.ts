@@ -166,8 +166,7 @@ export async function openat2MayWait(
   wait.signal?.throwIfAborted();
   const known = flags & O_PATH ? cachedOrErrno(dirfd, path, flags, resolve) : undefined;
   if (known) return known;
-  const start = () => openat2OffThread(dirfd, path, flags, resolve);
-  const fd = await callOffThread(start, wait, callName(resolve), path, closeLate);
+  const fd = await openOffThread(dirfd, path, flags, resolve, wait);
   if (fd >= 0) return new OwnedFd(fd);
   return await failureOf(dirfd, path, flags, resolve, wait);
 }
@@ -195,9 +194,20 @@ export async function tryOpenMayWait(
   const cached = tryOpenCached(dirfd, path, O_PATH, resolve);
   if (cached >= 0) return new OwnedFd(cached);
   if (unresolvable.includes(-cached)) return undefined;
-  const start = () => openat2OffThread(dirfd, path, O_PATH, resolve);
-  const fd = await callOffThread(start, wait, callName(resolve), path, closeLate);
+  const fd = await openOffThread(dirfd, path, O_PATH, resolve, wait);
   return fd >= 0 ? new OwnedFd(fd) : undefined;
+}
+
+/** The descriptor, or a negative number if the call failed: errno is lost on the other thread. */
+function openOffThread(
+  dirfd: number,
+  path: string,
+  flags: number,
+  resolve: number,
+  wait: WaitOptions,
+): Promise<number> {
+  const start = () => openat2OffThread(dirfd, path, flags, resolve);
+  return callOffThread(start, wait, callName(resolve), path, closeLate);
 }
 
 /** For an error: open(2) does the same, and is what the caller has in mind. */

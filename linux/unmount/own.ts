@@ -5,7 +5,7 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
-import { listMounts } from "../mountinfo/list_mounts.ts";
+import { findMountById, listMounts } from "../mountinfo/list_mounts.ts";
 import { lookupMountId } from "../mountinfo/lookup.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
@@ -115,7 +115,7 @@ async function findMount(
       throw error;
     }
   }
-  const [info] = await listMounts({ filter: (mount) => mount.id === id ? { stop: true } : { skip: true } });
+  const info = await findMountById(id);
   if (info === undefined || info.mountpoint === mountpoint) return info;
   if (info.major * 2 ** 20 + info.minor !== device) return undefined; // the id was used again
   throw new SyscallError({

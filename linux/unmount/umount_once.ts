@@ -6,9 +6,15 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { MNT_DETACH, MNT_EXPIRE, STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
+import {
+  MNT_DETACH,
+  MNT_EXPIRE,
+  OVERLAYFS_SUPER_MAGIC,
+  STATMOUNT_FS_TYPE,
+  TMPFS_MAGIC,
+} from "../syscalls/constants.ts";
 import { unmountFuse } from "./fuse.ts";
-import { listMounts } from "../mountinfo/list_mounts.ts";
+import { findMountById } from "../mountinfo/list_mounts.ts";
 import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
 import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
@@ -88,7 +94,7 @@ export async function umountMayWait(
 }
 
 async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
-  if (!isUnique) return (await listMounts({ filter: ({ id }) => ({ skip: id !== mountId }) })).length > 0;
+  if (!isUnique) return await findMountById(mountId) !== undefined;
   try {
     statmountBasic(mountId);
     return true;
@@ -126,8 +132,8 @@ const SB_RDONLY = 1; // linux/fs.h
 
 // linux/magic.h, the types that are unmounted most often
 const typeByMagic = new Map([
-  [0x01021994, "tmpfs"],
-  [0x794c7630, "overlay"],
+  [TMPFS_MAGIC, "tmpfs"],
+  [OVERLAYFS_SUPER_MAGIC, "overlay"],
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
 ]);

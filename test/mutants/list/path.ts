@@ -386,17 +386,17 @@ export const path: MutantRoom = {
     {
       name: "a descriptor that comes too late stays open",
       file: "linux/path/cached_lookup.ts",
-      find: "await callOffThread(start, wait, callName(resolve), path, closeLate);",
-      replace: "await callOffThread(start, wait, callName(resolve), path);",
+      find: "callOffThread(start, wait, callName(resolve), path, closeLate);",
+      replace: "callOffThread(start, wait, callName(resolve), path);",
       rule: "A call that has ended leaves no descriptor, also later.",
       tests: lookups,
     },
     {
       name: "a file on a dead server is opened on this thread",
       file: "linux/path/cached_lookup.ts",
-      find: "const fd = await callOffThread(start,",
+      find: "const fd = await openOffThread(dirfd, path, flags,",
       replace:
-        "if (dirfd === AT_FDCWD) return openPlain(dirfd, path, flags, resolve);\n  const fd = await callOffThread(start,",
+        "if (dirfd === AT_FDCWD) return openPlain(dirfd, path, flags, resolve);\n  const fd = await openOffThread(dirfd, path, flags,",
       rule: "A dead server blocks no call for longer than its timeout.",
       tests: lookups,
     },
