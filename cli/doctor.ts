@@ -5,8 +5,9 @@
  */
 
 import { createUserNamespace, type Feature, featureVersions, kernelFeatures } from "../mod.ts";
-import { isErrno, O_RDONLY, O_RDWR, open, readAll } from "../linux/mod.ts";
+import { isErrno, O_RDWR, open } from "../linux/mod.ts";
 import { findProgram } from "../linux/path/program.ts";
+import { readTextFile } from "../linux/path/text_file.ts";
 import { green, red, yellow } from "./deps.ts";
 import { print } from "./print.ts";
 
@@ -85,8 +86,7 @@ function kernel(): string {
 }
 
 function textOf(path: string): string {
-  using file = open(path, O_RDONLY);
-  return new TextDecoder().decode(readAll(file.fd)).trim();
+  return readTextFile(path).trim();
 }
 
 const CAP_SYS_ADMIN = 21n; // linux/capability.h

@@ -17,10 +17,7 @@ import {
   AT_STATX_DONT_SYNC,
   isErrno,
   O_PATH,
-  O_RDONLY,
-  open,
   type OwnedFd,
-  readAll,
   type Statfs,
   statfs,
   statfsOffThread,
@@ -29,7 +26,9 @@ import {
 } from "../linux/mod.ts";
 import { isServed } from "../linux/mountinfo/filesystem_types.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
+import { procFdPath } from "../linux/path/mount_target.ts";
 import { join } from "../linux/path/path.ts";
+import { readTextFile } from "../linux/path/text_file.ts";
 import { callOffThread } from "../linux/path/wait.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
 import { withNamespaceErrors } from "./namespace.ts";
@@ -117,8 +116,7 @@ function sourceText({ source, root, fsType }: MountInfo): string {
 
 function textOf(path: string): string | undefined {
   try {
-    using file = open(path, O_RDONLY);
-    return new TextDecoder().decode(readAll(file.fd)).trim();
+    return readTextFile(path).trim();
   } catch (error) {
     if (isErrno(error, "ENOENT", "EACCES", "ENXIO")) return undefined;
     throw error;
@@ -147,7 +145,7 @@ async function sizeOf({ id, mountpoint, fsType }: MountInfo, namespace?: number)
 
 /** An overlay asks its layers, which may be on a server. */
 async function statfsOf(opened: OwnedFd, fsType: string): Promise<Statfs> {
-  const path = `/proc/self/fd/${opened.fd}`;
+  const path = procFdPath(opened);
   if (fsType !== "overlay") return statfs(path);
   const work = () => statfsOffThread(path);
   return await callOffThread(work, { timeout: SIZE_TIMEOUT }, "statfs", path) ?? statfs(path);

@@ -5,7 +5,8 @@
  */
 
 import { detachLoop, type LoopParams, setupLoop } from "../mod.ts";
-import { isErrno, O_RDONLY, open, readAll } from "../linux/mod.ts";
+import { isErrno } from "../linux/mod.ts";
+import { readTextFile } from "../linux/path/text_file.ts";
 import { columns, escapeControl, print, printOrUndo } from "./print.ts";
 
 /**
@@ -71,8 +72,7 @@ export async function loopList(flags: { json?: true }): Promise<number> {
 
 function textOf(path: string): string | undefined {
   try {
-    using file = open(path, O_RDONLY);
-    return new TextDecoder().decode(readAll(file.fd)).trimEnd();
+    return readTextFile(path).trimEnd();
   } catch (error) {
     if (isErrno(error, "ENOENT", "EACCES", "ENXIO", "ENODEV")) return undefined;
     throw error;

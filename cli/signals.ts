@@ -4,7 +4,8 @@
  * @module
  */
 
-import { ignoreSignal, O_RDONLY, open, readAll, SyscallError } from "../linux/mod.ts";
+import { ignoreSignal, SyscallError } from "../linux/mod.ts";
+import { readTextFile } from "../linux/path/text_file.ts";
 import { openPidfd, signalPidfd } from "../linux/pidfd.ts";
 
 const numbers = { SIGHUP: 1, SIGINT: 2, SIGQUIT: 3, SIGTERM: 15 } as const; // asm-generic/signal.h
@@ -19,8 +20,7 @@ let ignoredAtStart: readonly TerminatingSignal[] | undefined;
 /** The signals that were ignored when the program started, as nohup(1) ignores SIGHUP. */
 function initiallyIgnored(): readonly TerminatingSignal[] {
   if (ignoredAtStart !== undefined) return ignoredAtStart;
-  using status = open("/proc/self/status", O_RDONLY);
-  const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(new TextDecoder().decode(readAll(status.fd))) ?? [];
+  const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(readTextFile("/proc/self/status")) ?? [];
   return ignoredAtStart = terminatingSignals.filter((signal) =>
     BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n
   );

@@ -37,6 +37,18 @@ export class Pidfd extends OwnedFd {
 }
 
 /**
+ * Refuses a number that can't be a pid.
+ *
+ * @param pid the number.
+ * @throws {TypeError} if it is not a positive whole number.
+ */
+export function checkPid(pid: number): void {
+  if (!Number.isSafeInteger(pid) || pid <= 0) {
+    throw new TypeError(`a pid is a positive whole number, not ${pid}`);
+  }
+}
+
+/**
  * Opens a process.
  *
  * Needs the permission `ffi` and Linux 5.3.

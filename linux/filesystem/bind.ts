@@ -63,6 +63,16 @@ export function bornPropagation({ propagation }: BindPlan): number {
 }
 
 /**
+ * Whether a mount has the mounts below its source too.
+ *
+ * @param plan the mount.
+ * @returns true for a recursive bind.
+ */
+export function isTree(plan: NewMountPlan): boolean {
+  return plan.kind === "bind" && plan.recursive;
+}
+
+/**
  * Whether a mount is a recursive bind that may be a peer of its source. To unmount its submounts would unmount those of
  * the source too, so it leaves the peer group before.
  *
@@ -70,7 +80,7 @@ export function bornPropagation({ propagation }: BindPlan): number {
  * @returns false for a slave of its source, and for any other mount.
  */
 export function isPeerTree(plan: NewMountPlan): boolean {
-  return plan.kind === "bind" && plan.recursive && bornPropagation(plan) === 0;
+  return plan.kind === "bind" && isTree(plan) && bornPropagation(plan) === 0;
 }
 
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */

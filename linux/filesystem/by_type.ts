@@ -10,6 +10,7 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { isServed } from "../mountinfo/filesystem_types.ts";
+import { UNRESOLVABLE } from "../path/cached_lookup.ts";
 import { isDirectory, type MountTarget, procFdPath } from "../path/mount_target.ts";
 import { withTimeout } from "../path/wait.ts";
 import { type Call, call, flagNames, fsconfigCalls, mountCall, quoted, setattrCall } from "../spec/call.ts";
@@ -208,7 +209,7 @@ function isBlockDevice(path: string): boolean {
     return (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFBLK;
   } catch (error) {
     // Mounting fails with the same errno.
-    if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG")) return false;
+    if (isErrno(error, ...UNRESOLVABLE)) return false;
     throw error;
   }
 }

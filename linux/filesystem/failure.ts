@@ -6,6 +6,7 @@
 
 import { SyscallError } from "../../ffi/errno.ts";
 import { quote, shown } from "../../ffi/text.ts";
+import { INITIAL_USER_NAMESPACE } from "../namespace/user.ts";
 import { ExplainedError } from "../spec/error.ts";
 import type { FilesystemPlan, OverlayPlan, Plan } from "../spec/plan.ts";
 import type { AttributeChange } from "../spec/options.ts";
@@ -24,8 +25,6 @@ import {
 } from "../syscalls/constants.ts";
 import { mayMount } from "../syscalls/features.ts";
 import { readlink, statx } from "../syscalls/mod.ts";
-
-const INITIAL_USER_NAMESPACE = "user:[4026531837]"; // PROC_USER_INIT_INO, linux/proc_ns.h
 
 /**
  * Finds the reason of a failure.

@@ -8,11 +8,12 @@ import { SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
 import { procFdPath } from "../path/mount_target.ts";
+import { readTextFile } from "../path/text_file.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { ExplainedError } from "../spec/error.ts";
 import type { RootChange } from "../spec/plan.ts";
-import { AT_EMPTY_PATH, O_RDONLY } from "../syscalls/constants.ts";
-import { chmod, fchownat, open, readAll } from "../syscalls/mod.ts";
+import { AT_EMPTY_PATH } from "../syscalls/constants.ts";
+import { chmod, fchownat } from "../syscalls/mod.ts";
 
 const KEEP = -1; // chown(2)
 
@@ -55,8 +56,7 @@ function idOf(name: string, path: string, kind: string): number {
     if (Number(name) < 2 ** 32 - 1) return Number(name);
     throw new TypeError(`${quote(name)} is no ${kind} id: ids end below 2^32 - 1`);
   }
-  using file = open(path, O_RDONLY);
-  const lines = new TextDecoder().decode(readAll(file.fd)).split("\n");
+  const lines = readTextFile(path).split("\n");
   const fields = lines.map((line) => line.split(":")).find(([first]) => first === name);
   if (fields?.[2] === undefined) throw new TypeError(`there is no ${kind} ${quote(name)} in ${path}`);
   return Number(fields[2]);

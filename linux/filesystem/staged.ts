@@ -27,7 +27,7 @@ import { hasFeature } from "../syscalls/features.ts";
 import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
-import { isPeerTree } from "./bind.ts";
+import { isPeerTree, isTree } from "./bind.ts";
 import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 import { changeRoot, describeRootChange } from "./root_change.ts";
@@ -65,10 +65,6 @@ async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved
       attachMount(created instanceof Promise ? await created : created, mountpoint);
     } else await mountOnto(plan, mountpoint, resolved);
   } // closed: an open descriptor keeps a mount busy
-}
-
-function isTree(plan: NewMountPlan): boolean {
-  return plan.kind === "bind" && plan.recursive;
 }
 
 function cloneFlags(plan: NewMountPlan): number {

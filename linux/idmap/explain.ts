@@ -10,6 +10,7 @@ import { lookupMount } from "../mountinfo/lookup.ts";
 import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+import { INITIAL_USER_NAMESPACE } from "../namespace/user.ts";
 import { fdPath } from "../path/mount_target.ts";
 import { canonicalizePath } from "../path/path.ts";
 import { ExplainedError } from "../spec/error.ts";
@@ -21,8 +22,6 @@ import {
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { mountSetattr, openTree } from "../syscalls/mod.ts";
-
-const INITIAL_USER_NAMESPACE = "user:[4026531837]"; // PROC_USER_INIT_INO, linux/proc_ns.h
 
 /**
  * Finds the reason why a mount could not be id-mapped.

@@ -7,14 +7,15 @@
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { getUint64AsNumber, struct } from "../../ffi/scratch.ts";
-import { withTimeout } from "../path/cached_lookup.ts";
+import { readTextFile } from "../path/text_file.ts";
+import { withTimeout } from "../path/wait.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_READ_ONLY,
   LOOP_GET_STATUS64,
   O_RDONLY,
 } from "../syscalls/constants.ts";
-import { ioctlOffThread, ioctlStruct, open, readAll } from "../syscalls/mod.ts";
+import { ioctlOffThread, ioctlStruct, open } from "../syscalls/mod.ts";
 import type { FileId } from "./backing_file.ts";
 
 const BLKSSZGET = 0x1268; // linux/fs.h: the logical block size
@@ -71,8 +72,7 @@ export async function devicesOf(file: FileId): Promise<AttachedDevice[]> {
 
 /** From /proc/partitions, which has the devices with a size: Deno.readDir() of /sys needs all permissions. */
 function attachedPaths(): string[] {
-  using file = open("/proc/partitions", O_RDONLY);
-  const table = new TextDecoder().decode(readAll(file.fd));
+  const table = readTextFile("/proc/partitions");
   return [...table.matchAll(/ (loop\d+)$/gm)].map(([, name]) => `/dev/${name}`);
 }
 

@@ -9,6 +9,7 @@ import { OwnedFd } from "../../ffi/fd.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
 import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
+import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import {
   AT_EMPTY_PATH,
@@ -95,7 +96,7 @@ function identify(file: OwnedFd): { type: number; id: FileId } {
 
 function reopen(found: OwnedFd, path: string, readonly: boolean): OwnedFd {
   try {
-    return open(`/proc/self/fd/${found.fd}`, readonly ? O_RDONLY : O_RDWR);
+    return open(procFdPath(found), readonly ? O_RDONLY : O_RDWR);
   } catch (error) {
     throw withReason(error, path, readonly);
   }

@@ -7,7 +7,6 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { struct } from "../../ffi/scratch.ts";
-import { DEFAULT_TIMEOUT } from "../path/cached_lookup.ts";
 import {
   LO_FLAGS_AUTOCLEAR,
   LO_FLAGS_DIRECT_IO,
@@ -33,7 +32,7 @@ import {
   type LoopRange,
   rangeOn,
 } from "./attached.ts";
-import { checkWait, type WaitOptions } from "../path/wait.ts";
+import { checkWait, DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
 import { type BackingFile, openBackingFile } from "./backing_file.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { delay } from "../path/delay.ts";

@@ -7,7 +7,7 @@
 
 import { OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { isPeerTree } from "../filesystem/bind.ts";
+import { isPeerTree, isTree } from "../filesystem/bind.ts";
 import { explainFailure } from "../filesystem/failure.ts";
 import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
@@ -18,11 +18,10 @@ import { explainIdMap } from "../idmap/explain.ts";
 import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { UserNamespaces } from "../namespace/user.ts";
 import { attachMount, fdPath, type MountTarget } from "../path/mount_target.ts";
-import { join } from "../path/path.ts";
 import { delay } from "../path/delay.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
-import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
+import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
@@ -71,8 +70,7 @@ export async function executePlans(
   };
   try {
     try {
-      if (wait.signal === undefined) { for (const plan of plans) await executePlan(plan, transaction); }
-      else await executeUnlessAborted(plans, transaction, wait.signal);
+      await executeAll(plans, transaction);
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
@@ -85,22 +83,19 @@ export async function executePlans(
 
 const TURN = 20; // ms
 
-/** Yields to the event loop now and then: a long list of mounts that wait for nothing would never see the signal. */
-async function executeUnlessAborted(
-  plans: readonly Plan[],
-  transaction: MountTransaction,
-  signal: AbortSignal,
-): Promise<void> {
+/** With a signal, it yields to the event loop now and then: a list whose mounts wait for nothing would never see it. */
+async function executeAll(plans: readonly Plan[], transaction: MountTransaction): Promise<void> {
+  const { signal } = transaction.wait;
   let turn = performance.now();
   for (const plan of plans) {
-    if (performance.now() - turn > TURN) {
+    if (signal && performance.now() - turn > TURN) {
       await delay(0);
       turn = performance.now();
     }
-    signal.throwIfAborted();
+    signal?.throwIfAborted();
     await executePlan(plan, transaction);
   }
-  signal.throwIfAborted();
+  signal?.throwIfAborted();
 }
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
@@ -130,7 +125,7 @@ async function executePlan(plan: Plan, transaction: MountTransaction): Promise<v
     }
   } catch (error) {
     if (transaction.wait.signal?.aborted) throw transaction.wait.signal.reason;
-    const path = plan.subpath === "/" ? transaction.target : join(transaction.target, plan.subpath);
+    const path = mountpointOf(plan, transaction.target);
     throw new MountError(plan.mount, path, await explain(error, plan, transaction));
   }
 }
@@ -145,8 +140,7 @@ async function makeMount(
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
   const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
-  const isTree = plan.kind === "bind" && plan.recursive;
-  const mount = { mountpoint, isTree, isPeer: isPeerTree(plan), id, isUnique, device };
+  const mount = { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));

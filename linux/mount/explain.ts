@@ -17,11 +17,10 @@ import { describeRootChange } from "../filesystem/root_change.ts";
 import type { DescribeOptions } from "../filesystem/resolved.ts";
 import { describeStaged } from "../filesystem/staged.ts";
 import { describeUserNamespace } from "../namespace/describe_user.ts";
-import { join } from "../path/path.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
-import { makesMount, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
+import { makesMount, mountpointOf, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
 
 /** A system call that {@linkcode mountAll} would make. */
 export interface Step {
@@ -61,13 +60,13 @@ export function explain(mounts: readonly Mount[], target: string): Step[] {
     try {
       return describePlan(plan, target, mapped).map((step) => ({ mount: plan.mount, ...step }));
     } catch (error) {
-      throw new MountError(plan.mount, pathOf(plan, target), error);
+      throw new MountError(plan.mount, mountpointOf(plan, target), error);
     }
   });
 }
 
 function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
-  const target = pathOf(plan, under);
+  const target = mountpointOf(plan, under);
   const options = { target, isMapped: plan.idMaps !== undefined };
   const steps = describePropagation(plan.propagation, target);
   if (plan.kind === "remount") return [...describeRemount(plan, options), ...steps];
@@ -78,10 +77,6 @@ function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
     ...steps,
     ...describeRelease(plan, options),
   ];
-}
-
-function pathOf({ subpath }: Plan, under: string): string {
-  return subpath === "/" ? under : join(under, subpath);
 }
 
 function describeNewMount(plan: NewMountPlan, options: DescribeOptions): Call[] {

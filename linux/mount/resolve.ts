@@ -28,9 +28,17 @@ import {
   tryResolveTarget,
 } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
+import { readTextFile } from "../path/text_file.ts";
 import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
-import { type BindPlan, type FilesystemPlan, makesMount, type OverlayPlan, type Plan } from "../spec/plan.ts";
+import {
+  type BindPlan,
+  type FilesystemPlan,
+  makesMount,
+  mountpointOf,
+  type OverlayPlan,
+  type Plan,
+} from "../spec/plan.ts";
 import {
   AT_FDCWD,
   CLONE_NEWNS,
@@ -40,7 +48,7 @@ import {
   O_RDONLY,
 } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
-import { open, readAll } from "../syscalls/mod.ts";
+import { open } from "../syscalls/mod.ts";
 import { type MadeDirectories, makeTarget } from "./make_target.ts";
 
 /** What the plans of a list are resolved against. */
@@ -178,8 +186,7 @@ function backingFile(device: string): string | undefined {
   const name = /^\/dev\/(loop\d+)$/.exec(device)?.[1];
   if (name === undefined) return undefined;
   try {
-    using file = open(`/sys/block/${name}/loop/backing_file`, O_RDONLY);
-    return new TextDecoder().decode(readAll(file.fd)).trimEnd();
+    return readTextFile(`/sys/block/${name}/loop/backing_file`).trimEnd();
   } catch (error) {
     if (error instanceof SyscallError) return undefined; // not attached, or no /sys
     throw error;
@@ -234,8 +241,7 @@ async function waitForTarget(
   try {
     return await findTarget(plan, context, made);
   } catch (error) {
-    const { subpath } = plan;
-    throw withMountpoint(error, plan, subpath === "/" ? context.target : join(context.target, subpath));
+    throw withMountpoint(error, plan, mountpointOf(plan, context.target));
   }
 }
 

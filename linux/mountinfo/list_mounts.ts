@@ -4,6 +4,7 @@
  * @module
  */
 
+import { checkPid } from "../pidfd.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
 import { open, readAll } from "../syscalls/mod.ts";
 import { type MountFilter, type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
@@ -28,9 +29,7 @@ import { type MountFilter, type MountInfo, parseMountInfo } from "./parse_mounti
 // deno-lint-ignore require-await
 export async function listMounts(options: { filter?: MountFilter; pid?: number } = {}): Promise<MountInfo[]> {
   const { filter, pid } = options;
-  if (pid !== undefined && (!Number.isSafeInteger(pid) || pid <= 0)) {
-    throw new TypeError(`a pid is a positive whole number, not ${pid}`);
-  }
+  if (pid !== undefined) checkPid(pid);
   using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
   const bytes = readAll(table.fd, tableMemory);
   tableMemory = new Uint8Array(bytes.buffer);

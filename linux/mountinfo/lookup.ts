@@ -36,8 +36,8 @@ import {
 } from "../syscalls/constants.ts";
 import { findMountById } from "./list_mounts.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
-import { openMayWait, type WaitOptions } from "../path/cached_lookup.ts";
-import { checkWait } from "../path/wait.ts";
+import { openMayWait } from "../path/cached_lookup.ts";
+import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
 import { type Statmount, statmount } from "../syscalls/mod.ts";
 

@@ -6,6 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { checkPid } from "../pidfd.ts";
 import { POLLIN } from "../syscalls/constants.ts";
 import type { MountEvent, MountSource } from "./diff.ts";
 import { pidfdOpen } from "../syscalls/mod.ts";
@@ -60,9 +61,7 @@ export type MountWatch = AsyncIterableIterator<MountEvent, undefined> & AsyncDis
 export function watchMounts(options: WatchOptions = {}): MountWatch {
   const { signal, pid, changes = false } = options;
   signal?.throwIfAborted();
-  if (pid !== undefined && (!Number.isSafeInteger(pid) || pid <= 0)) {
-    throw new TypeError(`a pid is a positive whole number, not ${pid}`);
-  }
+  if (pid !== undefined) checkPid(pid);
   using opened = new DisposableStack();
   const source = opened.use(sourceOf(pid === undefined ? "self" : `${pid}`, changes));
   const process = pid === undefined ? undefined : opened.use(pidfdOpen(pid));

@@ -7,7 +7,9 @@
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { checkPid } from "../pidfd.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
+import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
 import { kernelFeatures } from "../syscalls/features.ts";
@@ -30,11 +32,9 @@ export type MountNamespace = number | string | OwnedFd;
  * @throws {TypeError} for a pid that is not a positive whole number.
  */
 export async function openNamespace(namespace: MountNamespace, wait: WaitOptions = {}): Promise<OwnedFd> {
-  if (namespace instanceof OwnedFd) return open(`/proc/self/fd/${namespace.fd}`, O_RDONLY);
+  if (namespace instanceof OwnedFd) return open(procFdPath(namespace), O_RDONLY);
   if (typeof namespace === "string") return await openNamespaceFile(namespace, wait);
-  if (!Number.isSafeInteger(namespace) || namespace <= 0) {
-    throw new TypeError(`a pid is a positive whole number, not ${namespace}`);
-  }
+  checkPid(namespace);
   return open(`/proc/${namespace}/ns/mnt`, O_RDONLY);
 }
 

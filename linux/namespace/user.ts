@@ -26,6 +26,9 @@ import type { IdMaps } from "../spec/options.ts";
 import { namespaceOfPidfd, openPidfd, Pidfd, pidInProc, signalPidfd, waitPidfd } from "../pidfd.ts";
 import { open, write } from "../syscalls/mod.ts";
 
+/** What /proc/PID/ns/user links to for the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h. */
+export const INITIAL_USER_NAMESPACE = "user:[4026531837]";
+
 const LIFETIME = 3n; // seconds after which the child exits if this process is killed
 
 /**

@@ -28,8 +28,6 @@ import { SYS_openat2 } from "../syscalls/numbers.ts";
 import { openHow } from "../syscalls/open_how.ts";
 import { callOffThread, shareCallOffThread, type WaitOptions } from "./wait.ts";
 
-export { DEFAULT_TIMEOUT, type WaitOptions, withTimeout } from "./wait.ts";
-
 /**
  * Waits until a path can be resolved without blocking on a server.
  *
@@ -89,7 +87,9 @@ function tryOpenCached(dirfd: number, path: string, flags: number, resolve: numb
 const EAGAIN = errnoNumber("EAGAIN");
 const EINVAL = errnoNumber("EINVAL");
 
-const unresolvable = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"].map(errnoNumber);
+/** What a lookup fails with for a path that leads to no file that this process may use. */
+export const UNRESOLVABLE: readonly string[] = ["ENOENT", "ENOTDIR", "ELOOP", "EACCES", "ENAMETOOLONG"];
+const unresolvable = UNRESOLVABLE.map(errnoNumber);
 
 /**
  * Resolves a path on another thread, which fills the dentry cache.

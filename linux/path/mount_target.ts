@@ -24,13 +24,8 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { joinWithoutSlash, resolveInRoot } from "./path.ts";
-import {
-  ensureResolvable,
-  openat2MayWait,
-  openMayWait,
-  tryOpenMayWait,
-  type WaitOptions,
-} from "./cached_lookup.ts";
+import { ensureResolvable, openat2MayWait, openMayWait, tryOpenMayWait } from "./cached_lookup.ts";
+import type { WaitOptions } from "./wait.ts";
 import { moveMount, open, openat2, readlink, statx } from "../syscalls/mod.ts";
 
 /** An open directory or file to mount on. */

@@ -9,9 +9,11 @@ import { type OwnedFd, withDisposable } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { join } from "./path.ts";
 import { delay } from "./delay.ts";
-import { type WaitOptions, withTimeout } from "./cached_lookup.ts";
-import { AT_FDCWD, O_RDONLY, SIGKILL, STATX_BASIC_STATS } from "../syscalls/constants.ts";
-import { killGroup, open, pidfdOpen, pidfdSendSignal, readAll, realpath, statx } from "../syscalls/mod.ts";
+import { UNRESOLVABLE } from "./cached_lookup.ts";
+import { readTextFile } from "./text_file.ts";
+import { type WaitOptions, withTimeout } from "./wait.ts";
+import { AT_FDCWD, S_IFMT, S_IFREG, SIGKILL, STATX_BASIC_STATS } from "../syscalls/constants.ts";
+import { killGroup, pidfdOpen, pidfdSendSignal, realpath, statx } from "../syscalls/mod.ts";
 
 /** Searched if PATH is not set or can't be read. */
 const defaultPath = ["/usr/local/sbin", "/usr/local/bin"];
@@ -48,12 +50,10 @@ function canonical(path: string): string | undefined {
   try {
     return realpath(path);
   } catch (error) {
-    if (isErrno(error, ...ABSENT)) return undefined;
+    if (isErrno(error, ...UNRESOLVABLE)) return undefined;
     throw error;
   }
 }
-
-const ABSENT = ["ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"];
 
 /**
  * Finds a program in the directories of {@linkcode safePath}.
@@ -65,16 +65,13 @@ export function findProgram(name: string): string | undefined {
   return safePath().map((directory) => join(directory, name)).find(isExecutable);
 }
 
-const S_IFMT = 0o170000; // linux/stat.h
-const S_IFREG = 0o100000;
-
 /** Whether a path is a regular file that a user may execute: a shell skips others. */
 function isExecutable(path: string): boolean {
   try {
     const { mode } = statx(AT_FDCWD, path, 0, STATX_BASIC_STATS);
     return (mode & S_IFMT) === S_IFREG && (mode & 0o111) !== 0;
   } catch (error) {
-    if (isErrno(error, ...ABSENT)) return false;
+    if (isErrno(error, ...UNRESOLVABLE)) return false;
     throw error;
   }
 }
@@ -171,8 +168,8 @@ function pidfdsBelow(pid: number): OwnedFd[] {
 
 function childrenOf(pid: number): number[] {
   try {
-    using file = open(`/proc/${pid}/task/${pid}/children`, O_RDONLY);
-    return new TextDecoder().decode(readAll(file.fd)).split(" ").filter((text) => text !== "").map(Number);
+    const children = readTextFile(`/proc/${pid}/task/${pid}/children`);
+    return children.split(" ").filter((text) => text !== "").map(Number);
   } catch (error) {
     if (error instanceof SyscallError) return []; // it has ended, or the kernel lacks CONFIG_PROC_CHILDREN
     throw error;

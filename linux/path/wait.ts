@@ -35,8 +35,18 @@ const LONGEST_TIMER = 2 ** 31 - 1; // ms; setTimeout() calls back at once after 
  * @throws the signal's reason, if it is aborted.
  */
 export function checkWait({ timeout = DEFAULT_TIMEOUT, signal }: WaitOptions): void {
-  if (!(timeout >= 0)) throw new TypeError(`a timeout is a number of milliseconds, not ${timeout}`);
+  checkTimeout(timeout);
   signal?.throwIfAborted();
+}
+
+/**
+ * Refuses a timeout that is no number of milliseconds.
+ *
+ * @param timeout the timeout, in milliseconds.
+ * @throws {TypeError} for a negative number, and for NaN.
+ */
+export function checkTimeout(timeout: number): void {
+  if (!(timeout >= 0)) throw new TypeError(`a timeout is a number of milliseconds, not ${timeout}`);
 }
 
 /**

@@ -148,6 +148,17 @@ export function makesMount(plan: Plan): plan is NewMountPlan {
 }
 
 /**
+ * The path that a plan mounts on, or changes the mount of.
+ *
+ * @param plan the plan.
+ * @param target the directory that the list goes under.
+ * @returns the path.
+ */
+export function mountpointOf({ subpath }: CommonPlan, target: string): string {
+  return subpath === "/" ? target : join(target, subpath);
+}
+
+/**
  * Plans a list of mounts.
  *
  * @param mounts the mounts; they are not changed.

@@ -6,7 +6,7 @@
 
 import { MNT_DETACH, MNT_EXPIRE, MNT_FORCE, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import type { MountNamespace } from "../namespace/mount.ts";
-import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/cached_lookup.ts";
+import { checkTimeout, DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
 
 /** How to unmount. */
 export interface UnmountOptions extends WaitOptions {
@@ -48,7 +48,7 @@ export class Deadline implements WaitOptions {
    */
   constructor({ detach, force, expire, noFollow, timeout = DEFAULT_TIMEOUT, signal }: UnmountOptions) {
     if (expire && (detach || force)) throw new TypeError("expire can't be combined with detach or force");
-    if (!(timeout >= 0)) throw new TypeError(`a timeout is a number of milliseconds, not ${timeout}`);
+    checkTimeout(timeout);
     this.flags = (detach ? MNT_DETACH : 0) | (force ? MNT_FORCE : 0) | (expire ? MNT_EXPIRE : 0) |
       (noFollow ? UMOUNT_NOFOLLOW : 0);
     this.signal = signal;

@@ -6,7 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { isRedirected } from "../../ffi/libc.ts";
-import type { WaitOptions } from "../path/cached_lookup.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { findProgram, mayRun, runHelper } from "../path/program.ts";
 
 /**

@@ -18,7 +18,7 @@ import { isServed } from "../mountinfo/filesystem_types.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import { type MountInfo, parseMountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { statxMount } from "../mountinfo/statx_mount.ts";
-import { withTimeout } from "../path/cached_lookup.ts";
+import { withTimeout } from "../path/wait.ts";
 import { delay } from "../path/delay.ts";
 import { O_CLOEXEC, O_DIRECTORY, O_RDONLY } from "../syscalls/constants.ts";
 import { getdents64, readAll, readOffThread } from "../syscalls/mod.ts";

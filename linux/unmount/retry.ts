@@ -13,7 +13,7 @@ import { findHolders } from "./holders.ts";
 import { delay } from "../path/delay.ts";
 import { openCached, resolveOffThread } from "../path/cached_lookup.ts";
 import { mountAt, type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
-import { tryUmountSync, umountMayWait } from "./umount_once.ts";
+import { umountOnce } from "./umount_once.ts";
 
 const RETRY_INTERVAL = 50; // ms
 
@@ -85,9 +85,7 @@ export async function unmountRetrying(
     if (isOwn && !(top && isOwn(top))) return; // another process has unmounted it, or covered it, meanwhile
     deadline.signal?.throwIfAborted();
     try {
-      const result = tryUmountSync(target, deadline.flags, top);
-      if (result !== "unmounted") await umountMayWait(target, deadline, result, top);
-      return;
+      return await umountOnce(target, deadline, top);
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);
       if (!isErrno(error, "EBUSY")) throw error;

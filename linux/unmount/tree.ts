@@ -18,7 +18,7 @@ import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
 import { mountTrees, peersOutside, unmountSteps } from "./order.ts";
 import { topMount, unmountRetrying } from "./retry.ts";
-import { tryUmountSync, umountMayWait } from "./umount_once.ts";
+import { umountOnce } from "./umount_once.ts";
 
 /**
  * Unmounts the topmost mount of a target together with the mounts below it, and retries while one is busy.
@@ -49,8 +49,7 @@ async function unmountIfChildless(target: string, deadline: Deadline): Promise<b
   const top = topMount(target, deadline);
   if (top === undefined) return true;
   try {
-    const result = tryUmountSync(target, deadline.flags, top);
-    if (result !== "unmounted") await umountMayWait(target, deadline, result, top);
+    await umountOnce(target, deadline, top);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;

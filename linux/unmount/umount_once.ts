@@ -19,7 +19,7 @@ import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
 import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
-import { withTimeout } from "../path/cached_lookup.ts";
+import { withTimeout } from "../path/wait.ts";
 import type { Deadline } from "./deadline.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
@@ -33,6 +33,24 @@ export interface FilesystemState {
 }
 
 /**
+ * Unmounts the topmost mount of a target, once.
+ *
+ * @param target the mountpoint.
+ * @param deadline its flags, and how long to wait for a server or a helper.
+ * @param top the topmost mount; undefined if there is none, for the error of umount2(2).
+ * @returns undefined if it is unmounted; else the work that may wait.
+ * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount; ETIMEDOUT if a server does not answer.
+ */
+export function umountOnce(
+  target: string,
+  deadline: Deadline,
+  top: StatxMount | undefined,
+): Promise<void> | undefined {
+  const result = tryUmountSync(target, deadline.flags, top);
+  return result === "unmounted" ? undefined : umountMayWait(target, deadline, result, top);
+}
+
+/**
  * Unmounts the topmost mount of a target if umount2(2) need not wait; most mounts are of this kind.
  *
  * @param target the mountpoint.
@@ -42,7 +60,7 @@ export interface FilesystemState {
  * type takes a lookup of the mount.
  * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount.
  */
-export function tryUmountSync(
+function tryUmountSync(
   target: string,
   flags: number,
   top: StatxMount | undefined,
@@ -70,7 +88,7 @@ export function tryUmountSync(
  * @param top the topmost mount; undefined if there is none.
  * @throws {SyscallError} if umount2(2) fails; ETIMEDOUT if a server does not answer and the mount is still in the table.
  */
-export async function umountMayWait(
+async function umountMayWait(
   target: string,
   deadline: Deadline,
   known: FilesystemState | undefined,

@@ -7,7 +7,7 @@
 import { isRedirected } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 import { onPrivateThread } from "../../ffi/private_thread.ts";
-import { withTimeout } from "../path/cached_lookup.ts";
+import { withTimeout } from "../path/wait.ts";
 import { MNT_EXPIRE } from "../syscalls/constants.ts";
 import { umount2 } from "../syscalls/mod.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";

@@ -145,7 +145,7 @@ function table(jobs: readonly Job[], results: ReadonlyMap<string, Result>): stri
 const jobs: Job[] = [];
 for (const { room, mutants } of rooms) {
   for (const mutant of mutants) {
-    mutate(await Deno.readTextFile(project + mutant.file), mutant); // a text that has changed is told before any run
+    mutate(await Deno.readTextFile(project + mutant.file), mutant); // a text that has changed is reported before any run
     jobs.push({ room, mutant, key: await keyOf(mutant) });
   }
 }

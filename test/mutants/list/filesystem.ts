@@ -180,7 +180,7 @@ export const filesystem: MutantRoom = {
     {
       name: "a source that is no file is an error",
       file: at("by_type"),
-      find: 'if (isErrno(error, "ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG")) return false;',
+      find: "if (isErrno(error, ...UNRESOLVABLE)) return false;",
       replace: 'if (isErrno(error, "EACCES", "ELOOP")) return false;',
       rule: "The source of a tmpfs is any text.",
       tests: [test("by_type")],

@@ -83,8 +83,7 @@ export const mount: MutantRoom = {
     {
       name: "an error names the target of the list",
       file: at("execute"),
-      find:
-        'const path = plan.subpath === "/" ? transaction.target : join(transaction.target, plan.subpath);',
+      find: "const path = mountpointOf(plan, transaction.target);",
       replace: "const path = transaction.target;",
       rule: "An error names the mountpoint.",
       tests: [test("transaction")],
@@ -124,15 +123,15 @@ export const mount: MutantRoom = {
     {
       name: "an rbind is unmounted without its mounts below",
       file: at("execute"),
-      find: 'const isTree = plan.kind === "bind" && plan.recursive;',
-      replace: "const isTree = false;",
+      find: "isTree: isTree(plan),",
+      replace: "isTree: isTree(plan) && false,",
       rule: "A handle unmounts what its rbind has brought.",
       tests: ["test/unmount/rbind_test.ts"],
     },
     {
       name: "the signal is not looked at in a list",
       file: at("execute"),
-      find: "    signal.throwIfAborted();\n    await executePlan(plan, transaction);",
+      find: "    signal?.throwIfAborted();\n    await executePlan(plan, transaction);",
       replace: "    await executePlan(plan, transaction);",
       rule: "An aborted signal stops a list.",
       tests: [test("transaction")],
@@ -140,7 +139,7 @@ export const mount: MutantRoom = {
     {
       name: "a list never yields to the event loop",
       file: at("execute"),
-      find: "if (performance.now() - turn > TURN) {",
+      find: "if (signal && performance.now() - turn > TURN) {",
       replace: "if (performance.now() < 0) {",
       rule: "An aborted signal stops a list.",
       tests: [test("transaction")],
@@ -156,8 +155,8 @@ export const mount: MutantRoom = {
     {
       name: "explain() names the target of the list",
       file: at("explain"),
-      find: 'return subpath === "/" ? under : join(under, subpath);',
-      replace: "return under;",
+      find: "const target = mountpointOf(plan, under);",
+      replace: "const target = under;",
       rule: "explain() shows the arguments of the calls.",
       tests: [test("explain")],
     },
@@ -380,8 +379,8 @@ export const mount: MutantRoom = {
     {
       name: "a missing mountpoint has no hint",
       file: at("resolve"),
-      find: "    throw withMountpoint(error, plan, subpath",
-      replace: "    throw subpath === undefined ? 0 : error; withMountpoint(error, plan, subpath",
+      find: "    throw withMountpoint(error, plan, mountpointOf(plan, context.target));",
+      replace: "    throw error;",
       rule: "An error says what to do.",
       tests: [test("mount")],
     },

@@ -117,7 +117,7 @@ export const namespace: MutantRoom = {
     {
       name: "a mount namespace is a copy of the caller's descriptor",
       file: "linux/namespace/mount.ts",
-      find: "return open(`/proc/self/fd/${namespace.fd}`, O_RDONLY);",
+      find: "return open(procFdPath(namespace), O_RDONLY);",
       replace: "return namespace;",
       rule: "the caller's descriptor stays open",
       tests: owner,
@@ -133,8 +133,8 @@ export const namespace: MutantRoom = {
     {
       name: "a pid of 0 is looked up",
       file: "linux/namespace/mount.ts",
-      find: "|| namespace <= 0)",
-      replace: "|| namespace < 0)",
+      find: "  checkPid(namespace);",
+      replace: "  checkPid(namespace || 1);",
       rule: "invalid input is refused before the first system call",
       tests: owner,
     },

@@ -93,8 +93,8 @@ export const path: MutantRoom = {
     {
       name: "an entry of PATH that can't be searched is an error",
       file: "linux/path/program.ts",
-      find: '"ENOENT", "ENOTDIR", "EACCES", "ELOOP", "ENAMETOOLONG"',
-      replace: '"ENOENT", "EACCES"',
+      find: "if (isErrno(error, ...UNRESOLVABLE)) return undefined;",
+      replace: 'if (isErrno(error, "ENOENT", "EACCES")) return undefined;',
       rule: "An entry of PATH that leads nowhere is skipped.",
       tests: [...helpers, ...programs],
     },

@@ -57,8 +57,8 @@ export const unmount: MutantRoom = {
     {
       name: "a timeout that is no number is taken",
       file: at("deadline"),
-      find: "if (!(timeout >= 0))",
-      replace: "if (timeout < 0)",
+      find: "checkTimeout(timeout);",
+      replace: "checkTimeout(timeout || 0);",
       rule: "A timeout is a number.",
       tests: [test("options")],
     },
