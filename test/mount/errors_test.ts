@@ -64,7 +64,7 @@ for (const [way, missing] of ways) {
     },
   );
 
-  kernelTest(`a missing mountpoint and a missing source are told apart${way}`, {}, async (t) => {
+  kernelTest(`a missing mountpoint and a missing source have different reasons${way}`, {}, async (t) => {
     using _ = pretendMissing(...missing);
     t.make("root", "source");
     const root = `${t.dir}/root`;
@@ -145,7 +145,7 @@ kernelTest(
   },
 );
 
-kernelTest("in another namespace a missing mountpoint and a missing source are told apart", {
+kernelTest("in another namespace a missing mountpoint and a missing source have different reasons", {
   root: true,
   tools: ["unshare"],
   permissions: { run: true },
@@ -573,7 +573,7 @@ for (const errno of ["EPERM", "ENOSYS"]) {
 }
 
 kernelTest(
-  "a bind of a part of a locked tree in a user namespace is told to bind all of it",
+  "a bind of a part of a locked tree in a user namespace has the hint to bind all of it",
   inNamespaces,
   async (t) => {
     t.make("root", "source");

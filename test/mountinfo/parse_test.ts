@@ -121,13 +121,13 @@ const info = (id: number, mountpoint: string, more: Partial<MountInfo> = {}): Mo
 });
 const table = (...mounts: MountInfo[]) =>
   new Map([info(1, "/", { parent: 0 }), ...mounts].map((mount) => [mount.id, mount]));
-const told = (events: MountEvent[]) =>
+const kindsOf = (events: MountEvent[]) =>
   events.map((event) => event.kind === "transient" ? event.kind : `${event.kind} ${event.mount.mountpoint}`);
 
 Deno.test("two tables: what was unmounted comes first and in reverse, then what was mounted", () => {
   const before = table(info(2, "/a"), info(3, "/a/b"), info(4, "/c"));
   const after = table(info(4, "/c"), info(5, "/d"), info(6, "/d/e"));
-  assertEquals(told(diffTables(before, after, false)), [
+  assertEquals(kindsOf(diffTables(before, after, false)), [
     "unmounted /a/b",
     "unmounted /a",
     "mounted /d",
@@ -146,7 +146,7 @@ Deno.test("two tables: a mount with the id of another is not the same", () => {
     info(2, "/a", { source: "other" }),
   ];
   for (const other of others) {
-    assertEquals(told(diffTables(table(old), table(other), false)), ["unmounted /a", "mounted /a"]);
+    assertEquals(kindsOf(diffTables(table(old), table(other), false)), ["unmounted /a", "mounted /a"]);
   }
 });
 
@@ -159,20 +159,20 @@ Deno.test("two tables: a moved mount is reported, and not those below it", () =>
   assertEquals([event.before.mountpoint, event.mount.mountpoint], ["/a", "/c"]);
   const parent = table(info(2, "/a"), info(3, "/a/b", { parent: 4 }), info(4, "/a"));
   assertEquals(
-    told(diffTables(table(info(2, "/a"), info(3, "/a/b", { parent: 2 }), info(4, "/a")), parent, true)),
+    kindsOf(diffTables(table(info(2, "/a"), info(3, "/a/b", { parent: 2 }), info(4, "/a")), parent, true)),
     [
       "moved /a/b",
     ],
   );
   const inside = table(info(2, "/a"), info(3, "/a/d", { parent: 2 }), info(4, "/x"));
-  assertEquals(told(diffTables(before, inside, false)), ["moved /a/d"]);
+  assertEquals(kindsOf(diffTables(before, inside, false)), ["moved /a/d"]);
 });
 
 Deno.test("two tables: options and propagation are changes, and reported only if asked for", () => {
   const before = table(info(2, "/a"));
   for (const change of [{ options: "ro" }, { vfsOptions: "ro" }, { optional: "shared:1" }]) {
     const after = table(info(2, "/a", change));
-    assertEquals(told(diffTables(before, after, true)), ["changed /a"]);
+    assertEquals(kindsOf(diffTables(before, after, true)), ["changed /a"]);
     assertEquals(diffTables(before, after, false), []);
     const [event] = diffTables(before, after, true);
     assert(event?.kind === "changed");

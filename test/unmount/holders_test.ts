@@ -67,6 +67,12 @@ async function startShell(
   };
 }
 
+/** {@linkcode startShell} in the mount namespace of a process. */
+function startShellIn(pid: number, cwd: string): ReturnType<typeof startShell> {
+  const program = ["nsenter", `--mount=/proc/${pid}/ns/mnt`, "sh", "-c", `cd ${cwd} && exec "$@"`, "sh"];
+  return startShell("echo up; read line", { program });
+}
+
 function usesOf(found: readonly Holder[], pid: number): ProcessHolder["uses"] {
   return found.find((holder): holder is ProcessHolder => holder.kind === "process" && holder.pid === pid)
     ?.uses ?? [];
@@ -219,16 +225,7 @@ kernelTest("a copy of the mount in another mount namespace is named if nothing e
   await mount({ type: "tmpfs", source: "t" }, target);
   {
     await using namespace = await MountNamespace.start("--propagation", "unchanged");
-    await using user = await startShell("echo up; read line", {
-      program: [
-        "nsenter",
-        `--mount=/proc/${namespace.pid}/ns/mnt`,
-        "sh",
-        "-c",
-        `cd ${target} && exec "$@"`,
-        "sh",
-      ],
-    });
+    await using user = await startShellIn(namespace.pid, target);
     const error = await assertRejects(() => unmount(target, { timeout: 0 }), BusyError);
     const found = error.holders.map((holder) => holder.kind === "namespace" ? holder.pid : holder);
     assert(
@@ -273,16 +270,7 @@ kernelTest("the holders of a mount in another mount namespace are named", {
   await using namespace = await MountNamespace.start();
   const handle = await mount({ type: "tmpfs", source: "t" }, target, { namespace: namespace.pid });
   {
-    await using user = await startShell("echo up; read line", {
-      program: [
-        "nsenter",
-        `--mount=/proc/${namespace.pid}/ns/mnt`,
-        "sh",
-        "-c",
-        `cd ${target} && exec "$@"`,
-        "sh",
-      ],
-    });
+    await using user = await startShellIn(namespace.pid, target);
     const error = await assertRejects(
       () => unmount(target, { timeout: 0, namespace: namespace.pid }),
       BusyError,

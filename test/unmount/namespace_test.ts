@@ -4,35 +4,17 @@
  * @module
  */
 
-import {
-  BusyError,
-  type Mount,
-  mount,
-  SyscallError,
-  unmount,
-  unmountAll,
-  unmountMounts,
-  type UnmountOptions,
-  unmountRecursive,
-} from "../../mod.ts";
+import { BusyError, type Mount, mount, SyscallError, unmount, unmountAll } from "../../mod.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest, type Needs } from "../harness.ts";
 import { parseTable, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
+import { unmountingCalls } from "./calls.ts";
 
-const tmpfs = { type: "tmpfs", source: "t" };
 const elsewhere: Needs = {
   root: true,
   tools: ["unshare", "nsenter", "mount", "umount", "sh"],
   permissions: { run: true },
-};
-
-type Call = (target: string, options: UnmountOptions) => Promise<void>;
-const calls: Record<string, Call> = {
-  unmount,
-  unmountAll,
-  unmountRecursive,
-  unmountMounts: (target, options) => unmountMounts([tmpfs], target, options),
 };
 
 /** The types of what is mounted on the target in the namespace of a process. */
@@ -41,7 +23,7 @@ function typesAt(target: string, pid: number | "self"): string[] {
     .filter(({ mountpoint }) => mountpoint === target).map(({ fsType }) => fsType);
 }
 
-for (const [name, call] of Object.entries(calls)) {
+for (const [name, call] of Object.entries(unmountingCalls)) {
   kernelTest(
     `${name}() in another namespace carries out detach, timeout and signal`,
     elsewhere,

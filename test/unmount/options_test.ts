@@ -4,30 +4,13 @@
  * @module
  */
 
-import {
-  BusyError,
-  mount,
-  SyscallError,
-  unmount,
-  unmountAll,
-  unmountMounts,
-  type UnmountOptions,
-  unmountRecursive,
-} from "../../mod.ts";
+import { BusyError, mount, SyscallError, unmount, unmountAll } from "../../mod.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { run } from "../namespace/namespaces.ts";
+import { tmpfs, unmountingCalls } from "./calls.ts";
 
-const tmpfs = { type: "tmpfs", source: "t" };
-type Call = (target: string, options: UnmountOptions) => Promise<void>;
-const calls: Record<string, Call> = {
-  unmount,
-  unmountAll,
-  unmountRecursive,
-  unmountMounts: (target, options) => unmountMounts([tmpfs], target, options),
-};
-
-for (const [name, call] of Object.entries(calls)) {
+for (const [name, call] of Object.entries(unmountingCalls)) {
   kernelTest(
     `${name}() carries out detach, timeout and signal, and refuses a wrong timeout`,
     {},
