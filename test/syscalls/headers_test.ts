@@ -117,8 +117,6 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/process.ts", /siginfo = new Uint8Array\((\d+)\)/, "sizeof(siginfo_t)", LIBC],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
-  ["linux/path/program.ts", /S_IFMT = (\w+);/, "S_IFMT"],
-  ["linux/path/program.ts", /S_IFREG = (\w+);/, "S_IFREG"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],
   ["linux/loop/attached.ts", /LO_NAME_SIZE: (\d+)/, "LO_NAME_SIZE"],
   ["linux/namespace/user.ts", /SIG_SETMASK = (\d+);/, "SIG_SETMASK"],
