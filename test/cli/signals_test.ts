@@ -111,7 +111,8 @@ kernelTest("Ctrl-C on a terminal reaches the command of run once, and run waits 
      while (!$n && time < $end) { select(undef, undef, undef, 0.01) }
      select(undef, undef, undef, 0.3); print "interrupts: $n\\n"; exit 9;`,
   );
-  const command = `${Deno.execPath()} run --quiet -A ${cli} run ${list} -- perl ${program}`;
+  // With `exec`, because a dash between the terminal and run would end by the same signal.
+  const command = `exec ${Deno.execPath()} run --quiet -A ${cli} run ${list} -- perl ${program}`;
   const child = new Deno.Command("script", {
     args: ["-qec", command, "/dev/null"],
     stdin: "piped",
