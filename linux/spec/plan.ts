@@ -12,6 +12,7 @@ import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
 import { type Mount, subpathOf } from "./mount.ts";
 import { ATTRIBUTES, RESTRICTIONS, WORDS } from "./option_table.ts";
+import { needsManager } from "./needs_manager.ts";
 import {
   type AttributeChange,
   type IdMaps,
@@ -206,9 +207,7 @@ function commonPlan(mount: Mount, subpath: string, options: ParsedOptions): Comm
 /** containerd 2.2's snapshotters return types for its mount manager, which are no file systems. */
 function refuseManagerType(type: string): void {
   if (/^(format|mkfs|mkdir)\//.test(type) || type === "loop") {
-    throw new TypeError(
-      `the type ${quote(type)} is for a mount manager: activate the list with one before it is mounted`,
-    );
+    throw needsManager(`the type ${quote(type)}`);
   }
   if (type === "auto") {
     throw new TypeError('the type "auto" asks to guess: name the file system\'s type, such as "ext4"');
