@@ -250,6 +250,33 @@ kernelTest("activate is undone if the list that remains can't be printed", needs
   ]);
 });
 
+kernelTest("activate prints its progress if mkfs takes more than a second, on a terminal only", {
+  ...needs,
+  root: true,
+  tools: ["sh", "sleep"],
+}, async (t) => {
+  Deno.writeTextFileSync(`${t.make("bin")}/mkfs.ext4`, "#!/bin/sh\nsleep 1.5\necho no >&2\nexit 1\n", {
+    mode: 0o755,
+  });
+  const path = Deno.env.get("PATH") ?? "";
+  Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+  try {
+    const list = listFile(t.dir, [
+      { type: "mkfs/ext4", source: `${t.dir}/manager/data.img`, options: ["X-containerd.mkfs.size=8MiB"] },
+    ]);
+    const why = `denomount: mkfs.ext4 can't make the image "${t.dir}/manager/data.img": no\n`;
+    for (const isTerminal of [true, false]) {
+      const { code, out, err } = await command(["activate", ...at(t), "box", list], { isTerminal });
+      assertEquals([code, out], [1, ""]);
+      assertEquals(err.startsWith("\r\x1b[Kactivating box, 1 s"), isTerminal);
+      assertEquals(err.slice(err.indexOf("denomount: ")), why);
+      assertEquals([mountedTypes(t), leftBehind(t)], [[], []]);
+    }
+  } finally {
+    Deno.env.set("PATH", path);
+  }
+});
+
 for (const [signal, status] of [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const) {
   kernelTest(
     `${signal} in the middle of activate ends mkfs, undoes what was done, and exits with ${status}`,
