@@ -6,6 +6,7 @@
 
 import { createUserNamespace, type Feature, featureVersions, kernelFeatures } from "../mod.ts";
 import { isErrno, O_RDWR, open } from "../linux/mod.ts";
+import { ActivationRecord } from "../linux/manager/record.ts";
 import { findProgram } from "../linux/path/program.ts";
 import { readTextFile } from "../linux/path/text_file.ts";
 import { green, red, yellow } from "./deps.ts";
@@ -149,7 +150,7 @@ async function managerRecord(): Promise<Finding> {
   try {
     const root = managerRoot();
     if (!await managerExists(root)) {
-      (await memoryRecord())[Symbol.dispose]();
+      (await ActivationRecord.open(":memory:"))[Symbol.dispose]();
       return finding("yes", `made in ${root} at the first use`);
     }
     await using manager = await openManager({});
@@ -158,11 +159,6 @@ async function managerRecord(): Promise<Finding> {
   } catch (error) {
     return finding("no", error instanceof Error ? error.message : String(error));
   }
-}
-
-async function memoryRecord() {
-  const { ActivationRecord } = await import("../linux/manager/record.ts");
-  return await ActivationRecord.open(":memory:");
 }
 
 function line({ name, state, note }: Finding): string {

@@ -5,7 +5,7 @@
  */
 
 import { AT_FDCWD, isErrno, O_PATH, statx, STATX_BASIC_STATS } from "../linux/mod.ts";
-import type { LocalMountManager } from "../linux/manager/local.ts";
+import { LocalMountManager } from "../linux/manager/local.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
 import { isManagerType } from "../linux/spec/needs_manager.ts";
@@ -37,8 +37,6 @@ export function needsManager(mounts: readonly Mount[]): boolean {
  * @returns the manager.
  */
 export async function openManager({ root, allowDir = [] }: ManagerFlags): Promise<LocalMountManager> {
-  // Not at the start: node:sqlite would make every other subcommand start later.
-  const { LocalMountManager } = await import("../linux/manager/local.ts");
   return await LocalMountManager.open({ root: managerRoot(root), allowedRoots: allowDir.map(absolute) });
 }
 

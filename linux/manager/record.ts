@@ -7,7 +7,7 @@
  * @module
  */
 
-import { DatabaseSync, type SQLInputValue } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue } from "node:sqlite";
 import { quote } from "../../ffi/text.ts";
 import { delay } from "../path/delay.ts";
 import type { Mount } from "../spec/mount.ts";
@@ -117,6 +117,8 @@ export class ActivationRecord implements Disposable {
    * @throws {RecordError} if it is damaged, of a newer version or another program's, or can't be written.
    */
   static async open(path: string, signal?: AbortSignal): Promise<ActivationRecord> {
+    // Not at the start of a program: loading it takes as long as everything else of the command.
+    const { DatabaseSync } = await import("node:sqlite");
     const db = explained(path, () => new DatabaseSync(path, { timeout: 0 }));
     const record = new ActivationRecord(db, path);
     try {

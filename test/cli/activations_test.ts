@@ -458,6 +458,6 @@ Deno.test("no command loads node:sqlite at its start: the manager's commands do 
   };
   visit(new URL(`file://${cli}`).href);
   assert(seen.size > 100, `${seen.size} modules`);
-  assertEquals([...seen].filter((specifier) => /sqlite|manager\/(record|local)\.ts/.test(specifier)), []);
+  assertEquals([...seen].filter((specifier) => specifier.includes("sqlite")), []);
   assert(modules.some(({ specifier }) => specifier === "node:sqlite"), "the graph has it");
 });
