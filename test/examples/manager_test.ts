@@ -1,6 +1,7 @@
 import { assertEquals, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { loopDevices, names, readText } from "../kernel.ts";
+import { names, readText } from "../kernel.ts";
+import { loopsLeft } from "../manager/managers.ts";
 import { project, say } from "../use/ways.ts";
 
 const example = new URL("examples/manager.ts", project).pathname;
@@ -30,15 +31,15 @@ kernelTest("a root of erofs layers and an ext4 image keeps its files from run to
       : [],
   ];
   const run = (...command: string[]) => say(Deno.execPath(), args(...command), { env: { TMPDIR: t.dir } });
-  const left = () => [
+  const left = async () => [
     t.mounts(),
-    loopDevices(t.dir),
+    await loopsLeft(t.dir),
     names(`${t.dir}/state`).filter((name) => !/^activations/.test(name)),
   ];
 
   const first = await run("busybox cat /layer; echo; busybox ls; echo written > /new; exit 7");
   assertEquals([first.code, first.out], [7, ["app", "bin", "layer", "proc"]], first.err);
-  assertEquals(left(), [[], [], ["box.img"]]);
+  assertEquals(await left(), [[], [], ["box.img"]]);
   assertEquals((await run("busybox cat /new")).out, ["written"]);
 
   const child = new Deno.Command(Deno.execPath(), {
@@ -58,7 +59,7 @@ kernelTest("a root of erofs layers and an ext4 image keeps its files from run to
   assertEquals(refused.code, 1);
   assertStringIncludes(refused.err, "box is running, or was killed");
   assertEquals((await run()).code, 0);
-  assertEquals(left(), [[], [], ["box.img"]]);
+  assertEquals(await left(), [[], [], ["box.img"]]);
   assertEquals((await run("busybox cat /new")).out, ["written"]);
   assertEquals((await run()).err.trim(), 'no activation is called "box"');
 });

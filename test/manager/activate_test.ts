@@ -4,7 +4,7 @@ import { linkText, loopDevices, names, readBytes, readText } from "../kernel.ts"
 import { run } from "../namespace/namespaces.ts";
 import { type Mount, mount, mountAll, MountError } from "../../mod.ts";
 import { FailedPreconditionError, type MountHandler, NotFoundError } from "../../linux/manager/mod.ts";
-import { leftIn, mkfsEntry, openManager, TMPFS, withActivation } from "./managers.ts";
+import { leftIn, loopsLeft, mkfsEntry, openManager, TMPFS, withActivation } from "./managers.ts";
 
 const isRoot = { root: true };
 
@@ -99,11 +99,12 @@ for (
       Deno.writeTextFileSync(`${active[0]?.mountPoint}/kept`, "data");
       return file();
     });
-    assertEquals([loopDevices(t.dir), leftIn(t)], [[], ["data.img"]]);
+    assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], ["data.img"]]);
     // The second activation uses the image as it is, whatever it asks for.
     await withActivation(manager, [mkfsEntry(fs, image, "1GiB"), list[1] as Mount], ({ active }) => {
       assertEquals([file(), Deno.readTextFileSync(`${active[0]?.mountPoint}/kept`)], [made, "data"]);
     });
+    assertEquals(await loopsLeft(t.dir), []);
   });
 }
 
@@ -319,7 +320,7 @@ kernelTest(
       // Before Linux 6.12, erofs takes block devices only.
       assertEquals(loopDevices(t.dir).length, row?.source.startsWith("/dev/loop") ? 2 : 0);
     });
-    assertEquals([t.mounts(), loopDevices(t.dir), leftIn(t)], [[], [], []]);
+    assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], []]);
   },
 );
 
@@ -337,13 +338,13 @@ kernelTest(
     ];
     await withActivation(manager, list, ({ active }) => {
       assert(Deno.readTextFileSync(`${active[0]?.mountPoint}/file`).endsWith("xend"));
-      const files = loopDevices("images").map((line) => line.split(" ")[1]?.split("/").at(-1));
+      const files = loopDevices(t.dir).map((line) => line.split(" ")[1]?.split("/").at(-1));
       assertEquals(files.sort(), ["blob", "image.erofs"]);
       assert(t.mounts().some(({ fsType, source }) => fsType === "erofs" && source.startsWith("/dev/loop")));
       // What the list says is remembered, not the devices of this kernel.
       assertEquals([active[0]?.source, active[0]?.options], [image, [`device=${blob}`, "ro"]]);
     });
-    assertEquals([t.mounts().length, loopDevices("images"), leftIn(t)], [1, [], []]);
+    assertEquals([t.mounts().length, await loopsLeft(t.dir), leftIn(t)], [1, [], []]);
   },
 );
 
@@ -369,14 +370,14 @@ kernelTest(
         assertEquals([found, read("loop/autoclear")], [expected, "0"]);
         assertEquals(system, []); // a device can't be bound
       });
-      assertEquals([loopDevices(t.dir), leftIn(t)], [[], []]);
+      assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], []]);
     }
     await assertRejects(
       () => manager.activate("test", [{ type: "loop", source: image, options: ["size=1"] }]),
       TypeError,
       '"size=1" is no option of the type "loop"',
     );
-    assertEquals([loopDevices(t.dir), leftIn(t)], [[], []]);
+    assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], []]);
   },
 );
 
@@ -394,7 +395,7 @@ kernelTest("a later entry mounts the device of a loop by its template", {
   await using mounts = await mountAll(list, t.make("target"), { manager });
   assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [["/target", "ext4"]]);
   await mounts.unmount();
-  assertEquals([t.mounts(), loopDevices(t.dir), leftIn(t)], [[], [], []]);
+  assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], []]);
 });
 
 kernelTest("a temporary activation mounts everything, and the caller gets one bind", {}, async (t) => {
@@ -576,7 +577,7 @@ kernelTest(
       { type: "format/bind", source: "{{ mount 0 }}" },
     ];
     await assertRejects(() => manager.activate("test", list), MountError);
-    assertEquals([t.mounts(), loopDevices(t.dir), leftIn(t)], [[], [], ["old.img"]]);
+    assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], ["old.img"]]);
     assertEquals(new TextDecoder().decode(readBytes(`${root}/old.img`)), "no file system");
     await assertRejects(() => manager.info("test"), NotFoundError);
   },

@@ -7,7 +7,7 @@
 import { type ActivateOptions, LocalMountManager, type ManagerOptions } from "../../linux/manager/mod.ts";
 import type { Mount } from "../../mod.ts";
 import type { KernelContext } from "../harness.ts";
-import { names } from "../kernel.ts";
+import { loopDevices, names } from "../kernel.ts";
 
 /** Opens a manager in the test's directory. */
 export function openManager(
@@ -37,14 +37,15 @@ export function leftIn(t: KernelContext): string[] {
   return names(`${t.dir}/root`).filter((name) => !name.startsWith("activations.db"));
 }
 
-/** What /sys says of a loop device. */
-export function loopAttribute(device: string, attribute: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(`/sys/block/${device.slice("/dev/".length)}/${attribute}`).trim();
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
+/**
+ * The loop devices that are still attached to files below a directory. The kernel detaches one when its last user closes
+ * it, and any other process may just be looking at all devices: this waits for some seconds.
+ */
+export async function loopsLeft(directory: string): Promise<string[]> {
+  for (const end = Date.now() + 10_000; loopDevices(directory).length > 0 && Date.now() < end;) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
   }
+  return loopDevices(directory);
 }
 
 /** A tmpfs of the tests. */
