@@ -193,8 +193,14 @@ function removePlace(path: string): void {
   }
 }
 
-/** The lock of the directory; made again if it is gone, after the root directory was emptied for example. */
-function lockOrMake(directory: string): OwnedFd | undefined {
+/**
+ * Locks the directory of an activation without waiting, and makes it again if it is gone: the root directory was emptied,
+ * for example.
+ *
+ * @param directory its path.
+ * @returns the lock; undefined if another process holds it.
+ */
+export function lockOrMake(directory: string): OwnedFd | undefined {
   try {
     mkdir(directory, 0o700);
   } catch (error) {
