@@ -6,7 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { join } from "../path/path.ts";
+import { dirname, join } from "../path/path.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
 import { delay } from "../path/delay.ts";
 import {
@@ -135,7 +135,8 @@ export async function unmountAllOf(manager: Manager, row: Row, options: TakeDown
       }
       if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
       await unmountRecursive(mountPoint, { ...options, noFollow: true });
-      removePlace(mountPoint);
+      // Any other is inside a mount, or a handler's own: what is there is data.
+      if (dirname(mountPoint) === row.directory) removePlace(mountPoint);
       done.push(mount.position);
     }
   } catch (error) {
