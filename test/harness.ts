@@ -59,6 +59,7 @@ const packages: Record<string, string> = {
   bash: "bash",
   sh: "dash",
   chroot: "coreutils",
+  xz: "xz-utils",
   zsh: "zsh",
   fish: "fish",
   strace: "strace",
