@@ -162,7 +162,6 @@ export class Connection {
       .makeServerStreamRequest(path, serialize, deserialize, message, this.#headers, grpc);
     const cancel = () => call.cancel();
     signal?.addEventListener("abort", cancel);
-    call.on("error", () => {}); // the loop has it; a cancelled call emits one more
     try {
       for await (const answer of call) yield answer;
     } catch (error) {
