@@ -4,8 +4,9 @@
  * @module
  */
 
-import { cacheDirectory } from "./cache.ts";
+import { names } from "../kernel.ts";
 import { Packages } from "../kernels/apt.ts";
+import { cacheDirectory } from "./cache.ts";
 
 const debian = Deno.build.arch === "x86_64" ? "amd64" : "arm64";
 const triplet = `${Deno.build.arch}-linux-gnu`;
@@ -16,18 +17,18 @@ const triplet = `${Deno.build.arch}-linux-gnu`;
  * @returns a directory for PATH that has nothing but `mkfs.erofs`.
  */
 export async function erofsUtils(): Promise<string> {
-  const packages = await Packages.open(await cacheDirectory(), debian, "trixie");
+  const cache = await cacheDirectory();
+  const directory = `${cache}/erofs-utils`;
+  if (names(directory).includes("mkfs.erofs")) return directory;
+  const packages = await Packages.open(cache, debian, "trixie");
   const root = await packages.unpack(["erofs-utils"], true);
   const libraries = `${root}/usr/lib/${triplet}`;
-  const [loader] = [...Deno.readDirSync(libraries)].map(({ name }) => name).filter((name) =>
-    name.startsWith("ld-linux-")
-  );
-  const directory = `${root}/for-path`;
-  await Deno.mkdir(directory, { recursive: true });
+  const loader = names(libraries).find((name) => name.startsWith("ld-linux-"));
   // trixie's programs need trixie's libc, so its own loader starts them.
   const script =
     `#!/bin/sh\nexec ${libraries}/${loader} --library-path ${libraries} ${root}/usr/bin/mkfs.erofs "$@"\n`;
-  const unfinished = await Deno.makeTempFile({ dir: root });
+  await Deno.mkdir(directory, { recursive: true });
+  const unfinished = await Deno.makeTempFile({ dir: cache });
   await Deno.writeTextFile(unfinished, script);
   await Deno.chmod(unfinished, 0o755);
   await Deno.rename(unfinished, `${directory}/mkfs.erofs`);

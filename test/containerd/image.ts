@@ -23,6 +23,7 @@ const text = (name: string, size: number) =>
 const latin1 = (name: string) => Uint8Array.from([...name].map((character) => character.charCodeAt(0)));
 
 const lowest: Entry[] = [
+  { path: "./", type: "directory", mode: 0o751, gid: 7, mtime: DAY / 2 },
   { path: "bin/", type: "directory", mtime: DAY },
   { path: "bin/tool", type: "file", mode: 0o4755, mtime: 2 * DAY, content: text("tool", 100) },
   { path: "bin/other-name", type: "hardlink", target: "bin/tool", mode: 0o4755, mtime: 2 * DAY },

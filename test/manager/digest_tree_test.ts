@@ -1,0 +1,115 @@
+import { assertEquals, assertNotEquals } from "../assert.ts";
+import { kernelTest } from "../harness.ts";
+import { describeTree, digestTree } from "./digest_tree.ts";
+
+const { symbols: libc } = Deno.dlopen("libc.so.6", {
+  mknod: { parameters: ["buffer", "u32", "u64"], result: "i32" },
+  lsetxattr: { parameters: ["buffer", "buffer", "buffer", "usize", "i32"], result: "i32" },
+});
+
+const c = (text: string, last: number[] = []) =>
+  Uint8Array.from([...new TextEncoder().encode(text), ...last, 0]);
+
+function mknod(path: string, mode: number, device = 0n, last: number[] = []): void {
+  assertEquals(libc.mknod(c(path, last), mode, device), 0);
+}
+
+function setAttribute(path: string, name: string, value: string): void {
+  assertEquals(libc.lsetxattr(c(path), c(name), c(value), BigInt(value.length), 0), 0);
+}
+
+const S_IFCHR = 0o020000; // linux/stat.h
+const S_IFIFO = 0o010000; // linux/stat.h
+const S_IFREG = 0o100000; // linux/stat.h
+
+/** A tree with everything in it; its directory's time is set last. */
+function makeTree(root: string): void {
+  Deno.mkdirSync(`${root}/directory`, { recursive: true });
+  Deno.writeTextFileSync(`${root}/directory/file`, "content");
+  Deno.symlinkSync("file", `${root}/directory/link`);
+  mknod(`${root}/device`, S_IFCHR | 0o600, 0x103n);
+  mknod(`${root}/a`, S_IFREG | 0o600, 0n, [0xe9]);
+  Deno.linkSync(`${root}/directory/file`, `${root}/directory/same`);
+  setAttribute(`${root}/directory/file`, "user.one", "1");
+}
+
+/** Sets all times, so that only the change counts. */
+function settle(root: string): void {
+  for (const { name, isDirectory, isSymlink } of Deno.readDirSync(root)) {
+    if (name.includes("\ufffd") || isSymlink) continue;
+    if (isDirectory) settle(`${root}/${name}`);
+    else Deno.utimeSync(`${root}/${name}`, 1000, 1000);
+  }
+  Deno.utimeSync(root, 1000, 1000);
+}
+
+kernelTest(
+  "the digest of a tree is the same for the same tree, and another after each change",
+  { root: true },
+  async (t) => {
+    const root = t.make("tree");
+    makeTree(root);
+    settle(root);
+    const before = await digestTree(root);
+    assertEquals(await digestTree(root), before);
+    assertEquals(
+      (await describeTree(root)).map((line) => line.split(" ")[4] ?? "").filter((name) => /a/.test(name)),
+      [
+        "/a\\xe9",
+        "/directory/same",
+      ],
+    );
+    const file = `${root}/directory/file`;
+    const changes: Record<string, () => void> = {
+      mode: () => Deno.chmodSync(file, 0o4644),
+      owner: () => Deno.chownSync(file, 7, null),
+      group: () => Deno.chownSync(file, null, 7),
+      time: () => Deno.utimeSync(file, 1000, 1001),
+      "time of a directory": () => Deno.utimeSync(`${root}/directory`, 1000, 1001),
+      "time of the root": () => Deno.utimeSync(root, 1000, 1001),
+      content: () => {
+        Deno.writeTextFileSync(file, "another");
+        settle(root);
+      },
+      "value of an attribute": () => setAttribute(file, "user.one", "2"),
+      "another attribute": () => setAttribute(file, "user.two", ""),
+      "an attribute of the root": () => setAttribute(root, "trusted.note", "x"),
+      target: () => {
+        Deno.removeSync(`${root}/directory/link`);
+        Deno.symlinkSync("same", `${root}/directory/link`);
+        settle(root);
+      },
+      "number of a device": () => {
+        Deno.removeSync(`${root}/device`);
+        mknod(`${root}/device`, S_IFCHR | 0o600, 0x105n);
+        settle(root);
+      },
+      type: () => {
+        Deno.removeSync(`${root}/device`);
+        mknod(`${root}/device`, S_IFIFO | 0o600);
+        settle(root);
+      },
+      "a copy instead of a link": () => {
+        Deno.removeSync(`${root}/directory/same`);
+        Deno.writeTextFileSync(`${root}/directory/same`, "another");
+        for (const [name, value] of [["user.one", "2"], ["user.two", ""]] as const) {
+          setAttribute(`${root}/directory/same`, name, value);
+        }
+        Deno.chownSync(`${root}/directory/same`, 7, 7);
+        Deno.chmodSync(`${root}/directory/same`, 0o4644);
+        settle(root);
+      },
+      "a name's last byte": () => {
+        mknod(`${root}/a`, S_IFREG | 0o600, 0n, [0xea]);
+        settle(root);
+      },
+    };
+    let last = await digestTree(root);
+    for (const [what, change] of Object.entries(changes)) {
+      change();
+      const digest = await digestTree(root);
+      assertNotEquals(digest, last, `${what} makes no difference`);
+      last = digest;
+    }
+  },
+);
