@@ -41,7 +41,10 @@ async function mountErofs(mount: Mount, mountPoint: string, wait: WaitOptions): 
     await mountAll([mount], mountPoint, wait);
   } catch (error) {
     if (!asksForBlockDevice(error)) throw error;
-    await mountThroughLoop(mount, mountPoint, wait);
+    await mountThroughLoop(mount, mountPoint, wait).catch((failure) => {
+      // The error about the file says more to the caller than one about a loop device.
+      throw error instanceof MountError && error.code === "EINVAL" ? error : failure;
+    });
   }
 }
 
