@@ -6,8 +6,10 @@
 
 import { Version } from "./api/version_pb.ts";
 import { type CallOptions, Connection, type ContainerdOptions } from "./connection.ts";
+import { mountSnapshot, type MountSnapshotOptions, type SnapshotKey } from "./mount_snapshot.ts";
 import { MountsClient } from "./mounts.ts";
 import { SnapshotsClient } from "./snapshots.ts";
+import type { MountHandle } from "../linux/mount/handle.ts";
 
 /** The version of a containerd. */
 export interface ContainerdVersion {
@@ -79,6 +81,43 @@ export class Containerd implements AsyncDisposable {
     const action = "get containerd's version";
     const { version, revision } = await this.#connection.call(Version.method.version, {}, action, options);
     return { version, revision };
+  }
+
+  /**
+   * Mounts a snapshot under a target, all of it or nothing: asks for its mounts, lets a mount manager activate what no
+   * mount(2) takes, and mounts the rest.
+   *
+   * Needs the permission `ffi` and CAP_SYS_ADMIN, in the mount namespace of containerd.
+   *
+   * @param snapshot the snapshotter and the key of the snapshot, which is not committed.
+   * @param target an existing directory.
+   * @param options another manager than containerd's, the timeout of each wait and the signal.
+   * @returns the handle, which unmounts the snapshot and deactivates what was activated for it.
+   * @throws {ContainerdError} if containerd has no such snapshot, or can't activate it. Nothing is mounted then.
+   * @throws {MountError} if the rest can't be mounted. What was activated is deactivated then.
+   *
+   * @example
+   * ```ts
+   * import { Containerd } from "@denomount/mount/containerd";
+   *
+   * async function printFiles(snapshotter: string, key: string): Promise<void> {
+   *   const target = await Deno.makeTempDir();
+   *   await using containerd = new Containerd();
+   *   {
+   *     await using _root = await containerd.mountSnapshot({ snapshotter, key }, target);
+   *     for await (const { name } of Deno.readDir(target)) console.log(name);
+   *   }
+   *   await Deno.remove(target);
+   * }
+   * ```
+   */
+  mountSnapshot(
+    snapshot: SnapshotKey,
+    target: string,
+    { manager = this.mounts, ...wait }: MountSnapshotOptions = {},
+  ): Promise<MountHandle> {
+    const snapshots = this.snapshots(snapshot.snapshotter);
+    return mountSnapshot({ ...snapshot, snapshots, manager }, target, wait);
   }
 
   /** Closes the connection; calls that run are cancelled. */

@@ -29,6 +29,7 @@ export {
   UnimplementedError,
 } from "./errors.ts";
 export type { ActivateOptions, Activation, ActiveMount, MountManager } from "./manager_types.ts";
+export type { MountSnapshotOptions, SnapshotKey } from "./mount_snapshot.ts";
 export type { MountsClient } from "./mounts.ts";
 export type { SnapshotsClient } from "./snapshots.ts";
 export type {
@@ -42,6 +43,7 @@ export type {
   SnapshotUsage,
 } from "./snapshotter.ts";
 export type { OwnedFd } from "../ffi/fd.ts";
+export type { MountHandle } from "../linux/mount/handle.ts";
 export type { MountNamespace } from "../linux/namespace/mount.ts";
 export type { WaitOptions } from "../linux/path/wait.ts";
 export type { Mount } from "../linux/spec/mount.ts";

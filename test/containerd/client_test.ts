@@ -246,8 +246,7 @@ containerdTest(
     await leased.snapshots("native").prepare("kept", "");
     await plain.snapshots("native").prepare("lost", "");
     assertEquals(await Array.fromAsync(other.snapshots("native").list()), []);
-    await daemon.ctr("leases", "create", "--id", "short");
-    await daemon.ctr("leases", "delete", "--sync", "short"); // waits for a collection
+    await daemon.collectGarbage();
     assertEquals((await Array.fromAsync(plain.snapshots("native").list())).map(({ name }) => name), ["kept"]);
     await using wrong = daemon.client({ lease: "none" });
     const error = await assertRejects(() => wrong.snapshots("native").prepare("b", ""), NotFoundError);

@@ -61,6 +61,8 @@ export interface DaemonOptions {
   lines?: readonly string[];
   /** Directories that its programs are found in first. */
   path?: readonly string[];
+  /** Whether it mounts in the test's own mount namespace. */
+  inTestsNamespace?: boolean;
 }
 
 const START_TIMEOUT = 60_000; // ms; a busy machine
@@ -107,9 +109,13 @@ export class Daemon implements AsyncDisposable {
 
   /** Starts it again with the same files. */
   async start(): Promise<void> {
-    const { lines = [], path = [] } = this.#options;
-    const child = new Deno.Command("unshare", {
-      args: ["--mount", "--propagation", "private", `${shared}start`, this.directory, ...lines],
+    const { lines = [], path = [], inTestsNamespace = false } = this.#options;
+    const child = new Deno.Command(inTestsNamespace ? `${shared}start` : "unshare", {
+      args: [
+        ...inTestsNamespace ? [] : ["--mount", "--propagation", "private", `${shared}start`],
+        this.directory,
+        ...lines,
+      ],
       env: { PATH: [...path, Deno.env.get("PATH") ?? ""].join(":"), LEVEL: "error" },
       stdin: "null",
       stdout: "null",
@@ -149,6 +155,12 @@ export class Daemon implements AsyncDisposable {
     );
     assertEquals([code, err], [0, ""]);
     return out;
+  }
+
+  /** Lets containerd remove what no lease and no label keeps, and waits for it. */
+  async collectGarbage(): Promise<void> {
+    await this.ctr("leases", "create", "--id", "short");
+    await this.ctr("leases", "delete", "--sync", "short");
   }
 
   /** Imports an image and unpacks it into a snapshotter. */
