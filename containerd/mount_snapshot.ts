@@ -88,7 +88,7 @@ class ActivatedSnapshot implements MountHandle {
   readonly #handle: MountHandle;
   readonly #manager: MountManager;
   readonly #name: string;
-  #deactivated: Promise<void> | undefined;
+  #isActive = true;
 
   constructor(handle: MountHandle, manager: MountManager, name: string) {
     this.#handle = handle;
@@ -106,17 +106,14 @@ class ActivatedSnapshot implements MountHandle {
 
   async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
     await this.#handle.unmount(options);
-    await (this.#deactivated ??= this.#deactivate(options));
-  }
-
-  async #deactivate({ timeout, signal }: CallOptions): Promise<void> {
+    if (!this.#isActive) return;
+    const { timeout, signal } = options;
     try {
       await this.#manager.deactivate(this.#name, { timeout, signal });
     } catch (error) {
-      if (error instanceof NotFoundError) return; // it went with the snapshot
-      this.#deactivated = undefined; // another call tries again
-      throw error;
+      if (!(error instanceof NotFoundError)) throw error; // otherwise it went with the snapshot
     }
+    this.#isActive = false;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
