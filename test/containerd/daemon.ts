@@ -107,6 +107,16 @@ export class Daemon implements AsyncDisposable {
     return this.#process.pid;
   }
 
+  /** Whether it runs: it has neither been stopped nor ended by itself. */
+  get isRunning(): boolean {
+    return this.#process !== undefined;
+  }
+
+  /** Waits until it has ended by itself, as it does at a panic. */
+  async ended(): Promise<void> {
+    await this.#process?.status;
+  }
+
   /** Starts it again with the same files. */
   async start(): Promise<void> {
     const { lines = [], path = [], inTestsNamespace = false } = this.#options;
@@ -122,15 +132,16 @@ export class Daemon implements AsyncDisposable {
       stderr: "null",
     }).spawn();
     this.#process = child;
-    let ended = false;
-    child.status.then(() => ended = true);
+    child.status.then(() => {
+      if (this.#process === child) this.#process = undefined;
+    });
     for (const end = Date.now() + START_TIMEOUT;;) {
       try {
         await using client = this.client();
         await client.version();
         return;
       } catch (error) {
-        if (!(error instanceof UnavailableError) || ended || Date.now() > end) throw error;
+        if (!(error instanceof UnavailableError) || !this.isRunning || Date.now() > end) throw error;
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
     }
@@ -181,13 +192,12 @@ export class Daemon implements AsyncDisposable {
 
   /** Stops it; what it has mounted goes with its mount namespace. */
   async stop(signal: Deno.Signal = "SIGTERM"): Promise<void> {
-    if (this.#process === undefined) return;
-    const { status } = this.#process;
-    this.#process.kill(signal);
-    const timer = setTimeout(() => this.#process?.kill("SIGKILL"), STOP_TIMEOUT);
-    await status;
+    const child = this.#process;
+    if (child === undefined) return;
+    child.kill(signal);
+    const timer = setTimeout(() => child.kill("SIGKILL"), STOP_TIMEOUT);
+    await child.status;
     clearTimeout(timer);
-    this.#process = undefined;
   }
 
   /** Stops it, and waits until the kernel has detached its loop devices. */
