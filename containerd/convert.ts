@@ -6,7 +6,7 @@
 
 import { type Timestamp, timestampDate } from "./deps.ts";
 import type { ActivationInfo, Mount as MountMessage } from "./api/mount_pb.ts";
-import type { Activation } from "./manager_types.ts";
+import type { Activation } from "../linux/manager/types.ts";
 import type { Mount } from "../linux/spec/mount.ts";
 
 /**

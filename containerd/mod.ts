@@ -28,13 +28,12 @@ export {
   UnavailableError,
   UnimplementedError,
 } from "./errors.ts";
-export type { ActivateOptions, Activation, ActiveMount, MountManager } from "./manager_types.ts";
 export type { MountSnapshotOptions, SnapshotKey } from "./mount_snapshot.ts";
 export type { MountsClient } from "./mounts.ts";
 export type { SnapshotsClient } from "./snapshots.ts";
 export type {
   CommitOptions,
-  ListOptions,
+  ListSnapshotsOptions,
   SnapshotChange,
   SnapshotInfo,
   SnapshotKind,
@@ -43,6 +42,14 @@ export type {
   SnapshotUsage,
 } from "./snapshotter.ts";
 export type { OwnedFd } from "../ffi/fd.ts";
+export type {
+  ActivateOptions,
+  Activation,
+  ActivationChange,
+  ActiveMount,
+  ListOptions,
+  MountManager,
+} from "../linux/manager/types.ts";
 export type { MountHandle } from "../linux/mount/handle.ts";
 export type { MountNamespace } from "../linux/namespace/mount.ts";
 export type { WaitOptions } from "../linux/path/wait.ts";

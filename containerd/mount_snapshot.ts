@@ -7,13 +7,15 @@
 
 import type { CallOptions } from "./connection.ts";
 import { NotFoundError } from "./errors.ts";
-import type { Activation, MountManager } from "./manager_types.ts";
+import { NotFoundError as LocalNotFoundError } from "../linux/manager/errors.ts";
+import { MountsClient } from "./mounts.ts";
 import type { Snapshotter } from "./snapshotter.ts";
 import { shown } from "../ffi/text.ts";
+import type { Activation, MountManager } from "../linux/manager/types.ts";
+import type { ListActivator } from "../linux/mount/managed.ts";
 import { mountAll, type MountHandle } from "../linux/mount/mount.ts";
 import { isMountpoint } from "../linux/mountinfo/lookup.ts";
 import type { Mount } from "../linux/spec/mount.ts";
-import type { UnmountOptions } from "../linux/unmount/deadline.ts";
 
 /** A snapshot of containerd. */
 export interface SnapshotKey {
@@ -52,21 +54,35 @@ export async function mountSnapshot(
 ): Promise<MountHandle> {
   const wait = { timeout, signal };
   const mounts = await snapshots.mounts(key, wait);
-  await using undo = new AsyncDisposableStack();
-  let name: string | undefined;
-  let system: readonly Mount[] = mounts;
-  if (mounts.some(needsManager)) {
-    name = `denomount-${crypto.randomUUID()}`;
-    // The garbage collector removes the activation with the snapshot, and not before it.
-    const labels = { [`containerd.io/gc.bref.snapshot.${snapshotter}`]: key };
-    const activation = await manager.activate(name, mounts, { labels, ...signal && { signal } });
-    undo.defer(() => manager.deactivate(activation.name));
-    await refuseInvisible(activation);
-    ({ system } = activation);
-  }
-  const handle = await mountAll(system, target, wait);
-  undo.move();
-  return name === undefined ? handle : new ActivatedSnapshot(handle, manager, name);
+  if (!mounts.some(needsManager)) return await mountAll(mounts, target, wait);
+  // The garbage collector removes the activation with the snapshot, and not before it.
+  const labels = { [`containerd.io/gc.bref.snapshot.${snapshotter}`]: key };
+  return await mountAll(mounts, target, { ...wait, manager: activatorOf(manager, labels) });
+}
+
+/** The manager, as mountAll() takes one. */
+function activatorOf(manager: MountManager, labels: Record<string, string>): ListActivator {
+  const deactivate: ListActivator["deactivate"] = async (name, options = {}) => {
+    const { timeout, signal } = options;
+    try {
+      // The other options are for the snapshot's mounts; containerd unmounts its own as it always does.
+      await manager.deactivate(name, manager instanceof MountsClient ? { timeout, signal } : options);
+    } catch (error) {
+      const isGone = error instanceof NotFoundError || error instanceof LocalNotFoundError;
+      if (!isGone) throw error; // otherwise it went with the snapshot
+    }
+  };
+  return {
+    deactivate,
+    async activate(name, mounts, wait) {
+      const activation = await manager.activate(name, mounts, { ...wait, labels });
+      await using undo = new AsyncDisposableStack();
+      undo.defer(() => deactivate(name));
+      await refuseInvisible(activation);
+      undo.move();
+      return activation;
+    },
+  };
 }
 
 /** Whether a type has a part before the file system's, such as "format/overlay". */
@@ -80,43 +96,5 @@ async function refuseInvisible({ active }: Activation): Promise<void> {
       `the mount manager's mount ${shown(mountPoint)} is not in this mount namespace; ` +
         "run this in containerd's mount namespace, or pass a manager of this one",
     );
-  }
-}
-
-/** A mounted snapshot that was activated before. */
-class ActivatedSnapshot implements MountHandle {
-  readonly #handle: MountHandle;
-  readonly #manager: MountManager;
-  readonly #name: string;
-  #isActive = true;
-
-  constructor(handle: MountHandle, manager: MountManager, name: string) {
-    this.#handle = handle;
-    this.#manager = manager;
-    this.#name = name;
-  }
-
-  get target(): string {
-    return this.#handle.target;
-  }
-
-  get mountpoints(): readonly string[] {
-    return this.#handle.mountpoints;
-  }
-
-  async unmount(options: Omit<UnmountOptions, "namespace"> = {}): Promise<void> {
-    await this.#handle.unmount(options);
-    if (!this.#isActive) return;
-    const { timeout, signal } = options;
-    try {
-      await this.#manager.deactivate(this.#name, { timeout, signal });
-    } catch (error) {
-      if (!(error instanceof NotFoundError)) throw error; // otherwise it went with the snapshot
-    }
-    this.#isActive = false;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.unmount();
   }
 }

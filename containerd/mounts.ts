@@ -7,7 +7,13 @@
 import { Mounts } from "./api/mounts_pb.ts";
 import type { CallOptions, Connection } from "./connection.ts";
 import { fromMounts, toActivation } from "./convert.ts";
-import type { ActivateOptions, Activation, MountManager } from "./manager_types.ts";
+import type {
+  ActivateOptions,
+  Activation,
+  ActivationChange,
+  ListOptions,
+  MountManager,
+} from "../linux/manager/types.ts";
 import { UnimplementedError } from "./errors.ts";
 import { shown } from "../ffi/text.ts";
 import type { Mount } from "../linux/spec/mount.ts";
@@ -42,13 +48,13 @@ export class MountsClient implements MountManager {
   async activate(
     name: string,
     mounts: readonly Mount[],
-    options: ActivateOptions & CallOptions = {},
+    options: ActivateOptions = {},
   ): Promise<Activation> {
-    const { temporary = false, labels = {}, allowMountTypes = [] } = options;
+    const { temporary = false, labels, allowMountTypes = [] } = options;
     if (allowMountTypes.length > 0) {
       throw new TypeError("containerd's Mounts service takes no allowMountTypes");
     }
-    const request = { name, mounts: fromMounts(mounts), labels, temporary };
+    const request = { name, mounts: fromMounts(mounts), labels: { ...labels }, temporary };
     const action = `activate the mounts ${shown(name)}`;
     try {
       return toActivation(
@@ -99,7 +105,7 @@ export class MountsClient implements MountManager {
    * @returns the activations.
    */
   async *list(
-    options: { labels?: Record<string, string> } & CallOptions = {},
+    options: ListOptions & CallOptions = {},
   ): AsyncGenerator<Activation, void, void> {
     const wanted = Object.entries(options.labels ?? {});
     const conditions = wanted.map(([key, value]) =>
@@ -131,10 +137,10 @@ export class MountsClient implements MountManager {
    */
   async update(
     name: string,
-    { labels }: { labels: Record<string, string> },
+    { labels }: ActivationChange,
     options?: CallOptions,
   ): Promise<Activation> {
-    const request = { info: { name, labels }, updateMask: { paths: ["labels"] } };
+    const request = { info: { name, labels: { ...labels } }, updateMask: { paths: ["labels"] } };
     const action = `update the activation ${shown(name)}`;
     return toActivation((await this.#connection.call(Mounts.method.update, request, action, options)).info);
   }

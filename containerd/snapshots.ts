@@ -9,7 +9,7 @@ import type { CallOptions, Connection } from "./connection.ts";
 import { toDate, toMounts } from "./convert.ts";
 import type {
   CommitOptions,
-  ListOptions,
+  ListSnapshotsOptions,
   SnapshotChange,
   SnapshotInfo,
   SnapshotKind,
@@ -100,7 +100,7 @@ export class SnapshotsClient implements Snapshotter {
   }
 
   /** See {@linkcode Snapshotter}. */
-  async *list(options: ListOptions = {}): AsyncGenerator<SnapshotInfo, void, void> {
+  async *list(options: ListSnapshotsOptions = {}): AsyncGenerator<SnapshotInfo, void, void> {
     const request = { snapshotter: this.#snapshotter, filters: [...options.filters ?? []] };
     const action = `list the snapshots of ${shown(this.#snapshotter)}`;
     for await (const { info } of this.#connection.stream(Snapshots.method.list, request, action, options)) {

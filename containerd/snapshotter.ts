@@ -47,7 +47,7 @@ export interface CommitOptions extends SnapshotOptions {
 }
 
 /** Which snapshots to list. */
-export interface ListOptions extends CallOptions {
+export interface ListSnapshotsOptions extends CallOptions {
   /** Filters in containerd's syntax, such as `kind==active` or `labels."key"==value`; one of them must match. */
   readonly filters?: readonly string[];
 }
@@ -77,7 +77,7 @@ export interface Snapshotter {
   /** Changes the labels of a snapshot. */
   update(name: string, change: SnapshotChange, options?: CallOptions): Promise<SnapshotInfo>;
   /** The records of all snapshots, or of those that a filter matches. */
-  list(options?: ListOptions): AsyncIterable<SnapshotInfo>;
+  list(options?: ListSnapshotsOptions): AsyncIterable<SnapshotInfo>;
   /** What a snapshot takes on the disk. */
   usage(key: string, options?: CallOptions): Promise<SnapshotUsage>;
   /** Removes from the disk what removed snapshots have left there. */

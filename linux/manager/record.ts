@@ -354,8 +354,7 @@ export class ActivationRecord implements Disposable {
     return await this.#retrying(() =>
       this.#transaction(
         "BEGIN",
-        () =>
-          this.#prepare("SELECT * FROM activation ORDER BY name").all().map((found) => this.#row(found)),
+        () => this.#prepare("SELECT * FROM activation ORDER BY name").all().map((found) => this.#row(found)),
       )
     );
   }

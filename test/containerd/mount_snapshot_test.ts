@@ -1,4 +1,5 @@
 import { MountError } from "../../mod.ts";
+import { LocalMountManager } from "../../linux/manager/mod.ts";
 import { Containerd, NotFoundError, UnavailableError } from "../../containerd/mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { describeTree } from "../manager/digest_tree.ts";
@@ -90,7 +91,7 @@ containerdTest(
 );
 
 containerdTest(
-  "mountSnapshot() refuses what containerd has mounted in a mount namespace of its own",
+  "mountSnapshot() refuses what containerd has mounted in a mount namespace of its own, and takes a manager of this one",
   async (t) => {
     const { daemon, layer } = await start(`${t.dir}/d`, {});
     await using _daemon = daemon;
