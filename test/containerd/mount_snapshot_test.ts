@@ -77,7 +77,14 @@ containerdTest(
     await assertRejects(() => containerd.mountSnapshot({ ...snapshot, key: "none" }, t.dir), NotFoundError);
     assertEquals([t.mounts(), await activations(containerd)], [[], []]);
 
-    const handle = await containerd.mountSnapshot(snapshot, t.make("target"));
+    {
+      await using _root = await containerd.mountSnapshot(snapshot, t.make("target"));
+      const [activation] = await activations(containerd);
+      await containerd.mounts.deactivate(activation?.name ?? ""); // an overlay holds its layers without their mounts
+    }
+    assertEquals([t.mounts(), await activations(containerd)], [[], []]);
+
+    const handle = await containerd.mountSnapshot(snapshot, `${t.dir}/target`);
     await daemon.stop();
     await assertRejects(() => handle.unmount(), UnavailableError);
     assert(!t.mounts().some(({ mountpoint }) => mountpoint === "/target"));
