@@ -111,6 +111,16 @@ containerdTest(
       "is not in this mount namespace; run this in containerd's mount namespace",
     );
     assertEquals([t.mounts(), await activations(containerd)], [[], []]);
+
+    const root = t.make("manager");
+    await using manager = await LocalMountManager.open({ root, allowedRoots: [`${daemon.directory}/root`] });
+    const handle = await containerd.mountSnapshot(snapshot, `${t.dir}/target`, { manager });
+    assertEquals((await describeTree(`${t.dir}/target`)).length, 27);
+    const [activation] = await Array.fromAsync(manager.list());
+    assertEquals(activation?.labels, { "containerd.io/gc.bref.snapshot.erofs": "writable" });
+    assertEquals(await activations(containerd), []);
+    await handle.unmount();
+    assertEquals([t.mounts(), await Array.fromAsync(manager.list())], [[], []]);
   },
   needs,
 );
