@@ -22,6 +22,7 @@ const needs: Needs = {
   root: true,
   tools: ["bindfs", "mount.fuse3"],
   permissions: { run: true, env: true, sys: true },
+  deadline: 300,
 };
 
 /** A call with one of its paths on the server. */
