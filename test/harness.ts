@@ -177,8 +177,8 @@ async function withDeadline(
   beat(`"${name}"`, seconds + 2 * GRACE);
   const older = descendants(Deno.pid).map(({ pid }) => pid);
   try {
+    using deadline = timer(seconds); // before the test can replace setTimeout()
     const ended = (async () => await run())();
-    using deadline = timer(seconds);
     if (await Promise.race([ended.then(() => true), deadline.over])) return;
     const waited = waits(Deno.pid).join("\n  ");
     killDescendants(Deno.pid, older);
