@@ -4,7 +4,7 @@
  * @module
  */
 
-import { join } from "../path/path.ts";
+import { join, joinWithoutSlash } from "../path/path.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { isDirectory } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
@@ -236,9 +236,9 @@ class Activating {
     if (mounts.length === 0) return [];
     const place = placeOf(this.directory, first);
     await makePlace(mounts[0], place, this.wait);
-    const { mountpoints } = await mountAll(mounts, place, this.wait);
+    await mountAll(mounts, place, this.wait);
     for (const [index, mount] of mounts.entries()) {
-      const mountPoint = mountpoints[index] ?? place;
+      const mountPoint = joinWithoutSlash(place, join("/", mount.target ?? ""));
       await this.#mounted(first + index, undefined, {
         ...mount,
         mountPoint,

@@ -5,9 +5,12 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
+import { OwnedFd, withDisposable } from "../../ffi/fd.ts";
 import { setupLoop } from "../loop/loop.ts";
 import { mountAll } from "../mount/mount.ts";
-import { ensureAnswers } from "../path/cached_lookup.ts";
+import { mayWaitForServer } from "../mountinfo/served.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
@@ -22,7 +25,7 @@ export const erofsHandler: MountHandler = {
   async mount(mount, mountPoint, _active, wait = {}) {
     const options = (mount.options ?? []).flatMap(splitOptions).filter((option) => option !== "loop");
     if (!options.includes("ro")) options.push("ro"); // a read-only device can't be opened for an erofs without it
-    for (const path of [mount.source, ...devicesIn(options)]) await ensureAnswers(path, wait);
+    for (const path of [mount.source, ...devicesIn(options)]) await ensureServed(path, wait);
     mkdir(mountPoint, 0o700);
     await mountErofs({ ...mount, options }, mountPoint, wait);
     return { ...mount, options, mountPoint, mountedAt: new Date(), data: {} };
@@ -31,6 +34,14 @@ export const erofsHandler: MountHandler = {
   /** The manager unmounts what is on the mountpoint. */
   unmount: () => Promise.resolve(),
 };
+
+/** Waits for the server that a file is on, if it is on one. */
+async function ensureServed(path: string, wait: WaitOptions): Promise<void> {
+  const found = openCached(path);
+  const isLocal = found instanceof OwnedFd &&
+    !await mayWaitForServer(withDisposable(found, statxMountUniqueFd));
+  if (!isLocal) await ensureAnswers(path, wait);
+}
 
 function devicesIn(options: readonly string[]): string[] {
   return options.filter((option) => option.startsWith(DEVICE)).map((option) => option.slice(DEVICE.length));
@@ -41,7 +52,10 @@ async function mountErofs(mount: Mount, mountPoint: string, wait: WaitOptions): 
     await mountAll([mount], mountPoint, wait);
   } catch (error) {
     if (!asksForBlockDevice(error)) throw error;
-    await mountThroughLoop(mount, mountPoint, wait);
+    await mountThroughLoop(mount, mountPoint, wait).catch((failure) => {
+      // The error about the file says more to the caller than one about a loop device.
+      throw error instanceof MountError && error.code === "EINVAL" ? error : failure;
+    });
   }
 }
 

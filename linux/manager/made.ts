@@ -4,7 +4,7 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { rmdir, type Statx, unlink } from "../syscalls/mod.ts";
@@ -64,7 +64,7 @@ export async function removeMadeDirectory(
   path: string,
   wait: WaitOptions,
 ): Promise<void> {
-  await inPlace(roots, path, wait, (place) => rmdir(pathOf(place)));
+  await inPlace(roots, path, wait, (place) => callAt(place, rmdir));
 }
 
 /**
@@ -113,4 +113,22 @@ async function inPlace(
  */
 export function pathOf({ parent, name }: Place): string {
   return `${procFdPath(parent)}/${name}`;
+}
+
+/**
+ * Makes calls on the path of a place; their errors name the path that the caller wrote.
+ *
+ * @param place the place.
+ * @param call makes the calls.
+ * @returns the value of the function.
+ * @throws {SyscallError} with that path.
+ */
+export function callAt<T>(place: Place, call: (path: string) => T): T {
+  try {
+    return call(pathOf(place));
+  } catch (error) {
+    if (!(error instanceof SyscallError)) throw error;
+    const { syscall, errno, reason } = error;
+    throw new SyscallError({ syscall, errno, path: place.path, reason });
+  }
 }

@@ -11,7 +11,7 @@ import { AT_EMPTY_PATH, O_DIRECTORY, O_NOFOLLOW, O_PATH, S_IFDIR, S_IFMT } from 
 import { chmod, fchownat, mkdir, openat, type Statx } from "../syscalls/mod.ts";
 import { openPlace, type Place, statPlace } from "./allowed_roots.ts";
 import { FailedPreconditionError } from "./errors.ts";
-import { type Making, pathOf } from "./made.ts";
+import { callAt, type Making } from "./made.ts";
 import type { MkdirRequest } from "./mkdir_options.ts";
 
 /**
@@ -42,7 +42,7 @@ export async function makeDirectory(request: MkdirRequest, making: Making): Prom
 /** False if another process has made it first. */
 function tryMkdir(place: Place): boolean {
   try {
-    mkdir(pathOf(place), 0o700);
+    callAt(place, (path) => mkdir(path, 0o700));
     return true;
   } catch (error) {
     if (isErrno(error, "EEXIST")) return false;

@@ -22,7 +22,7 @@ import {
 import { ftruncate, link, lseekStart, open, read, readlink, statx, unlink } from "../syscalls/mod.ts";
 import { openPlace, type Place, statPlace } from "./allowed_roots.ts";
 import { FailedPreconditionError } from "./errors.ts";
-import { fileId, type Making, pathOf } from "./made.ts";
+import { callAt, fileId, type Making, pathOf } from "./made.ts";
 import type { MkfsRequest } from "./mkfs_options.ts";
 
 /** A program that makes a file system, and how to know that it did. */
@@ -86,7 +86,7 @@ export async function makeImage(path: string, request: MkfsRequest, making: Maki
   const temporaryPath = join(dirname(path), temporary.name);
   await making.log.add({ kind: "file", path: temporaryPath, isOwned: true });
   try {
-    using file = open(pathOf(temporary), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640);
+    using file = callAt(place, () => open(pathOf(temporary), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640));
     try {
       ftruncate(file.fd, request.size, path);
       await format(file, path, program, request, making);
@@ -113,7 +113,7 @@ function exists(place: Place): boolean {
 /** False if another process has made a file of that name first: it stays as it is. */
 function tryLink(temporary: Place, place: Place): boolean {
   try {
-    link(pathOf(temporary), pathOf(place));
+    callAt(place, (path) => link(pathOf(temporary), path));
     return true;
   } catch (error) {
     if (isErrno(error, "EEXIST")) return false;

@@ -7,7 +7,7 @@
  * @module
  */
 
-import type { DatabaseSync, SQLInputValue } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { quote } from "../../ffi/text.ts";
 import { delay } from "../path/delay.ts";
 import type { Mount } from "../spec/mount.ts";
@@ -102,6 +102,7 @@ const SCHEMA = `
 export class ActivationRecord implements Disposable {
   readonly #db: DatabaseSync;
   readonly #path: string;
+  readonly #statements = new Map<string, StatementSync>(); // preparing one takes longer than running it
 
   private constructor(db: DatabaseSync, path: string) {
     this.#db = db;
@@ -160,8 +161,14 @@ export class ActivationRecord implements Disposable {
     return Number(this.#get(`PRAGMA ${name}`)?.[name]);
   }
 
+  #prepare(sql: string): StatementSync {
+    let statement = this.#statements.get(sql);
+    if (statement === undefined) this.#statements.set(sql, statement = this.#db.prepare(sql));
+    return statement;
+  }
+
   #get(sql: string, ...values: SQLInputValue[]): Record<string, unknown> | undefined {
-    return this.#db.prepare(sql).get(...values);
+    return this.#prepare(sql).get(...values);
   }
 
   /** Closes it. */
@@ -179,20 +186,20 @@ export class ActivationRecord implements Disposable {
    */
   async write<T>(work: () => T, signal?: AbortSignal, isDurable = false): Promise<T> {
     return await this.#retrying(() => {
-      if (isDurable) this.#db.exec("PRAGMA synchronous = FULL");
+      if (isDurable) this.#prepare("PRAGMA synchronous = FULL").run();
       try {
         return this.#transaction("BEGIN IMMEDIATE", work);
       } finally {
-        if (isDurable) this.#db.exec("PRAGMA synchronous = NORMAL");
+        if (isDurable) this.#prepare("PRAGMA synchronous = NORMAL").run();
       }
     }, signal);
   }
 
   #transaction<T>(begin: string, work: () => T): T {
-    this.#db.exec(begin);
+    this.#prepare(begin).run();
     try {
       const value = work();
-      this.#db.exec("COMMIT");
+      this.#prepare("COMMIT").run();
       return value;
     } catch (error) {
       if (this.#db.isTransaction) this.#db.exec("ROLLBACK");
@@ -336,7 +343,7 @@ export class ActivationRecord implements Disposable {
   }
 
   #run(sql: string, ...values: SQLInputValue[]): number {
-    return Number(this.#db.prepare(sql).run(...values).changes);
+    return Number(this.#prepare(sql).run(...values).changes);
   }
 
   /** Finds an activation by its name. */
@@ -349,8 +356,7 @@ export class ActivationRecord implements Disposable {
     return await this.#retrying(() =>
       this.#transaction(
         "BEGIN",
-        () =>
-          this.#db.prepare("SELECT * FROM activation ORDER BY name").all().map((found) => this.#row(found)),
+        () => this.#prepare("SELECT * FROM activation ORDER BY name").all().map((found) => this.#row(found)),
       )
     );
   }
@@ -363,7 +369,7 @@ export class ActivationRecord implements Disposable {
   #row(found: Record<string, unknown>): Row {
     const id = Number(found["id"]);
     const rows = (table: string, order: string) =>
-      this.#db.prepare(`SELECT * FROM ${table} WHERE activation = ? ORDER BY ${order}`).all(id);
+      this.#prepare(`SELECT * FROM ${table} WHERE activation = ? ORDER BY ${order}`).all(id);
     return {
       id,
       name: String(found["name"]),

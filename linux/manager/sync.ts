@@ -12,7 +12,7 @@ import { unmountRecursive } from "../unmount/recursive.ts";
 import { type Manager, PREFIX, toActiveMount } from "./context.ts";
 import { isAttached, loopHandler } from "./loop_handler.ts";
 import type { MountRow, Row } from "./record.ts";
-import { isElsewhere, isHere, namesIn, removeDirectoryOf, undo, unmountAllOf } from "./undo.ts";
+import { isElsewhere, isHere, lockOrMake, namesIn, removeDirectoryOf, undo, unmountAllOf } from "./undo.ts";
 
 /** What a sync has found. */
 export interface SyncResult {
@@ -61,9 +61,14 @@ async function syncOne(manager: Manager, row: Row, { removed, lost }: SyncResult
 async function loseIncomplete(manager: Manager, row: Row): Promise<boolean> {
   if (isElsewhere(manager, row) || await isComplete(manager, row)) return false;
   const { record } = manager;
-  using _lock = tryLock(row.directory);
+  using lock = lockOrMake(row.directory);
+  if (lock === undefined) return false; // another process is just deactivating it
   const now = await record.find(row.name);
-  if (now?.id !== row.id || now.state !== "active" || await isComplete(manager, now)) return false;
+  if (now?.id !== row.id || now.state !== "active") {
+    removeDirectoryOf(row);
+    return false;
+  }
+  if (await isComplete(manager, now)) return false;
   if (isHere(manager, now)) await unmountAllOf(manager, now, {});
   await record.setState(now.id, "lost");
   removeDirectoryOf(now);

@@ -6,7 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { join } from "../path/path.ts";
+import { dirname, join } from "../path/path.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
 import { delay } from "../path/delay.ts";
 import {
@@ -135,7 +135,8 @@ export async function unmountAllOf(manager: Manager, row: Row, options: TakeDown
       }
       if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
       await unmountRecursive(mountPoint, { ...options, noFollow: true });
-      removePlace(mountPoint);
+      // Any other is inside a mount, or a handler's own: what is there is data.
+      if (dirname(mountPoint) === row.directory) removePlace(mountPoint);
       done.push(mount.position);
     }
   } catch (error) {
@@ -193,8 +194,14 @@ function removePlace(path: string): void {
   }
 }
 
-/** The lock of the directory; made again if it is gone, after the root directory was emptied for example. */
-function lockOrMake(directory: string): OwnedFd | undefined {
+/**
+ * Locks the directory of an activation without waiting, and makes it again if it is gone: the root directory was emptied,
+ * for example.
+ *
+ * @param directory its path.
+ * @returns the lock; undefined if another process holds it.
+ */
+export function lockOrMake(directory: string): OwnedFd | undefined {
   try {
     mkdir(directory, 0o700);
   } catch (error) {

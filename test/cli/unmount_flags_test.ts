@@ -66,7 +66,7 @@ for (const [name, way] of ways) {
 
   kernelTest(
     `${name} of a shared mount unmounts it in its peers too, and leaves what it was bound from`,
-    needs,
+    { ...needs, privateDirectory: true },
     async (t) => {
       t.make("shared", "source/inner");
       const target = `${t.dir}/shared/target`;

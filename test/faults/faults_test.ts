@@ -121,6 +121,7 @@ kernelTest(
   {
     ...needs,
     notEmulated: "it starts some thousand programs, which take a second each in the emulator",
+    deadline: 600,
   },
   async (t) => {
     const seed = Math.floor(Math.random() * 2 ** 31);
