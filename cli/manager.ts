@@ -9,6 +9,7 @@ import { LocalMountManager } from "../linux/manager/local.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
 import { isManagerType } from "../linux/spec/needs_manager.ts";
+import { splitOptions } from "../linux/spec/split_options.ts";
 import type { Mount } from "../mod.ts";
 import { isRoot } from "./self.ts";
 
@@ -24,10 +25,12 @@ export interface ManagerFlags {
  * Whether a list has to be activated before it can be mounted.
  *
  * @param mounts the list.
- * @returns true if one of its types is for a mount manager.
+ * @returns true if one of its types or options is for a mount manager.
  */
 export function needsManager(mounts: readonly Mount[]): boolean {
-  return mounts.some(({ type }) => isManagerType(type));
+  return mounts.some(({ type, options = [] }) =>
+    isManagerType(type) || options.flatMap(splitOptions).some((option) => option.startsWith("X-containerd."))
+  );
 }
 
 /**

@@ -290,6 +290,9 @@ kernelTest(
   },
 );
 
+/** For strace(1): all that looks at a file or changes one. Without mmap(2), by which the runtime takes memory. */
+const CALLS = "trace=%file,%process,read,write,pread64,pwrite64,ioctl,fcntl,fsopen,fsmount,move_mount";
+
 /** Makes an erofs image with its data on a second device; returns the two files. */
 async function erofsOfTwoDevices(
   t: KernelContext,
@@ -662,7 +665,7 @@ kernelTest("bad input is refused before the first system call", {
        if (!(error instanceof Error)) throw new Error("not refused: " + JSON.stringify([name, mounts, options]));
      }`,
   );
-  const args = ["-f", "-qq", "-o", `${t.dir}/trace`, "-e", "trace=%file,%desc,%process"];
+  const args = ["-f", "-qq", "-o", `${t.dir}/trace`, "-e", CALLS];
   const { code, stderr } = await new Deno.Command("strace", {
     args: [...args, Deno.execPath(), "run", "--quiet", "--no-check", "-A", script],
   }).output();
