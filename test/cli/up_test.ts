@@ -267,6 +267,23 @@ kernelTest("run mounts a list that needs the manager, also in a namespace of its
 });
 
 kernelTest(
+  "an instruction for the manager that its entry's type does not name is refused by its name",
+  needs,
+  async (t) => {
+    const word = `X-containerd.mkdir.path=${t.dir}/new`;
+    const list = listFile(t.dir, [{ type: "tmpfs", source: "t", options: [`size=64k,${word}`] }]);
+    for (const args of [["up", ...at(t), list, t.make("target")], ["run", ...at(t), list, "true"]]) {
+      assertEquals(await command(args), {
+        code: 1,
+        out: "",
+        err: `denomount: "${word}" needs the modifier "mkdir/" before the type\n`,
+      });
+      await assertNothingLeft(t);
+    }
+  },
+);
+
+kernelTest(
   "explain of a list that needs the manager names the command that prepares it",
   needs,
   async (t) => {
