@@ -1,0 +1,62 @@
+/**
+ * Activates and deactivates random names, ten at a time, and prints what came of each call as JSON.
+ *
+ *     deno run -A test/manager/worker.ts DIRECTORY SEED CALLS NAMES
+ *
+ * @module
+ */
+
+import { AlreadyExistsError, FailedPreconditionError, NotFoundError } from "../../linux/manager/mod.ts";
+import { open } from "./everything.ts";
+
+/** What came of a call. */
+export interface Outcome {
+  /** The call. */
+  call: "activate" | "deactivate";
+  /** The name of the activation. */
+  name: string;
+  /** A label that no other call gives. */
+  label: string;
+  /** The result: "done", or the error. */
+  result: string;
+}
+
+if (import.meta.main) {
+  const [dir = "", seed = "", calls = "", names = ""] = Deno.args;
+  await using manager = await open(dir);
+  const outcomes: Outcome[] = [];
+  let [left, state] = [Number(calls), Number(seed)];
+  const random = (below: number) => (state = (state * 48271) % 0x7fffffff) % below; // MINSTD
+
+  const callOnce = async (): Promise<void> => {
+    const name = `name ${random(Number(names))}`;
+    const call = random(2) === 0 ? "activate" : "deactivate";
+    const label = crypto.randomUUID();
+    const list = [
+      { type: "tmpfs", source: label },
+      {
+        type: "format/mkdir/bind",
+        source: "{{ mount 0 }}/made",
+        options: ["X-containerd.mkdir.path={{ mount 0 }}/made", "bind"],
+      },
+    ];
+    let result = "done";
+    try {
+      if (call === "activate") await manager.activate(name, list, { temporary: true, labels: { label } });
+      else await manager.deactivate(name, { timeout: 20_000 });
+    } catch (error) {
+      result = error instanceof AlreadyExistsError || error instanceof NotFoundError
+        ? error.name
+        : error instanceof FailedPreconditionError && error.message.startsWith("another process works on")
+        ? error.name
+        : `${error}`;
+    }
+    outcomes.push({ call, name, label, result });
+  };
+
+  const lane = async (): Promise<void> => {
+    while (left-- > 0) await callOnce();
+  };
+  await Promise.all(Array.from({ length: 10 }, lane));
+  console.log(JSON.stringify(outcomes));
+}
