@@ -50,6 +50,9 @@ export function everything(dir: string): Mount[] {
   ];
 }
 
+/** Mounts all of a list; another program may hold the lock of the loop devices for some time. */
+export const patient = { temporary: true, timeout: 10_000 };
+
 /** Opens the manager of a directory, which is made with its allowed root. */
 export async function open(dir: string, options: Partial<ManagerOptions> = {}): Promise<LocalMountManager> {
   await Deno.mkdir(`${dir}/allowed`, { recursive: true });
@@ -73,10 +76,21 @@ export function remains(dir: string): string[] {
     ...mountTable().filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`)).map((row) =>
       plain(`mount ${row.mountpoint} ${row.fsType}`)
     ),
-    ...loopDevices(dir).map((text) => plain(`loop device ${text}`)),
+    ...devices(dir).map((text) => plain(`loop device ${text}`)),
     ...names(`${dir}/root`).filter((name) => !name.startsWith("activations.db")).map(() => "directory a-"),
     ...names(`${dir}/allowed`).map((name) => `file ${name}`),
   ];
+}
+
+/**
+ * The loop devices of files in a test's directory, as "loopN path": sysfs may show a path without the mountpoint of its
+ * file system, if the mount namespace has ended.
+ */
+export function devices(dir: string): string[] {
+  const within = dir.slice(dir.indexOf("/denomount-"));
+  return loopDevices(`${within}/`).map((text) =>
+    `${text.split(" ")[0]} ${text.slice(text.indexOf(within) + within.length)}`
+  );
 }
 
 /** What remains of an activation of {@linkcode everything} that is complete. */
