@@ -7,7 +7,7 @@
 import { DatabaseSync } from "node:sqlite";
 import { type LocalMountManager, NotFoundError } from "../../linux/manager/mod.ts";
 import { MountError } from "../../mod.ts";
-import { complete, everything, open, settled, tools } from "../manager/everything.ts";
+import { complete, everything, open, patient, settled, tools } from "../manager/everything.ts";
 import type { Operation } from "./operations.ts";
 import type { MoreCalls } from "./points.ts";
 
@@ -40,7 +40,7 @@ export function managerOperations(dir: string): Operation[] {
   let opened: LocalMountManager | undefined;
   const manager = async () => opened ??= await open(dir);
   const activate = async () => {
-    await (await manager()).activate(NAME, everything(dir), { temporary: true });
+    await (await manager()).activate(NAME, everything(dir), patient);
   };
   const deactivate = async () => await (await manager()).deactivate(NAME);
   const common = { tools: [...tools], calls, writesFiles: true, reports: /sync\(\) has to undo it/ };
@@ -68,7 +68,7 @@ export function managerOperations(dir: string): Operation[] {
         if (!layer || !image || !filesystem || !overlay) throw new Error("the list has four entries");
         const wrong = { ...overlay, options: [...overlay.options ?? [], "lowerdir=/none"] };
         try {
-          await (await manager()).activate(NAME, [layer, image, filesystem, wrong], { temporary: true });
+          await (await manager()).activate(NAME, [layer, image, filesystem, wrong], patient);
         } catch (error) {
           if (!(error instanceof MountError && error.code === "ENOENT")) throw error;
         }
