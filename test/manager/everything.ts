@@ -50,8 +50,11 @@ export function everything(dir: string): Mount[] {
   ];
 }
 
-/** Mounts all of a list; another program may hold the lock of the loop devices for some time. */
-export const patient = { temporary: true, timeout: 10_000 };
+/** Another program may hold the lock of the loop devices for some time. */
+export const wait = { timeout: 30_000 };
+
+/** Mounts all of a list. */
+export const patient = { ...wait, temporary: true };
 
 /** Opens the manager of a directory, which is made with its allowed root. */
 export async function open(dir: string, options: Partial<ManagerOptions> = {}): Promise<LocalMountManager> {
