@@ -36,21 +36,21 @@ export type TakeDownOptions = Omit<UnmountOptions, "namespace">;
  * @param manager the manager.
  * @param row the activation.
  * @param options `isLocked` if the caller holds the lock of its directory.
- * @returns "busy" if another process works on it just now.
+ * @returns "busy" if another process works on it just now, "settled" if that has ended its work meanwhile.
  */
 export async function undo(
   manager: Manager,
   row: Row,
   { isLocked = false }: { isLocked?: boolean } = {},
-): Promise<"undone" | "busy"> {
+): Promise<"undone" | "settled" | "busy"> {
   using lock = isLocked ? undefined : lockOrMake(row.directory);
   if (!isLocked && lock === undefined) return "busy";
   const now = await manager.record.find(row.name);
   if (now?.id !== row.id) { // the other process has completed it
     removeDirectoryOf(row);
-    return "undone";
+    return "settled";
   }
-  if (now.state === "active") return "undone";
+  if (now.state === "active") return "settled";
   if (isElsewhere(manager, now)) return "busy";
   if (isOfThisBoot(manager, now)) await unmountAllOf(manager, now, {});
   if (now.state === "activating") await removeAllMade(manager, now);

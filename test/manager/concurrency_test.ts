@@ -7,7 +7,7 @@ import { open, remains } from "./everything.ts";
 import type { Outcome } from "./worker.ts";
 
 const PROCESSES = 4;
-const CALLS = 100; // of each process
+const CALLS = 115; // of each process; every eighth is a sync()
 const NAMES = 50;
 
 /** Runs the processes at the same time. */
@@ -43,7 +43,9 @@ kernelTest(
     const outcomes = await work(t.dir);
     assertEquals(outcomes.length, PROCESSES * CALLS);
     const results = new Set(outcomes.map(({ call, result }) => `${call}: ${result}`));
-    for (const known of ["activate: done", "deactivate: done"]) assert(results.delete(known), known);
+    for (const known of ["activate: done", "deactivate: done", "sync: done"]) {
+      assert(results.delete(known), known);
+    }
     for (const known of ["activate: AlreadyExistsError", "deactivate: NotFoundError"]) results.delete(known);
     results.delete("deactivate: FailedPreconditionError");
     assertEquals([...results], [], "no other result");

@@ -1,5 +1,5 @@
 /**
- * Activates and deactivates random names, ten at a time, and prints what came of each call as JSON.
+ * Activates and deactivates random names, ten at a time, with a sync() now and then, and prints what came of each call as JSON.
  *
  *     deno run -A test/manager/worker.ts DIRECTORY SEED CALLS NAMES
  *
@@ -12,8 +12,8 @@ import { open } from "./everything.ts";
 /** What came of a call. */
 export interface Outcome {
   /** The call. */
-  call: "activate" | "deactivate";
-  /** The name of the activation. */
+  call: "activate" | "deactivate" | "sync";
+  /** The name of the activation; of no meaning for sync(). */
   name: string;
   /** A label that no other call gives. */
   label: string;
@@ -30,7 +30,7 @@ if (import.meta.main) {
 
   const callOnce = async (): Promise<void> => {
     const name = `name ${random(Number(names))}`;
-    const call = random(2) === 0 ? "activate" : "deactivate";
+    const call = random(8) === 0 ? "sync" : random(2) === 0 ? "activate" : "deactivate";
     const label = crypto.randomUUID();
     const list = [
       { type: "tmpfs", source: label },
@@ -43,7 +43,12 @@ if (import.meta.main) {
     let result = "done";
     try {
       if (call === "activate") await manager.activate(name, list, { temporary: true, labels: { label } });
-      else await manager.deactivate(name, { timeout: 20_000 });
+      else if (call === "deactivate") await manager.deactivate(name, { timeout: 20_000 });
+      else {
+        const { removed, lost } = await manager.sync();
+        const found = [...removed, ...lost];
+        if (found.length > 0) result = `found ${found}, although no process was killed`;
+      }
     } catch (error) {
       result = error instanceof AlreadyExistsError || error instanceof NotFoundError
         ? error.name
