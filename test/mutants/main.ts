@@ -5,12 +5,13 @@
  *     deno task test:mutants [--only TEXT] [--jobs 2] [--fresh] [--timeout 120]
  *
  * Results are kept in .mutants/results.jsonl, so that a run that was ended goes on; a mutant runs again if its file, its
- * tests or itself have changed. --fresh runs all of them.
+ * tests or itself have changed, or if it ran out of a shorter time. --fresh runs all of them.
  *
  * @module
  */
 
 import { parseArgs } from "node:util";
+import { Cgroup, TemporaryNames } from "./leftovers.ts";
 import { type Mutant, mutate, type Outcome } from "./mutant.ts";
 import { rooms } from "./rooms.ts";
 
@@ -59,11 +60,17 @@ function readResults(): Map<string, Result> {
   }
 }
 
+/** A mutant that ran out of its time under load may be killed by a test within a longer one. */
+function isKnown(key: string): boolean {
+  const result = results.get(key);
+  return result !== undefined && (result.outcome !== "timeout" || result.seconds >= Number(values.timeout));
+}
+
 /** A copy of the project, in which one job at a time runs. */
 async function makeCopy(index: number): Promise<string> {
   const copy = `${state}/copy-${index}`;
   await run("rm", ["-rf", copy]);
-  await Deno.mkdir(`${copy}/tmp`, { recursive: true });
+  await Deno.mkdir(copy, { recursive: true });
   await run("sh", [
     "-c",
     `git -C "$0" ls-files -co --exclude-standard | tar -C "$0" -cf - -T - | tar -C "$1" -xf -`,
@@ -78,33 +85,29 @@ async function run(program: string, args: string[]): Promise<void> {
   if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
 }
 
-/** Runs test files in a copy, in a mount namespace with a /tmp of its own. */
+/** Runs test files in a copy, in a mount namespace with a /tmp of its own; leaves no process and no loop device. */
 async function runTests(copy: string, tests: readonly string[]): Promise<{ outcome: Outcome; by: string }> {
+  await run("rm", ["-rf", "--one-file-system", `${copy}/tmp`]);
+  await Deno.mkdir(`${copy}/tmp`);
+  await using temporary = new TemporaryNames(`${copy}/tmp`);
+  const cgroup = await Cgroup.create(`denomount-mutants${copy.replaceAll("/", "-")}`);
   const script = 'mount --bind "$0/tmp" /tmp && cd "$0" && exec "$@"';
-  const child = new Deno.Command("timeout", {
-    args: [
-      ...[
-        "--kill-after=5",
-        values.timeout,
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        script,
-        copy,
-      ],
-      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests],
-    ],
+  const unshare = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, copy];
+  const test = [Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests];
+  const [program, ...args] = cgroup.command("timeout", "--kill-after=5", values.timeout, ...unshare, ...test);
+  const child = new Deno.Command(program, {
+    args,
     env: { NO_COLOR: "1", CI: "false" },
     stdin: "null",
     stdout: "piped",
-    stderr: "piped",
+    stderr: "null",
   }).spawn();
-  const { code, stdout } = await child.output();
+  const stdout = new Response(child.stdout).text(); // it ends with the last process that holds the pipe
+  const { code } = await child.status;
+  await cgroup.kill();
+  await temporary.detachLoops();
   if (code === 0) return { outcome: "survived", by: "" };
-  const failed = /^(.*) \.\.\. .*FAILED/m.exec(new TextDecoder().decode(stdout));
+  const failed = /^(.*) \.\.\. .*FAILED/m.exec(await stdout);
   const isLate = code === 124 || code === 137;
   return {
     outcome: isLate ? "timeout" : "killed",
@@ -153,7 +156,7 @@ await Deno.mkdir(state, { recursive: true });
 const results = readResults();
 const chosen = jobs.filter(({ room, mutant, key }) =>
   `${room} ${mutant.file} ${mutant.name}`.includes(values.only) && mutant.equivalent === undefined &&
-  !results.has(key)
+  !isKnown(key)
 );
 let done = 0;
 const queue = [...chosen];
