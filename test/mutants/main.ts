@@ -1,6 +1,6 @@
 /**
- * Puts bugs into copies of the project, one at a time, and runs the tests that must notice each. Prints a table of the
- * rooms, and the mutants that survived.
+ * Puts bugs into copies of the project, one at a time, and runs the tests that must notice each, after these tests have
+ * passed without a bug. Prints a table of the rooms, and the mutants that survived.
  *
  *     deno task test:mutants [--only TEXT] [--jobs 2] [--fresh] [--timeout 120]
  *
@@ -78,6 +78,17 @@ async function makeCopy(index: number): Promise<string> {
     copy,
   ]);
   return copy;
+}
+
+/** Does something with each item, in as many copies as there are jobs. */
+async function inCopies<T>(items: readonly T[], fn: (copy: string, item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const jobs = Math.min(Number(values.jobs), items.length);
+  await Promise.all(Array.from({ length: jobs }, async (_, index) => {
+    const copy = await makeCopy(index);
+    for (const item of queue) await fn(copy, item); // the jobs share one iterator
+    await run("rm", ["-rf", "--one-file-system", copy]);
+  }));
 }
 
 async function run(program: string, args: string[]): Promise<void> {
@@ -158,22 +169,23 @@ const chosen = jobs.filter(({ room, mutant, key }) =>
   `${room} ${mutant.file} ${mutant.name}`.includes(values.only) && mutant.equivalent === undefined &&
   !isKnown(key)
 );
+const files = [...new Set(chosen.flatMap(({ mutant }) => mutant.tests))];
 let done = 0;
-const queue = [...chosen];
-await Promise.all(Array.from({ length: Number(values.jobs) }, async (_, index) => {
-  if (queue.length <= index) return;
-  const copy = await makeCopy(index);
-  for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-    const result = await runJob(copy, job);
-    results.set(job.key, result);
-    await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
-    console.log(
-      `${++done}/${chosen.length} ${result.outcome} in ${result.seconds} s: ${job.mutant.file}: ${job.mutant.name}` +
-        (result.by === "" ? "" : ` (${result.by})`),
-    );
-  }
-  await run("rm", ["-rf", copy]);
-}));
+const broken: string[] = [];
+await inCopies(files, async (copy, file) => {
+  const { outcome, by } = await runTests(copy, [file]);
+  if (outcome !== "survived") broken.push(`${file} fails without a mutant: ${by}`);
+});
+if (broken.length > 0) throw new Error(broken.join("\n"));
+await inCopies(chosen, async (copy, job) => {
+  const result = await runJob(copy, job);
+  results.set(job.key, result);
+  await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
+  console.log(
+    `${++done}/${chosen.length} ${result.outcome} in ${result.seconds} s: ${job.mutant.file}: ${job.mutant.name}` +
+      (result.by === "" ? "" : ` (${result.by})`),
+  );
+});
 console.log(`\n${table(jobs, results)}`);
 const survivors = jobs.filter(({ key }) => results.get(key)?.outcome === "survived");
 for (const { room, mutant } of survivors) {
