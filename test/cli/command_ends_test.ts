@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
 import { cli, denomount, start } from "./command.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { loopDevices } from "../kernel.ts";
+import { loopDevicesLeft } from "../kernel.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 
@@ -168,7 +168,7 @@ kernelTest("up unmounts the list if it can't print the mountpoints", needs, asyn
 kernelTest("loop attach detaches the device if it can't print it", { ...needs, root: true }, async (t) => {
   Deno.writeFileSync(`${t.dir}/image`, new Uint8Array(1 << 16));
   const { code, err } = await withOutput("> /dev/full", ["loop", "attach", `${t.dir}/image`], t.dir);
-  assertEquals([code, loopDevices(t.dir)], [1, []], err);
+  assertEquals([code, await loopDevicesLeft(t.dir)], [1, []], err);
   assertMatch(err, /^denomount: cannot write to standard output: No space left .*\n$/);
 });
 

@@ -17,7 +17,7 @@ import {
 import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
-import { loopDevices, names, parseTable, readText } from "../kernel.ts";
+import { loopDevices, loopDevicesLeft, names, parseTable, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
 const tmpfs = { type: "tmpfs", source: "t" };
@@ -184,10 +184,10 @@ kernelTest("a read-only image is never opened for writing, and its device goes w
     const handle = await mount(ext4(...options), `${t.dir}/target`);
     assertEquals(isReadonly(), expected, options.join());
     await handle.unmount();
-    assertEquals(loopDevices(t.dir), []);
+    assertEquals(await loopDevicesLeft(t.dir), []);
   }
   await assertRejects(() => mount(ext4("ro", "bogus"), `${t.dir}/target`), MountError, "bogus");
-  assertEquals(loopDevices(t.dir), []);
+  assertEquals(await loopDevicesLeft(t.dir), []);
   await mount({ type: "", source: "", options: ["remount", "ro"] }, `${t.dir}/media`);
   await using _mounted = await mount(ext4("ro"), `${t.dir}/target`);
   const error = await assertRejects(() => mount(ext4(), `${t.dir}/target`), MountError);
