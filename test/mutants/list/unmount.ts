@@ -212,7 +212,7 @@ export const unmount: MutantRoom = {
       find: 'if (isErrno(error, "ENOENT", "ENOTDIR")) continue;',
       replace: 'if (isErrno(error, "ENOENT")) continue;',
       rule: "A mountpoint that is gone is no error.",
-      tests: [test("rollback")],
+      tests: [test("mounts")],
     },
     {
       name: "unmountMounts() swallows the error of a busy mount",
