@@ -292,8 +292,10 @@ export const unmount: MutantRoom = {
     {
       name: "a handle unmounts a foreign mount at its mountpoint",
       file: at("own"),
-      find: "const path = top && isTop(own, top, mountpoint) ? mountpoint : await locate(own, deadline);",
-      replace: "const path = top ? mountpoint : await locate(own, deadline);",
+      find:
+        "await locate(own, deadline);\n  if (path === undefined) return;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, (found) => {\n    isCovered = !isTop(own, found, path);",
+      replace:
+        "mountpoint;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, () => {\n    isCovered = false;",
       rule: "A handle unmounts its own mounts alone.",
       tests: [test("own")],
     },
