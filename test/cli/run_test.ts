@@ -32,7 +32,11 @@ kernelTest(
       }).spawn();
       const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
-      while (text.split("\n").length < 5) text += (await reader.read()).value ?? "";
+      while (text.split("\n").length < 5) {
+        const { value, done } = await reader.read();
+        assert(!done, text);
+        text += value;
+      }
       const [namespace, directory, root, lines] = text.split("\n");
       assertEquals([namespace === own, directory, lines], [!isPrivate, root, "1"]);
       assertEquals(temporaryMounts(), isPrivate ? 0 : 1);

@@ -24,7 +24,9 @@ for (const [name, way] of ways) {
       using file = Deno.createSync(`${target}/file`);
       for (const flags of [[], ["--force"], ...name === "down" ? [] : [["--no-follow"]]]) {
         const start = performance.now();
+        const timer = setTimeout(() => file.close(), 5000); // a command that waits longer ends too
         const { code, out, err } = await command(line(way, t, target, "--timeout", "150", ...flags));
+        clearTimeout(timer);
         const elapsed = performance.now() - start;
         assertEquals([code, out, mountpoints(t)], [1, "", ["/target"]], err);
         assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n  .*\n$`));
