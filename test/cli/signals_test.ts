@@ -1,5 +1,5 @@
 import { assertEquals } from "../assert.ts";
-import { kernelTest } from "../harness.ts";
+import { type KernelContext, kernelTest } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
 import { cli, start } from "./command.ts";
 import { listFile } from "./in_process.ts";
@@ -159,37 +159,43 @@ kernelTest("SIGQUIT ends run and its command, and leaves nothing mounted", needs
 
 const TMPFS = { type: "tmpfs", source: "t", options: ["size=64k"] };
 
-kernelTest(
-  "up unmounts the list if a signal arrives while it is mounted, and exits with the signal's status",
-  {
-    ...needs,
-    tools: ["strace"],
-  },
-  async (t) => {
-    const target = t.make("target");
-    const list = listFile(t.dir, [TMPFS]);
-    for (
-      const [signal, status] of [["SIGTERM", 143], ["SIGINT", 130], ["SIGHUP", 129], [
-        "SIGQUIT",
-        131,
-      ]] as const
-    ) {
-      const child = new Deno.Command("strace", {
-        args: [
-          "-f",
-          "-qq",
-          "--seccomp-bpf",
-          ...["-o", `${t.dir}/trace`, "-e", "trace=move_mount", "-e", "inject=move_mount:delay_exit=100000"],
-          ...[Deno.execPath(), "run", "--quiet", "-A", cli, "up", list, target],
-        ],
-        stdout: "piped",
-        stderr: "piped",
-      }).spawn();
-      while (t.mounts().length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-      const [pid] = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ");
-      Deno.kill(Number(pid), signal);
-      const { code, stdout } = await child.output();
-      assertEquals([code, new TextDecoder().decode(stdout), t.mounts()], [status, "", []]);
-    }
-  },
-);
+/** Sends a signal to the command while it mounts, and returns what becomes of it. */
+async function signalWhileMounting(t: KernelContext, signal: Deno.Signal, args: string[]) {
+  const child = new Deno.Command("strace", {
+    args: [
+      "-f",
+      "-qq",
+      "--seccomp-bpf",
+      ...["-o", `${t.dir}/trace`, "-e", "trace=move_mount", "-e", "inject=move_mount:delay_exit=100000"],
+      ...[Deno.execPath(), "run", "--quiet", "-A", cli, ...args],
+    ],
+    env: { TMPDIR: t.dir },
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  while (t.mounts().length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  const [pid] = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ");
+  Deno.kill(Number(pid), signal);
+  const { code, stdout } = await child.output();
+  return { code, out: new TextDecoder().decode(stdout) };
+}
+
+for (
+  const [name, args] of Object.entries({
+    "up unmounts the list": (list: string, target: string) => ["up", list, target],
+    "run starts no command": (list: string) => ["run", list, "--", "echo", "started"],
+  })
+) {
+  kernelTest(
+    `${name} if a signal arrives while the list is mounted, and exits with the signal's status`,
+    { ...needs, tools: ["strace"] },
+    async (t) => {
+      const list = listFile(t.dir, [TMPFS]);
+      const command = args(list, t.make("target"));
+      for (const [signal, status] of Object.entries(all) as [keyof typeof all, number][]) {
+        const { code, out } = await signalWhileMounting(t, signal, command);
+        assertEquals([code, out, t.mounts()], [status, "", []]);
+      }
+    },
+  );
+}
