@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
-import { cli, denomount, start } from "./command.ts";
+import { cli, denomount, exitCode, start } from "./command.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { loopDevicesLeft } from "../kernel.ts";
 
@@ -34,7 +34,7 @@ for (const [signal, status] of Object.entries(signals) as [keyof typeof signals,
       for (const args of [["run", listFile(t)], ["run", "--private", listFile(t)]]) {
         const child = await startUntilUp([...args, "--", ...command], t.dir);
         child.kill(signal); // to the process alone, as a supervisor does
-        assertEquals((await child.status).code, status, args.join(" "));
+        assertEquals(await exitCode(child), status, args.join(" "));
       }
     },
   );
@@ -60,7 +60,7 @@ kernelTest(
     const reader = child.stdout.getReader();
     await reader.read();
     child.kill("SIGHUP");
-    assertEquals((await child.status).code, 6);
+    assertEquals(await exitCode(child), 6);
     await reader.cancel();
   },
 );
@@ -71,7 +71,7 @@ kernelTest("a signal during unmounting does not interrupt it", needs, async (t) 
   const child = await startUntilUp(["run", listFile(t), "--", ...daemon], t.dir);
   await new Promise((resolve) => setTimeout(resolve, 500)); // run retries the busy mount for 2.5 s
   child.kill("SIGTERM");
-  assertEquals((await child.status).code, 3);
+  assertEquals(await exitCode(child), 3);
   Deno.kill(Number(Deno.readTextFileSync(pidFile)), "SIGKILL");
 });
 

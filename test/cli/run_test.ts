@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { linkText, names, parseTable, readText } from "../kernel.ts";
-import { cli, denomount } from "./command.ts";
+import { cli, denomount, exitCode } from "./command.ts";
 import { command, listFile } from "./in_process.ts";
 
 const needs = {
@@ -42,7 +42,7 @@ kernelTest(
       assertEquals([namespace === own, directory, lines], [!isPrivate, root, "1"]);
       assertEquals(temporaryMounts(child.pid), isPrivate ? 0 : 1);
       await child.stdin.close();
-      assertEquals((await child.status).code, 0);
+      assertEquals(await exitCode(child), 0);
       await reader.cancel();
     }
   },

@@ -1,7 +1,7 @@
 import { assertEquals } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
-import { cli, start } from "./command.ts";
+import { cli, exitCode, start } from "./command.ts";
 import { listFile } from "./in_process.ts";
 
 const needs = {
@@ -137,7 +137,7 @@ kernelTest("Ctrl-C on a terminal reaches the command of run once, and run waits 
     const [pid] = (readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "").trim().split(" ");
     Deno.kill(Number(pid), "SIGTERM"); // run forwards it, after an interrupt that it would forward
     await readUntil("its end");
-    assertEquals([/interrupts: \d+/.exec(text)?.[0], (await child.status).code], [`interrupts: ${count}`, 9]);
+    assertEquals([/interrupts: \d+/.exec(text)?.[0], await exitCode(child)], [`interrupts: ${count}`, 9]);
     await writer.close().catch(() => {});
     await reader.cancel();
   }
@@ -151,7 +151,7 @@ kernelTest("SIGQUIT ends run and its command, and leaves nothing mounted", needs
   await reader.read();
   const children = readText(`/proc/${child.pid}/task/${child.pid}/children`) ?? "";
   child.kill("SIGQUIT");
-  assertEquals((await child.status).code, 131);
+  assertEquals(await exitCode(child), 131);
   assertEquals(names(`/proc/${children.trim()}`), []);
   await reader.cancel();
   await child.stderr.cancel();

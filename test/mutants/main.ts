@@ -118,7 +118,7 @@ async function runTests(copy: string, tests: readonly string[]): Promise<{ outco
   await cgroup.kill();
   await temporary.detachLoops();
   if (code === 0) return { outcome: "survived", by: "" };
-  const failed = /^(.*) \.\.\. .*FAILED/m.exec(await stdout);
+  const failed = /^(.+) => \.\/test\//m.exec(await stdout);
   const isLate = code === 124 || code === 137;
   return {
     outcome: isLate ? "timeout" : "killed",
