@@ -6,7 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { detachLoop } from "../../linux/loop/loop.ts";
-import { mountTable, names, readText } from "../kernel.ts";
+import { linkText, mountTable, names, readText } from "../kernel.ts";
 
 /** Long enough for a server to be killed and for the kernel to end what waits for it, in milliseconds. */
 const END = 10_000;
@@ -55,7 +55,7 @@ export class Cgroup {
     await Deno.writeTextFile(`${this.path}/cgroup.kill`, "1"); // Linux 5.14
     for (const end = performance.now() + END; this.#isPopulated();) {
       if (performance.now() > end) throw new Error(`a process of ${this.path} does not end`);
-      await new Promise((resolve) => setTimeout(resolve, 10));
+      await delay(10);
     }
     await Deno.remove(this.path);
   }
@@ -66,8 +66,25 @@ export class Cgroup {
 }
 
 /**
- * The temporary directories that are created in a directory. The kernel shows the backing file of a loop device by its
- * path in another mount namespace, so the random name of such a directory tells whose it is, also after its end.
+ * Keeps the new mount namespace of a process, with its mounts, until the descriptor is closed.
+ *
+ * @param pid a process that unshares its mount namespace.
+ * @returns the descriptor of the namespace.
+ */
+export async function keepNamespace(pid: number): Promise<Deno.FsFile> {
+  const link = `/proc/${pid}/ns/mnt`;
+  const own = linkText("/proc/self/ns/mnt");
+  while (linkText(link) === own) await delay(1);
+  return await Deno.open(link);
+}
+
+function delay(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/**
+ * The temporary directories that are created in a directory. Their random names tell whose a loop device is, also after
+ * its file is deleted: the kernel shows the file by its path in another mount namespace, as long as that exists.
  */
 export class TemporaryNames implements AsyncDisposable {
   readonly #names = new Set<string>();
@@ -92,16 +109,19 @@ export class TemporaryNames implements AsyncDisposable {
 
   /** Detaches the loop devices whose backing file is or was in one of the directories. */
   async detachLoops(): Promise<void> {
-    for (const name of names("/sys/block")) {
-      const file = readText(`/sys/block/${name}/loop/backing_file`) ?? "";
-      const [, directory = ""] = /^(?:\/tmp)?\/(denomount-[^/]+)\//.exec(file) ?? [];
-      if (!this.#names.has(directory)) continue;
+    for (const device of names("/sys/block").filter((name) => this.#isOurs(name))) {
       try {
-        await detachLoop(`/dev/${name}`);
+        await detachLoop(`/dev/${device}`);
       } catch (error) {
-        if (!isErrno(error, "ENXIO")) throw error; // the end of a mount namespace has detached it meanwhile
+        if (!isErrno(error, "ENXIO")) throw error; // the end of its last user has detached it meanwhile
       }
     }
+  }
+
+  #isOurs(device: string): boolean {
+    const file = readText(`/sys/block/${device}/loop/backing_file`)?.trim() ?? "";
+    const [, directory = "", lower] = /^\/(?:tmp\/(denomount-[^/]+)\/|dev\/(loop\d+)$)/.exec(file) ?? [];
+    return lower === undefined ? this.#names.has(directory) : this.#isOurs(lower);
   }
 
   /** Stops to watch. */

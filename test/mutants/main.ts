@@ -11,7 +11,7 @@
  */
 
 import { parseArgs } from "node:util";
-import { Cgroup, TemporaryNames } from "./leftovers.ts";
+import { Cgroup, keepNamespace, TemporaryNames } from "./leftovers.ts";
 import { type Mutant, mutate, type Outcome } from "./mutant.ts";
 import { rooms } from "./rooms.ts";
 
@@ -39,6 +39,8 @@ interface Result {
   seconds: number;
   /** The test that noticed it. */
   by: string;
+  /** The first line of its error. */
+  why: string;
 }
 
 /** Changes with everything that decides the outcome. */
@@ -97,7 +99,7 @@ async function run(program: string, args: string[]): Promise<void> {
 }
 
 /** Runs test files in a copy, in a mount namespace with a /tmp of its own; leaves no process and no loop device. */
-async function runTests(copy: string, tests: readonly string[]): Promise<{ outcome: Outcome; by: string }> {
+async function runTests(copy: string, tests: readonly string[]): Promise<Omit<Result, "key" | "seconds">> {
   await run("rm", ["-rf", "--one-file-system", `${copy}/tmp`]);
   await Deno.mkdir(`${copy}/tmp`);
   await using temporary = new TemporaryNames(`${copy}/tmp`);
@@ -105,7 +107,7 @@ async function runTests(copy: string, tests: readonly string[]): Promise<{ outco
   const script = 'mount --bind "$0/tmp" /tmp && cd "$0" && exec "$@"';
   const unshare = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, copy];
   const test = [Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests];
-  const [program, ...args] = cgroup.command("timeout", "--kill-after=5", values.timeout, ...unshare, ...test);
+  const [program, ...args] = cgroup.command(...unshare, "timeout", "--kill-after=5", values.timeout, ...test);
   const child = new Deno.Command(program, {
     args,
     env: { NO_COLOR: "1", CI: "false" },
@@ -114,15 +116,18 @@ async function runTests(copy: string, tests: readonly string[]): Promise<{ outco
     stderr: "null",
   }).spawn();
   const stdout = new Response(child.stdout).text(); // it ends with the last process that holds the pipe
+  using _namespace = await keepNamespace(child.pid);
   const { code } = await child.status;
   await cgroup.kill();
   await temporary.detachLoops();
-  if (code === 0) return { outcome: "survived", by: "" };
-  const failed = /^(.+) => \.\/test\//m.exec(await stdout);
+  if (code === 0) return { outcome: "survived", by: "", why: "" };
+  const text = await stdout;
+  const failed = /^(.+) => \.\/test\//m.exec(text);
   const isLate = code === 124 || code === 137;
   return {
     outcome: isLate ? "timeout" : "killed",
     by: failed?.[1] ?? (isLate ? "its time" : "no test: it does not load"),
+    why: /^error: (.*)$/m.exec(text)?.[1] ?? "",
   };
 }
 
