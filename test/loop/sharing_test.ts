@@ -221,7 +221,7 @@ kernelTest("a lock of another program on the image holds up no mount", { root: t
   (await setupLoop(image, { autoclear: true })).close();
 });
 
-kernelTest("a lock of another program on /dev/loop-control ends in an error", {
+kernelTest("a lock of another program on /dev/loop-control ends in an error, or by the signal", {
   root: true,
   tools: ["unshare"],
   permissions: { run: true },
@@ -233,13 +233,17 @@ kernelTest("a lock of another program on /dev/loop-control ends in an error", {
     import { flock, LOCK_EX, O_RDWR, open } from "${new URL("../../linux/mod.ts", import.meta.url).href}";
     using control = open("/dev/loop-control", O_RDWR);
     flock(control.fd, LOCK_EX);
+    setTimeout(() => Deno.exit(9), 20_000); // for a call that waits for ever
     const { code, syscall, path } = await setupLoop("${image}").catch((error) => error);
-    console.log(code, syscall, path);`,
+    const signal = AbortSignal.timeout(10);
+    const reason = await setupLoop("${image}", { signal, timeout: 30_000 }).catch((error) => error);
+    console.log(code, syscall, path, reason === signal.reason);
+    Deno.exit();`,
   );
   // A node of its own, so that the lock keeps no other program of this machine waiting.
   const script = `mknod ${t.dir}/control c 10 237 && mount --bind ${t.dir}/control /dev/loop-control &&
     exec ${Deno.execPath()} run --quiet -A --no-config ${t.dir}/program.ts`;
-  assertEquals(await run("unshare", "--mount", "sh", "-c", script), "ETIMEDOUT flock /dev/loop-control");
+  assertEquals(await run("unshare", "--mount", "sh", "-c", script), "ETIMEDOUT flock /dev/loop-control true");
 });
 
 kernelTest("an image can be mounted for writing as soon as its read-only mount is gone", root, async (t) => {
@@ -281,9 +285,13 @@ kernelTest("a device whose FUSE server does not answer keeps no other image wait
     child.kill("SIGSTOP");
     const image = file(`${t.dir}/image`, 1);
     // The wait for the server is long enough to detach the device that is to be shared.
+    let isAnswered = false;
+    const answer = setTimeout(() => isAnswered = (child.kill("SIGCONT"), true), 20_000);
     const second = setupLoop(lowest, { autoclear: true, timeout });
     setTimeout(() => first.detach(), 500);
     (await second).detach();
+    clearTimeout(answer);
+    assert(!isAnswered, "a device that does not answer is waited for without an end");
     await untilDetached(lowest);
     const waits: number[] = [];
     for (let count = 0; count < 3; count++) {
