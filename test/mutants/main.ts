@@ -25,6 +25,8 @@ const { values } = parseArgs({
     twice: { type: "boolean", default: false },
   },
 });
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
 const project = new URL("../..", import.meta.url).pathname;
 const state = `${project}.mutants`;
 const log = `${state}/results.jsonl`;
@@ -90,7 +92,10 @@ async function inCopies<T>(items: readonly T[], fn: (copy: string, item: T) => P
   const jobs = Math.min(Number(values.jobs), items.length);
   await Promise.all(Array.from({ length: jobs }, async (_, index) => {
     const copy = await makeCopy(index);
-    for (const item of queue) await fn(copy, item); // the jobs share one iterator
+    for (const item of queue) { // the jobs share one iterator
+      await fn(copy, item);
+      if (stop.signal.aborted) break;
+    }
     await run("rm", ["-rf", "--one-file-system", copy]);
   }));
 }
@@ -118,6 +123,7 @@ async function runTests(copy: string, tests: readonly string[]): Promise<Omit<Re
     stdin: "null",
     stdout: "piped",
     stderr: "null",
+    signal: stop.signal,
   }).spawn();
   const stdout = new Response(child.stdout).text(); // it ends with the last process that holds the pipe
   using _namespace = await keepNamespace(child.pid);
@@ -143,7 +149,7 @@ async function runJob(copy: string, { mutant, key }: Job): Promise<Result> {
   try {
     let result = await runTests(copy, mutant.tests);
     let before = "";
-    while (values.twice && result.outcome === "killed" && result.by !== before) {
+    while (values.twice && result.outcome === "killed" && result.by !== before && !stop.signal.aborted) {
       before = result.by;
       result = await runTests(copy, mutant.tests);
     }
@@ -188,11 +194,12 @@ let done = 0;
 const broken = new Map<string, string>();
 await inCopies(files, async (copy, file) => {
   const { outcome, by } = await runTests(copy, [file]);
-  if (outcome !== "survived") broken.set(file, by);
+  if (outcome !== "survived" && !stop.signal.aborted) broken.set(file, by);
 });
 const sound = chosen.filter(({ mutant }) => !mutant.tests.some((file) => broken.has(file)));
-await inCopies(sound, async (copy, job) => {
+await inCopies(stop.signal.aborted ? [] : sound, async (copy, job) => {
   const result = await runJob(copy, job);
+  if (stop.signal.aborted) return; // the signal has ended the tests
   results.set(job.key, result);
   await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
   console.log(
@@ -212,4 +219,4 @@ for (const { mutant } of equivalents) {
 for (const [file, by] of broken) {
   console.log(`not run: the mutants of ${file}, which fails without one: ${by}`);
 }
-Deno.exit(survivors.length + broken.size > 0 ? 1 : 0);
+Deno.exit(stop.signal.aborted ? 130 : survivors.length + broken.size > 0 ? 1 : 0);
