@@ -171,7 +171,7 @@ async function attachInContainer(dir: string, taken: string | undefined): Promis
     setTimeout(() => {
       for (const { name } of Deno.readDirSync("/dev")) if (/^loop\\d/.test(name)) Deno.removeSync("/dev/" + name);
       nodes();
-    }, 100);
+    }, 500);
     using device = await setupLoop("${dir}/image");
     console.log(await Deno.readTextFile("/sys/block/loop" + device.number + "/loop/backing_file"));`,
   );
