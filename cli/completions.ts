@@ -12,6 +12,8 @@ import { type Command, InvalidArgumentError } from "./deps.ts";
 
 interface Word {
   text: string;
+  /** The letter of an option that has a long form too. */
+  short?: string | undefined;
   description: string;
 }
 
@@ -42,6 +44,7 @@ function wordsOf(command: Command, name = ""): CommandWords[] {
         : commands,
       options: options.map(({ long, short, description }): Word => ({
         text: long ?? short ?? "",
+        short: long && short,
         description,
       })),
       valued: options.filter(({ required }) => required).flatMap(({ long, short }) =>
@@ -192,8 +195,9 @@ function fish(all: CommandWords[]): string {
       ...commands.length > 0
         ? commands.map(({ text, description }) => `${complete} -f -a ${text} -d ${quoted(description)}`)
         : [],
-      ...options.map(({ text, description }) => {
-        const option = text.startsWith("--") ? `-l ${text.slice(2)}` : `-s ${text.slice(1)}`;
+      ...options.map(({ text, short, description }) => {
+        const letter = short ? ` -s ${short.slice(1)}` : "";
+        const option = text.startsWith("--") ? `-l ${text.slice(2)}${letter}` : `-s ${text.slice(1)}`;
         return `${complete} ${valued.includes(text) ? "-x " : ""}${option} -d ${quoted(description)}`;
       }),
     ];

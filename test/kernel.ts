@@ -110,6 +110,14 @@ export function loopDevices(directory: string): string[] {
   });
 }
 
+/** The loop devices that stay attached. A device that another process has open, such as udev, stays for a moment longer. */
+export async function loopDevicesLeft(directory: string): Promise<string[]> {
+  for (let tries = 0; tries < 100 && loopDevices(directory).length > 0; tries++) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return loopDevices(directory);
+}
+
 /** The open descriptors of this process, without the runtime's event descriptors, pipes and sockets. */
 export function openFiles(): string[] {
   return names("/proc/self/fd").flatMap((fd) => {

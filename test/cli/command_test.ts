@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { cli, denomount, start, startWatch } from "./command.ts";
+import { cli, denomount, exitCode, start, startWatch } from "./command.ts";
 import { names, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
@@ -66,7 +66,7 @@ kernelTest("Ctrl-C ends the command of run, which then unmounts its mounts", nee
   );
   child.kill("SIGINT"); // without a terminal the command forwards it, so the children may already have exited
   for (const pid of children) killIfRunning(pid, "SIGINT");
-  assertEquals((await child.status).code, 130);
+  assertEquals(await exitCode(child), 130);
   await reader.cancel();
   await child.stderr.cancel();
 });
@@ -223,7 +223,7 @@ kernelTest(
       "- /b  tmpfs  new  rw,relatime",
     ]);
     child.kill("SIGINT");
-    assertEquals((await child.status).code, 130);
+    assertEquals(await exitCode(child), 130);
     await close();
   },
 );
@@ -244,7 +244,7 @@ kernelTest("watch --json prints one line per event, of the given types only", wa
   assert(Math.abs(Date.parse(events[0].time) - Date.now()) < 60_000);
   await run("umount", `${t.dir}/a`);
   child.kill("SIGTERM");
-  assertEquals((await child.status).code, 143);
+  assertEquals(await exitCode(child), 143);
   await close();
 });
 
@@ -254,14 +254,14 @@ kernelTest(
   async (t) => {
     const { child, close } = await startWatch([], t.dir);
     await close();
-    assertEquals((await child.status).code, 0);
+    assertEquals(await exitCode(child), 0);
 
     const namespace = await MountNamespace.start();
     const other = await startWatch(["--namespace", `${namespace.pid}`], t.dir);
     await namespace.run("mount", "-t", "tmpfs", "inside", t.dir);
     assertStringIncludes((await other.lines(1)).join(), `+ ${t.dir}  tmpfs  inside`);
     await namespace[Symbol.asyncDispose]();
-    assertEquals((await other.child.status).code, 0);
+    assertEquals(await exitCode(other.child), 0);
     await other.close();
   },
 );

@@ -32,6 +32,8 @@ const cases: Case[] = [
   { line: "denomount up mounts-one moun", wanted: FILES },
   { line: "denomount umount -- moun", wanted: FILES },
   { line: "denomount umount -- --", unwanted: ["--lazy"] },
+  { line: "denomount run", unwanted: ["run-isolated"] }, // it is hidden
+  { line: "denomount ls -t moun", unwanted: FILES }, // the value of an option
   { line: "denomount run mounts-one -- --", unwanted: ["--chroot"] },
 ];
 

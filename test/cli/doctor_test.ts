@@ -101,6 +101,18 @@ kernelTest("doctor exits with status 1 if this user can mount nothing, not even 
   ]);
 });
 
+kernelTest("doctor finds that a process without CAP_SETGID has user namespaces for its own id only", {
+  ...needs,
+  root: true,
+}, async () => {
+  const { code, find } = await doctorIn("setpriv", "--inh-caps=-setgid", "--bounding-set=-setgid", "--");
+  assertEquals([code, find("user namespaces")], [0, {
+    name: "user namespaces",
+    state: "yes",
+    note: "for your own id only",
+  }]);
+});
+
 kernelTest(
   "doctor says how to get a device or a program that is missing",
   { ...needs, root: true },

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { startWatch } from "./command.ts";
+import { exitCode, startWatch } from "./command.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
 const needs = {
@@ -22,7 +22,7 @@ async function watched(dir: string, args: string[], steps: Step[], signal: Deno.
   }
   clearTimeout(deadline);
   child.kill(signal);
-  const { code } = await child.status;
+  const code = await exitCode(child);
   await close();
   return { code, lines: printed.map((line) => line.replaceAll(dir, "").replace(/^\d\d:\d\d:\d\d /, "")) };
 }

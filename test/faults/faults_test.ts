@@ -123,6 +123,8 @@ faultTest(
   ],
 );
 
+const SEED = 14;
+
 kernelTest(
   "with faults at a sample of all calls, operations succeed, or fail with a typed error and leave nothing behind",
   {
@@ -131,11 +133,10 @@ kernelTest(
     deadline: 600,
   },
   async (t) => {
-    const seed = Math.floor(Math.random() * 2 ** 31);
-    const rows = await runFaults({ base: t.dir, sample: 2, seed, jobs: 2 });
+    const rows = await runFaults({ base: t.dir, sample: 2, seed: SEED, jobs: 2 });
     const broken = rows.flatMap(({ operation, violations }) =>
       violations.map((text) => `${operation}: ${text}`)
     );
-    assertEquals(broken, [], `repeat with: deno task test:faults --sample=2 --seed=${seed}`);
+    assertEquals(broken, [], `repeat with: deno task test:faults --sample=2 --seed=${SEED}`);
   },
 );

@@ -35,7 +35,7 @@ const devicesOf = (image: string) =>
 /** A new loop device with a minor number above 255, and without a file. */
 async function newDevice(dir: string) {
   using control = open("/dev/loop-control", O_RDWR);
-  const number = ioctl(control.fd, LOOP_CTL_ADD, 1000 + Math.floor(Math.random() * 100_000));
+  const number = ioctl(control.fd, LOOP_CTL_ADD, 1000 + Deno.pid % 1_000_000);
   await run("mknod", `${dir}/device`, "b", "7", `${number}`);
   return {
     path: `${dir}/device`,
@@ -171,7 +171,7 @@ async function attachInContainer(dir: string, taken: string | undefined): Promis
     setTimeout(() => {
       for (const { name } of Deno.readDirSync("/dev")) if (/^loop\\d/.test(name)) Deno.removeSync("/dev/" + name);
       nodes();
-    }, 100);
+    }, 500);
     using device = await setupLoop("${dir}/image");
     console.log(await Deno.readTextFile("/sys/block/loop" + device.number + "/loop/backing_file"));`,
   );

@@ -18,7 +18,7 @@ import {
 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
-import { names } from "../kernel.ts";
+import { names, readText } from "../kernel.ts";
 
 /** A mount of another process. */
 const foreign = (path: string, source = "foreign") => mountSyscall(source, path, "tmpfs", 0, null);
@@ -112,6 +112,40 @@ for (const missing of [[], ["statmount"]] as const) {
     },
   );
 }
+
+/** The ids of the mounts at a path. */
+function idsAt(path: string): string[] {
+  const lines = readText("/proc/self/mountinfo")?.split("\n").map((line) => line.split(" ")) ?? [];
+  return lines.filter(([, , , , mountpoint]) => mountpoint === path).map(([id = ""]) => id);
+}
+
+kernelTest(
+  "a handle leaves a mount on another device that has got its id, before Linux 6.8",
+  {},
+  async (t) => {
+    using _ = pretendMissing("statmount");
+    t.make("target", "device", "other");
+    let wasUsedAgain = false;
+    for (let round = 0; round < 10 && !wasUsedAgain; round++) {
+      const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
+      const [id = ""] = idsAt(`${t.dir}/target`);
+      mountSyscall(`${t.dir}/target`, `${t.dir}/device`, null, MS_BIND, null); // keeps its device number in use
+      umount2(`${t.dir}/target`, 0);
+      // The kernel gives the lowest id that is free, unless another process is faster.
+      for (let count = 0; count < 50 && !idsAt(`${t.dir}/other`).includes(id); count++) {
+        foreign(
+          `${t.dir}/other`,
+        );
+      }
+      wasUsedAgain = idsAt(`${t.dir}/other`).includes(id);
+      const before = sourcesOf(t);
+      await handle.unmount();
+      assertEquals(sourcesOf(t), before);
+      await unmountRecursive(t.dir);
+    }
+    assert(wasUsedAgain);
+  },
+);
 
 kernelTest(
   "a handle finds its mount after a rename of the mountpoint, or of a directory above",
