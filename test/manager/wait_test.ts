@@ -45,32 +45,36 @@ kernelTest(
   async (t) => {
     await using manager = await open(t.dir);
     const files = openFiles();
-    for (const isStopped of [true, false]) {
-      const controller = new AbortController();
-      const reason = new Error("as the test wants");
-      const call = manager.activate("large", large(t), { timeout: 2000, signal: controller.signal });
-      const ended = call.then(() => undefined, (error) => error);
-      await mkfsStarts();
-      const [pid = ""] = makers();
-      if (isStopped) await run("kill", "-STOP", pid); // it writes no gigabytes, and does not end
-      const { blocked } = await watch(() =>
-        new Promise((resolve) => setTimeout(resolve, isStopped ? 2500 : 0))
-      );
-      assert(blocked < 2000, `the event loop was blocked for ${blocked} ms`);
-      assert(makers().includes(pid), "mkfs has ended");
-      const watched = await watch(() => {
-        controller.abort(reason);
-        return ended;
-      });
-      assertEquals(watched.value, reason);
-      assertInTime(watched, 0);
-      assertEquals(remains(t.dir), []);
-      assertEquals(openFiles(), files);
-      for (let tries = 0; tries < 3000 && makers().length > 0; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
+    try {
+      for (const isStopped of [true, false]) {
+        const controller = new AbortController();
+        const reason = new Error("as the test wants");
+        const call = manager.activate("large", large(t), { timeout: 2000, signal: controller.signal });
+        const ended = call.then(() => undefined, (error) => error);
+        await mkfsStarts();
+        const [pid = ""] = makers();
+        if (isStopped) await run("kill", "-STOP", pid); // it writes no gigabytes, and does not end
+        const { blocked } = await watch(() =>
+          new Promise((resolve) => setTimeout(resolve, isStopped ? 2500 : 0))
+        );
+        assert(blocked < 2000, `the event loop was blocked for ${blocked} ms`);
+        assert(makers().includes(pid), "mkfs has ended");
+        const watched = await watch(() => {
+          controller.abort(reason);
+          return ended;
+        });
+        assertEquals(watched.value, reason);
+        assertInTime(watched, 0);
+        assertEquals(remains(t.dir), []);
+        assertEquals(openFiles(), files);
+        for (let tries = 0; tries < 3000 && makers().length > 0; tries++) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        assertEquals(makers(), [], "a process is left");
+        assertEquals(await manager.sync(), { removed: [], lost: [] });
       }
-      assertEquals(makers(), [], "a process is left");
-      assertEquals(await manager.sync(), { removed: [], lost: [] });
+    } finally {
+      for (const pid of makers()) await run("kill", "-KILL", pid);
     }
     await manager.activate("large", [{ type: "tmpfs", source: "t" }]);
     await manager.deactivate("large");
