@@ -1,6 +1,6 @@
-import { LocalMountManager, type ManagerOptions } from "../../linux/manager/mod.ts";
+import { LocalMountManager, type ManagerOptions, type MountHandler } from "../../linux/manager/mod.ts";
 import { isErrno } from "../../linux/mod.ts";
-import { type Mount, MountError } from "../../mod.ts";
+import { type Mount, mount, MountError } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { assertInTime, watch, type Watched } from "../hang/watch.ts";
 import { type StoppedServer, stoppedServer } from "../hang/stopped_server.ts";
@@ -130,6 +130,27 @@ kernelTest("activate() with a signal that is aborted makes nothing", needs, asyn
     assertEquals(error, reason);
     assertEquals(remains(t.dir), []);
   }
+});
+
+kernelTest("an abort while the last handler mounts undoes its mount", needs, async (t) => {
+  const controller = new AbortController();
+  const reason = new Error("as the test wants");
+  const handler: MountHandler = {
+    async mount(given, mountPoint) {
+      await Deno.mkdir(mountPoint);
+      await mount({ type: "tmpfs", source: given.source }, mountPoint);
+      controller.abort(reason);
+      return { ...given, mountPoint, mountedAt: new Date(), data: {} };
+    },
+    unmount: () => Promise.resolve(), // the manager unmounts what is left
+  };
+  await using manager = await open(t.dir, { handlers: { scratch: handler } });
+  const options = { signal: controller.signal };
+  const error = await manager.activate("one", [{ type: "scratch", source: "t" }], options).catch((error) =>
+    error
+  );
+  assertEquals(error, reason);
+  assertEquals(remains(t.dir), []);
 });
 
 /** Fails unless the call has ended by its timeout. */
