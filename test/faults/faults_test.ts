@@ -108,6 +108,9 @@ faultTest("an activation that can't be recorded as complete is undone", activate
 faultTest("an activation is undone if the disk is full when a step is recorded", activate, "pwrite64", [31], [
   "ENOSPC",
 ]);
+faultTest("an activation whose directory can't be looked at closes its lock", activate, "openat", [2], [
+  "EINTR",
+]);
 faultTest("deactivate() goes on after a failure", "manager, deactivate", "ioctl", [3], ["EPERM"]);
 
 const probing = "hasFeature, first call";

@@ -1,6 +1,6 @@
-import { LocalMountManager, type ManagerOptions } from "../../linux/manager/mod.ts";
+import { LocalMountManager, type ManagerOptions, type MountHandler } from "../../linux/manager/mod.ts";
 import { isErrno } from "../../linux/mod.ts";
-import { type Mount, MountError } from "../../mod.ts";
+import { type Mount, mount, MountError } from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { assertInTime, watch, type Watched } from "../hang/watch.ts";
 import { type StoppedServer, stoppedServer } from "../hang/stopped_server.ts";
@@ -45,32 +45,36 @@ kernelTest(
   async (t) => {
     await using manager = await open(t.dir);
     const files = openFiles();
-    for (const isStopped of [true, false]) {
-      const controller = new AbortController();
-      const reason = new Error("as the test wants");
-      const call = manager.activate("large", large(t), { timeout: 2000, signal: controller.signal });
-      const ended = call.then(() => undefined, (error) => error);
-      await mkfsStarts();
-      const [pid = ""] = makers();
-      if (isStopped) await run("kill", "-STOP", pid); // it writes no gigabytes, and does not end
-      const { blocked } = await watch(() =>
-        new Promise((resolve) => setTimeout(resolve, isStopped ? 2500 : 0))
-      );
-      assert(blocked < 2000, `the event loop was blocked for ${blocked} ms`);
-      assert(makers().includes(pid), "mkfs has ended");
-      const watched = await watch(() => {
-        controller.abort(reason);
-        return ended;
-      });
-      assertEquals(watched.value, reason);
-      assertInTime(watched, 0);
-      assertEquals(remains(t.dir), []);
-      assertEquals(openFiles(), files);
-      for (let tries = 0; tries < 3000 && makers().length > 0; tries++) {
-        await new Promise((resolve) => setTimeout(resolve, 10));
+    try {
+      for (const isStopped of [true, false]) {
+        const controller = new AbortController();
+        const reason = new Error("as the test wants");
+        const call = manager.activate("large", large(t), { timeout: 2000, signal: controller.signal });
+        const ended = call.then(() => undefined, (error) => error);
+        await mkfsStarts();
+        const [pid = ""] = makers();
+        if (isStopped) await run("kill", "-STOP", pid); // it writes no gigabytes, and does not end
+        const { blocked } = await watch(() =>
+          new Promise((resolve) => setTimeout(resolve, isStopped ? 2500 : 0))
+        );
+        assert(blocked < 2000, `the event loop was blocked for ${blocked} ms`);
+        assert(makers().includes(pid), "mkfs has ended");
+        const watched = await watch(() => {
+          controller.abort(reason);
+          return ended;
+        });
+        assertEquals(watched.value, reason);
+        assertInTime(watched, 0);
+        assertEquals(remains(t.dir), []);
+        assertEquals(openFiles(), files);
+        for (let tries = 0; tries < 3000 && makers().length > 0; tries++) {
+          await new Promise((resolve) => setTimeout(resolve, 10));
+        }
+        assertEquals(makers(), [], "a process is left");
+        assertEquals(await manager.sync(), { removed: [], lost: [] });
       }
-      assertEquals(makers(), [], "a process is left");
-      assertEquals(await manager.sync(), { removed: [], lost: [] });
+    } finally {
+      for (const pid of makers()) await run("kill", "-KILL", pid);
     }
     await manager.activate("large", [{ type: "tmpfs", source: "t" }]);
     await manager.deactivate("large");
@@ -126,6 +130,27 @@ kernelTest("activate() with a signal that is aborted makes nothing", needs, asyn
     assertEquals(error, reason);
     assertEquals(remains(t.dir), []);
   }
+});
+
+kernelTest("an abort while the last handler mounts undoes its mount", needs, async (t) => {
+  const controller = new AbortController();
+  const reason = new Error("as the test wants");
+  const handler: MountHandler = {
+    async mount(given, mountPoint) {
+      await Deno.mkdir(mountPoint);
+      await mount({ type: "tmpfs", source: given.source }, mountPoint);
+      controller.abort(reason);
+      return { ...given, mountPoint, mountedAt: new Date(), data: {} };
+    },
+    unmount: () => Promise.resolve(), // the manager unmounts what is left
+  };
+  await using manager = await open(t.dir, { handlers: { scratch: handler } });
+  const options = { signal: controller.signal };
+  // The second entry is for the caller, so that no call with the signal follows the handler's.
+  const list: Mount[] = [{ type: "scratch", source: "t" }, { type: "tmpfs", source: "t" }];
+  const error = await manager.activate("one", list, options).catch((error) => error);
+  assertEquals(error, reason);
+  assertEquals(remains(t.dir), []);
 });
 
 /** Fails unless the call has ended by its timeout. */
