@@ -8,7 +8,7 @@ import { isErrno } from "../../ffi/errno.ts";
 import { quote } from "../../ffi/text.ts";
 import { rangeOn } from "../loop/attached.ts";
 import { type FileId, openBackingFile } from "../loop/backing_file.ts";
-import { LoopDevice, setupLoop } from "../loop/loop.ts";
+import { LoopDevice, type LoopParams, setupLoop } from "../loop/loop.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
@@ -21,8 +21,9 @@ import type { ActiveMount, MountHandler } from "./types.ts";
 /** Attaches a file; the mountpoint is a symbolic link to the device. */
 export const loopHandler: MountHandler = {
   async mount(mount, mountPoint, _active, wait = {}) {
+    const params = loopParams(mount);
     try {
-      return await attach(mount, mountPoint, wait);
+      return await attach(mount, params, mountPoint, wait);
     } catch (error) {
       throw wait.signal?.aborted ? wait.signal.reason : new MountError(mount, mountPoint, error);
     }
@@ -40,8 +41,12 @@ export const loopHandler: MountHandler = {
   },
 };
 
-async function attach(mount: Mount, mountPoint: string, wait: WaitOptions): Promise<ActiveMount> {
-  const params = loopParams(mount);
+async function attach(
+  mount: Mount,
+  params: LoopParams & { readonly: boolean },
+  mountPoint: string,
+  wait: WaitOptions,
+): Promise<ActiveMount> {
   using device = await setupLoop(mount.source, { ...params, ...wait, autoclear: true });
   // Until the link exists, the kernel detaches the device when this process ends.
   symlink(device.path, mountPoint);
