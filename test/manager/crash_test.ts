@@ -4,6 +4,7 @@ import { harm } from "../faults/harm.ts";
 import { operations } from "../faults/operations.ts";
 import { nameOf, type Point } from "../faults/points.ts";
 import { kernelTest, type Needs } from "../harness.ts";
+import { names, processCommands } from "../kernel.ts";
 import { tools } from "./everything.ts";
 
 const needs: Needs = {
@@ -46,6 +47,14 @@ const whileMkfsRuns: Point[] = ["recvfrom", "pidfd_open"].map((call) => ({
   undoing: false,
 }));
 
+/** The mkfs programs of processes that were killed. */
+function orphans(): string[] {
+  return processCommands().filter((command) => {
+    const [, pid] = /mkfs.*\0\/proc\/(\d+)\/fd\//.exec(command) ?? [];
+    return pid !== undefined && !names("/proc").includes(pid);
+  });
+}
+
 const LANES = 2; // children at the same time
 
 /** Kills the process at each point of an operation; returns how often. */
@@ -68,6 +77,10 @@ async function killAtEach(name: string, base: string, more: readonly Point[]): P
   };
   await Promise.all(Array.from({ length: LANES }, lane));
   assertEquals(broken, []);
+  for (let tries = 0; tries < 500 && orphans().length > 0; tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  assertEquals(orphans(), [], "mkfs is left");
   assert(killed > count * 0.9, `${killed} of ${count}`);
   return `${name}: killed at ${killed} of ${count} points`;
 }
