@@ -303,6 +303,7 @@ function listOf(path: string, t: KernelContext): string {
   return file;
 }
 
+const newName = () => `name-${++lists}`;
 const MAPS = ["--uid", "0:1000:10"];
 
 /** The subcommands that take a path, and how. */
@@ -339,6 +340,16 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
     { name: "PATH", call: (path) => command("ls", path) },
     { name: "PATH, --tree", call: (path) => command("ls", "--tree", path) },
   ],
+  activate: [
+    { name: "FILE", call: (path, t) => command("activate", newName(), path, "--root", `${t.dir}/state`) },
+    {
+      name: "--root",
+      call: (path, t) => command("activate", newName(), listOf(`${t.dir}/source`, t), "--root", path),
+    },
+  ],
+  deactivate: [{ name: "--root", call: (path) => command("deactivate", newName(), "--root", path) }],
+  activations: [{ name: "--root", call: (path) => command("activations", "--root", path) }],
+  sync: [{ name: "--root", call: (path) => command("sync", "--root", path) }],
   watch: [{ name: "PATH", call: (path) => command("watch", path), runsOn: true }],
   lookup: [{ name: "PATH", call: (path) => command("lookup", path) }],
 };

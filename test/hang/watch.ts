@@ -70,14 +70,17 @@ export async function watch<T>(call: () => Promise<T>): Promise<Watched<T>> {
   return { ...ended, ms: performance.now() - start, late, blocked };
 }
 
+const TRIES = 10;
+
 /**
  * Awaits a call, and makes it again if it blocked the event loop: what it does itself it does each time, but a thread or
- * a child process that it waits for may have no processor once.
+ * a child process that it waits for may have no processor several times on a busy machine.
  */
 export async function watchRepeatable<T>(call: () => Promise<T>, limit = BLOCKED): Promise<Watched<T>> {
   for (let tries = 1;; tries++) {
     const watched = await watch(call);
-    if (watched.blocked < limit || tries === 4) return watched;
+    if (watched.blocked < limit || tries === TRIES) return watched;
+    await new Promise((resolve) => setTimeout(resolve, 50 * tries));
   }
 }
 
