@@ -30,7 +30,13 @@ export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/mount/idmap_mount.ts";
 export { isMountpoint, lookupMount } from "./linux/mountinfo/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop/loop.ts";
-export { mount, mountAll, type MountHandle, type MountOptions } from "./linux/mount/mount.ts";
+export {
+  type ListActivator,
+  mount,
+  mountAll,
+  type MountHandle,
+  type MountOptions,
+} from "./linux/mount/mount.ts";
 export { MountError } from "./linux/spec/error.ts";
 export {
   isReadonly,

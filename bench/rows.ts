@@ -6,9 +6,10 @@
 
 import type { Row } from "./row.ts";
 import { rows as ids } from "./rows/ids.ts";
+import { rows as manager } from "./rows/manager.ts";
 import { rows as mounts } from "./rows/mounts.ts";
 import { rows as process } from "./rows/process.ts";
 import { rows as tables } from "./rows/tables.ts";
 
 /** The rows. */
-export const rows: readonly Row[] = [...mounts, ...ids, ...tables, ...process];
+export const rows: readonly Row[] = [...mounts, ...ids, ...tables, ...manager, ...process];

@@ -15,7 +15,7 @@
 
 // deno-lint-ignore-file no-import-prefix
 import { Buffer } from "node:buffer";
-import { Client, credentials, Metadata } from "npm:@grpc/grpc-js@1.14.4";
+import { Client, credentials, Metadata } from "npm:@grpc/grpc-js@1.14.7";
 import protobuf from "npm:protobufjs@7.6.6";
 import { type Mount, mountAll, unmountMounts } from "../mod.ts";
 

@@ -95,6 +95,16 @@ const symbols = {
   chmod: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdir: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
+  unlink: { parameters: ["pointer" /* const char *path */], result: "i32" },
+  link: {
+    parameters: ["buffer", /* const char *oldpath */ "buffer" /* const char *newpath */],
+    result: "i32",
+  },
+  symlink: {
+    parameters: ["buffer", /* const char *target */ "buffer" /* const char *linkpath */],
+    result: "i32",
+  },
+  ftruncate: { parameters: ["i32", /* int fd */ "i64" /* off_t length */], result: "i32" },
   rmdir: { parameters: ["pointer" /* const char *path */], result: "i32" },
   statx: {
     parameters: [

@@ -19,7 +19,7 @@ import { fitsFsconfig } from "../spec/limits.ts";
 import { newMountFlags } from "../spec/mount_flags.ts";
 import type { FilesystemPlan } from "../spec/plan.ts";
 import { type PlanAttributes, topAttributes } from "../spec/setattr.ts";
-import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
+import { AT_FDCWD, AT_STATX_DONT_SYNC, S_IFBLK, S_IFMT, S_IFREG, STATX_TYPE } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { fsconfigSetString, fsmount, fsopen, mount, mountOffThread, statx } from "../syscalls/mod.ts";
 import {
@@ -53,7 +53,7 @@ export function usesFsopen(plan: FilesystemPlan): boolean {
 export function createFilesystem(plan: FilesystemPlan, resolved: Resolved): OwnedFd | Promise<OwnedFd> {
   const source = resolved.device ?? plan.source;
   if (isServed(plan.type)) return createOnServer(plan, source, resolved);
-  if (isBlockDevice(source)) return createOnDisk(plan, source, resolved);
+  if (readsDisk(source)) return createOnDisk(plan, source, resolved);
   return mountSuperblock(plan, createSuperblock(openContext(plan, source), "create"), resolved);
 }
 
@@ -157,7 +157,7 @@ export function mountFilesystemOnto(
   const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   const data = mountData(plan);
   const complete = () => remount && remountTop(remount, target);
-  if (isBlockDevice(source)) {
+  if (readsDisk(source)) {
     return mountOffThread(source, procFdPath(target), plan.type, flags, data).catch((error) => {
       throw withoutSource(error, target);
     }).then(complete);
@@ -202,11 +202,12 @@ export function describeFilesystemOnto(plan: FilesystemPlan, { target }: Describ
   ];
 }
 
-/** Whether making the file system reads a disk. */
-function isBlockDevice(path: string): boolean {
+/** Whether making the file system reads a disk: a block device, or the file that an erofs is in. */
+function readsDisk(path: string): boolean {
   if (!path.startsWith("/")) return false;
   try {
-    return (statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFBLK;
+    const type = statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT;
+    return type === S_IFBLK || type === S_IFREG;
   } catch (error) {
     // Mounting fails with the same errno.
     if (isErrno(error, ...UNRESOLVABLE)) return false;

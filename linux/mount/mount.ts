@@ -12,8 +12,9 @@ import type { Mount } from "../spec/mount.ts";
 import { type Plan, planMounts } from "../spec/plan.ts";
 import { executePlans } from "./execute.ts";
 import { AttachedMounts, type MountHandle } from "./handle.ts";
+import { type ListActivator, mountManaged } from "./managed.ts";
 
-export type { MountHandle };
+export type { ListActivator, MountHandle };
 
 /** Where to mount, and how long to wait for a server that does not answer. */
 export interface MountOptions extends WaitOptions {
@@ -31,6 +32,11 @@ export interface MountOptions extends WaitOptions {
    * unmounted.
    */
   namespace?: MountNamespace;
+  /**
+   * Prepares the list, which may be one that the kernel doesn't take as it stands: `LocalMountManager` of `./manager`. The
+   * handle deactivates it.
+   */
+  manager?: ListActivator | undefined;
 }
 
 /**
@@ -69,7 +75,7 @@ export function mount(mount: Mount, target: string, options: MountOptions = {}):
  *
  * @param mounts the mounts, in containerd's shape; they are not changed.
  * @param target the directory that they go under.
- * @param options the target's mount namespace, the timeout and the signal.
+ * @param options the target's mount namespace, a mount manager, the timeout and the signal.
  * @returns the handle that unmounts all of it.
  * @throws {MountError} for the mount that failed, as {@linkcode mount} does. Those before it are unmounted again.
  * @throws the signal's reason, if it is aborted. What is mounted already is unmounted again.
@@ -95,8 +101,16 @@ export async function mountAll(
   options: MountOptions = {},
 ): Promise<MountHandle> {
   checkWait(options);
+  const { namespace, manager, ...wait } = options;
+  if (manager !== undefined) {
+    return await mountManaged(
+      mounts,
+      manager,
+      wait,
+      (rest) => mountAll(rest, target, { ...options, manager: undefined }),
+    );
+  }
   const plans = planMounts(mounts, target);
-  const { namespace } = options;
   if (namespace !== undefined && plans.length > 0) {
     return await mountInNamespace(plans, target, namespace, options);
   }

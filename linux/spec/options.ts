@@ -7,6 +7,7 @@
 import { quote } from "../../ffi/text.ts";
 import { mapFileText } from "./id_mapping.ts";
 import { type AttributeChange, ATTRIBUTES, type AttributeWord, WORDS } from "./option_table.ts";
+import { needsManager } from "./needs_manager.ts";
 import { unescapeLayer } from "./overlay_options.ts";
 import { splitOptions } from "./split_options.ts";
 import { type IdMapText, isXMount, readXMount, type XMount } from "./x_mount.ts";
@@ -221,9 +222,7 @@ function readLayeredAttribute(option: string, parsed: ParsedOptions): boolean {
 /** Whether an option is a comment, which the kernel never sees. */
 function isComment(option: string): boolean {
   if (option.startsWith("X-containerd.")) {
-    throw new TypeError(
-      `${quote(option)} is for a mount manager: activate the list with one before it is mounted`,
-    );
+    throw needsManager(quote(option));
   }
   if (option.startsWith("X-") && !option.startsWith("X-fstrim.")) {
     throw new TypeError(`${quote(option)} is no instruction that this library knows`);

@@ -1,5 +1,5 @@
 /**
- * The system calls on an open file: read(2), getdents64(2), write(2), lseek(2), flock(2) and ioctl(2).
+ * The system calls on an open file: read(2), getdents64(2), write(2), ftruncate(2), lseek(2), flock(2) and ioctl(2).
  *
  * @module
  */
@@ -159,6 +159,30 @@ export function lseekStart(fd: number): void {
  */
 export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string): void {
   check(libc().write(fd, bytes, BigInt(bytes.length)), "write", path);
+}
+
+/**
+ * ftruncate(2): sets the size of a file. New bytes are zeros, which take no space.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd a descriptor that is open for writing.
+ * @param length the size, in bytes.
+ * @param path the file's path, for the error.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import { ftruncate, O_CREAT, O_EXCL, O_RDWR, open, unlink } from "@denomount/mount/linux";
+ *
+ * const path = `/tmp/example-${Deno.pid}`;
+ * using file = open(path, O_RDWR | O_CREAT | O_EXCL, 0o600);
+ * ftruncate(file.fd, 1 << 20);
+ * unlink(path);
+ * ```
+ */
+export function ftruncate(fd: number, length: number, path?: string): void {
+  check(libc().ftruncate(fd, BigInt(length)), "ftruncate", path);
 }
 
 function doubled(bytes: Uint8Array): Uint8Array<ArrayBuffer> {

@@ -20,6 +20,7 @@ import { openHow } from "./open_how.ts";
  *
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
+ * @param mode the permission bits of a new file, with `O_CREAT`; the umask clears some of them.
  * @returns its descriptor.
  * @throws {SyscallError} with the call's errno.
  *
@@ -30,8 +31,8 @@ import { openHow } from "./open_how.ts";
  * using root = open("/", O_PATH | O_DIRECTORY);
  * ```
  */
-export function open(path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().open(scratchCString(path), flags | O_CLOEXEC, 0), "open", path));
+export function open(path: string, flags: number, mode = 0): OwnedFd {
+  return new OwnedFd(check(libc().open(scratchCString(path), flags | O_CLOEXEC, mode), "open", path));
 }
 
 /**

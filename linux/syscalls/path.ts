@@ -201,3 +201,72 @@ export function mkdtemp(prefix: string): string {
 export function rmdir(path: string): void {
   check(libc().rmdir(scratchCString(path)), "rmdir", path);
 }
+
+/**
+ * unlink(2): removes a name of a file.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the file; a symbolic link itself.
+ * @throws {SyscallError} EISDIR for a directory.
+ *
+ * @example
+ * ```ts
+ * import { mkdtemp, rmdir, symlink, unlink } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * symlink("/usr", `${parent}/link`);
+ * unlink(`${parent}/link`);
+ * rmdir(parent);
+ * ```
+ */
+export function unlink(path: string): void {
+  check(libc().unlink(scratchCString(path)), "unlink", path);
+}
+
+/**
+ * link(2): gives a file another name. It never replaces a file.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the file; a symbolic link at its end is not followed.
+ * @param name the new name, on the same mount.
+ * @throws {SyscallError} EEXIST if the name exists already.
+ *
+ * @example
+ * ```ts
+ * import { link, mkdtemp, rmdir, symlink, unlink } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * symlink("/usr", `${parent}/a`);
+ * link(`${parent}/a`, `${parent}/b`);
+ * for (const name of ["a", "b"]) unlink(`${parent}/${name}`);
+ * rmdir(parent);
+ * ```
+ */
+export function link(path: string, name: string): void {
+  check(libc().link(cString(path), cString(name)), "link", name);
+}
+
+/**
+ * symlink(2): makes a symbolic link.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param target what the link says.
+ * @param path the link.
+ * @throws {SyscallError} EEXIST if the path exists already.
+ *
+ * @example
+ * ```ts
+ * import { mkdtemp, rmdir, symlink, unlink } from "@denomount/mount/linux";
+ *
+ * const parent = mkdtemp("/tmp/example-");
+ * symlink("/usr", `${parent}/link`);
+ * unlink(`${parent}/link`);
+ * rmdir(parent);
+ * ```
+ */
+export function symlink(target: string, path: string): void {
+  check(libc().symlink(cString(target), cString(path)), "symlink", path);
+}

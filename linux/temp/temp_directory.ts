@@ -11,23 +11,16 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { type OwnedFd, withDisposable } from "../../ffi/fd.ts";
-import {
-  AT_EMPTY_PATH,
-  LOCK_EX,
-  LOCK_NB,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_RDONLY,
-  STATX_UID,
-} from "../syscalls/constants.ts";
+import { AT_EMPTY_PATH, STATX_UID } from "../syscalls/constants.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
 import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
 import { canonicalizePath, join } from "../path/path.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
-import { flock, geteuid, mkdir, mkdtemp, open, rmdir, statx } from "../syscalls/mod.ts";
+import { geteuid, mkdir, rmdir, statx } from "../syscalls/mod.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
+import { createLocked, tryLock } from "./locked_directory.ts";
 
 const PREFIX = "denomount-";
 const NAME = /^denomount-[A-Za-z0-9]{6}$/; // the prefix and the six characters of mkdtemp(3)
@@ -49,7 +42,7 @@ export class TempDirectory implements Disposable {
    * @throws {SyscallError} if it can't be created or locked.
    */
   constructor() {
-    const { directory, lock } = createLocked();
+    const { directory, lock } = createLocked(join(tempLocation(), PREFIX));
     this.#directory = directory;
     this.#lock = lock;
     this.root = join(directory, ROOT);
@@ -90,20 +83,6 @@ export class TempDirectory implements Disposable {
     using _lock = this.#lock;
     if (this.#hasRoot) rmdir(this.root);
     rmdir(this.#directory);
-  }
-}
-
-/** A cleanup may remove the new directory before it is locked: then this creates another one. */
-function createLocked(): { directory: string; lock: OwnedFd } {
-  for (;;) {
-    const directory = mkdtemp(join(tempLocation(), PREFIX));
-    try {
-      const lock = tryLock(directory);
-      if (lock !== undefined) return { directory, lock };
-    } catch (error) {
-      rmdir(directory);
-      throw error;
-    }
   }
 }
 
@@ -180,20 +159,6 @@ async function cleanupDirectory(directory: string, options: UnmountOptions): Pro
     } catch (error) {
       if (!isErrno(error, "ENOENT")) throw error; // another cleanup has removed it
     }
-  }
-}
-
-/** Returns undefined if another process holds the lock, or the directory no longer exists. */
-function tryLock(directory: string): OwnedFd | undefined {
-  try {
-    using stack = new DisposableStack();
-    const lock = stack.use(open(directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    flock(lock.fd, LOCK_EX | LOCK_NB);
-    stack.move();
-    return lock;
-  } catch (error) {
-    if (isErrno(error, "EAGAIN", "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
-    throw error;
   }
 }
 

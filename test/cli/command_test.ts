@@ -207,7 +207,7 @@ const watching = { ...needs, tools: ["unshare", "nsenter", "mount", "umount"] };
 
 kernelTest(
   "watch prints mounts, moves and unmounts as text, and Ctrl-C ends it",
-  watching,
+  { ...watching, privateDirectory: true },
   async (t) => {
     t.make("a", "b");
     const { child, lines, close } = await startWatch([t.dir], t.dir);
@@ -289,7 +289,7 @@ kernelTest(
     const { out } = await denomount(["ls", "--tree", ...inNamespace, target]);
     const [, below = "", top = ""] = out.trimEnd().split("\n");
     assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // another mount covers it, so its size can't be read
-    assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro$/);
+    assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro( master:\d+)?$/);
     assertEquals(JSON.parse((await denomount(["ls", "--json", target])).out), []);
     assertEquals(await denomount(["down", ...inNamespace, "-", target], { input }), {
       code: 0,

@@ -237,7 +237,7 @@ kernelTest(
 
 kernelTest(
   "lookup prints the mount that contains the path, a field to a line or with --json",
-  needs,
+  { ...needs, privateDirectory: true },
   async (t) => {
     t.make("target");
     await run("mount", "-t", "tmpfs", "-o", "size=64k,ro,nosuid", "odd", `${t.dir}/target`);

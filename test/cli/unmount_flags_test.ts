@@ -76,7 +76,7 @@ for (const [name, way] of ways) {
 
   kernelTest(
     `${name} of a shared mount unmounts it in its peers and slaves too, and leaves what it was bound from`,
-    needs,
+    { ...needs, privateDirectory: true },
     async (t) => {
       t.make("shared", "source/inner");
       const target = `${t.dir}/shared/target`;

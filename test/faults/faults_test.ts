@@ -123,6 +123,7 @@ kernelTest(
   {
     ...needs,
     notEmulated: "it starts some thousand programs, which take a second each in the emulator",
+    deadline: 600,
   },
   async (t) => {
     const rows = await runFaults({ base: t.dir, sample: 2, seed: SEED, jobs: 2 });

@@ -34,6 +34,8 @@ await mount({ type: "bind", source: target }, target + "/sub");
 await step("unmount a bind on its own disk", () => unmount(target + "/sub"));
 await step("remount a disk", () => remount("ro"));
 await step("unmount a disk", () => unmount(target));
+const noErofs = () => mount({ type: "erofs", source: dir + "/image", options: ["ro"] }, target).catch(() => {});
+await step("mount an erofs from a file", noErofs); // which has none in it, but the kernel has to look
 await step("mount a tmpfs", () => tmpfs("size=64m"));
 await step("unmount a tmpfs", () => unmount(target));
 await tmpfs("size=64m");
@@ -53,6 +55,7 @@ umount2(new TextEncoder().encode("/step/end\\0"), 0);
 
 const OFF_THREAD = [
   "mount a disk",
+  "mount an erofs from a file",
   "remount a disk",
   "unmount a disk",
   "unmount a large tmpfs",
@@ -101,7 +104,7 @@ function threadsOf(trace: string): Map<string, string> {
     const begins = /umount2\("\/step\/(.*?)"/.exec(line)?.[1];
     if (begins !== undefined) [step, main] = [begins, thread];
     else if (
-      /FSCONFIG_CMD_(CREATE|RECONFIGURE)|mount\("(?!none).*"(ext4|tmpfs|overlay)"|mount\(NULL,.*MS_REMOUNT|umount2\(/
+      /FSCONFIG_CMD_(CREATE|RECONFIGURE)|mount\("(?!none).*"(ext4|erofs|tmpfs|overlay)"|mount\(NULL,.*MS_REMOUNT|umount2\(/
         .test(line)
     ) {
       if (step.startsWith("unmount") !== line.includes("umount2(") || found.has(step)) continue;

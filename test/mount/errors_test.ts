@@ -21,11 +21,12 @@ async function reasonOf(list: Mount[], target: string): Promise<string> {
 }
 
 for (const type of ["format/overlay", "format/mkdir/overlay", "mkfs/ext4", "mkdir/bind", "loop"]) {
-  kernelTest(`the type ${type} is refused with the mount manager's name`, {}, async (t) => {
+  kernelTest(`the type ${type} is refused with the two lines that get it mounted`, {}, async (t) => {
     t.make("root");
     assertEquals(
       await reasonOf([{ type, source: "x" }], `${t.dir}/root`),
-      `the type "${type}" is for a mount manager: activate the list with one before it is mounted`,
+      `the type "${type}" is for a mount manager: "const { system } = await manager.activate(name, mounts)" prepares ` +
+        'the list, and "await mountAll(system, target)" mounts it; mountAll(mounts, target, { manager }) does both',
     );
   });
 }

@@ -6,6 +6,7 @@ kernelTest(
   {
     root: true,
     notEmulated: "an emulated minute is too short",
+    deadline: 300,
     tools: ["mkfs.ext4"],
     permissions: { run: true },
   },

@@ -230,6 +230,9 @@ kernelTest("umount2() and mount() fail with the errno and the paths of the call"
     [() => linux.mkdir(t.dir, 0o700), "EEXIST", t.dir],
     [() => linux.rmdir(none), "ENOENT", none],
     [() => linux.chmod(none, 0o700), "ENOENT", none],
+    [() => linux.unlink(none), "ENOENT", none],
+    [() => linux.link(t.dir, none), "EPERM", none],
+    [() => linux.symlink("x", t.dir), "EEXIST", t.dir],
     [() => linux.mkdtemp(`${none}/`), "ENOENT", `${none}/XXXXXX`],
     [() => linux.pidfdOpen(2 ** 22 + 1), "ESRCH", `${2 ** 22 + 1}`],
   ];
@@ -327,6 +330,16 @@ kernelTest("the calls on paths do as their man pages say", { root: true }, (t) =
   const temporary = linux.mkdtemp(`${t.dir}/x-`);
   assertMatch(temporary, new RegExp(`^${t.dir}/x-\\w{6}$`));
   linux.rmdir(temporary);
+  {
+    using file = linux.open(`${t.dir}/file`, linux.O_RDWR | linux.O_CREAT | linux.O_EXCL, 0o640);
+    linux.ftruncate(file.fd, 2 ** 33);
+    linux.link(`${t.dir}/file`, `${t.dir}/other`);
+    const stat = Deno.lstatSync(`${t.dir}/other`);
+    assertEquals([stat.size, (stat.mode ?? 0) & 0o777, stat.nlink, stat.blocks], [2 ** 33, 0o640, 2, 0]);
+    linux.symlink("to/ä", `${t.dir}/symbolic`);
+    assertEquals(Deno.readLinkSync(`${t.dir}/symbolic`), "to/ä");
+    for (const name of ["file", "other", "symbolic"]) linux.unlink(`${t.dir}/${name}`);
+  }
   assertEquals(names(t.dir), ["link", "made", "short"]);
   linux.flock(made.fd, linux.LOCK_EX);
   using again = linux.open(`${t.dir}/made`, linux.O_RDONLY);

@@ -60,7 +60,10 @@ for (const missing of [[], ["statmount"]] as const) {
     },
   );
 
-  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, needs, async (t) => {
+  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, {
+    ...needs,
+    privateDirectory: true,
+  }, async (t) => {
     using _ = pretendMissing(...missing);
     t.make("target/a", "other");
     foreign(`${t.dir}/other`, "base");
@@ -159,15 +162,19 @@ kernelTest(
   },
 );
 
-kernelTest("a handle finds its mount after mount --move", { features: ["statmount"] }, async (t) => {
-  t.make("target", "other");
-  const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
-  mountSyscall(`${t.dir}/target`, `${t.dir}/other`, null, MS_MOVE, null);
-  foreign(`${t.dir}/target`);
-  await handle.unmount();
-  assertEquals(sourcesOf(t), ["foreign"]);
-  umount2(`${t.dir}/target`, 0);
-});
+kernelTest(
+  "a handle finds its mount after mount --move",
+  { features: ["statmount"], privateDirectory: true },
+  async (t) => {
+    t.make("target", "other");
+    const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
+    mountSyscall(`${t.dir}/target`, `${t.dir}/other`, null, MS_MOVE, null);
+    foreign(`${t.dir}/target`);
+    await handle.unmount();
+    assertEquals(sourcesOf(t), ["foreign"]);
+    umount2(`${t.dir}/target`, 0);
+  },
+);
 
 kernelTest("a handle whose mount is covered while it waits for a busy one says so", {
   features: ["statmount"],

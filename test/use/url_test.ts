@@ -52,7 +52,7 @@ kernelTest("the command installs from a URL, and works without the server", {
 });
 
 Deno.test("no module of the library or the command requires the import map", async () => {
-  for (const entry of ["mod.ts", "linux/mod.ts", "cli.ts"]) {
+  for (const entry of ["mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "cli.ts"]) {
     const args = ["info", "--json", "--no-config", "--no-lock", new URL(entry, project).pathname];
     const { code, out, err } = await say(Deno.execPath(), args);
     assertEquals(code, 0, err);

@@ -7,6 +7,7 @@
 import type { MutantRoom } from "../mutant.ts";
 
 const file = "linux/temp/temp_directory.ts";
+const locked = "linux/temp/locked_directory.ts";
 const tests = ["test/temp/temp_test.ts"];
 
 /** linux/temp. */
@@ -23,7 +24,7 @@ export const temp: MutantRoom = {
     },
     {
       name: "directories are not locked",
-      file,
+      file: locked,
       find: "flock(lock.fd, LOCK_EX | LOCK_NB);",
       replace: "",
       rule: "A clean-up never touches what a living process uses.",
@@ -39,7 +40,7 @@ export const temp: MutantRoom = {
     },
     {
       name: "a link in place of a directory is followed",
-      file,
+      file: locked,
       find: "O_RDONLY | O_DIRECTORY | O_NOFOLLOW",
       replace: "O_RDONLY | O_DIRECTORY",
       rule: "A directory that is replaced by a link is not followed.",
@@ -71,7 +72,7 @@ export const temp: MutantRoom = {
     },
     {
       name: "a directory that another clean-up has removed is an error",
-      file,
+      file: locked,
       find: 'isErrno(error, "EAGAIN", "ENOENT", "ENOTDIR", "ELOOP")',
       replace: 'isErrno(error, "EAGAIN", "ENOTDIR", "ELOOP")',
       rule: "Two clean-ups at the same time are no error.",
@@ -87,15 +88,15 @@ export const temp: MutantRoom = {
     },
     {
       name: "a directory that can't be locked stays",
-      file,
-      find: "} catch (error) {\n      rmdir(directory);\n      throw error;\n    }\n  }\n}",
-      replace: "} catch (error) {\n      throw error;\n    }\n  }\n}",
+      file: locked,
+      find: "      rmdir(directory);\n      throw error;",
+      replace: "      throw error;",
       rule: "A failed call leaves no directory.",
       tests: ["test/faults/faults_test.ts"],
     },
     {
       name: "the lock of a failed open leaks",
-      file,
+      file: locked,
       find: "using stack = new DisposableStack();",
       replace: "const stack = new DisposableStack();",
       rule: "A clean-up leaves no descriptor of a directory that is in use.",

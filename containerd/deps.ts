@@ -1,0 +1,46 @@
+/**
+ * The packages that this room uses, as pinned and complete specifiers: an https import uses no import map. No other room
+ * of the library uses them.
+ *
+ * @module
+ */
+
+export {
+  type CallOptions as GrpcCallOptions,
+  Client,
+  type ClientReadableStream,
+  connectivityState,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "npm:@grpc/grpc-js@1.14.7";
+export {
+  create,
+  type DescMessage,
+  type DescMethod,
+  fromBinary,
+  type Message,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "npm:@bufbuild/protobuf@2.17.0";
+export {
+  enumDesc,
+  fileDesc,
+  type GenEnum,
+  type GenFile,
+  type GenMessage,
+  type GenService,
+  messageDesc,
+  serviceDesc,
+} from "npm:@bufbuild/protobuf@2.17.0/codegenv2";
+export {
+  type EmptySchema,
+  type FieldMask,
+  file_google_protobuf_empty,
+  file_google_protobuf_field_mask,
+  file_google_protobuf_timestamp,
+  type Timestamp,
+  timestampDate,
+} from "npm:@bufbuild/protobuf@2.17.0/wkt";

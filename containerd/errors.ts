@@ -1,0 +1,192 @@
+/**
+ * The errors of a call to containerd, one class for each gRPC status that it answers with.
+ *
+ * @module
+ */
+
+import { type ServiceError, status } from "./deps.ts";
+import { shown } from "../ffi/text.ts";
+
+/** What failed. */
+export interface ContainerdFailure {
+  /** What the call was to do, such as "stat the snapshot a of overlayfs". */
+  readonly action: string;
+  /** containerd's words, or those of the connection. */
+  readonly details: string;
+  /** What the caller can do about it. */
+  readonly hint?: string | undefined;
+  /** The error below it. */
+  readonly cause?: unknown;
+}
+
+/**
+ * A call to containerd that failed. The classes below tell the reasons apart; this one is left for the others, such as a
+ * failed system call in containerd.
+ *
+ * @example
+ * ```ts
+ * import { Containerd, ContainerdError } from "@denomount/mount/containerd";
+ *
+ * await using containerd = new Containerd({ address: "/run/no-such.sock" });
+ * try {
+ *   await containerd.version();
+ * } catch (error) {
+ *   if (!(error instanceof ContainerdError)) throw error;
+ *   console.log(error.message); // cannot get containerd's version: the socket /run/no-such.sock does not exist: …
+ * }
+ * ```
+ */
+export class ContainerdError extends Error {
+  /** The name of the class. */
+  override readonly name: string = "ContainerdError";
+  /** The name of the gRPC status, such as "NOT_FOUND". */
+  readonly code: string;
+  /** containerd's words, or those of the connection. */
+  readonly details: string;
+
+  /**
+   * Composes the message of a failed call.
+   *
+   * @param code the name of the gRPC status.
+   * @param failure what failed.
+   */
+  constructor(code: string, { action, details, hint, cause }: ContainerdFailure) {
+    const reason = shown(details, LONGEST_REASON);
+    super(`cannot ${action}: ${reason}${hint === undefined ? "" : `; ${hint}`}`, { cause });
+    this.code = code;
+    this.details = details;
+  }
+}
+
+const LONGEST_REASON = 2000; // containerd adds the output of the programs that it runs
+
+/** There is no such snapshot or activation in the namespace. */
+export class NotFoundError extends ContainerdError {
+  /** "NotFoundError". */
+  override readonly name = "NotFoundError";
+}
+
+/** A snapshot or activation of that name exists already. */
+export class AlreadyExistsError extends ContainerdError {
+  /** "AlreadyExistsError". */
+  override readonly name = "AlreadyExistsError";
+}
+
+/** What exists forbids the call: a snapshot with children can't be removed, and a committed one has no mounts. */
+export class FailedPreconditionError extends ContainerdError {
+  /** "FailedPreconditionError". */
+  override readonly name = "FailedPreconditionError";
+}
+
+/** An argument that containerd refuses, such as a snapshotter that it doesn't have. */
+export class InvalidArgumentError extends ContainerdError {
+  /** "InvalidArgumentError". */
+  override readonly name = "InvalidArgumentError";
+}
+
+/** containerd doesn't do this. For `activate()` it mostly means that the list needs no manager. */
+export class UnimplementedError extends ContainerdError {
+  /** "UnimplementedError". */
+  override readonly name = "UnimplementedError";
+}
+
+/** containerd forbids the call. */
+export class PermissionDeniedError extends ContainerdError {
+  /** "PermissionDeniedError". */
+  override readonly name = "PermissionDeniedError";
+}
+
+/** The timeout passed before containerd answered; what it had begun is cancelled. */
+export class DeadlineExceededError extends ContainerdError {
+  /** "DeadlineExceededError". */
+  override readonly name = "DeadlineExceededError";
+}
+
+/** containerd can't be connected to, or the connection broke before it answered. The next call connects again. */
+export class UnavailableError extends ContainerdError {
+  /** "UnavailableError". */
+  override readonly name = "UnavailableError";
+}
+
+type ErrorClass = new (code: string, failure: ContainerdFailure) => ContainerdError;
+
+const classes = new Map<status, ErrorClass>([
+  [status.NOT_FOUND, NotFoundError],
+  [status.ALREADY_EXISTS, AlreadyExistsError],
+  [status.FAILED_PRECONDITION, FailedPreconditionError],
+  [status.INVALID_ARGUMENT, InvalidArgumentError],
+  [status.UNIMPLEMENTED, UnimplementedError],
+  [status.PERMISSION_DENIED, PermissionDeniedError],
+  [status.DEADLINE_EXCEEDED, DeadlineExceededError],
+]);
+
+/**
+ * Turns the error of a call into one of the classes above.
+ *
+ * @param error the error of the gRPC library.
+ * @param action what the call was to do.
+ * @param call the socket, the namespace and the timeout of the call.
+ * @returns the error to throw.
+ */
+export async function toError(
+  error: ServiceError,
+  action: string,
+  { address, namespace, timeout }: { address: string; namespace: string; timeout: number },
+): Promise<ContainerdError> {
+  const { code, details } = error;
+  const name = status[code] ?? "UNKNOWN";
+  if (code === status.UNAVAILABLE || isBroken(error)) {
+    return new UnavailableError("UNAVAILABLE", {
+      action,
+      cause: error,
+      ...await explainSocket(address, details),
+    });
+  }
+  const answer = code === status.DEADLINE_EXCEEDED
+    ? `containerd at ${address} did not answer within ${timeout} ms`
+    : details;
+  const hint = code === status.NOT_FOUND
+    ? `the namespace is ${shown(namespace)}`
+    : details.startsWith("unknown service containerd.services.mounts.")
+    ? "containerd has a mount manager since 2.2"
+    : undefined;
+  const failure = { action, details: answer, hint, cause: error };
+  return new (classes.get(code) ?? ContainerdError)(name, failure);
+}
+
+/** The gRPC library calls a connection that breaks with EPIPE an internal error. */
+function isBroken({ code, details }: ServiceError): boolean {
+  return code === status.INTERNAL && details.includes("internal client error");
+}
+
+/** The gRPC library doesn't say why it can't connect in a way that a program can read, so this connects once more. */
+async function explainSocket(
+  address: string,
+  details: string,
+): Promise<Pick<ContainerdFailure, "details" | "hint">> {
+  const socket = `the socket ${shown(address)}`;
+  const start = "start containerd, or pass the address of the one that runs";
+  try {
+    (await Deno.connect({ transport: "unix", path: address })).close();
+    return { details: `containerd at ${shown(address)} ended or broke the connection (${details})` };
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return { details: `${socket} does not exist`, hint: start };
+    if (error instanceof Deno.errors.ConnectionRefused) {
+      return { details: `no process listens on ${socket}`, hint: start };
+    }
+    if (error instanceof Deno.errors.PermissionDenied) {
+      return {
+        details: `${socket} is not accessible`,
+        hint: "run as root, or as a member of the socket's group",
+      };
+    }
+    if (error instanceof Deno.errors.NotCapable) {
+      const flags = ["read", "write"].map((name) => `--allow-${name}=${address}`).join(" ");
+      return {
+        details: `Deno has no permission for ${socket}`,
+        hint: `run with --allow-net=unix:${address} ${flags}`,
+      };
+    }
+    return { details: `${socket}: ${error instanceof Error ? error.message : error}` };
+  }
+}

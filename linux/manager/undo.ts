@@ -1,0 +1,225 @@
+/**
+ * Taking an activation down: at its end, after a failure, and after a crash.
+ *
+ * @module
+ */
+
+import { isErrno } from "../../ffi/errno.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { dirname, join } from "../path/path.ts";
+import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
+import { delay } from "../path/delay.ts";
+import {
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  O_DIRECTORY,
+  O_RDONLY,
+  S_IFDIR,
+  S_IFMT,
+  STATX_TYPE,
+} from "../syscalls/constants.ts";
+import { getdents64, mkdir, open, rmdir, statx, unlink } from "../syscalls/mod.ts";
+import { tryLock } from "../temp/locked_directory.ts";
+import type { UnmountOptions } from "../unmount/deadline.ts";
+import { unmountRecursive } from "../unmount/recursive.ts";
+import { isInUse, type Manager } from "./context.ts";
+import { FailedPreconditionError } from "./errors.ts";
+import { removeMadeDirectory, removeMadeFile } from "./made.ts";
+import type { Row } from "./record.ts";
+
+/** How to unmount, without the namespace: an activation belongs to that of its manager. */
+export type TakeDownOptions = Omit<UnmountOptions, "namespace">;
+
+/**
+ * Undoes an activation that is not complete, or completes a deactivation.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @param options `isLocked` if the caller holds the lock of its directory.
+ * @returns "busy" if another process works on it just now.
+ */
+export async function undo(
+  manager: Manager,
+  row: Row,
+  { isLocked = false }: { isLocked?: boolean } = {},
+): Promise<"undone" | "busy"> {
+  using lock = isLocked ? undefined : lockOrMake(row.directory);
+  if (!isLocked && lock === undefined) return "busy";
+  const now = await manager.record.find(row.name);
+  if (now?.id !== row.id) { // the other process has completed it
+    removeDirectoryOf(row);
+    return "undone";
+  }
+  if (now.state === "active") return "undone";
+  if (isElsewhere(manager, now)) return "busy";
+  if (isHere(manager, now)) await unmountAllOf(manager, now, {});
+  if (now.state === "activating") await removeAllMade(manager, now);
+  await manager.record.remove(now.id);
+  removeDirectoryOf(now);
+  return "undone";
+}
+
+/**
+ * Deactivates an activation.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @param options how to unmount.
+ */
+export async function deactivate(manager: Manager, row: Row, options: TakeDownOptions): Promise<void> {
+  using _lock = await waitForLock(row, options);
+  const now = await manager.record.find(row.name);
+  if (now?.id !== row.id) return removeDirectoryOf(row); // another process has deactivated it meanwhile
+  if (now.state === "lost" || !isOfThisBoot(manager, now)) return await forget(manager, now);
+  if (isElsewhere(manager, now)) {
+    throw new FailedPreconditionError(
+      `the activation "${row.name}" is mounted in another mount namespace, ${now.namespace}: deactivate it there`,
+    );
+  }
+  if (isHere(manager, now)) {
+    await manager.record.setState(now.id, "deactivating");
+    await unmountAllOf(manager, now, options);
+  }
+  await forget(manager, now);
+}
+
+async function forget(manager: Manager, row: Row): Promise<void> {
+  await manager.record.remove(row.id);
+  removeDirectoryOf(row);
+}
+
+/**
+ * Whether the mounts of an activation can be in this process's mount namespace.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @returns false after a reboot, and for another namespace.
+ */
+export function isHere(manager: Manager, row: Row): boolean {
+  return isOfThisBoot(manager, row) && row.namespace === manager.namespace;
+}
+
+/**
+ * Whether the mounts of an activation are in another mount namespace, in which a process still is.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @returns true if only a process in that namespace can unmount them.
+ */
+export function isElsewhere(manager: Manager, row: Row): boolean {
+  return isOfThisBoot(manager, row) && row.namespace !== manager.namespace && isInUse(row.namespace);
+}
+
+function isOfThisBoot(manager: Manager, row: Row): boolean {
+  return row.boot === manager.boot;
+}
+
+/**
+ * Unmounts the mounts of an activation, the last first, and removes their mountpoints. If one can't be unmounted, those
+ * after it are forgotten, and another call goes on.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @param options how to unmount.
+ */
+export async function unmountAllOf(manager: Manager, row: Row, options: TakeDownOptions): Promise<void> {
+  const done: number[] = [];
+  try {
+    for (const mount of row.mounts.toReversed()) {
+      const { handler: type, mountPoint, data } = mount;
+      const handler = type === undefined ? undefined : manager.handlers.get(type);
+      if (type !== undefined && handler === undefined) {
+        throw new FailedPreconditionError(
+          `no handler "${type}" was given, which has made the mount ${mountPoint}`,
+        );
+      }
+      if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
+      await unmountRecursive(mountPoint, { ...options, noFollow: true });
+      // Any other is inside a mount, or a handler's own: what is there is data.
+      if (dirname(mountPoint) === row.directory) removePlace(mountPoint);
+      done.push(mount.position);
+    }
+  } catch (error) {
+    if (done.length > 0) await manager.record.removeMounts(row.id, done);
+    else if (row.state === "active") await manager.record.setState(row.id, "active");
+    throw error;
+  }
+}
+
+async function removeAllMade({ record, roots }: Manager, row: Row): Promise<void> {
+  const wait: WaitOptions = {};
+  for (const made of row.made.toReversed()) {
+    if (!made.isOwned) continue;
+    if (made.kind === "directory") await removeMadeDirectory(roots, made.path, wait);
+    else {
+      await removeMadeFile(roots, made, wait, (unlink) => record.unlinkUnused(row.id, made.path, unlink));
+    }
+  }
+}
+
+/**
+ * Removes the directory of an activation. What is still mounted in it stays.
+ *
+ * @param row the activation.
+ */
+export function removeDirectoryOf({ directory }: Pick<Row, "directory">): void {
+  for (const name of namesIn(directory)) removePlace(join(directory, name));
+  removePlace(directory);
+}
+
+/**
+ * The names in a directory.
+ *
+ * @param directory its path.
+ * @returns the names; none if it does not exist.
+ */
+export function namesIn(directory: string): string[] {
+  try {
+    using opened = open(directory, O_RDONLY | O_DIRECTORY);
+    return getdents64(opened.fd);
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return [];
+    throw error;
+  }
+}
+
+/** Removes a mountpoint: a directory, a file, or the symbolic link to a device. */
+function removePlace(path: string): void {
+  try {
+    const { mode } = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE);
+    if ((mode & S_IFMT) === S_IFDIR) rmdir(path);
+    else unlink(path);
+  } catch (error) {
+    if (!isErrno(error, "ENOENT")) throw error;
+  }
+}
+
+/**
+ * Locks the directory of an activation without waiting, and makes it again if it is gone: the root directory was emptied,
+ * for example.
+ *
+ * @param directory its path.
+ * @returns the lock; undefined if another process holds it.
+ */
+export function lockOrMake(directory: string): OwnedFd | undefined {
+  try {
+    mkdir(directory, 0o700);
+  } catch (error) {
+    if (!isErrno(error, "EEXIST")) throw error;
+  }
+  return tryLock(directory);
+}
+
+async function waitForLock(
+  { name, directory }: Row,
+  { timeout = DEFAULT_TIMEOUT, signal }: WaitOptions,
+): Promise<OwnedFd> {
+  for (const start = performance.now();;) {
+    const lock = lockOrMake(directory);
+    if (lock !== undefined) return lock;
+    if (performance.now() - start > timeout) {
+      throw new FailedPreconditionError(`another process works on the activation "${name}" just now`);
+    }
+    await delay(2 + Math.random() * 8, signal);
+  }
+}
