@@ -124,6 +124,7 @@ export class ActivationRecord implements Disposable {
     const record = new ActivationRecord(db, path);
     try {
       await record.#retrying(() => record.#refuseForeign(), signal);
+      await record.#retrying(() => record.#refuseDamaged(), signal);
       await record.#retrying(() => db.exec("PRAGMA journal_mode = WAL"), signal);
       await record.#retrying(() => db.exec("PRAGMA synchronous = NORMAL"), signal);
       await record.write(() => record.#makeTables(), signal);
@@ -150,9 +151,18 @@ export class ActivationRecord implements Disposable {
     }
   }
 
+  /** Looks at every page: a damaged one could be found when something is mounted already. */
+  #refuseDamaged(): void {
+    const said = this.#get("PRAGMA quick_check(1)")?.["quick_check"];
+    if (said !== "ok") throw damaged(this.#path, `${said}`.replace(/^\*\*\*.*\n/, ""));
+  }
+
   #makeTables(): void {
     this.#refuseForeign();
-    if (this.#pragma("user_version") === VERSION) return;
+    if (this.#pragma("user_version") === VERSION) {
+      this.#run("DELETE FROM activation WHERE false"); // fails if the file is read-only, as BEGIN IMMEDIATE does not
+      return;
+    }
     this.#db.exec(SCHEMA);
     this.#db.exec(`PRAGMA application_id = ${APPLICATION}; PRAGMA user_version = ${VERSION}`);
   }
@@ -417,11 +427,10 @@ function isLocked(error: unknown): boolean {
   return error instanceof RecordError && /database( table)? is locked/.test(error.message);
 }
 
+const DAMAGED = "it is damaged: restore it, or move it away and unmount what is below the root directory";
+
 const ADVICE: readonly [said: RegExp, advice: string][] = [
-  [
-    /not a database|malformed/,
-    "it is damaged: restore it, or move it away and unmount what is below the root directory",
-  ],
+  [/not a database|malformed/, DAMAGED],
   [/disk is full/, "the disk is full: nothing was changed"],
   [/readonly|unable to open/, "the file and its directory have to be writable"],
 ];
@@ -430,9 +439,14 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
+    if (error instanceof SyntaxError) throw damaged(path, error.message, error);
     if (!isSqliteError(error)) throw error;
     const advice = ADVICE.find(([said]) => said.test(error.message))?.[1];
     const why = advice === undefined ? "" : ` (${advice})`;
     throw new RecordError(`the record ${quote(path)}: ${error.message}${why}`, { cause: error });
   }
+}
+
+function damaged(path: string, said: string, cause?: Error): RecordError {
+  return new RecordError(`the record ${quote(path)}: ${said} (${DAMAGED})`, { cause });
 }

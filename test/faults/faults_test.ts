@@ -9,7 +9,7 @@ import { kernelTest, type Needs } from "../harness.ts";
 
 const needs: Needs = {
   root: true,
-  tools: ["strace", "mkfs.ext4", "mount.fuse3", "bindfs"],
+  tools: ["strace", "mkfs.ext4", "mkfs.erofs", "mount.fuse3", "bindfs"],
   permissions: { run: true, env: true },
 };
 
@@ -102,6 +102,16 @@ faultTest("unmount() fails if the mountpoint can't be looked up", "unmount, tmpf
 
 const three = "unmountMounts of three";
 faultTest("unmountMounts() fails if it can't unmount everything", three, "statx", [4, 5], ["EPERM"]);
+
+const activate = "manager, activate";
+faultTest("an activation that can't be recorded as complete is undone", activate, "fsync", [1], ["EIO"]);
+faultTest("an activation is undone if the disk is full when a step is recorded", activate, "pwrite64", [31], [
+  "ENOSPC",
+]);
+faultTest("an activation whose directory can't be looked at closes its lock", activate, "openat", [2], [
+  "EINTR",
+]);
+faultTest("deactivate() goes on after a failure", "manager, deactivate", "ioctl", [3], ["EPERM"]);
 
 const probing = "hasFeature, first call";
 const temporaryErrors: Fault[] = ["EINTR", "EBUSY"];

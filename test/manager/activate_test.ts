@@ -305,7 +305,12 @@ async function erofsOfTwoDevices(
   return { image, blob };
 }
 
-const erofs = { ...isRoot, tools: ["mkfs.erofs"], permissions: { run: true } as const };
+const erofs = {
+  ...isRoot,
+  features: ["erofsDevices"] as const,
+  tools: ["mkfs.erofs"],
+  permissions: { run: true } as const,
+};
 
 kernelTest(
   "erofs with several devices is mounted from its files, without a loop device where the kernel can",
@@ -401,7 +406,9 @@ kernelTest("a later entry mounts the device of a loop by its template", {
   assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
 });
 
-kernelTest("a temporary activation mounts everything, and the caller gets one bind", {}, async (t) => {
+kernelTest("a temporary activation mounts everything, and the caller gets one bind", {
+  features: ["overlay"],
+}, async (t) => {
   await using manager = await openManager(t);
   const list: Mount[] = [
     { type: "tmpfs", source: "one", options: ["size=1m"] },
