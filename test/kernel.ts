@@ -110,9 +110,12 @@ export function loopDevices(directory: string): string[] {
   });
 }
 
-/** The loop devices that stay attached. A device that another process has open, such as udev, stays for a moment longer. */
+/**
+ * The loop devices that stay attached to files below a directory. The kernel detaches a device when its last user closes
+ * it, and another process may just be looking at all devices: this waits for some seconds.
+ */
 export async function loopDevicesLeft(directory: string): Promise<string[]> {
-  for (let tries = 0; tries < 100 && loopDevices(directory).length > 0; tries++) {
+  for (let tries = 0; tries < 500 && loopDevices(directory).length > 0; tries++) {
     await new Promise((done) => setTimeout(done, 20));
   }
   return loopDevices(directory);

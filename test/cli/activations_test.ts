@@ -1,7 +1,6 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { names } from "../kernel.ts";
-import { loopsLeft } from "../manager/managers.ts";
+import { loopDevicesLeft, names } from "../kernel.ts";
 import { run } from "../namespace/namespaces.ts";
 import { cli, denomount } from "./command.ts";
 import { command, listFile } from "./in_process.ts";
@@ -208,7 +207,7 @@ kernelTest("--allow-dir lets mkdir/ and mkfs/ make files in more directories, al
   assertEquals([code, err, mountedTypes(t)], [0, "", ["ext4"]]);
   assertEquals((await command(["deactivate", "box", ...at(t)])).code, 0);
   // The data stays.
-  assertEquals([names(`${t.dir}/one`), names(`${t.dir}/two`), await loopsLeft(t.dir)], [
+  assertEquals([names(`${t.dir}/one`), names(`${t.dir}/two`), await loopDevicesLeft(t.dir)], [
     ["data.img"],
     ["dir"],
     [],

@@ -1,7 +1,6 @@
 import { assertEquals, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { names, readText } from "../kernel.ts";
-import { loopsLeft } from "../manager/managers.ts";
+import { loopDevicesLeft, names, readText } from "../kernel.ts";
 import { project, say } from "../use/ways.ts";
 
 const example = new URL("examples/manager.ts", project).pathname;
@@ -33,7 +32,7 @@ kernelTest("a root of erofs layers and an ext4 image keeps its files from run to
   const run = (...command: string[]) => say(Deno.execPath(), args(...command), { env: { TMPDIR: t.dir } });
   const left = async () => [
     t.mounts(),
-    await loopsLeft(t.dir),
+    await loopDevicesLeft(t.dir),
     names(`${t.dir}/state`).filter((name) => !/^activations/.test(name)),
   ];
 

@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { linkText, loopDevices, names, readBytes, readText } from "../kernel.ts";
+import { linkText, loopDevices, loopDevicesLeft, names, readBytes, readText } from "../kernel.ts";
 import { run } from "../namespace/namespaces.ts";
 import { type Mount, mount, mountAll, MountError } from "../../mod.ts";
 import { FailedPreconditionError, type MountHandler, NotFoundError } from "../../linux/manager/mod.ts";
-import { leftIn, loopsLeft, mkfsEntry, openManager, TMPFS, withActivation } from "./managers.ts";
+import { leftIn, mkfsEntry, openManager, TMPFS, withActivation } from "./managers.ts";
 
 const isRoot = { root: true };
 
@@ -99,12 +99,12 @@ for (
       Deno.writeTextFileSync(`${active[0]?.mountPoint}/kept`, "data");
       return file();
     });
-    assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], ["data.img"]]);
+    assertEquals([await loopDevicesLeft(t.dir), leftIn(t)], [[], ["data.img"]]);
     // The second activation uses the image as it is, whatever it asks for.
     await withActivation(manager, [mkfsEntry(fs, image, "1GiB"), list[1] as Mount], ({ active }) => {
       assertEquals([file(), Deno.readTextFileSync(`${active[0]?.mountPoint}/kept`)], [made, "data"]);
     });
-    assertEquals(await loopsLeft(t.dir), []);
+    assertEquals(await loopDevicesLeft(t.dir), []);
   });
 }
 
@@ -328,7 +328,7 @@ kernelTest(
       // Before Linux 6.12, erofs takes block devices only.
       assertEquals(loopDevices(t.dir).length, row?.source.startsWith("/dev/loop") ? 2 : 0);
     });
-    assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], []]);
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
   },
 );
 
@@ -352,7 +352,7 @@ kernelTest(
       // What the list says is remembered, not the devices of this kernel.
       assertEquals([active[0]?.source, active[0]?.options], [image, [`device=${blob}`, "ro"]]);
     });
-    assertEquals([t.mounts().length, await loopsLeft(t.dir), leftIn(t)], [1, [], []]);
+    assertEquals([t.mounts().length, await loopDevicesLeft(t.dir), leftIn(t)], [1, [], []]);
   },
 );
 
@@ -378,14 +378,14 @@ kernelTest(
         assertEquals([found, read("loop/autoclear")], [expected, "0"]);
         assertEquals(system, []); // a device can't be bound
       });
-      assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], []]);
+      assertEquals([await loopDevicesLeft(t.dir), leftIn(t)], [[], []]);
     }
     await assertRejects(
       () => manager.activate("test", [{ type: "loop", source: image, options: ["size=1"] }]),
       TypeError,
       '"size=1" is no option of the type "loop"',
     );
-    assertEquals([await loopsLeft(t.dir), leftIn(t)], [[], []]);
+    assertEquals([await loopDevicesLeft(t.dir), leftIn(t)], [[], []]);
   },
 );
 
@@ -403,7 +403,7 @@ kernelTest("a later entry mounts the device of a loop by its template", {
   await using mounts = await mountAll(list, t.make("target"), { manager });
   assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [["/target", "ext4"]]);
   await mounts.unmount();
-  assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], []]);
+  assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
 });
 
 kernelTest("a temporary activation mounts everything, and the caller gets one bind", {
@@ -587,7 +587,7 @@ kernelTest(
       { type: "format/bind", source: "{{ mount 0 }}" },
     ];
     await assertRejects(() => manager.activate("test", list), MountError);
-    assertEquals([t.mounts(), await loopsLeft(t.dir), leftIn(t)], [[], [], ["old.img"]]);
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], ["old.img"]]);
     assertEquals(new TextDecoder().decode(readBytes(`${root}/old.img`)), "no file system");
     await assertRejects(() => manager.info("test"), NotFoundError);
   },

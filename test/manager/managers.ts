@@ -7,7 +7,7 @@
 import { type ActivateOptions, LocalMountManager, type ManagerOptions } from "../../linux/manager/mod.ts";
 import type { Mount } from "../../mod.ts";
 import type { KernelContext } from "../harness.ts";
-import { loopDevices, names } from "../kernel.ts";
+import { names } from "../kernel.ts";
 
 /** Opens a manager in the test's directory. */
 export function openManager(
@@ -35,17 +35,6 @@ export async function withActivation<T>(
 /** What an activation has in the manager's directory, besides the record. */
 export function leftIn(t: KernelContext): string[] {
   return names(`${t.dir}/root`).filter((name) => !name.startsWith("activations.db"));
-}
-
-/**
- * The loop devices that are still attached to files below a directory. The kernel detaches one when its last user closes
- * it, and any other process may just be looking at all devices: this waits for some seconds.
- */
-export async function loopsLeft(directory: string): Promise<string[]> {
-  for (const end = Date.now() + 10_000; loopDevices(directory).length > 0 && Date.now() < end;) {
-    await new Promise((resolve) => setTimeout(resolve, 10));
-  }
-  return loopDevices(directory);
 }
 
 /** A tmpfs of the tests. */
