@@ -11,6 +11,7 @@ import {
   descendants,
   killDescendants,
   loopDevices,
+  loopDevicesLeft,
   mountTable,
   names,
   openFiles,
@@ -153,6 +154,8 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
       } catch (error) {
         failure = error;
       }
+      await loopDevicesLeft(dir); // those of the test may be open in another process, which looks at all of them
+      await noLoopDeviceOpen();
       try {
         if (needs.privateDirectory) raw.umount(raw.utf8(dir));
         removeTree(dir);
@@ -163,6 +166,14 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
       assertEquals(machine(dir), before, "the test left something behind");
     },
   });
+}
+
+/** Waits for the answer of a loop device of another process, which a look at all devices may have left open. */
+async function noLoopDeviceOpen(): Promise<void> {
+  const isOpen = () => openFiles().some((file) => /^\d+ \/dev\/loop\d/.test(file));
+  for (let tries = 0; tries < 250 && isOpen(); tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 const GRACE = 20; // seconds in which a test that is too late cleans up
