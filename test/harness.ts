@@ -155,7 +155,7 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
         failure = error;
       }
       await loopDevicesLeft(dir); // those of the test may be open in another process, which looks at all of them
-      await noLoopDeviceOpen();
+      await filesSettled(before.files);
       try {
         if (needs.privateDirectory) raw.umount(raw.utf8(dir));
         removeTree(dir);
@@ -168,10 +168,12 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
   });
 }
 
-/** Waits for the answer of a loop device of another process, which a look at all devices may have left open. */
-async function noLoopDeviceOpen(): Promise<void> {
-  const isOpen = () => openFiles().some((file) => /^\d+ \/dev\/loop\d/.test(file));
-  for (let tries = 0; tries < 250 && isOpen(); tries++) {
+/**
+ * Waits for descriptors that close by themselves: a call that the test has abandoned gets one when its server ends, and a
+ * loop device of another process may still be asked.
+ */
+async function filesSettled(before: readonly string[]): Promise<void> {
+  for (let tries = 0; tries < 250 && openFiles().join() !== before.join(); tries++) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
 }

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "../as
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { linkText, loopDevices, loopDevicesLeft, names, readBytes, readText } from "../kernel.ts";
 import { run } from "../namespace/namespaces.ts";
-import { type Mount, mount, mountAll, MountError } from "../../mod.ts";
+import { isMountpoint, type Mount, mount, mountAll, MountError, SyscallError } from "../../mod.ts";
 import { FailedPreconditionError, type MountHandler, NotFoundError } from "../../linux/manager/mod.ts";
 import { leftIn, mkfsEntry, openManager, TMPFS, withActivation } from "./managers.ts";
 
@@ -503,6 +503,64 @@ kernelTest(
     ]);
   },
 );
+
+kernelTest("the mounts of an activation are unmounted from the last to the first", {}, async (t) => {
+  const calls: string[] = [];
+  const handler: MountHandler = {
+    mount(given, mountPoint) {
+      Deno.mkdirSync(mountPoint);
+      return Promise.resolve({ ...given, mountPoint, mountedAt: new Date(), data: {} });
+    },
+    unmount(_mountPoint, given) {
+      calls.push(`${given?.source}`);
+      return Promise.resolve();
+    },
+  };
+  await using manager = await openManager(t, { handlers: { mine: handler } });
+  const mounts = ["one", "two", "three"].map((source) => ({ type: "mine", source }));
+  await withActivation(manager, mounts, async () => {});
+  assertEquals(calls, ["three", "two", "one"]);
+});
+
+kernelTest("a busy mount is an error of deactivate(), which goes on at the next call", {}, async (t) => {
+  await using manager = await openManager(t);
+  const { active } = await manager.activate("test", [TMPFS, TMPFS, {
+    type: "format/bind",
+    source: "{{ mount 0 }}",
+  }]);
+  const [first, second] = active.map(({ mountPoint }) => mountPoint);
+  {
+    using _file = Deno.createSync(`${first}/file`);
+    await assertRejects(() => manager.deactivate("test", { timeout: 0 }), SyscallError, "EBUSY");
+    assertEquals((await manager.info("test")).active.map(({ mountPoint }) => mountPoint), [first]);
+    assertEquals(t.mounts().length, 1);
+    assertEquals([await isMountpoint(`${first}`), await isMountpoint(`${second}`)], [true, false]);
+  }
+  await manager.deactivate("test");
+  assertEquals([t.mounts(), leftIn(t), await Array.fromAsync(manager.list())], [[], [], []]);
+});
+
+kernelTest("an activation that is just being made is not listed yet", {}, async (t) => {
+  const [begun, complete] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  const handler: MountHandler = {
+    async mount(given, mountPoint) {
+      Deno.mkdirSync(mountPoint);
+      begun.resolve();
+      await complete.promise;
+      return { ...given, mountPoint, mountedAt: new Date(), data: {} };
+    },
+    unmount: () => Promise.resolve(),
+  };
+  await using manager = await openManager(t, { handlers: { mine: handler } });
+  const activating = manager.activate("test", [{ type: "mine", source: "x" }]);
+  await begun.promise;
+  assertEquals(await Array.fromAsync(manager.list()), []);
+  await assertRejects(() => manager.info("test"), NotFoundError);
+  complete.resolve();
+  await activating;
+  assertEquals((await Array.fromAsync(manager.list())).length, 1);
+  await manager.deactivate("test");
+});
 
 kernelTest("a handler that fails has what it mounted unmounted, and its error is thrown", {}, async (t) => {
   const handler: MountHandler = {

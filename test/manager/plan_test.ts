@@ -127,3 +127,17 @@ Deno.test("a field that is missing, wrong or none of a mount is refused, and one
   const [entry] = plan({ type: "format/bind", source: "x", target: null, options: null }).system;
   assertEquals(entry?.mount, { type: "bind", source: "x" });
 });
+
+Deno.test("an option of mkfs or mkdir that is not known is refused by name", () => {
+  for (
+    const [type, option, said] of [
+      ["mkfs/ext4", "X-containerd.mkfs.speed=high", '"X-containerd.mkfs.speed=high" is no option of mkfs'],
+      ["mkfs/ext4", "X-containerd.mkfs.size", '"X-containerd.mkfs.size" has no value'],
+      ["mkdir/bind", "X-containerd.mkdir.name=/x", '"X-containerd.mkdir.name=/x": write'],
+    ] as const
+  ) {
+    const options = ["X-containerd.mkfs.size=1MiB"].filter(() => type === "mkfs/ext4");
+    const list = [{ type, source: "/x", options: [...options, option] }];
+    assertThrows(() => planActivation(list, new Set()), TypeError, said);
+  }
+});

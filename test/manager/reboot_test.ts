@@ -234,3 +234,23 @@ kernelTest(
     assertEquals(await settled(t.dir, []), []);
   },
 );
+
+kernelTest(
+  "a deactivation that a crash has cut short is completed by sync(), and keeps its files",
+  needs,
+  async (t) => {
+    await makeSources(t.dir);
+    await using manager = await open(t.dir);
+    await activateHere(t, manager);
+    {
+      using db = new DatabaseSync(`${t.dir}/root/activations.db`);
+      db.exec("UPDATE activation SET state = 'deactivating'");
+    }
+    assertEquals(await manager.sync(), { removed: ["one"], lost: [] });
+    await settled(t.dir);
+    assertEquals(remains(t.dir), data);
+    await assertHasData(t, manager);
+    await manager.deactivate("one", patient);
+    await settled(t.dir);
+  },
+);

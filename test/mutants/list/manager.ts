@@ -137,7 +137,7 @@ const pure: Mutant[] = [
     find: 'if (!["size", "fs", "uuid"].includes(key)) throw',
     replace: 'if (key === "") throw',
     rule: "A word is carried out or refused by name.",
-    tests: ACTIVATE,
+    tests: PLAN,
   },
   {
     name: "mkfs makes ext4 whatever the type is",
@@ -419,7 +419,7 @@ const steps: Mutant[] = [
     find: 'if (now.state === "activating") await removeAllMade(manager, now);',
     replace: "await removeAllMade(manager, now);",
     rule: "Deactivating keeps the data.",
-    tests: CRASH,
+    tests: REBOOT,
   },
   {
     name: "a directory inside a mount is removed",
