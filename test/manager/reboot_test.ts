@@ -247,10 +247,22 @@ kernelTest(
       db.exec("UPDATE activation SET state = 'deactivating'");
     }
     assertEquals(await manager.sync(), { removed: ["one"], lost: [] });
-    await settled(t.dir);
-    assertEquals(remains(t.dir), data);
+    assertEquals(await settled(t.dir, data), data);
     await assertHasData(t, manager);
     await manager.deactivate("one", patient);
-    await settled(t.dir);
+    assertEquals(await settled(t.dir, data), data);
+  },
+);
+
+kernelTest(
+  "a directory that a crash has left before its activation was recorded is removed by sync()",
+  needs,
+  async (t) => {
+    await using manager = await open(t.dir);
+    t.make("root/a-crashd/0", "root/other");
+    await mountAll([{ type: "tmpfs", source: "t" }], `${t.dir}/root/a-crashd/0`);
+    assertEquals(await manager.sync(), { removed: [], lost: [] });
+    assertEquals(t.mounts(), []);
+    assertEquals(names(`${t.dir}/root`).filter((name) => !name.startsWith("activations.db")), ["other"]);
   },
 );

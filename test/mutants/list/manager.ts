@@ -475,7 +475,7 @@ const steps: Mutant[] = [
     find: "    removeDirectoryOf({ directory });",
     replace: "",
     rule: "Nothing is left by a crash.",
-    tests: CRASH,
+    tests: REBOOT,
   },
   {
     name: "a root that others can write to is taken",
