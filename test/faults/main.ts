@@ -2,6 +2,7 @@
  * Injects faults at every system call of every operation, as root: `deno task test:faults`.
  *
  *     --only=TEXT     only operations with names that contain the text
+ *     --without=TEXT  no operations with names that contain the text: those of the "manager" take an hour
  *     --sample=N      N random faults of each operation, repeatable by --seed=N
  *     --jobs=N        the number of concurrent operations
  *     --save          writes the table to docs/trust.md; only for a complete run
@@ -17,6 +18,7 @@ import { type Row, runFaults } from "./run.ts";
 const { values: options } = parseArgs({
   options: {
     only: { type: "string", default: "" },
+    without: { type: "string" },
     sample: { type: "string" },
     seed: { type: "string", default: "1" },
     jobs: { type: "string", default: `${navigator.hardwareConcurrency}` },
@@ -24,8 +26,8 @@ const { values: options } = parseArgs({
   },
 });
 
-if (options.save && (options.only !== "" || options.sample !== undefined)) {
-  throw new TypeError("--save requires a complete run, without --only and --sample");
+if (options.save && (options.only !== "" || (options.without ?? options.sample) !== undefined)) {
+  throw new TypeError("--save requires a complete run, without --only, --without and --sample");
 }
 
 const legend =
@@ -92,6 +94,7 @@ const started = performance.now();
 const rows = await runFaults({
   base,
   only: options.only,
+  ...options.without === undefined ? {} : { without: options.without },
   ...(options.sample === undefined ? {} : { sample: Number(options.sample) }),
   seed: Number(options.seed),
   jobs: Number(options.jobs),

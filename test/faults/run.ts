@@ -29,6 +29,8 @@ export interface Run {
   base: string;
   /** Only operations with names that contain this text. */
   only?: string;
+  /** No operations with names that contain this text. */
+  without?: string;
   /** The number of random faults of each operation; all by default. */
   sample?: number;
   /** The seed of the sample. */
@@ -40,8 +42,10 @@ export interface Run {
 }
 
 /** Runs the operations; returns their rows in order. */
-export async function runFaults({ base, only = "", sample, seed, jobs, done }: Run): Promise<Row[]> {
-  const names = operations(base).map(({ name }) => name).filter((name) => name.includes(only));
+export async function runFaults({ base, only = "", without, sample, seed, jobs, done }: Run): Promise<Row[]> {
+  const names = operations(base).map(({ name }) => name).filter((name) =>
+    name.includes(only) && (without === undefined || !name.includes(without))
+  );
   const rows: Row[] = [];
   const left = [...names.entries()];
   const worker = async () => {
