@@ -65,7 +65,7 @@ export async function removeMadeDirectory(
   path: string,
   wait: WaitOptions,
 ): Promise<void> {
-  await inPlace(roots, path, wait, (place) => callAt(place, rmdir));
+  await inPlace(roots, path, wait, ["ENOTEMPTY", "EBUSY"], (place) => callAt(place, rmdir));
 }
 
 /**
@@ -82,7 +82,7 @@ export async function removeMadeFile(
   wait: WaitOptions,
   unlinkUnused: (unlink: () => void) => Promise<void>,
 ): Promise<void> {
-  await inPlace(roots, made.path, wait, (place) =>
+  await inPlace(roots, made.path, wait, [], (place) =>
     unlinkUnused(() => {
       const stat = statPlace(place);
       if (stat !== undefined && (made.file === undefined || made.file === fileId(stat))) {
@@ -91,11 +91,12 @@ export async function removeMadeFile(
     }));
 }
 
-/** What is gone, or used by another process, stays as it is. */
+/** What is gone, or used by another process in a way that `ignored` names, stays as it is. */
 async function inPlace(
   roots: readonly string[],
   path: string,
   wait: WaitOptions,
+  ignored: readonly string[],
   remove: (place: Place) => void | Promise<void>,
 ): Promise<void> {
   try {
@@ -103,7 +104,7 @@ async function inPlace(
     await remove(place);
   } catch (error) {
     if (error instanceof FailedPreconditionError) return; // a link has taken the place of a directory
-    if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", "ENOTEMPTY", "EBUSY")) throw error;
+    if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", ...ignored)) throw error;
   }
 }
 

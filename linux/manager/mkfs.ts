@@ -85,7 +85,7 @@ export async function makeImage(path: string, request: MkfsRequest, making: Maki
   const temporary = { ...place, name: `.${place.name.slice(0, 100)}.${making.unique}` };
   const temporaryPath = join(dirname(path), temporary.name);
   await making.log.add({ kind: "file", path: temporaryPath, isOwned: true });
-  try {
+  {
     using file = callAt(place, () => open(pathOf(temporary), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o640));
     try {
       ftruncate(file.fd, request.size, path);
@@ -95,9 +95,8 @@ export async function makeImage(path: string, request: MkfsRequest, making: Maki
     } finally {
       unlink(pathOf(temporary));
     }
-  } finally {
-    await making.log.remove(temporaryPath);
   }
+  await making.log.remove(temporaryPath); // not after a failure: what is in the log is removed then
   if (!exists(place)) {
     throw new FailedPreconditionError(`mkfs ${quote(path)}: another process has removed the image`);
   }
