@@ -15,7 +15,7 @@ const PERIOD = 4; // ms
 
 self.onmessage = ({ data: [thread, memory] }: MessageEvent<[string, SharedArrayBuffer]>) => {
   const sampling = new Int32Array(memory, 0, 1);
-  const excused = new Float64Array(memory, 8, 1); // ms
+  const [excused, latest] = [new Float64Array(memory, 8, 1), new Float64Array(memory, 16, 1)]; // ms
   self.postMessage("ready");
   for (;;) {
     Atomics.wait(sampling, 0, 0);
@@ -25,6 +25,7 @@ self.onmessage = ({ data: [thread, memory] }: MessageEvent<[string, SharedArrayB
       const state = /\) (\w)/.exec(readText(`/proc/${thread}/stat`) ?? "")?.[1];
       const run = readText(`/proc/${thread}/schedstat`) ?? "";
       const now = performance.now();
+      latest[0] = Math.max(latest[0] ?? 0, now - last - PERIOD);
       // This thread may run late: nothing is known of that time if the other one has run in it.
       const unknown = run === lastRun ? 0 : Math.max(0, now - last - PERIOD);
       excused[0] = (excused[0] ?? 0) + (state === "D" ? now - last : unknown);
