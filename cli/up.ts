@@ -10,10 +10,10 @@
 import type { LocalMountManager } from "../linux/manager/local.ts";
 import type { Activation } from "../linux/manager/types.ts";
 import { withDisposable } from "../ffi/fd.ts";
-import { AT_EMPTY_PATH, AT_FDCWD, isErrno, mkdir, readlink, rmdir, statx, STATX_INO } from "../linux/mod.ts";
+import { AT_EMPTY_PATH, AT_FDCWD, isErrno, readlink, rmdir, statx, STATX_INO } from "../linux/mod.ts";
 import { runInNamespace } from "../linux/namespace/mount.ts";
 import { join, rootPath } from "../linux/path/path.ts";
-import { tryLock } from "../linux/temp/locked_directory.ts";
+import { lockOrMake } from "../linux/temp/locked_directory.ts";
 import {
   canonicalizePath,
   isMountpoint,
@@ -211,8 +211,7 @@ async function lockTarget(name: string, target: string, root: string): Promise<D
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
   const directory = join(root, `up-${new Uint8Array(digest, 0, 16).toHex()}`);
   for (;;) {
-    makeDirectory(directory);
-    const lock = tryLock(directory);
+    const lock = lockOrMake(directory);
     const inode = inodeOf(AT_FDCWD, directory);
     if (lock === undefined && inode !== undefined) {
       throw new Error(`another process is just mounting or unmounting a list on ${target}`);
@@ -222,14 +221,6 @@ async function lockTarget(name: string, target: string, root: string): Promise<D
       return { [Symbol.dispose]: () => withDisposable(lock, () => removeDirectory(directory)) };
     }
     lock?.close();
-  }
-}
-
-function makeDirectory(path: string): void {
-  try {
-    mkdir(path, 0o700);
-  } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
   }
 }
 

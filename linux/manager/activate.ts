@@ -16,7 +16,7 @@ import { AT_SYMLINK_NOFOLLOW, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY } fr
 import { mkdir, open, rmdir } from "../syscalls/mod.ts";
 import { createLocked } from "../temp/locked_directory.ts";
 import { type Manager, PREFIX, toActivation, toActiveMount } from "./context.ts";
-import { AlreadyExistsError } from "./errors.ts";
+import { AlreadyExistsError, messageOf } from "./errors.ts";
 import type { Making } from "./made.ts";
 import { makeDirectory } from "./mkdir.ts";
 import { readMkdirs } from "./mkdir_options.ts";
@@ -127,10 +127,6 @@ async function undoFailed(manager: Manager, id: number, name: string, error: unk
       `${messageOf(error)}; and sync() has to undo it: ${messageOf(failure)}`,
     );
   }
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 /** One activation on its way. */

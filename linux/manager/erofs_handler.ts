@@ -5,12 +5,9 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { OwnedFd, withDisposable } from "../../ffi/fd.ts";
 import { setupLoop } from "../loop/loop.ts";
 import { mountAll } from "../mount/mount.ts";
-import { mayWaitForServer } from "../mountinfo/served.ts";
-import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
-import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
+import { ensureServerAnswers } from "../mountinfo/served.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
@@ -25,7 +22,7 @@ export const erofsHandler: MountHandler = {
   async mount(mount, mountPoint, _active, wait = {}) {
     const options = (mount.options ?? []).flatMap(splitOptions).filter((option) => option !== "loop");
     if (!options.includes("ro")) options.push("ro"); // a read-only device can't be opened for an erofs without it
-    for (const path of [mount.source, ...devicesIn(options)]) await ensureServed(path, wait);
+    for (const path of [mount.source, ...devicesIn(options)]) await ensureServerAnswers(path, wait);
     mkdir(mountPoint, 0o700);
     await mountErofs({ ...mount, options }, mountPoint, wait);
     return { ...mount, options, mountPoint, mountedAt: new Date(), data: {} };
@@ -34,14 +31,6 @@ export const erofsHandler: MountHandler = {
   /** The manager unmounts what is on the mountpoint. */
   unmount: () => Promise.resolve(),
 };
-
-/** Waits for the server that a file is on, if it is on one. */
-async function ensureServed(path: string, wait: WaitOptions): Promise<void> {
-  const found = openCached(path);
-  const isLocal = found instanceof OwnedFd &&
-    !await mayWaitForServer(withDisposable(found, statxMountUniqueFd));
-  if (!isLocal) await ensureAnswers(path, wait);
-}
 
 function devicesIn(options: readonly string[]): string[] {
   return options.filter((option) => option.startsWith(DEVICE)).map((option) => option.slice(DEVICE.length));

@@ -89,3 +89,13 @@ export class RecordError extends Error {
   /** "RecordError". */
   override readonly name = "RecordError";
 }
+
+/**
+ * What an error says.
+ *
+ * @param error what was thrown.
+ * @returns its message.
+ */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

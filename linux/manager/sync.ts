@@ -7,21 +7,13 @@
 import { uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { join } from "../path/path.ts";
 import { AT_SYMLINK_NOFOLLOW } from "../syscalls/constants.ts";
-import { tryLock } from "../temp/locked_directory.ts";
+import { lockOrMake, tryLock } from "../temp/locked_directory.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
 import { type Manager, PREFIX, toActiveMount } from "./context.ts";
+import { messageOf } from "./errors.ts";
 import { isAttached, loopHandler } from "./loop_handler.ts";
 import type { MountRow, Row } from "./record.ts";
-import {
-  isElsewhere,
-  isHere,
-  isOfThisBoot,
-  lockOrMake,
-  namesIn,
-  removeDirectoryOf,
-  undo,
-  unmountAllOf,
-} from "./undo.ts";
+import { isElsewhere, isHere, isOfThisBoot, namesIn, removeDirectoryOf, undo, unmountAllOf } from "./undo.ts";
 
 /** What a sync has found. */
 export interface SyncResult {
@@ -54,8 +46,10 @@ export async function sync(manager: Manager): Promise<SyncResult> {
     errors.push(error);
   }
   if (errors.length > 0) {
-    const messages = errors.map((error) => error instanceof Error ? error.message : String(error));
-    throw new AggregateError(errors, `not everything could be put right: ${messages.join("; ")}`);
+    throw new AggregateError(
+      errors,
+      `not everything could be put right: ${errors.map(messageOf).join("; ")}`,
+    );
   }
   return result;
 }
@@ -100,11 +94,13 @@ async function isMounted({ handlers }: Manager, row: MountRow): Promise<boolean>
 
 /** Removes the directories of activations that a crash has ended before they were recorded, or after they were forgotten. */
 async function removeUnrecorded({ root, record }: Manager): Promise<void> {
+  const recorded = new Set((await record.all()).map(({ directory }) => directory));
   for (const name of namesIn(root).filter((name) => name.startsWith(PREFIX))) {
     const directory = join(root, name);
+    if (recorded.has(directory)) continue;
     using lock = tryLock(directory);
     if (lock === undefined) continue; // another process is just beginning or ending it
-    if ((await record.all()).some((row) => row.directory === directory)) continue;
+    if ((await record.all()).some((row) => row.directory === directory)) continue; // since the first look
     await unmountRecursive(directory, { noFollow: true });
     removeDirectoryOf({ directory });
   }

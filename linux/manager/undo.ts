@@ -18,8 +18,8 @@ import {
   S_IFMT,
   STATX_TYPE,
 } from "../syscalls/constants.ts";
-import { getdents64, mkdir, open, rmdir, statx, unlink } from "../syscalls/mod.ts";
-import { tryLock } from "../temp/locked_directory.ts";
+import { getdents64, open, rmdir, statx, unlink } from "../syscalls/mod.ts";
+import { lockOrMake } from "../temp/locked_directory.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
 import { isInUse, type Manager } from "./context.ts";
@@ -54,8 +54,7 @@ export async function undo(
   if (isElsewhere(manager, now)) return "busy";
   if (isOfThisBoot(manager, now)) await unmountAllOf(manager, now, {});
   if (now.state === "activating") await removeAllMade(manager, now);
-  await manager.record.remove(now.id);
-  removeDirectoryOf(now);
+  await forget(manager, now);
   return "undone";
 }
 
@@ -197,22 +196,6 @@ function removePlace(path: string): void {
   } catch (error) {
     if (!isErrno(error, "ENOENT")) throw error;
   }
-}
-
-/**
- * Locks the directory of an activation without waiting, and makes it again if it is gone: the root directory was emptied,
- * for example.
- *
- * @param directory its path.
- * @returns the lock; undefined if another process holds it.
- */
-export function lockOrMake(directory: string): OwnedFd | undefined {
-  try {
-    mkdir(directory, 0o700);
-  } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
-  }
-  return tryLock(directory);
 }
 
 async function waitForLock(

@@ -4,11 +4,14 @@
  * @module
  */
 
+import { withDisposable } from "../../ffi/fd.ts";
+import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
 import { isServed } from "./filesystem_types.ts";
 import { findMountById } from "./list_mounts.ts";
 import { statmountBy } from "./lookup.ts";
-import type { StatxMount } from "./statx_mount.ts";
+import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
 
 /**
  * Whether a call that asks a file system, such as statfs(2), may wait for a server.
@@ -22,6 +25,22 @@ export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
   if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
   const { fsType = "" } = statmountBy(found, STATMOUNT_FS_TYPE) ?? await findMountById(found.mountId) ?? {};
   return isServed(fsType) || fsType === "overlay";
+}
+
+/**
+ * Waits until the server of a path answers, if the path is on a file system with a server.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param path the path; it need not exist.
+ * @param wait the timeout and the signal.
+ * @throws {SyscallError} ETIMEDOUT if a server on its path does not answer.
+ */
+export async function ensureServerAnswers(path: string, wait: WaitOptions): Promise<void> {
+  const found = openCached(path);
+  if (found === "enoent") return;
+  if (found !== "uncached" && !await mayWaitForServer(withDisposable(found, statxMountUniqueFd))) return;
+  await ensureAnswers(path, wait);
 }
 
 const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS

@@ -8,7 +8,7 @@
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY } from "../syscalls/constants.ts";
-import { flock, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
+import { flock, mkdir, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
 
 /** A directory, and the descriptor that holds its lock. */
 export interface LockedDirectory {
@@ -71,4 +71,20 @@ export function tryLock(directory: string): OwnedFd | undefined {
     if (isErrno(error, "EAGAIN", "ENOENT", "ENOTDIR", "ELOOP")) return undefined;
     throw error;
   }
+}
+
+/**
+ * Locks a directory without waiting, and makes it if it does not exist.
+ *
+ * @param directory its path; a symbolic link at its end is not followed.
+ * @returns the lock; undefined if another process holds it, or has just removed the directory.
+ * @throws {SyscallError} with another errno.
+ */
+export function lockOrMake(directory: string): OwnedFd | undefined {
+  try {
+    mkdir(directory, 0o700);
+  } catch (error) {
+    if (!isErrno(error, "EEXIST")) throw error;
+  }
+  return tryLock(directory);
 }

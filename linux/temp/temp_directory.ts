@@ -10,11 +10,10 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { requirePermission } from "../../ffi/permission.ts";
-import { type OwnedFd, withDisposable } from "../../ffi/fd.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
 import { AT_EMPTY_PATH, STATX_UID } from "../syscalls/constants.ts";
-import { mayWaitForServer } from "../mountinfo/served.ts";
-import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
-import { ensureAnswers, openCached } from "../path/cached_lookup.ts";
+import { ensureServerAnswers } from "../mountinfo/served.ts";
+import { ensureAnswers } from "../path/cached_lookup.ts";
 import { canonicalizePath, join } from "../path/path.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { geteuid, mkdir, rmdir, statx } from "../syscalls/mod.ts";
@@ -171,10 +170,7 @@ async function cleanupDirectory(directory: string, options: UnmountOptions): Pro
  * @throws {SyscallError} ETIMEDOUT if a server on its path does not answer.
  */
 export async function ensureTempLocation(wait: WaitOptions): Promise<void> {
-  const found = openCached(tempLocation());
-  if (found === "enoent") return;
-  if (found !== "uncached" && !await mayWaitForServer(withDisposable(found, statxMountUniqueFd))) return;
-  await ensureAnswers(tempLocation(), wait);
+  await ensureServerAnswers(tempLocation(), wait);
 }
 
 function tempLocation(): string {

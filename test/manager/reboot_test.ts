@@ -37,10 +37,17 @@ async function assertHasData(t: KernelContext, manager: LocalMountManager, name 
   assertEquals(remains(t.dir), [...complete]);
 }
 
+const EARLIER = "boot = 'an earlier one'";
+
+/** Changes columns of every activation in the record. */
+function rewrite(t: KernelContext, ...changes: string[]): void {
+  using db = new DatabaseSync(`${t.dir}/root/activations.db`);
+  db.exec(`UPDATE activation SET ${changes.join(", ")}`);
+}
+
 /** Changes the boot id of the record: from now on it is from before a reboot. */
 function reboot(t: KernelContext): void {
-  using db = new DatabaseSync(`${t.dir}/root/activations.db`);
-  db.exec("UPDATE activation SET boot = 'an earlier one'");
+  rewrite(t, EARLIER);
 }
 
 const activator = new URL("activator.ts", import.meta.url).pathname;
@@ -103,10 +110,7 @@ kernelTest(
     await using manager = await open(t.dir);
     await activateHere(t, manager);
     await unmountByHand(t);
-    {
-      using db = new DatabaseSync(`${t.dir}/root/activations.db`);
-      db.exec("UPDATE activation SET boot = 'an earlier one', state = 'activating'");
-    }
+    rewrite(t, EARLIER, "state = 'activating'");
     assertEquals(await manager.sync(), { removed: ["one"], lost: [] });
     assertEquals(await settled(t.dir, []), []);
   },
@@ -221,10 +225,7 @@ kernelTest(
     {
       await using namespace = await MountNamespace.start();
       await activateIn(namespace, t, "there");
-      {
-        using db = new DatabaseSync(`${t.dir}/root/activations.db`);
-        db.exec("UPDATE activation SET state = 'activating'");
-      }
+      rewrite(t, "state = 'activating'");
       const table = () => namespace.run("cat", "/proc/self/mountinfo");
       const before = [await table(), devices(t.dir), names(`${t.dir}/root`)];
       assertEquals(await manager.sync(), { removed: [], lost: [] });
@@ -242,10 +243,7 @@ kernelTest(
     await makeSources(t.dir);
     await using manager = await open(t.dir);
     await activateHere(t, manager);
-    {
-      using db = new DatabaseSync(`${t.dir}/root/activations.db`);
-      db.exec("UPDATE activation SET state = 'deactivating'");
-    }
+    rewrite(t, "state = 'deactivating'");
     assertEquals(await manager.sync(), { removed: ["one"], lost: [] });
     assertEquals(await settled(t.dir, data), data);
     await assertHasData(t, manager);
