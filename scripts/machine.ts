@@ -60,7 +60,7 @@ export class SharedMachine implements AsyncDisposable {
     await using holders = new AsyncDisposableStack();
     const hold = async (...args: Parameters<typeof Holder.start>) =>
       holders.use(await Holder.start(...args)).child.pid;
-    const prepare = ["mount --make-rshared /"];
+    const prepare: string[] = [];
     if (temporary !== undefined) {
       if (!userNamespace) {
         const { LOOP_CONTROL: file } = SharedMachine;
@@ -72,6 +72,7 @@ export class SharedMachine implements AsyncDisposable {
       }
       prepare.push(`mount --bind ${temporary} /tmp`);
     }
+    prepare.push("mount --make-rshared /"); // after the binds, which would be peers of `/`
     const first = await hold(["unshare", ...unshareArgs(userNamespace)], prepare.join(" && "));
     const user = userNamespace ? ["--user", "--preserve-credentials"] : [];
     const enter = ["nsenter", "--target", `${first}`, "--mount", ...user, `--wd=/proc/${first}/cwd`];

@@ -195,6 +195,8 @@ export const S_IFMT: number = 0o170000;
 export const S_IFDIR: number = 0o40000;
 /** A regular file. */
 export const S_IFREG: number = 0o100000;
+/** A symbolic link. */
+export const S_IFLNK: number = 0o120000;
 /** A block device. */
 export const S_IFBLK: number = 0o60000;
 
