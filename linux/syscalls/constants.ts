@@ -197,6 +197,8 @@ export const S_IFMT: number = 0o170000;
 export const S_IFDIR: number = 0o40000;
 /** A regular file. */
 export const S_IFREG: number = 0o100000;
+/** st_mode: a socket. linux/stat.h */
+export const S_IFSOCK: number = 0o140000;
 /** A block device. */
 export const S_IFBLK: number = 0o60000;
 
