@@ -8,7 +8,7 @@
  *     field    = name / quoted
  *     value    = quoted / what is no space and no comma
  *
- * Quotes are those of Go: "…" with backslashes; after ~= also /…/ and |…|, which keep backslashes.
+ * A quoted text is "…" with Go's backslashes; after ~= also /…/ and |…|, which keep backslashes.
  *
  * @module
  */
@@ -73,8 +73,9 @@ function parse(filter: string): Selector[] {
 }
 
 const FIELD = /[A-Za-z0-9_]+/y;
-const VALUE = /[^\s,"']+/y;
-const QUOTED = /"((?:[^"\\\n]|\\.)*)"|'((?:[^'\\\n]|\\.)*)'/y;
+const OPERATOR = /[=!~<>]+/y;
+const VALUE = /[^\s,"/|][^\s,]*/y;
+const QUOTED = /"((?:[^"\\\n]|\\.)*)"/y;
 const PATTERN = /\/((?:[^/\\]|\\.)*)\/|\|((?:[^|\\]|\\.)*)\|/y;
 
 /** Reads a filter from its beginning to its end. */
@@ -107,7 +108,8 @@ class Reader {
     const path = [this.#field()];
     while (this.take(".")) path.push(this.#field());
     if (this.isAtEnd || this.#text[this.#at] === ",") return { path, operator: "present", value: "" };
-    const operator = (["==", "!=", "~="] as const).find((word) => this.take(word));
+    const word = this.#match(OPERATOR)?.[0];
+    const operator = (["==", "!=", "~="] as const).find((known) => known === word);
     if (operator === undefined) throw this.error("expected ==, != or ~=");
     return { path, operator, value: this.#value(operator === "~=") };
   }
@@ -131,7 +133,7 @@ class Reader {
   #quoted(): string | undefined {
     const found = this.#match(QUOTED);
     return found &&
-      unescape(found[1] ?? found[2] ?? "", (sequence) => this.error(`unknown escape ${sequence}`));
+      unescape(found[1] ?? "", (sequence) => this.error(`unknown escape ${sequence}`));
   }
 
   error(message: string): InvalidArgumentError {

@@ -49,6 +49,7 @@ const packages: Record<string, string> = {
   umount: "mount",
   nsenter: "util-linux",
   setpriv: "util-linux",
+  setsid: "util-linux",
   busybox: "busybox-static",
   dd: "coreutils",
   timeout: "coreutils",

@@ -26,7 +26,7 @@ export function serverTest(
   fn: (t: KernelContext) => void | Promise<void>,
   needs: Needs = {},
 ): void {
-  const permissions = { run: true, env: true, net: true } as const;
+  const permissions = { run: true, env: true, net: true, sys: true } as const;
   kernelTest(name, { root: true, notEmulated: "it needs the gRPC package", permissions, ...needs }, fn);
 }
 
