@@ -8,8 +8,10 @@ import type { SnapshotInfo, Snapshotter } from "../../containerd/mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { names } from "../kernel.ts";
 import { describeTree } from "../manager/digest_tree.ts";
-import { containerdTest, Daemon, LEASE } from "./daemon.ts";
+import { containerdTest, Daemon, LEASE, NAMESPACE } from "./daemon.ts";
 import { buildImage, IMAGE } from "./image.ts";
+import type { Entry } from "./tar.ts";
+import { say } from "../use/ways.ts";
 import { within } from "./served.ts";
 import { SnapshotterProcess } from "./snapshotter_process.ts";
 
@@ -141,3 +143,108 @@ async function retrying(work: () => Promise<void>): Promise<void> {
     }
   }
 }
+
+/** Sixty layers with a program: each changes a file, and some remove what those below them have. */
+function sixtyLayers(): Entry[][] {
+  const lowest: Entry[] = [
+    { path: "bin/", type: "directory" },
+    { path: "bin/busybox", type: "file", mode: 0o755, content: Deno.readFileSync("/bin/busybox") },
+    ...["proc/", "dev/", "sys/", "run/", "etc/", "opaque/"].map((path): Entry => ({
+      path,
+      type: "directory",
+    })),
+  ];
+  const others = Array.from({ length: 59 }, (_, below): Entry[] => {
+    const index = below + 1;
+    return [
+      { path: "changed", type: "file", content: `${index}` },
+      { path: `file-${index}`, type: "file", uid: 7, gid: 8, content: `${index}` },
+      ...index % 3 === 0 ? [{ path: `.wh.file-${index - 1}`, type: "file" } as const] : [],
+      { path: "opaque/", type: "directory" },
+      ...index % 7 === 0 ? [{ path: "opaque/.wh..wh..opq", type: "file" } as const] : [],
+      { path: `opaque/${index}`, type: "file", content: "visible" },
+    ];
+  });
+  return [lowest, ...others];
+}
+
+const NAME = `denomount-${Deno.pid}`; // runc's state is this machine's
+
+const USER_NAMESPACE = ["--remap-labels", "--uidmap", "0:100000:65536", "--gidmap", "0:100000:65536"];
+
+/** The arguments of ctr that run a shell's script in a container. */
+const container = (snapshotter: string, name: string, script: string, ...options: string[]) => {
+  const program = ["/bin/busybox", "sh", "-c", script];
+  return ["run", "--rm", "--snapshotter", snapshotter, ...options, IMAGE, name, ...program];
+};
+
+containerdTest("a container of 60 layers runs on our snapshotter, also with a user namespace", async (t) => {
+  for (const path of [t.dir, t.make("s"), t.make("d"), t.make("mnt")]) Deno.chmodSync(path, 0o711); // its root must pass
+  await using process = await SnapshotterProcess.start(`${t.dir}/s`);
+  {
+    await using daemon = await Daemon.start(`${t.dir}/d`, process.plugin);
+    const image = await buildImage(sixtyLayers());
+    for (const snapshotter of ["overlayfs", "denomount"]) await daemon.importImage(image, snapshotter);
+    await using containerd = daemon.client();
+    const [theirs, ours] = [containerd.snapshots("overlayfs"), containerd.snapshots("denomount")];
+    assertEquals(
+      await treeOfTop(ours, image.chainIds, `${t.dir}/mnt`),
+      await treeOfTop(theirs, image.chainIds, `${t.dir}/mnt`),
+    );
+    const script =
+      "cat /changed; echo; ls / | grep -c file-; ls /opaque; stat -c %u:%g /file-59; echo new > /new; stat -c %u /new";
+    const expected = ["59", "40", "56", "57", "58", "59", "7:8", "0"];
+    for (const options of [[], USER_NAMESPACE]) {
+      assertEquals(await daemon.ctr(...container("denomount", NAME, script, ...options)), expected);
+    }
+    await removeImage(daemon);
+    await daemon.ctr("leases", "delete", "--sync", LEASE);
+    assertEquals([await keys(process), files(process)], [[], []]);
+  }
+  assertEquals(t.mounts(), []);
+}, { tools: ["runc", "busybox"] });
+
+containerdTest(
+  "a container runs on while the snapshotter is killed, and is removed to nothing after both are killed",
+  async (t) => {
+    for (const path of [t.dir, t.make("s"), t.make("d")]) Deno.chmodSync(path, 0o711);
+    await using process = await SnapshotterProcess.start(`${t.dir}/s`);
+    {
+      await using daemon = await Daemon.start(`${t.dir}/d`, process.plugin);
+      await daemon.importImage(await buildImage(sixtyLayers()), "denomount");
+      const run = container(
+        "denomount",
+        NAME,
+        "trap 'exit 0' TERM; while sleep 1; do :; done",
+        ...USER_NAMESPACE,
+        "--detach",
+      );
+      await daemon.ctr(...run.filter((word) => word !== "--rm"));
+      await using stack = new AsyncDisposableStack();
+      stack.defer(() =>
+        say(`${t.dir}/d/bin/ctr`, ["-a", daemon.socket, "-n", NAMESPACE, "tasks", "delete", "--force", NAME])
+          .then(() => {})
+      );
+      const inside = (...command: string[]) =>
+        daemon.ctr("tasks", "exec", "--exec-id", "e", NAME, "/bin/busybox", ...command);
+      const root = t.mounts().filter(({ mountpoint }) => mountpoint.startsWith("/s/root/snapshots/"));
+      assertEquals(root.length, 1);
+      await process.stop("SIGKILL");
+      assertEquals(await inside("cat", "/changed"), ["59"]);
+      await process.start();
+      assertEquals(t.mounts().filter(({ mountpoint }) => mountpoint.startsWith("/s/root/snapshots/")), root);
+      await Promise.all([process.stop("SIGKILL"), daemon.stop("SIGKILL")]);
+      await process.start();
+      await daemon.start();
+      assertEquals(await inside("stat", "-c", "%u:%g", "/file-59"), ["7:8"]);
+      await daemon.ctr("tasks", "kill", "--signal", "SIGTERM", NAME);
+      await retrying(async () => void await daemon.ctr("tasks", "delete", NAME)); // it has to end first
+      await daemon.ctr("containers", "delete", NAME);
+      await removeImage(daemon);
+      await daemon.ctr("leases", "delete", "--sync", LEASE);
+      assertEquals([await keys(process), files(process)], [[], []]);
+    }
+    assertEquals(t.mounts(), []);
+  },
+  { tools: ["runc", "busybox"] },
+);
