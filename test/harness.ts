@@ -50,6 +50,7 @@ const packages: Record<string, string> = {
   nsenter: "util-linux",
   setpriv: "util-linux",
   setsid: "util-linux",
+  "systemd-socket-activate": "systemd",
   busybox: "busybox-static",
   dd: "coreutils",
   timeout: "coreutils",
