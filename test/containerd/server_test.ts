@@ -181,6 +181,10 @@ serverTest("list() sends thousands of snapshots in pages, also to a client that 
     }
     const seen: string[] = [];
     for await (const { name } of snapshots.list()) {
+      if (seen.length === 0) {
+        await new Promise((resolve) => setTimeout(resolve, 300));
+        assert(small.listed < 4000, `${small.listed} are listed before the first is read`); // the rest waits
+      }
       seen.push(name);
       if (seen.length % 1000 === 0) await new Promise((resolve) => setTimeout(resolve, 20));
     }

@@ -23,6 +23,8 @@ export class SmallSnapshotter implements Snapshotter {
   readonly infos = new Map<string, SnapshotInfo>();
   /** The calls that have reached it, as "begin prepare a" and "end prepare a". */
   readonly calls: string[] = [];
+  /** How many snapshots it has listed. */
+  listed = 0;
   /** Awaited in each call that changes something. */
   pause: (call: string, signal?: AbortSignal) => Promise<unknown> = () => Promise.resolve();
 
@@ -86,7 +88,10 @@ export class SmallSnapshotter implements Snapshotter {
   }
 
   async *list(): AsyncGenerator<SnapshotInfo> {
-    yield* this.infos.values();
+    for (const info of this.infos.values()) {
+      this.listed++;
+      yield info;
+    }
   }
 
   usage(): Promise<{ size: number; inodes: number }> {
