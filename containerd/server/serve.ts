@@ -35,8 +35,9 @@ const LARGEST_MESSAGE = 16 << 20; // containerd's own limit, defaults.DefaultMax
  *
  * systemd is told when the server is ready and when it stops (`Type=notify`).
  *
- * Needs the permission `ffi`, `--allow-net=unix:SOCKET`, `read` and `write` for the socket's directory, and `env` for
- * systemd's variables. The socket has mode 0600, and no other user may write to its directory.
+ * Needs the permission `ffi`, `--allow-net=unix:SOCKET,unix:SOCKET.new/s`, `read` and `write` for the socket's directory,
+ * `--allow-env=GRPC_*`, and `--allow-env=NOTIFY_SOCKET,LISTEN_PID,LISTEN_FDS` for systemd. The socket is made in the
+ * directory SOCKET.new; it has mode 0600, and no other user may write to its directory.
  *
  * @param snapshotter the snapshotter.
  * @param options the socket, and the signal that ends the server.

@@ -13,8 +13,6 @@ import { dirname, join } from "../../linux/path/path.ts";
 import {
   AT_FDCWD,
   AT_SYMLINK_NOFOLLOW,
-  O_DIRECTORY,
-  O_RDONLY,
   S_IFDIR,
   S_IFMT,
   S_IFSOCK,
@@ -22,10 +20,8 @@ import {
 } from "../../linux/syscalls/constants.ts";
 import {
   chmod,
-  getdents64,
   geteuid,
-  mkdtemp,
-  open,
+  mkdir,
   realpath,
   rmdir,
   type Statx,
@@ -43,7 +39,7 @@ export interface Listener {
 }
 
 const SIZE_OF_SUN_PATH = 108; // struct sockaddr_un, linux/un.h
-const PREFIX = ".denomount-socket-";
+const PRIVATE = ".new"; // the directory in which the socket is made, beside its path
 const LOCK_TIMEOUT = 10_000; // ms; another server holds the lock while it makes its socket
 
 /**
@@ -58,17 +54,15 @@ const LOCK_TIMEOUT = 10_000; // ms; another server holds the lock while it makes
 export async function listenAt(path: string, onConnection: (socket: Socket) => void): Promise<Listener> {
   const directory = checkDirectory(path);
   const canonical = join(directory, path.slice(path.lastIndexOf("/") + 1));
-  const longest = canonical.length > directory.length + LONGEST_PRIVATE
-    ? canonical
-    : "x".repeat(directory.length + LONGEST_PRIVATE);
-  if (new TextEncoder().encode(longest).length >= SIZE_OF_SUN_PATH) {
+  const place = `${canonical}${PRIVATE}`;
+  if (new TextEncoder().encode(`${place}/s`).length >= SIZE_OF_SUN_PATH) {
     throw new TypeError(`the path of the socket ${quote(path)} is too long: a shorter directory is needed`);
   }
   using _lock = await lock(directory);
-  removeUnfinished(directory);
+  removeUnfinished(place);
   await refuseTaken(canonical);
   const server = createServer(onConnection);
-  const place = mkdtemp(join(directory, PREFIX)); // mode 0700: no other user connects before the chmod()
+  mkdir(place, 0o700); // no other user connects before the chmod()
   try {
     await listening(server, () => server.listen(`${place}/s`));
     chmod(`${place}/s`, 0o600);
@@ -78,12 +72,10 @@ export async function listenAt(path: string, onConnection: (socket: Socket) => v
     return { path: canonical, close: () => close(server, () => removeOwn(directory, canonical, inode)) };
   } catch (error) {
     await close(server);
-    removeUnfinished(directory);
+    removeUnfinished(place);
     throw error;
   }
 }
-
-const LONGEST_PRIVATE = `/${PREFIX}XXXXXX/s`.length;
 
 /**
  * Listens on the socket that systemd has passed (sd_listen_fds(3)).
@@ -131,13 +123,9 @@ async function lock(directory: string): Promise<OwnedFd> {
 }
 
 /** What a crash has left between the bind(2) and the rename. The caller holds the lock of the directory. */
-function removeUnfinished(directory: string): void {
-  using opened = open(directory, O_RDONLY | O_DIRECTORY);
-  for (const name of getdents64(opened.fd).filter((name) => name.startsWith(PREFIX))) {
-    const place = join(directory, name);
-    ignoring("ENOENT", () => unlink(`${place}/s`));
-    rmdir(place);
-  }
+function removeUnfinished(place: string): void {
+  ignoring("ENOENT", () => unlink(`${place}/s`));
+  ignoring("ENOENT", () => rmdir(place));
 }
 
 async function refuseTaken(path: string): Promise<void> {

@@ -13,6 +13,7 @@ import {
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import type { KernelContext } from "../harness.ts";
 import { names } from "../kernel.ts";
+import { say } from "../use/ways.ts";
 import { containerdTest, Daemon } from "./daemon.ts";
 import { serverTest } from "./served.ts";
 import { SmallSnapshotter } from "./small_snapshotter.ts";
@@ -300,8 +301,8 @@ serverTest("of servers that start at once on one socket, one serves", async (t) 
 serverTest(
   "what a crash has left of a socket is removed, and the socket of a later server stays",
   async (t) => {
-    const left = Deno.makeTempDirSync({ dir: t.dir, prefix: ".denomount-socket-" });
-    Deno.writeTextFileSync(`${left}/s`, "");
+    t.make("sock.new");
+    Deno.writeTextFileSync(`${t.dir}/sock.new/s`, "");
     const first = await serveSnapshotter(new SmallSnapshotter(), { socket: socketOf(t) });
     assertEquals(names(t.dir), ["sock"]);
     Deno.removeSync(socketOf(t)); // by hand, and another server is started
@@ -444,5 +445,33 @@ containerdTest(
         );
       }
     });
+  },
+);
+
+serverTest(
+  "serveSnapshotter() needs the permissions that its documentation names, and no others",
+  async (t) => {
+    const module = new URL("../../containerd/mod.ts", import.meta.url).href;
+    Deno.writeTextFileSync(
+      `${t.dir}/user.ts`,
+      `import { LocalSnapshotter, serveSnapshotter } from "${module}";
+    await using local = await LocalSnapshotter.open({ root: "${t.dir}/root" });
+    await using _server = await serveSnapshotter(local, { socket: "${socketOf(t)}" });
+    console.log("served");`,
+    );
+    const grants = [
+      "--allow-ffi",
+      `--allow-read=${t.dir}`,
+      `--allow-write=${t.dir}`,
+      `--allow-net=unix:${socketOf(t)},unix:${socketOf(t)}.new/s`,
+      "--allow-env=GRPC_*",
+    ];
+    const run = async (permissions: string[]) =>
+      await say(Deno.execPath(), ["run", "--quiet", "--no-prompt", ...permissions, `${t.dir}/user.ts`]);
+    const { code, out, err } = await run(grants);
+    assertEquals([code, out], [0, ["served"]], err);
+    for (const missing of grants) {
+      assertEquals((await run(grants.filter((grant) => grant !== missing))).code, 1, `without ${missing}`);
+    }
   },
 );
