@@ -40,7 +40,7 @@ export function sendDatagram(path: string, bytes: Uint8Array<ArrayBuffer>): void
     throw new TypeError(`the path of a socket has 107 bytes at most: ${path}`);
   }
   const address = new Uint8Array(2 + name.length + (path.startsWith("@") ? 0 : 1)); // struct sockaddr_un
-  new DataView(address.buffer).setUint16(0, AF_UNIX, true);
+  new DataView(address.buffer).setUint16(0, AF_UNIX, true); // sun_family
   address.set(name, 2);
   if (path.startsWith("@")) address[2] = 0;
   using socket = new OwnedFd(check(libc().socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), "socket"));
