@@ -194,18 +194,16 @@ export class LocalSnapshotter implements Snapshotter, AsyncDisposable {
     return await this.#run(key, async () => {
       const { record } = this.#parts;
       const id = await record.begin({ name: key, parent, kind, labels: recorded }, action);
-      try {
-        const row = { id, kind, labels: recorded, isMounted: false, mount: undefined };
-        const mounts = await this.#makeDirectories(row, action);
-        const isMounted = this.#isOurs(mounts);
-        if (isMounted) await this.#mountRoot(row, mounts, signal);
-        signal?.throwIfAborted();
-        await record.finish(id);
-        return isMounted ? [bind(this.#path(id, ROOT), kind)] : mounts;
-      } catch (error) {
-        await this.#undo(id);
-        throw error;
-      }
+      await using failing = new AsyncDisposableStack();
+      failing.defer(() => this.#undo(id));
+      const row = { id, kind, labels: recorded, isMounted: false, mount: undefined };
+      const mounts = await this.#makeDirectories(row, action);
+      const isMounted = this.#isOurs(mounts);
+      if (isMounted) await this.#mountRoot(row, mounts, signal);
+      signal?.throwIfAborted();
+      await record.finish(id);
+      failing.move();
+      return isMounted ? [bind(this.#path(id, ROOT), kind)] : mounts;
     });
   }
 
