@@ -52,3 +52,28 @@ export function pid(text: string): number {
   if (!/^[1-9]\d{0,9}$/.test(text)) throw new InvalidArgumentError("Must be a process ID.");
   return Number(text);
 }
+
+/**
+ * Parses a label. The option may be repeated; the last value of a key counts.
+ *
+ * @param text the argument, as KEY=VALUE.
+ * @param previous the labels of the earlier options.
+ * @returns all labels.
+ * @throws {InvalidArgumentError} for any other text.
+ */
+export function label(text: string, previous: Record<string, string> = {}): Record<string, string> {
+  const [, key, value = ""] = /^([^=]+)=(.*)$/s.exec(text) ?? [];
+  if (key === undefined) throw new InvalidArgumentError("Must be KEY=VALUE.");
+  return { ...previous, [key]: value };
+}
+
+/**
+ * Parses a directory. The option may be repeated.
+ *
+ * @param text the argument.
+ * @param previous the directories of the earlier options.
+ * @returns all directories.
+ */
+export function directories(text: string, previous: string[] = []): string[] {
+  return [...previous, text];
+}

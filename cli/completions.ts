@@ -3,7 +3,7 @@
  *
  * Each script reads the words before the cursor in the same way. A word that names a subcommand of the command so far
  * selects it; another word without a dash is an argument, the value of an option, or unknown. After an unknown subcommand
- * no words are completed, after "--" only file names.
+ * no words are completed, after "--" only file names. The names of activations come from the command itself.
  *
  * @module
  */
@@ -12,6 +12,8 @@ import { type Command, InvalidArgumentError } from "./deps.ts";
 
 interface Word {
   text: string;
+  /** The letter of an option that has a long form too. */
+  short?: string | undefined;
   description: string;
 }
 
@@ -42,6 +44,7 @@ function wordsOf(command: Command, name = ""): CommandWords[] {
         : commands,
       options: options.map(({ long, short, description }): Word => ({
         text: long ?? short ?? "",
+        short: long && short,
         description,
       })),
       valued: options.filter(({ required }) => required).flatMap(({ long, short }) =>
@@ -52,6 +55,9 @@ function wordsOf(command: Command, name = ""): CommandWords[] {
     ...isTop ? [{ name: "help", commands, options: [], valued: [] }] : [],
   ];
 }
+
+/** The subcommand whose argument is the name of an activation. */
+const OF_ACTIVATION = "deactivate";
 
 const generators = { bash, zsh, fish };
 
@@ -88,10 +94,16 @@ function texts(words: readonly Word[]): string {
 /** The part that is the same in bash and zsh: finds the subcommand of the words before the cursor. */
 function selectCommand(all: CommandWords[], assign: (words: CommandWords) => string): string {
   return `  for word in "\${before[@]}"; do
-    if [[ -n $value ]]; then value=""; continue; fi
+    [[ $word == "=" ]] && continue
+    if [[ -n $value ]]; then
+      [[ $value == --root ]] && at=(--root "$word")
+      value=""
+      continue
+    fi
     case "$word" in
       --) rest=1; break ;;
-      -*) [[ " $valued " == *" $word "* ]] && value=1; continue ;;
+      --root=*) at=("$word"); continue ;;
+      -*) [[ " $valued " == *" $word "* ]] && value="$word"; continue ;;
     esac
     [[ -z $commands ]] && continue
     [[ " $commands " == *" $word "* ]] || { unknown=1; break; }
@@ -113,12 +125,19 @@ function bash(all: CommandWords[]): string {
   return `# bash completion for denomount
 _denomount() {
   local current="\${COMP_WORDS[COMP_CWORD]}" before=("\${COMP_WORDS[@]:1:COMP_CWORD-1}")
-  local name="" value="" rest="" unknown="" word
+  local name="" value="" rest="" unknown="" word at=()
   local ${assignTexts(top(all))}
 ${selectCommand(all, assignTexts)}
   COMPREPLY=()
   [[ -n $unknown ]] && return 0
-  if [[ -n $rest || ( -z $commands && -z $value && $current != -* ) ]]; then
+  if [[ $name == ${OF_ACTIVATION} && -z $value && $current != -* ]]; then
+    local line="\${COMP_LINE:0:COMP_POINT}" found
+    local typed="\${line##* }"
+    local cut="\${typed%"\${typed##*:}"}" # bash replaces what follows the last colon
+    while IFS= read -r found; do
+      [[ $found == "$typed"* ]] && COMPREPLY+=("$(printf %q "\${found#"$cut"}")")
+    done < <("\${COMP_WORDS[0]}" activations --names "\${at[@]}" 2>/dev/null)
+  elif [[ -n $rest || ( -z $commands && -z $value && $current != -* ) ]]; then
     compopt -o filenames 2>/dev/null
     mapfile -t COMPREPLY < <(compgen -f -- "$current")
   elif [[ -z $value ]]; then
@@ -137,12 +156,17 @@ function zsh(all: CommandWords[]): string {
   return `#compdef denomount
 # zsh completion for denomount: source it after compinit, or put it as _denomount into a directory of $fpath
 _denomount() {
-  local -a before next
+  local -a before next at found
   before=("\${(@)words[2,CURRENT-1]}")
   local current="$words[CURRENT]" name="" value="" rest="" unknown="" word
   local ${assignTexts(top(all))}
 ${selectCommand(all, assignTexts)}
   [[ -n $unknown ]] && return 1
+  if [[ $name == ${OF_ACTIVATION} && -z $value && $current != -* ]]; then
+    found=("\${(@f)$("$words[1]" activations --names "\${at[@]}" 2>/dev/null)}")
+    compadd -a found
+    return
+  fi
   if [[ -n $rest || ( -z $commands && -z $value && $current != -* ) ]]; then
     _files
     return
@@ -171,8 +195,9 @@ function fish(all: CommandWords[]): string {
       ...commands.length > 0
         ? commands.map(({ text, description }) => `${complete} -f -a ${text} -d ${quoted(description)}`)
         : [],
-      ...options.map(({ text, description }) => {
-        const option = text.startsWith("--") ? `-l ${text.slice(2)}` : `-s ${text.slice(1)}`;
+      ...options.map(({ text, short, description }) => {
+        const letter = short ? ` -s ${short.slice(1)}` : "";
+        const option = text.startsWith("--") ? `-l ${text.slice(2)}${letter}` : `-s ${text.slice(1)}`;
         return `${complete} ${valued.includes(text) ? "-x " : ""}${option} -d ${quoted(description)}`;
       }),
     ];
@@ -215,6 +240,20 @@ function __denomount_at
   test "$name" = "$argv[1]"
 end
 
+function __denomount_activations
+  set -l before (commandline -opc)
+  set -l at
+  for index in (seq (count $before))
+    if test "$before[$index]" = --root
+      set at --root $before[(math $index + 1)]
+    else if string match -q -- '--root=*' "$before[$index]"
+      set at $before[$index]
+    end
+  end
+  $before[1] activations --names $at 2>/dev/null
+end
+
 complete -c denomount -n "__denomount_at '?'" -f
+complete -c denomount -n "__denomount_at ${OF_ACTIVATION}" -f -a '(__denomount_activations)'
 ${lines.join("\n")}`;
 }

@@ -6,10 +6,12 @@
 
 import { createUserNamespace, type Feature, featureVersions, kernelFeatures } from "../mod.ts";
 import { isErrno, O_RDWR, open } from "../linux/mod.ts";
+import { ActivationRecord } from "../linux/manager/record.ts";
 import { findProgram } from "../linux/path/program.ts";
 import { readTextFile } from "../linux/path/text_file.ts";
 import { green, red, yellow } from "./deps.ts";
-import { print } from "./print.ts";
+import { managerExists, managerRoot, openManager } from "./manager.ts";
+import { escapeControl, print } from "./print.ts";
 
 interface Finding {
   name: string;
@@ -36,6 +38,9 @@ const programs: [string, string, string][] = [
   ["fusermount3", "FUSE without root", "fuse3"],
   ["unshare", "run without root and run --private", "util-linux"],
   ["chroot", "run --chroot", "coreutils"],
+  ["mkfs.ext4", "images that the mount manager makes", "e2fsprogs"],
+  ["mkfs.xfs", "images that the mount manager makes", "xfsprogs"],
+  ["mkfs.btrfs", "images that the mount manager makes", "btrfs-progs"],
 ];
 
 /**
@@ -59,6 +64,7 @@ export async function doctor(flags: { json?: true }): Promise<number> {
     device("loop devices", "/dev/loop-control", "modprobe loop, as root"),
     device("FUSE", "/dev/fuse", "modprobe fuse"),
     ...programs.map(program),
+    await managerRecord(),
   ];
   if (flags.json) print(JSON.stringify({ kernel: kernel(), deno: Deno.version.deno, findings }, null, 2));
   else {
@@ -134,7 +140,28 @@ function program([name, purpose, debianPackage]: [string, string, string]): Find
   return { name: `${name}, for ${purpose}`, state: "no", note: `install the package ${debianPackage}` };
 }
 
+/** Opens the record where there is one: another process may be using it. */
+async function managerRecord(): Promise<Finding> {
+  const finding = (state: Finding["state"], note: string): Finding => ({
+    name: "the mount manager's record",
+    state,
+    note,
+  });
+  try {
+    const root = managerRoot();
+    if (!await managerExists(root)) {
+      (await ActivationRecord.open(":memory:"))[Symbol.dispose]();
+      return finding("yes", `made in ${root} at the first use`);
+    }
+    await using manager = await openManager({});
+    const all = await Array.fromAsync(manager.list());
+    return finding("yes", `in ${root}, activations: ${all.length}`);
+  } catch (error) {
+    return finding("no", error instanceof Error ? error.message : String(error));
+  }
+}
+
 function line({ name, state, note }: Finding): string {
   const mark = { yes: green("yes  "), no: red("no   "), older: yellow("older") }[state];
-  return `${mark}  ${name}${note ? `: ${note}` : ""}`;
+  return `${mark}  ${name}${note ? `: ${escapeControl(note)}` : ""}`;
 }

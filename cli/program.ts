@@ -4,8 +4,9 @@
  * @module
  */
 
-import { bytes, milliseconds, pid, types } from "./arguments.ts";
-import { down, explainList, idmap, lookup, umount, up } from "./commands.ts";
+import { activate, activations, deactivate, sync } from "./activations.ts";
+import { bytes, directories, label, milliseconds, pid, types } from "./arguments.ts";
+import { explainList, idmap, lookup, umount } from "./commands.ts";
 import { completions, shellName } from "./completions.ts";
 import { Command, Option } from "./deps.ts";
 import { doctor } from "./doctor.ts";
@@ -14,6 +15,7 @@ import { loopAttach, loopDetach, loopList } from "./loop.ts";
 import { manual } from "./manual.ts";
 import { escapeControl, print } from "./print.ts";
 import { run } from "./run.ts";
+import { down, up } from "./up.ts";
 import { watch } from "./watch.ts";
 
 /** Receives the exit status of a subcommand. */
@@ -39,6 +41,10 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addUmount,
   addRun,
   addRunIsolated,
+  addActivate,
+  addDeactivate,
+  addActivations,
+  addSync,
   addExplain,
   addIdmap,
   addLoop,
@@ -78,20 +84,27 @@ function oneLine(text: string): string {
   }; see denomount --help\n`;
 }
 
+const MANAGED_LIST = `
+A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
+"denomount help activate".`;
+
 function addUp(top: Command, done: Done): void {
-  top.command("up").description("mount a list under TARGET: all of it or nothing")
+  withManagerOptions(top.command("up")).description("mount a list under TARGET: all of it or nothing")
     .argument("<FILE>").argument("<TARGET>")
     .option(
       "--namespace <PID>",
       "look up TARGET in this process's mount namespace, the sources in the current one",
       pid,
     )
-    .addHelpText("after", `${JSON_FILE}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`)
+    .addHelpText(
+      "after",
+      `${JSON_FILE}${MANAGED_LIST}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`,
+    )
     .action(async (file, target, flags) => done(await up(file, target, flags)));
 }
 
 function addDown(top: Command, done: Done): void {
-  withUnmountOptions(top.command("down")).description("unmount a list from TARGET")
+  withManagerOptions(withUnmountOptions(top.command("down"))).description("unmount a list from TARGET")
     .argument("<FILE>").argument("<TARGET>")
     .addHelpText("after", `${JSON_FILE}\n\nExample:\n  denomount down mounts.json /mnt`)
     .action(async (file, target, { lazy, ...options }) =>
@@ -114,15 +127,36 @@ function addUmount(top: Command, done: Done): void {
 }
 
 function withUnmountOptions(command: Command): Command {
+  return withRetryOptions(command)
+    .option("--namespace <PID>", "unmount in this process's mount namespace", pid);
+}
+
+function withRetryOptions(command: Command): Command {
   return command
     .option("-l, --lazy", "detach now; the kernel cleans up when the last user is gone (MNT_DETACH)")
     .option("-f, --force", "abort the requests to a server that does not answer (MNT_FORCE)")
-    .option("--namespace <PID>", "unmount in this process's mount namespace", pid)
-    .option("--timeout <MS>", "how long to retry while TARGET is busy (default: 2500)", milliseconds);
+    .option("--timeout <MS>", "how long to retry while a mount is busy (default: 2500)", milliseconds);
+}
+
+const ROOT = [
+  "--root <DIR>",
+  "where the mount manager keeps its mounts (default: /var/lib/denomount; without root, ~/.local/state/denomount)",
+] as const;
+
+function withManagerOptions(command: Command): Command {
+  return command
+    .option(...ROOT)
+    .option(
+      "--allow-dir <DIR>",
+      "where mkfs/ and mkdir/ may make files, apart from the directory of --root; may be repeated",
+      directories,
+    );
 }
 
 function addRun(top: Command, done: Done): void {
-  top.command("run").description("run CMD in a temporary mount of a list, and unmount it when CMD exits")
+  withManagerOptions(top.command("run")).description(
+    "run CMD in a temporary mount of a list, and unmount it when CMD exits",
+  )
     .argument("<FILE>").argument("<CMD...>")
     .option("--chroot", "make the mount CMD's root directory")
     .option("--private", "mount in a new mount namespace, which other processes do not see")
@@ -143,9 +177,68 @@ function stripSeparator(command: string[]): string[] {
 }
 
 function addRunIsolated(top: Command, done: Done): void {
-  top.command("run-isolated", { hidden: true }).argument("<FILE>").argument("<CMD...>").option("--chroot")
+  withManagerOptions(top.command("run-isolated", { hidden: true }).option("--chroot"))
+    .argument("<FILE>").argument("<CMD...>")
     .passThroughOptions()
     .action(async (file, command, flags) => done(await run(file, command, flags, true)));
+}
+
+function addActivate(top: Command, done: Done): void {
+  withManagerOptions(top.command("activate")).description(
+    "prepare a list under NAME, and print the list that remains to be mounted",
+  )
+    .argument("<NAME>").argument("<FILE>")
+    .option("--temporary", "mount all of the list; one bind remains")
+    .option("--label <KEY=VALUE>", "a label of the activation; may be repeated", label)
+    .addHelpText(
+      "after",
+      `${JSON_FILE}
+
+Prints JSON, for "denomount up". The entries that others refer to are mounted below the directory of --root:
+  format/TYPE  {{ mount 0 }} stands for the mountpoint of the first entry; also source, target, overlay 0 2
+  mkfs/TYPE    makes the image unless it exists: X-containerd.mkfs.size=64MiB, .fs=ext4, .uuid=
+  mkdir/TYPE   makes a directory unless it exists: X-containerd.mkdir.path=DIR[:MODE[:UID:GID]]
+  loop, erofs  attaches or mounts an image file, of several devices too
+An activation survives the process and is recorded; after a crash or a reboot, use "denomount sync".
+Example:
+  denomount activate box rootfs.json | denomount up - /mnt`,
+    )
+    .action(async (name, file, flags) => done(await activate(name, file, flags)));
+}
+
+function addDeactivate(top: Command, done: Done): void {
+  withRetryOptions(top.command("deactivate")).description(
+    "unmount what an activation has mounted, and forget it; its images stay",
+  )
+    .argument("<NAME>")
+    .option(...ROOT)
+    .addHelpText("after", "\nExample:\n  denomount deactivate box")
+    .action(async (name, flags) => done(await deactivate(name, flags)));
+}
+
+function addActivations(top: Command, done: Done): void {
+  top.command("activations").description("print the activations")
+    .option("--label <KEY=VALUE>", "only activations with this label; may be repeated", label)
+    .option("--json", "as JSON, with their mounts")
+    .option("--names", "only the names, one per line")
+    .option(...ROOT)
+    .addHelpText("after", "\nExample:\n  denomount activations --label app=web")
+    .action(async (flags) => done(await activations(flags)));
+}
+
+function addSync(top: Command, done: Done): void {
+  withManagerOptions(top.command("sync")).description(
+    "undo what a crash has left half activated, and find the activations whose mounts are gone",
+  )
+    .addHelpText(
+      "after",
+      `
+Prints "removed NAME" for an activation that was undone, and "lost NAME" for one whose mounts are gone, after a
+reboot for example: activate it again, with the data in its images, or deactivate it.
+Example:
+  denomount sync`,
+    )
+    .action(async (flags) => done(await sync(flags)));
 }
 
 function addExplain(top: Command, done: Done): void {

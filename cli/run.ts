@@ -4,12 +4,13 @@
  * @module
  */
 
+import type { ManagerFlags } from "./manager.ts";
 import { readMounts } from "./mounts_file.ts";
 import { isRoot, requireProgram, runCommand, runIsolated } from "./self.ts";
 import { withTempMountOrSignal } from "./temporary.ts";
 
 /** The options of `run`. */
-export interface RunFlags {
+export interface RunFlags extends ManagerFlags {
   /** The mount is the command's root directory. */
   chroot?: true;
   /** The mounts are in a new mount namespace, which other processes do not see. */
@@ -32,11 +33,19 @@ export async function run(
   isolated = false,
 ): Promise<number> {
   if (!isolated && (flags.private || !isRoot())) {
-    return await runIsolated(["run-isolated", ...flags.chroot ? ["--chroot"] : [], file, ...command]);
+    return await runIsolated(["run-isolated", ...isolatedFlags(flags), file, ...command]);
   }
   const mounts = await readMounts(file);
-  return await withTempMountOrSignal(mounts, isolated, (root) => {
+  return await withTempMountOrSignal(mounts, isolated, flags, (root) => {
     const commandLine = flags.chroot ? [requireProgram("chroot"), root, ...command] : command;
     return runCommand(commandLine, flags.chroot ? {} : { cwd: root, env: { DENOMOUNT_ROOT: root } });
   });
+}
+
+function isolatedFlags({ chroot, root, allowDir = [] }: RunFlags): string[] {
+  return [
+    ...chroot ? ["--chroot"] : [],
+    ...root === undefined ? [] : ["--root", root],
+    ...allowDir.flatMap((directory) => ["--allow-dir", directory]),
+  ];
 }

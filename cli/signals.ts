@@ -29,6 +29,7 @@ function initiallyIgnored(): readonly TerminatingSignal[] {
 /** Defers the terminating signals until it is disposed. */
 export class DeferredSignals implements Disposable {
   #status: number | undefined;
+  readonly #abort = new AbortController();
   readonly #handlers: [TerminatingSignal, () => void][];
 
   /**
@@ -40,6 +41,7 @@ export class DeferredSignals implements Disposable {
     const signals = terminatingSignals.filter((signal) => !initiallyIgnored().includes(signal));
     this.#handlers = signals.map((signal) => [signal, () => {
       this.#status ??= 128 + numbers[signal];
+      this.#abort.abort();
       onSignal(signal);
     }]);
     for (const [signal, handler] of this.#handlers) Deno.addSignalListener(signal, handler);
@@ -55,6 +57,22 @@ export class DeferredSignals implements Disposable {
   async status(): Promise<number | undefined> {
     await listenersCalled(); // also for a signal that arrived during a synchronous call
     return this.#status;
+  }
+
+  /**
+   * Waits for work that the first signal ends.
+   *
+   * @param work the work; it undoes what it has done when its signal aborts, and throws the signal's reason.
+   * @returns its result; undefined if a signal has ended it.
+   */
+  async abortable<T>(work: (signal: AbortSignal) => Promise<T>): Promise<T | undefined> {
+    const { signal } = this.#abort;
+    try {
+      return await work(signal);
+    } catch (error) {
+      if (signal.aborted && error === signal.reason) return undefined;
+      throw error;
+    }
   }
 
   /** Stops deferring the signals. */

@@ -8,6 +8,7 @@ import { type Mount, mountAll, type MountHandle } from "../mod.ts";
 import { isErrno } from "../linux/mod.ts";
 import { ensureTempLocation, TempDirectory } from "../linux/temp/temp_directory.ts";
 import { holderLines } from "./errors.ts";
+import { type ManagerFlags, needsManager, openManager } from "./manager.ts";
 import { escapeControl, printError } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { DeferredSignals } from "./signals.ts";
@@ -17,21 +18,24 @@ import { DeferredSignals } from "./signals.ts";
  *
  * @param mounts the list.
  * @param lazy whether to detach the mounts at once (MNT_DETACH); otherwise only if they are busy.
+ * @param place where the manager keeps its mounts, for a list that needs it.
  * @param work called with the directory; returns the exit status.
  * @returns the exit status of the function, or of the signal if the function was not called.
  */
 export async function withTempMountOrSignal(
   mounts: readonly Mount[],
   lazy: boolean,
+  place: ManagerFlags,
   work: (root: string) => Promise<number>,
 ): Promise<number> {
   using signals = new DeferredSignals();
+  await using manager = needsManager(mounts) ? await openManager(place) : undefined;
   await ensureTempLocation({});
   using directory = new TempDirectory();
-  await using _mounts = unmountOnDispose(
-    await withProgress("mounting", mountAll(mounts, directory.root)),
-    lazy,
+  const handle = await signals.abortable<MountHandle>((signal) =>
+    withProgress("mounting", mountAll(mounts, directory.root, { manager, signal }))
   );
+  await using _mounts = handle === undefined ? undefined : unmountOnDispose(handle, lazy);
   return await signals.status() ?? await work(directory.root);
 }
 

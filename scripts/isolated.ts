@@ -37,16 +37,22 @@ export async function runIsolated(
 ): Promise<number> {
   const child = new Deno.Command("unshare", { args: [...unshareArgs(userNamespace), ...command], env })
     .spawn();
+  using _signals = forwardSignals(child);
+  return (await child.status).code;
+}
+
+/** Forwards SIGTERM to a child, and ignores SIGINT, until the end of the scope. */
+export function forwardSignals(child: Deno.ChildProcess): Disposable {
   const terminate = () => child.kill("SIGTERM");
   const ignore = () => {}; // the terminal sends SIGINT to the child too
   Deno.addSignalListener("SIGTERM", terminate);
   Deno.addSignalListener("SIGINT", ignore);
-  try {
-    return (await child.status).code;
-  } finally {
-    Deno.removeSignalListener("SIGTERM", terminate);
-    Deno.removeSignalListener("SIGINT", ignore);
-  }
+  return {
+    [Symbol.dispose]() {
+      Deno.removeSignalListener("SIGTERM", terminate);
+      Deno.removeSignalListener("SIGINT", ignore);
+    },
+  };
 }
 
 if (import.meta.main) {

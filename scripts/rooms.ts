@@ -255,7 +255,7 @@ function printRooms(files: readonly LibraryFile[]): void {
 }
 
 function printLongest(files: readonly LibraryFile[]): void {
-  const [file] = byLength(files);
+  const [file] = byLength(files.filter(({ file }) => !file.startsWith("containerd/api/"))); // made by a script
   if (file) console.log(`longest file: ${file.file}, ${file.lines} lines`);
   console.log("longest functions:");
   for (const { name, file, line, lines } of byLength(files.flatMap((each) => each.functions)).slice(0, 5)) {

@@ -17,7 +17,9 @@ export type TestFeature =
   /** An overlay can be mounted: always by root, in a user namespace since Linux 5.11. */
   | "overlay"
   /** A tmpfs can be id-mapped, since Linux 6.3. */
-  | "mappedTmpfs";
+  | "mappedTmpfs"
+  /** An erofs can have several devices, since Linux 5.16. */
+  | "erofsDevices";
 
 /**
  * Whether this kernel has a feature.
@@ -27,6 +29,7 @@ export type TestFeature =
  */
 export function kernelHas(feature: TestFeature): boolean {
   if (feature === "overlay") return mountsOverlay();
+  if (feature === "erofsDevices") return takesErofsDevices();
   return feature === "mappedTmpfs" ? mapsTmpfs() : hasFeature(feature);
 }
 
@@ -38,6 +41,17 @@ function mountsOverlay(): boolean {
     return true;
   } catch (error) {
     if (isErrno(error, "EPERM")) return false;
+    throw error;
+  }
+}
+
+function takesErofsDevices(): boolean {
+  try {
+    using context = fsopen("erofs");
+    fsconfigSetString(context.fd, "device", "/dev/null");
+    return true;
+  } catch (error) {
+    if (isErrno(error, "EINVAL", "ENODEV", "EPERM")) return false;
     throw error;
   }
 }

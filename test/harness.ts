@@ -7,14 +7,24 @@
 
 import { assertEquals } from "./assert.ts";
 import { kernelHas, type TestFeature } from "./feature.ts";
-import { loopDevices, mountTable, names, openFiles, readText, type Row } from "./kernel.ts";
+import {
+  descendants,
+  killDescendants,
+  loopDevices,
+  loopDevicesLeft,
+  mountTable,
+  names,
+  openFiles,
+  readText,
+  type Row,
+  waits,
+} from "./kernel.ts";
+import * as raw from "./raw.ts";
 
 /** What a test function receives. */
 export interface KernelContext {
   /** A temporary directory for this test alone. */
   dir: string;
-  /** Runs a step, as Deno.TestContext does. */
-  step: Deno.TestContext["step"];
   /** Creates directories below `dir`; returns the path of the first. */
   make(...names: string[]): string;
   /** The current mounts below `dir`, with mountpoints relative to it. */
@@ -33,6 +43,13 @@ export interface Needs {
   tools?: string[];
   /** Permissions beyond `ffi`, `read` and `write`. */
   permissions?: Deno.PermissionOptionsObject;
+  /**
+   * Mounts the test's directory on itself, private: for a test that moves mounts, or reads the propagation of new ones.
+   * It is no row of `mounts()`.
+   */
+  privateDirectory?: boolean;
+  /** The time in which the test ends, in seconds, ten times that in an emulated machine; 120 if left out. */
+  deadline?: number;
 }
 
 const packages: Record<string, string> = {
@@ -76,6 +93,17 @@ export const hasRoot = /^\s*0\s+0\s+4294967295\s*$/.test(readText("/proc/self/ui
 /** Whether this is an emulated machine of `deno task test:kernels`, where a test takes some ten times longer. */
 export const isEmulated = Deno.env.get("DENOMOUNT_EMULATED") === "true";
 
+/** The pids of processes in mount namespaces that get this one's mounts; scripts/test.ts starts them. */
+const beside = (Deno.env.get("DENOMOUNT_BESIDE") ?? "").split(",").filter(Boolean).map(Number);
+
+/** The file that says which test runs and when it must have ended; scripts/test.ts ends a process that is later. */
+const heartbeat = Deno.env.get("DENOMOUNT_HEARTBEAT");
+
+function beat(test: string, seconds: number): void {
+  if (heartbeat === undefined) return;
+  Deno.writeTextFileSync(heartbeat, JSON.stringify({ test, end: Date.now() + 1000 * seconds }));
+}
+
 function findTool(name: string): string | undefined {
   return ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].find((directory) => names(directory).includes(name));
 }
@@ -113,17 +141,25 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
       ...(run.length > 0 ? { run } : {}),
       ...needs.permissions,
     },
-    async fn(t) {
+    async fn() {
       if (missing.length > 0) throw new Error(`missing: ${missing.join(", ")}`);
       const dir = Deno.makeTempDirSync({ prefix: "denomount-test-" });
       const before = machine(dir);
+      if (needs.privateDirectory) raw.bindPrivate(raw.utf8(dir));
       let failure: unknown;
       try {
-        await fn(context(t, dir));
+        await withDeadline(
+          name,
+          (needs.deadline ?? 120) * (isEmulated ? 10 : 1),
+          () => fn(context(dir, needs.privateDirectory)),
+        );
       } catch (error) {
         failure = error;
       }
+      await loopDevicesLeft(dir); // those of the test may be open in another process, which looks at all of them
+      await filesSettled(before.files);
       try {
+        if (needs.privateDirectory) raw.umount(raw.utf8(dir));
         removeTree(dir);
       } catch (error) {
         throw failure ?? error; // the first error explains why mounts are left
@@ -134,16 +170,59 @@ export function kernelTest(name: string, needs: Needs, fn: (t: KernelContext) =>
   });
 }
 
-function context(t: Deno.TestContext, dir: string): KernelContext {
+/**
+ * Waits for descriptors that close by themselves: a call that the test has abandoned gets one when its server ends, and a
+ * loop device of another process may still be asked.
+ */
+async function filesSettled(before: readonly string[]): Promise<void> {
+  for (let tries = 0; tries < 250 && openFiles().join() !== before.join(); tries++) {
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
+
+const GRACE = 20; // seconds in which a test that is too late cleans up
+const BETWEEN = 900; // seconds between two tests of this harness, in which other tests run
+
+/** Runs a test; if it does not end in time, kills the processes that it has started, and throws what it waited for. */
+async function withDeadline(
+  name: string,
+  seconds: number,
+  run: () => void | Promise<void>,
+): Promise<void> {
+  beat(`"${name}"`, seconds + 2 * GRACE);
+  const older = descendants(Deno.pid).map(({ pid }) => pid);
+  try {
+    using deadline = timer(seconds); // before the test can replace setTimeout()
+    const ended = (async () => await run())();
+    if (await Promise.race([ended.then(() => true), deadline.over])) return;
+    const waited = waits(Deno.pid).join("\n  ");
+    killDescendants(Deno.pid, older);
+    using grace = timer(GRACE);
+    await Promise.race([ended.catch(() => {}), grace.over]); // the lateness is the failure
+    throw new Error(`"${name}" did not end in ${seconds} seconds; it waited with\n  ${waited}`);
+  } finally {
+    beat(`a test after "${name}"`, BETWEEN);
+  }
+}
+
+/** A promise of false at the end of a time. */
+function timer(seconds: number): Disposable & { over: Promise<false> } {
+  const { promise, resolve } = Promise.withResolvers<false>();
+  const id = setTimeout(() => resolve(false), 1000 * seconds);
+  return { over: promise, [Symbol.dispose]: () => clearTimeout(id) };
+}
+
+function context(dir: string, isPrivate = false): KernelContext {
   return {
     dir,
-    step: t.step.bind(t),
     make(...names) {
       for (const name of names) Deno.mkdirSync(`${dir}/${name}`, { recursive: true });
       return `${dir}/${names[0] ?? ""}`;
     },
     mounts: () =>
-      mountTable().filter(({ mountpoint }) => mountpoint.startsWith(dir)).map((row) => ({
+      mountTable().filter(({ mountpoint }) => mountpoint.startsWith(dir)).slice(isPrivate ? 1 : 0).map((
+        row,
+      ) => ({
         ...row,
         mountpoint: row.mountpoint.slice(dir.length),
       })),
@@ -163,6 +242,7 @@ function removeTree(dir: string): void {
 function machine(dir: string) {
   return {
     mounts: mountTable(),
+    beside: beside.map((pid) => mountTable(pid)),
     loops: loopDevices(dir),
     files: openFiles(),
     temporary: names("/tmp").filter((name) => /^denomount-\w{6}$/.test(name)), // as mkdtemp(3) names them

@@ -1,5 +1,5 @@
 /**
- * Reads the state of the kernel through libc: without the library under test, and without Deno's permissions for /proc.
+ * Reads the state of the kernel, and ends processes, through libc: without the library under test, and without Deno's permissions for /proc.
  *
  * @module
  */
@@ -12,6 +12,7 @@ const { symbols: libc } = Deno.dlopen("libc.so.6", {
   opendir: { parameters: ["buffer"], result: "pointer" },
   readdir: { parameters: ["pointer"], result: "pointer" },
   closedir: { parameters: ["pointer"], result: "i32" },
+  kill: { parameters: ["i32", "i32"], result: "i32" },
 });
 
 const c = (text: string) => new TextEncoder().encode(text + "\0");
@@ -73,8 +74,8 @@ export interface Row {
 }
 
 /** The mount table of this process. */
-export function mountTable(): Row[] {
-  return parseTable(readText("/proc/self/mountinfo") ?? "");
+export function mountTable(pid: number | "self" = "self"): Row[] {
+  return parseTable(readText(`/proc/${pid}/mountinfo`) ?? "");
 }
 
 /** Parses the text of a mount table and decodes its octal escapes. */
@@ -109,6 +110,17 @@ export function loopDevices(directory: string): string[] {
   });
 }
 
+/**
+ * The loop devices that stay attached to files below a directory. The kernel detaches a device when its last user closes
+ * it, and another process may just be looking at all devices: this waits for some seconds.
+ */
+export async function loopDevicesLeft(directory: string): Promise<string[]> {
+  for (let tries = 0; tries < 500 && loopDevices(directory).length > 0; tries++) {
+    await new Promise((done) => setTimeout(done, 20));
+  }
+  return loopDevices(directory);
+}
+
 /** The open descriptors of this process, without the runtime's event descriptors, pipes and sockets. */
 export function openFiles(): string[] {
   return names("/proc/self/fd").flatMap((fd) => {
@@ -131,4 +143,41 @@ export function processCommands(): string[] {
   return names("/proc").filter((name) => /^\d+$/.test(name)).map((pid) =>
     readText(`/proc/${pid}/cmdline`) ?? ""
   );
+}
+
+/** A process that another one has started, directly or not. */
+export interface Descendant {
+  /** Its pid. */
+  pid: number;
+  /** Its command line. */
+  command: string;
+}
+
+/** The processes that a process has started, directly or not, and that have not ended. */
+export function descendants(pid: number): Descendant[] {
+  const children = names(`/proc/${pid}/task`).flatMap((thread) =>
+    (readText(`/proc/${pid}/task/${thread}/children`) ?? "").split(" ").filter(Boolean).map(Number)
+  );
+  return children.flatMap((child) => [
+    { pid: child, command: (readText(`/proc/${child}/cmdline`) ?? "").replaceAll("\0", " ").trim() },
+    ...descendants(child),
+  ]);
+}
+
+/** Kills the processes that a process has started, directly or not, except some; those that have ended are nothing. */
+export function killDescendants(pid: number, except: readonly number[] = []): void {
+  for (const child of descendants(pid)) if (!except.includes(child.pid)) libc.kill(child.pid, 9);
+}
+
+/** What each thread of a process waits for in the kernel, and the command lines of the processes that it has started. */
+export function waits(pid: number): string[] {
+  const threads = names(`/proc/${pid}/task`).map((thread) => {
+    const read = (file: string) => (readText(`/proc/${pid}/task/${thread}/${file}`) ?? "").trim();
+    return `${read("comm")} in ${read("wchan")}, system call ${read("syscall").split(" ")[0]}`;
+  });
+  const counted = Map.groupBy(threads, (thread) => thread);
+  return [
+    ...[...counted].map(([thread, { length }]) => `${length} thread${length > 1 ? "s" : ""} ${thread}`),
+    ...descendants(pid).map((child) => `process ${child.pid}: ${child.command}`),
+  ];
 }

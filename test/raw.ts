@@ -43,6 +43,13 @@ export function bind(source: Bytes, target: Bytes): void {
   if (result !== 0) throw new Error(`binding ${source} on ${target} failed`);
 }
 
+/** mount(2) of a bind of a directory on itself, which is made private. */
+export function bindPrivate(directory: Bytes): void {
+  bind(directory, directory);
+  const result = libc.mount(null, c(directory), null, 1n << 18n, null); // MS_PRIVATE
+  if (result !== 0) throw new Error(`making ${directory} private failed`);
+}
+
 /** umount2(2); ignores an error if nothing is mounted. */
 export function umount(target: Bytes): void {
   libc.umount2(c(target), 0);

@@ -85,7 +85,7 @@ async function begin(
 
 /** Whether a crash has left it half done, and it is gone now. */
 async function isStale(manager: Manager, row: Row): Promise<boolean> {
-  return row.state !== "active" && await undo(manager, row) === "undone";
+  return row.state !== "active" && await undo(manager, row) !== "busy";
 }
 
 function alreadyExists(row: Row): AlreadyExistsError {

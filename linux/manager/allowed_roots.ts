@@ -7,7 +7,8 @@
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
-import { openat2MayWait, openMayWait } from "../path/cached_lookup.ts";
+import { ensureAnswers, openat2MayWait, openMayWait } from "../path/cached_lookup.ts";
+import { procFdPath } from "../path/mount_target.ts";
 import { dirname, join } from "../path/path.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import {
@@ -55,7 +56,10 @@ export async function openPlace(
   const inside = join(path).slice(root.length === 1 ? 1 : root.length + 1).replace(/\/$/, "");
   const name = inside.slice(inside.lastIndexOf("/") + 1);
   using directory = await openMayWait(root, O_PATH | O_DIRECTORY, wait);
-  const parent = await openBeneath(directory, dirname(inside), path, wait);
+  using stack = new DisposableStack();
+  const parent = stack.use(await openBeneath(directory, dirname(inside), path, wait));
+  await ensureAnswers(join(procFdPath(parent), name), wait); // the calls on the name would block this thread
+  stack.move();
   return { parent, name, path, [Symbol.dispose]: () => parent.close() };
 }
 

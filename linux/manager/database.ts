@@ -7,7 +7,7 @@
  * @module
  */
 
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite";
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite";
 import { quote } from "../../ffi/text.ts";
 import { delay } from "../path/delay.ts";
 import { RecordError } from "./errors.ts";
@@ -47,10 +47,13 @@ export class RecordDatabase implements Disposable {
    * @throws {RecordError} if it is damaged, of a newer version or another program's, or can't be written.
    */
   static async open(path: string, format: RecordFormat, signal?: AbortSignal): Promise<RecordDatabase> {
+    // Not at the start of a program: loading it takes as long as everything else of the command.
+    const { DatabaseSync } = await import("node:sqlite");
     const db = explained(path, () => new DatabaseSync(path, { timeout: 0 }));
     const record = new RecordDatabase(db, path, format);
     try {
       await record.#retrying(() => record.#refuseForeign(), signal);
+      await record.#retrying(() => record.#refuseDamaged(), signal);
       await record.#retrying(() => db.exec("PRAGMA journal_mode = WAL"), signal);
       await record.#retrying(() => db.exec("PRAGMA synchronous = NORMAL"), signal);
       await record.write(() => record.#makeTables(), signal);
@@ -77,9 +80,18 @@ export class RecordDatabase implements Disposable {
     }
   }
 
+  /** Looks at every page: a damaged one could be found when something is mounted already. */
+  #refuseDamaged(): void {
+    const said = this.get("PRAGMA quick_check(1)")?.["quick_check"];
+    if (said !== "ok") throw damaged(this.#path, `${said}`.replace(/^\*\*\*.*\n/, ""));
+  }
+
   #makeTables(): void {
     this.#refuseForeign();
-    if (this.#pragma("user_version") === this.#format.version) return;
+    if (this.#pragma("user_version") === this.#format.version) {
+      this.run("DELETE FROM sqlite_sequence WHERE false"); // fails if the file is read-only, as BEGIN IMMEDIATE does not
+      return;
+    }
     this.#db.exec(this.#format.schema);
     this.#db.exec(
       `PRAGMA application_id = ${this.#format.application}; PRAGMA user_version = ${this.#format.version}`,
@@ -197,11 +209,10 @@ function isLocked(error: unknown): boolean {
   return error instanceof RecordError && /database( table)? is locked/.test(error.message);
 }
 
+const DAMAGED = "it is damaged: restore it, or move it away and unmount what is below the root directory";
+
 const ADVICE: readonly [said: RegExp, advice: string][] = [
-  [
-    /not a database|malformed/,
-    "it is damaged: restore it, or move it away and unmount what is below the root directory",
-  ],
+  [/not a database|malformed/, DAMAGED],
   [/disk is full/, "the disk is full: nothing was changed"],
   [/readonly|unable to open/, "the file and its directory have to be writable"],
 ];
@@ -210,9 +221,14 @@ function explained<T>(path: string, work: () => T): T {
   try {
     return work();
   } catch (error) {
+    if (error instanceof SyntaxError) throw damaged(path, error.message, error);
     if (!isSqliteError(error)) throw error;
     const advice = ADVICE.find(([said]) => said.test(error.message))?.[1];
     const why = advice === undefined ? "" : ` (${advice})`;
     throw new RecordError(`the record ${quote(path)}: ${error.message}${why}`, { cause: error });
   }
+}
+
+function damaged(path: string, said: string, cause?: Error): RecordError {
+  return new RecordError(`the record ${quote(path)}: ${said} (${DAMAGED})`, { cause });
 }

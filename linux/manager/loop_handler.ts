@@ -8,9 +8,10 @@ import { isErrno } from "../../ffi/errno.ts";
 import { quote } from "../../ffi/text.ts";
 import { rangeOn } from "../loop/attached.ts";
 import { type FileId, openBackingFile } from "../loop/backing_file.ts";
-import { LoopDevice, setupLoop } from "../loop/loop.ts";
+import { LoopDevice, type LoopParams, setupLoop } from "../loop/loop.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import type { WaitOptions } from "../path/wait.ts";
+import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { parseOptions } from "../spec/options.ts";
 import { O_RDONLY } from "../syscalls/constants.ts";
@@ -21,13 +22,11 @@ import type { ActiveMount, MountHandler } from "./types.ts";
 export const loopHandler: MountHandler = {
   async mount(mount, mountPoint, _active, wait = {}) {
     const params = loopParams(mount);
-    using device = await setupLoop(mount.source, { ...params, ...wait, autoclear: true });
-    // Until the link exists, the kernel detaches the device when this process ends.
-    symlink(device.path, mountPoint);
-    const data = { device: device.path, ...await describeFile(mount.source, params.readonly, wait) };
-    device.setAutoclear(false);
-    device.close();
-    return { ...mount, mountPoint, mountedAt: new Date(), data };
+    try {
+      return await attach(mount, params, mountPoint, wait);
+    } catch (error) {
+      throw wait.signal?.aborted ? wait.signal.reason : new MountError(mount, mountPoint, error);
+    }
   },
 
   async unmount(mountPoint, active) {
@@ -41,6 +40,21 @@ export const loopHandler: MountHandler = {
     if (await rangeOn(opened, file)) device.setAutoclear(true); // closing it detaches it, unless it has other users
   },
 };
+
+async function attach(
+  mount: Mount,
+  params: LoopParams & { readonly: boolean },
+  mountPoint: string,
+  wait: WaitOptions,
+): Promise<ActiveMount> {
+  using device = await setupLoop(mount.source, { ...params, ...wait, autoclear: true });
+  // Until the link exists, the kernel detaches the device when this process ends.
+  symlink(device.path, mountPoint);
+  const data = { device: device.path, ...await describeFile(mount.source, params.readonly, wait) };
+  device.setAutoclear(false);
+  device.close();
+  return { ...mount, mountPoint, mountedAt: new Date(), data };
+}
 
 /**
  * Whether the device of a `loop` mount still has its file.

@@ -9,6 +9,7 @@ import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { rmdir, type Statx, unlink } from "../syscalls/mod.ts";
 import { openPlace, type Place, statPlace } from "./allowed_roots.ts";
+import { FailedPreconditionError } from "./errors.ts";
 
 /** A file or directory that an activation makes, or an image that it uses. */
 export interface Made {
@@ -101,7 +102,8 @@ async function inPlace(
     using place = await openPlace(roots, path, "the manager", wait);
     await remove(place);
   } catch (error) {
-    if (!isErrno(error, "ENOENT", "ENOTDIR", "ENOTEMPTY", "EBUSY")) throw error;
+    if (error instanceof FailedPreconditionError) return; // a link has taken the place of a directory
+    if (!isErrno(error, "ENOENT", "ENOTDIR", "ELOOP", "ENOTEMPTY", "EBUSY")) throw error;
   }
 }
 

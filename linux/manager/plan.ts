@@ -7,6 +7,7 @@
 import { quote } from "../../ffi/text.ts";
 import { checkMount } from "../spec/read_mount.ts";
 import type { Mount } from "../spec/mount.ts";
+import { splitOptions } from "../spec/options.ts";
 import { readMkdirs } from "./mkdir_options.ts";
 import { readMkfs } from "./mkfs_options.ts";
 import { checkTemplates } from "./template.ts";
@@ -83,7 +84,20 @@ function readEntry(mount: Mount, handlers: ReadonlySet<string>, allowed: readonl
   }
   if (type === "") throw new TypeError(`the type ${quote(mount.type)} names no file system`);
   const handler = handlers.has(type) && !allowed.includes(type) ? type : undefined;
+  if (handler === undefined) refuseUnread(mount, modifiers);
   return { mount: { ...mount, type }, modifiers, handler };
+}
+
+/** Refuses instructions that no modifier of the entry reads. A handler reads what it knows itself. */
+function refuseUnread({ options = [] }: Mount, modifiers: readonly Modifier[]): void {
+  for (const option of options.flatMap(splitOptions)) {
+    const [, word] = /^X-containerd\.([^.=]*)/.exec(option) ?? [];
+    if (word === undefined || modifiers.some((modifier) => modifier === word)) continue;
+    if (isModifier(word)) {
+      throw new TypeError(`${quote(option)} needs the modifier "${word}/" before the type`);
+    }
+    throw new TypeError(`${quote(option)} is no option that this manager knows`);
+  }
 }
 
 function isModifier(word: string): word is Modifier {

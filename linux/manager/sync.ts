@@ -12,7 +12,16 @@ import { unmountRecursive } from "../unmount/recursive.ts";
 import { type Manager, PREFIX, toActiveMount } from "./context.ts";
 import { isAttached, loopHandler } from "./loop_handler.ts";
 import type { MountRow, Row } from "./record.ts";
-import { isElsewhere, isHere, lockOrMake, namesIn, removeDirectoryOf, undo, unmountAllOf } from "./undo.ts";
+import {
+  isElsewhere,
+  isHere,
+  isOfThisBoot,
+  lockOrMake,
+  namesIn,
+  removeDirectoryOf,
+  undo,
+  unmountAllOf,
+} from "./undo.ts";
 
 /** What a sync has found. */
 export interface SyncResult {
@@ -69,7 +78,7 @@ async function loseIncomplete(manager: Manager, row: Row): Promise<boolean> {
     return false;
   }
   if (await isComplete(manager, now)) return false;
-  if (isHere(manager, now)) await unmountAllOf(manager, now, {});
+  if (isOfThisBoot(manager, now)) await unmountAllOf(manager, now, {});
   await record.setState(now.id, "lost");
   removeDirectoryOf(now);
   return true;

@@ -36,23 +36,23 @@ export type TakeDownOptions = Omit<UnmountOptions, "namespace">;
  * @param manager the manager.
  * @param row the activation.
  * @param options `isLocked` if the caller holds the lock of its directory.
- * @returns "busy" if another process works on it just now.
+ * @returns "busy" if another process works on it just now, "settled" if that has ended its work meanwhile.
  */
 export async function undo(
   manager: Manager,
   row: Row,
   { isLocked = false }: { isLocked?: boolean } = {},
-): Promise<"undone" | "busy"> {
+): Promise<"undone" | "settled" | "busy"> {
   using lock = isLocked ? undefined : lockOrMake(row.directory);
   if (!isLocked && lock === undefined) return "busy";
   const now = await manager.record.find(row.name);
   if (now?.id !== row.id) { // the other process has completed it
     removeDirectoryOf(row);
-    return "undone";
+    return "settled";
   }
-  if (now.state === "active") return "undone";
+  if (now.state === "active") return "settled";
   if (isElsewhere(manager, now)) return "busy";
-  if (isHere(manager, now)) await unmountAllOf(manager, now, {});
+  if (isOfThisBoot(manager, now)) await unmountAllOf(manager, now, {});
   if (now.state === "activating") await removeAllMade(manager, now);
   await manager.record.remove(now.id);
   removeDirectoryOf(now);
@@ -76,10 +76,8 @@ export async function deactivate(manager: Manager, row: Row, options: TakeDownOp
       `the activation "${row.name}" is mounted in another mount namespace, ${now.namespace}: deactivate it there`,
     );
   }
-  if (isHere(manager, now)) {
-    await manager.record.setState(now.id, "deactivating");
-    await unmountAllOf(manager, now, options);
-  }
+  await manager.record.setState(now.id, "deactivating");
+  await unmountAllOf(manager, now, options);
   await forget(manager, now);
 }
 
@@ -110,7 +108,14 @@ export function isElsewhere(manager: Manager, row: Row): boolean {
   return isOfThisBoot(manager, row) && row.namespace !== manager.namespace && isInUse(row.namespace);
 }
 
-function isOfThisBoot(manager: Manager, row: Row): boolean {
+/**
+ * Whether an activation is of this boot. Its mount namespace may have ended, but its loop devices have not.
+ *
+ * @param manager the manager.
+ * @param row the activation.
+ * @returns false after a reboot.
+ */
+export function isOfThisBoot(manager: Manager, row: Row): boolean {
   return row.boot === manager.boot;
 }
 

@@ -1,8 +1,18 @@
 /**
- * The error for a list that only a mount manager can prepare.
+ * Lists that only a mount manager can prepare.
  *
  * @module
  */
+
+/**
+ * Whether a type is for a mount manager: containerd 2.2's snapshotters return such types, which are no file systems.
+ *
+ * @param type the type of a mount.
+ * @returns true for "loop" and for a type with a modifier before it.
+ */
+export function isManagerType(type: string): boolean {
+  return /^(format|mkfs|mkdir)\//.test(type) || type === "loop";
+}
 
 /**
  * Says what a list needs a mount manager for, and how to get it mounted.

@@ -12,7 +12,7 @@ import { MountError } from "./error.ts";
 import { refuseLongData } from "./limits.ts";
 import { type Mount, subpathOf } from "./mount.ts";
 import { ATTRIBUTES, RESTRICTIONS, WORDS } from "./option_table.ts";
-import { needsManager } from "./needs_manager.ts";
+import { isManagerType, needsManager } from "./needs_manager.ts";
 import {
   type AttributeChange,
   type IdMaps,
@@ -204,11 +204,8 @@ function commonPlan(mount: Mount, subpath: string, options: ParsedOptions): Comm
   return { mount, subpath, attributes, recursiveAttributes, idMaps, propagation, mkdir, subdir, root };
 }
 
-/** containerd 2.2's snapshotters return types for its mount manager, which are no file systems. */
 function refuseManagerType(type: string): void {
-  if (/^(format|mkfs|mkdir)\//.test(type) || type === "loop") {
-    throw needsManager(`the type ${quote(type)}`);
-  }
+  if (isManagerType(type)) throw needsManager(`the type ${quote(type)}`);
   if (type === "auto") {
     throw new TypeError('the type "auto" asks to guess: name the file system\'s type, such as "ext4"');
   }

@@ -30,9 +30,12 @@ export function createLocked(prefix: string): LockedDirectory {
   for (;;) {
     const directory = mkdtemp(prefix);
     try {
-      const lock = tryLock(directory);
-      if (lock !== undefined && exists(directory)) return { directory, lock };
-      lock?.close(); // it was removed between the opening and the locking
+      using stack = new DisposableStack();
+      const lock = stack.use(tryLock(directory));
+      if (lock !== undefined && exists(directory)) { // else it was removed between the opening and the locking
+        stack.move();
+        return { directory, lock };
+      }
     } catch (error) {
       rmdir(directory);
       throw error;

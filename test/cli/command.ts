@@ -37,6 +37,16 @@ export async function denomount(args: string[], { cwd = "/", input = "" } = {}):
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
 }
 
+/** The exit status of a process that must end; 137 if it goes on for 20 seconds. */
+export async function exitCode(child: Deno.ChildProcess): Promise<number> {
+  const timer = setTimeout(() => child.kill("SIGKILL"), 20_000);
+  try {
+    return (await child.status).code;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
 /** Starts `denomount watch`; returns the process and the lines that it prints. */
 export async function startWatch(args: string[], dir: string) {
   const child = start(["watch", ...args], dir);

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
-import { cli, denomount, start } from "./command.ts";
+import { cli, denomount, exitCode, start } from "./command.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { loopDevices } from "../kernel.ts";
+import { loopDevicesLeft } from "../kernel.ts";
 
 const needs = { tools: ["unshare"], permissions: { run: true } as Deno.PermissionOptionsObject };
 
@@ -34,7 +34,7 @@ for (const [signal, status] of Object.entries(signals) as [keyof typeof signals,
       for (const args of [["run", listFile(t)], ["run", "--private", listFile(t)]]) {
         const child = await startUntilUp([...args, "--", ...command], t.dir);
         child.kill(signal); // to the process alone, as a supervisor does
-        assertEquals((await child.status).code, status, args.join(" "));
+        assertEquals(await exitCode(child), status, args.join(" "));
       }
     },
   );
@@ -60,7 +60,7 @@ kernelTest(
     const reader = child.stdout.getReader();
     await reader.read();
     child.kill("SIGHUP");
-    assertEquals((await child.status).code, 6);
+    assertEquals(await exitCode(child), 6);
     await reader.cancel();
   },
 );
@@ -71,7 +71,7 @@ kernelTest("a signal during unmounting does not interrupt it", needs, async (t) 
   const child = await startUntilUp(["run", listFile(t), "--", ...daemon], t.dir);
   await new Promise((resolve) => setTimeout(resolve, 500)); // run retries the busy mount for 2.5 s
   child.kill("SIGTERM");
-  assertEquals((await child.status).code, 3);
+  assertEquals(await exitCode(child), 3);
   Deno.kill(Number(Deno.readTextFileSync(pidFile)), "SIGKILL");
 });
 
@@ -168,7 +168,7 @@ kernelTest("up unmounts the list if it can't print the mountpoints", needs, asyn
 kernelTest("loop attach detaches the device if it can't print it", { ...needs, root: true }, async (t) => {
   Deno.writeFileSync(`${t.dir}/image`, new Uint8Array(1 << 16));
   const { code, err } = await withOutput("> /dev/full", ["loop", "attach", `${t.dir}/image`], t.dir);
-  assertEquals([code, loopDevices(t.dir)], [1, []], err);
+  assertEquals([code, await loopDevicesLeft(t.dir)], [1, []], err);
   assertMatch(err, /^denomount: cannot write to standard output: No space left .*\n$/);
 });
 

@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { denomount } from "./command.ts";
+import { cli, denomount } from "./command.ts";
+import { command, listFile } from "./in_process.ts";
 
 /** A line that is completed, with words that must be in the answer and words that must not. */
 interface Case {
@@ -31,7 +32,21 @@ const cases: Case[] = [
   { line: "denomount up mounts-one moun", wanted: FILES },
   { line: "denomount umount -- moun", wanted: FILES },
   { line: "denomount umount -- --", unwanted: ["--lazy"] },
+  { line: "denomount run", unwanted: ["run-isolated"] }, // it is hidden
+  { line: "denomount ls -t moun", unwanted: FILES }, // the value of an option
   { line: "denomount run mounts-one -- --", unwanted: ["--chroot"] },
+];
+
+/** Lines whose completions are names of activations, in the directory "manager". */
+const activationCases: Case[] = [
+  { line: "denomount deactivate --root manager ", wanted: ["box-one", "box-two"], unwanted: FILES },
+  { line: "denomount deactivate --root manager --lazy box", wanted: ["box-one", "box-two"], unwanted: FILES },
+  {
+    line: "denomount deactivate --root=manager up:/srv/",
+    wanted: ["/srv/a", "/srv/b"],
+    unwanted: ["box-one"],
+  },
+  { line: "denomount deactivate --root none ", unwanted: ["box-one", ...FILES] },
 ];
 
 const DEADLINE = 5000; // ms for one completion; an endless loop takes longer
@@ -49,7 +64,7 @@ class Terminal implements AsyncDisposable {
       args: ["-qfec", `exec timeout --foreground -s KILL 60 ${shell}`, "/dev/null"],
       cwd,
       clearEnv: true,
-      env: { PATH: "/usr/bin:/bin", TERM: "dumb", HOME: "/nonexistent" },
+      env: { PATH: `${cwd}/bin:/usr/bin:/bin`, TERM: "dumb", HOME: "/nonexistent" },
       stdin: "piped",
       stdout: "piped",
       stderr: "null",
@@ -95,7 +110,7 @@ const ERASE_LINE = "\x15";
 async function completeOnTerminal(t: KernelContext, shell: string, setup: string[]): Promise<void> {
   await using terminal = new Terminal(shell, t.dir);
   for (const line of setup) await terminal.run(line);
-  for (const { line, wanted = [], unwanted = [] } of cases) {
+  for (const { line, wanted = [], unwanted = [] } of [...cases, ...activationCases]) {
     await terminal.type(`${line}\t`);
     const text = await terminal.output(wanted, wanted.length > 0 ? DEADLINE : QUIET);
     const added = text.replace(line, "");
@@ -108,17 +123,30 @@ async function completeOnTerminal(t: KernelContext, shell: string, setup: string
   await terminal.run(`${ERASE_LINE}true`);
 }
 
-const needs = { tools: ["script"], permissions: { run: true } as Deno.PermissionOptionsObject };
+const needs = { tools: ["script"], permissions: { run: true, sys: true } as Deno.PermissionOptionsObject };
+
+/** The completions of an argument run the command, which is in PATH. */
+async function installCommand(t: KernelContext): Promise<void> {
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args: ["info", "--json"] }).output();
+  const { denoDir }: { denoDir: string } = JSON.parse(new TextDecoder().decode(stdout));
+  const script = `#!/bin/sh\nDENO_DIR='${denoDir}' exec '${Deno.execPath()}' run --quiet -A '${cli}' "$@"\n`;
+  Deno.writeTextFileSync(`${t.make("bin")}/denomount`, script, { mode: 0o755 });
+}
 
 async function writeScript(t: KernelContext, shell: string): Promise<string> {
   for (const name of [...FILES, "with space"]) Deno.writeTextFileSync(`${t.dir}/${name}`, "");
+  await installCommand(t);
+  const none = listFile(t.dir, [], "none.json");
+  for (const name of ["box-one", "box-two", "up:/srv/a", "up:/srv/b"]) {
+    assertEquals((await command(["activate", "--root", `${t.dir}/manager`, name, none])).code, 0);
+  }
   const { code, out } = await denomount(["completions", shell]);
   assertEquals(code, 0);
   Deno.writeTextFileSync(`${t.dir}/script.${shell}`, out);
   return `${t.dir}/script.${shell}`;
 }
 
-kernelTest("bash completes commands, options and files, and answers after any word", {
+kernelTest("bash completes commands, options, files and activations, and answers after any word", {
   ...needs,
   tools: ["script", "bash"],
 }, async (t) => {
@@ -130,7 +158,7 @@ kernelTest("bash completes commands, options and files, and answers after any wo
   ]);
 });
 
-kernelTest("zsh completes commands, options and files, and answers after any word", {
+kernelTest("zsh completes commands, options, files and activations, and answers after any word", {
   ...needs,
   tools: ["script", "zsh"],
 }, async (t) => {
@@ -141,12 +169,12 @@ kernelTest("zsh completes commands, options and files, and answers after any wor
   ]);
 });
 
-kernelTest("fish completes commands, options and files, and answers after any word", {
+kernelTest("fish completes commands, options, files and activations, and answers after any word", {
   ...needs,
   tools: ["fish"],
 }, async (t) => {
   const script = await writeScript(t, "fish");
-  for (const { line, wanted = [], unwanted = [] } of cases) {
+  for (const { line, wanted = [], unwanted = [] } of [...cases, ...activationCases]) {
     const { code, stdout, stderr } = await new Deno.Command("timeout", {
       args: [
         "-s",
@@ -160,11 +188,11 @@ kernelTest("fish completes commands, options and files, and answers after any wo
         line,
       ],
       cwd: t.dir,
-      env: { HOME: t.dir },
+      env: { HOME: t.dir, PATH: `${t.dir}/bin:/usr/bin:/bin` },
     }).output();
     const text = new TextDecoder().decode(stdout);
     assertEquals([code, new TextDecoder().decode(stderr)], [0, ""], line);
-    const words = text.split("\n").map((row) => row.split("\t")[0]);
+    const words = text.split("\n").map((row) => row.split("\t")[0]?.replace(/^up:/, ""));
     for (const word of wanted) assert(words.includes(word), `${line}<Tab> lacks ${word}: ${text}`);
     for (const word of unwanted) assert(!words.includes(word), `${line}<Tab> contains ${word}: ${text}`);
   }

@@ -101,6 +101,18 @@ kernelTest("doctor exits with status 1 if this user can mount nothing, not even 
   ]);
 });
 
+kernelTest("doctor finds that a process without CAP_SETGID has user namespaces for its own id only", {
+  ...needs,
+  root: true,
+}, async () => {
+  const { code, find } = await doctorIn("setpriv", "--inh-caps=-setgid", "--bounding-set=-setgid", "--");
+  assertEquals([code, find("user namespaces")], [0, {
+    name: "user namespaces",
+    state: "yes",
+    note: "for your own id only",
+  }]);
+});
+
 kernelTest(
   "doctor says how to get a device or a program that is missing",
   { ...needs, root: true },
@@ -111,6 +123,9 @@ kernelTest(
       ["fusermount3", "FUSE without root", "fuse3"],
       ["unshare", "run without root and run --private", "util-linux"],
       ["chroot", "run --chroot", "coreutils"],
+      ["mkfs.ext4", "images that the mount manager makes", "e2fsprogs"],
+      ["mkfs.xfs", "images that the mount manager makes", "xfsprogs"],
+      ["mkfs.btrfs", "images that the mount manager makes", "btrfs-progs"],
     ];
     const hidden = programs.flatMap(([name]) =>
       ["/usr/sbin", "/usr/bin", "/usr/local/bin", "/usr/local/sbin"].filter((directory) =>
@@ -152,3 +167,36 @@ kernelTest(
     }
   },
 );
+
+kernelTest("doctor says whether the mount manager's record can be used, and makes none", {
+  ...needs,
+  root: true,
+}, async () => {
+  const record = async (...script: string[]) => {
+    const all = ["set -e", "mount -t tmpfs -o size=1m,mode=755 t /var/lib", ...script, 'exec "$@"'].join(
+      "\n",
+    );
+    const { code, find } = await doctorIn("unshare", "-m", "--propagation", "private", "sh", "-c", all, "sh");
+    assertEquals(code, 0);
+    return find("the mount manager's record");
+  };
+  const name = "the mount manager's record";
+  const root = "/var/lib/denomount";
+  assertEquals(await record(), { name, state: "yes", note: `made in ${root} at the first use` });
+  const command = `${Deno.execPath()} run --quiet -A ${cli}`;
+  assertEquals(await record(`echo '[]' | ${command} activate box - > /dev/null`), {
+    name,
+    state: "yes",
+    note: `in ${root}, activations: 1`,
+  });
+  assertEquals(await record(`mkdir -m 777 ${root}`), {
+    name,
+    state: "no",
+    note: `other users can write to "${root}": they could replace what is mounted in it`,
+  });
+  const damaged = await record(`mkdir -m 700 ${root}`, `yes damaged | head -c 9999 > ${root}/activations.db`);
+  assertEquals(damaged?.state, "no");
+  assertMatch(damaged?.note ?? "", /activations\.db.*it is damaged/);
+  const unchanged = await record(`(${command} doctor > /dev/null; test ! -e ${root})`);
+  assertEquals(unchanged?.note, `made in ${root} at the first use`);
+});

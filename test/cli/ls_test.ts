@@ -64,15 +64,19 @@ kernelTest(
   async (t) => {
     t.make("a", "b", "c");
     const { dir } = t;
-    await run("mount", "-t", "tmpfs", "-o", "size=1m", "t", `${dir}/a`);
+    const mount = async (target: string, ...args: string[]) => {
+      await run("mount", ...args, target);
+      await run("mount", "--make-private", target); // the directory may be shared
+    };
+    await mount(`${dir}/a`, "-t", "tmpfs", "-o", "size=1m", "t");
     await run("mkdir", `${dir}/a/in`, `${dir}/a/in2`);
     await run("sh", "-c", `head -c 262144 /dev/zero > ${dir}/a/in2/file`);
-    await run("mount", "-t", "ramfs", "odd\x1b", `${dir}/a/in`);
-    await run("mount", "--bind", `${dir}/a/in2`, `${dir}/b`);
+    await mount(`${dir}/a/in`, "-t", "ramfs", "odd\x1b");
+    await mount(`${dir}/b`, "--bind", `${dir}/a/in2`);
     await run("mount", "-o", "remount,bind,ro,nosuid", `${dir}/b`);
     await run("mount", "--make-shared", `${dir}/b`);
-    await run("mount", "-t", "tmpfs", "-o", "size=64k", "below", `${dir}/c`);
-    await run("mount", "-t", "tmpfs", "-o", "size=128k", "top", `${dir}/c`);
+    await mount(`${dir}/c`, "-t", "tmpfs", "-o", "size=64k", "below");
+    await mount(`${dir}/c`, "-t", "tmpfs", "-o", "size=128k", "top");
     const found = await rows(t, "--tree", dir);
     const shared = found.find(([name]) => name?.endsWith("/b"))?.[4];
     assertMatch(shared ?? "", /^ro nosuid shared:\d+$/);

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { linkText, names, parseTable, readText } from "../kernel.ts";
-import { cli, denomount } from "./command.ts";
+import { cli, denomount, exitCode } from "./command.ts";
 import { command, listFile } from "./in_process.ts";
 
 const needs = {
@@ -10,34 +10,39 @@ const needs = {
 };
 const TMPFS = { type: "tmpfs", source: "t", options: ["size=64k"] };
 
-/** The mounts of this namespace in the temporary directories of the command. */
-function temporaryMounts(): number {
-  return parseTable(readText("/proc/self/mountinfo") ?? "").filter(({ mountpoint }) =>
+/** The mounts in the namespace of a process, in the temporary directories of the command. */
+function temporaryMounts(pid: number): number {
+  return parseTable(readText(`/proc/${pid}/mountinfo`) ?? "").filter(({ mountpoint }) =>
     /\/denomount-\w{6}\//.test(mountpoint)
   ).length;
 }
 
 kernelTest(
-  "run mounts in this namespace, and with --private in a new one that this one does not see",
+  "run mounts in its namespace, also a shared one, and with --private in a new one that it does not see",
   needs,
   async (t) => {
     const list = listFile(t.dir, [TMPFS]);
-    const own = linkText("/proc/self/ns/mnt");
     for (const [flags, isPrivate] of [[[], false], [["--private"], true]] as const) {
       const script = `readlink /proc/self/ns/mnt; pwd; echo "$DENOMOUNT_ROOT"; grep -c . "$0"; cat`;
-      const child = new Deno.Command(Deno.execPath(), {
-        args: ["run", "--quiet", "-A", cli, "run", ...flags, list, "--", "sh", "-c", script, list],
+      const shared = ["-m", "--propagation", "shared", Deno.execPath()]; // as "/" is on most machines
+      const child = new Deno.Command("unshare", {
+        args: [...shared, "run", "--quiet", "-A", cli, "run", ...flags, list, "--", "sh", "-c", script, list],
         stdin: "piped",
         stdout: "piped",
       }).spawn();
       const reader = child.stdout.pipeThrough(new TextDecoderStream()).getReader();
       let text = "";
-      while (text.split("\n").length < 5) text += (await reader.read()).value ?? "";
+      while (text.split("\n").length < 5) {
+        const { value, done } = await reader.read();
+        assert(!done, text);
+        text += value;
+      }
       const [namespace, directory, root, lines] = text.split("\n");
+      const own = linkText(`/proc/${child.pid}/ns/mnt`);
       assertEquals([namespace === own, directory, lines], [!isPrivate, root, "1"]);
-      assertEquals(temporaryMounts(), isPrivate ? 0 : 1);
+      assertEquals(temporaryMounts(child.pid), isPrivate ? 0 : 1);
       await child.stdin.close();
-      assertEquals((await child.status).code, 0);
+      assertEquals(await exitCode(child), 0);
       await reader.cancel();
     }
   },
@@ -85,7 +90,7 @@ kernelTest("run exits with 128 and the number of the signal that ended its comma
   assertEquals((await command(["run", list, "--", "sh", "-c", "exit 255"])).code, 255);
   const missing = await command(["run", list, "--", "no-such-program"]);
   assertEquals([missing.code, missing.err], [1, 'denomount: program not found: "no-such-program"\n']);
-  assertEquals(temporaryMounts(), 0);
+  assertEquals(temporaryMounts(Deno.pid), 0);
 });
 
 kernelTest(

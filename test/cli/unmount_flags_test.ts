@@ -11,17 +11,22 @@ const needs = {
   permissions: { run: true, env: true, sys: true } as Deno.PermissionOptionsObject,
 };
 
+/** The flags of umount and down that don't say which mounts. */
+const FLAGS = [[], ["--lazy"], ["--force"], ["--timeout", "0"]];
+
 for (const [name, way] of ways) {
   kernelTest(
-    `${name} fails on a busy mount after its --timeout, also with --force; --lazy detaches it`,
+    `${name} fails on a busy mount after its --timeout, also with --force or --no-follow; --lazy detaches it`,
     needs,
     async (t) => {
       const target = t.make("target");
       await mountTmpfs(target);
       using file = Deno.createSync(`${target}/file`);
-      for (const flags of [[], ["--force"]]) {
+      for (const flags of [[], ["--force"], ...name === "down" ? [] : [["--no-follow"]]]) {
         const start = performance.now();
+        const timer = setTimeout(() => file.close(), 5000); // a command that waits longer ends too
         const { code, out, err } = await command(line(way, t, target, "--timeout", "150", ...flags));
+        clearTimeout(timer);
         const elapsed = performance.now() - start;
         assertEquals([code, out, mountpoints(t)], [1, "", ["/target"]], err);
         assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n  .*\n$`));
@@ -48,25 +53,30 @@ for (const [name, way] of ways) {
 
   kernelTest(`${name} unmounts the mount that a symbolic link leads to`, needs, async (t) => {
     const target = t.make("target");
-    Deno.symlinkSync(target, `${t.dir}/link`);
-    for (const flags of [[], ["--lazy"], ["--force"]]) {
+    const link = `${t.dir}/link`;
+    Deno.symlinkSync(target, link);
+    for (const flags of FLAGS) {
       await mountTmpfs(target);
-      assertEquals((await command(line(way, t, `${t.dir}/link`, ...flags))).code, 0);
+      assertEquals((await command(line(way, t, link, ...flags))).code, 0);
       assertEquals(mountpoints(t), []);
     }
-    if (name === "down") return;
     await mountTmpfs(target);
-    for (const flags of [[], ["--lazy"], ["--force"]]) {
-      const { code, err } = await command(line(way, t, `${t.dir}/link`, "--no-follow", ...flags));
-      assertEquals([code, mountpoints(t)], [0, ["/target"]], err);
+    await using namespace = await MountNamespace.start();
+    const inNamespace = ["--namespace", `${namespace.pid}`];
+    assertEquals((await command(line(way, t, link, ...inNamespace))).code, 0);
+    assertEquals([mountpoints(t), mountsIn(namespace, target)], [["/target"], []]);
+    if (name !== "down") {
+      for (const flags of FLAGS) {
+        const { code, err } = await command(line(way, t, link, "--no-follow", ...flags));
+        assertEquals([code, mountpoints(t)], [0, ["/target"]], err);
+      }
     }
-    assertEquals((await command(line(way, t, target, "--no-follow"))).code, 0);
-    assertEquals(mountpoints(t), []);
+    await run("umount", target);
   });
 
   kernelTest(
-    `${name} of a shared mount unmounts it in its peers too, and leaves what it was bound from`,
-    needs,
+    `${name} of a shared mount unmounts it in its peers and slaves too, and leaves what it was bound from`,
+    { ...needs, privateDirectory: true },
     async (t) => {
       t.make("shared", "source/inner");
       const target = `${t.dir}/shared/target`;
@@ -76,14 +86,22 @@ for (const [name, way] of ways) {
       await run("mount", "-t", "tmpfs", "-o", "size=64k", "inner", `${t.dir}/source/inner`);
       await run("mount", "--make-shared", `${t.dir}/source/inner`);
       try {
-        await using namespace = await MountNamespace.start("--propagation", "unchanged");
-        const before = [mountpoints(t), mountsIn(namespace, t.dir).length];
-        for (const flags of [[], ["--lazy"], ["--force"]]) {
+        await using peer = await MountNamespace.start("--propagation", "unchanged");
+        await using slave = await MountNamespace.start("--propagation", "slave");
+        const tables = () => [mountpoints(t), mountsIn(peer, t.dir).length, mountsIn(slave, t.dir).length];
+        const before = tables();
+        const noFollow = name === "down" ? [] : [["--no-follow"]];
+        for (const flags of [...FLAGS, ...noFollow, ["--namespace", `${peer.pid}`]]) {
           await run("mount", "--bind", `${t.dir}/source/inner`, target);
-          assertEquals(mountsIn(namespace, target).length, 1);
+          assertEquals([mountsIn(peer, target).length, mountsIn(slave, target).length], [1, 1]);
           assertEquals((await command(line(way, t, target, ...flags))).code, 0);
-          assertEquals([mountpoints(t), mountsIn(namespace, t.dir).length], before);
+          assertEquals(tables(), before, flags.join());
         }
+        await run("mount", "--bind", `${t.dir}/source/inner`, target);
+        assertEquals((await command(line(way, t, target, "--namespace", `${slave.pid}`))).code, 0);
+        assertEquals([mountsIn(peer, target).length, mountsIn(slave, target).length], [1, 0]);
+        await run("umount", target);
+        assertEquals(tables(), before);
       } finally {
         await run("umount", `${t.dir}/source/inner`, `${t.dir}/shared`);
       }
@@ -100,7 +118,7 @@ for (const [name, way] of ways) {
       const here = () => mountTable().filter(({ mountpoint }) => mountpoint === target).length;
       const there = () => mountsIn(namespace, target).length;
       const inNamespace = ["--namespace", `${namespace.pid}`];
-      for (const flags of [[], ["--lazy"], ["--force"], ["--timeout", "0"]]) {
+      for (const flags of FLAGS) {
         assertEquals([here(), there()], [1, 1]);
         assertEquals((await command(line(way, t, target, ...inNamespace, ...flags))).code, 0);
         assertEquals([here(), there()], [1, 0], flags.join());

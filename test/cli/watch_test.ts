@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertMatch } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { startWatch } from "./command.ts";
+import { exitCode, startWatch } from "./command.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
 
 const needs = {
@@ -22,36 +22,40 @@ async function watched(dir: string, args: string[], steps: Step[], signal: Deno.
   }
   clearTimeout(deadline);
   child.kill(signal);
-  const { code } = await child.status;
+  const code = await exitCode(child);
   await close();
   return { code, lines: printed.map((line) => line.replaceAll(dir, "").replace(/^\d\d:\d\d:\d\d /, "")) };
 }
 
 const mount = (target: string) => `mount -t tmpfs -o size=64k new ${target}`;
 
-kernelTest("watch prints changes of options with --changes only", needs, async (t) => {
-  t.make("a", "b");
-  const { dir } = t;
-  const steps = (changes: 0 | 1): Step[] => [
-    [mount(`${dir}/a`), 1],
-    [`mount -o remount,bind,ro ${dir}/a`, 1 + changes],
-    // a change of propagation does not wake poll(2): it is found at the next event
-    [`mount --make-shared ${dir}/a; ${mount(`${dir}/b`)}`, 2 + 2 * changes],
-    [`umount ${dir}/a; umount ${dir}/b`, 4 + 2 * changes],
-  ];
-  const plain = await watched(dir, [dir], steps(0));
-  assertEquals(plain.lines.map((line) => line.slice(0, 4)), ["+ /a", "+ /b", "- /a", "- /b"]);
-  const { lines } = await watched(dir, ["--changes", dir], steps(1));
-  assertEquals(lines.slice(0, 2), [
-    "+ /a  tmpfs  new  rw,relatime",
-    "~ /a  tmpfs  new  rw,relatime -> ro,relatime",
-  ]);
-  assert(lines.slice(2, 4).some((line) => /^~ \/a .* private -> shared:\d+$/.test(line)), lines.join("\n"));
-});
+kernelTest(
+  "watch prints changes of options with --changes only",
+  { ...needs, privateDirectory: true },
+  async (t) => {
+    t.make("a", "b");
+    const { dir } = t;
+    const steps = (changes: 0 | 1): Step[] => [
+      [mount(`${dir}/a`), 1],
+      [`mount -o remount,bind,ro ${dir}/a`, 1 + changes],
+      // a change of propagation does not wake poll(2): it is found at the next event
+      [`mount --make-shared ${dir}/a; ${mount(`${dir}/b`)}`, 2 + 2 * changes],
+      [`umount ${dir}/a; umount ${dir}/b`, 4 + 2 * changes],
+    ];
+    const plain = await watched(dir, [dir], steps(0));
+    assertEquals(plain.lines.map((line) => line.slice(0, 4)), ["+ /a", "+ /b", "- /a", "- /b"]);
+    const { lines } = await watched(dir, ["--changes", dir], steps(1));
+    assertEquals(lines.slice(0, 2), [
+      "+ /a  tmpfs  new  rw,relatime",
+      "~ /a  tmpfs  new  rw,relatime -> ro,relatime",
+    ]);
+    assert(lines.slice(2, 4).some((line) => /^~ \/a .* private -> shared:\d+$/.test(line)), lines.join("\n"));
+  },
+);
 
 kernelTest(
   "watch prints what happens at and below PATH only, also a move into it or out of it",
-  needs,
+  { ...needs, privateDirectory: true },
   async (t) => {
     t.make("in/a", "in/b", "out/a", "in-not");
     const { dir } = t;
@@ -137,7 +141,7 @@ kernelTest(
 
 kernelTest(
   "watch --json prints an object for each event, with the time and both mounts of a move",
-  needs,
+  { ...needs, privateDirectory: true },
   async (t) => {
     t.make("a", "b");
     const { dir } = t;

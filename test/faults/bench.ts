@@ -6,6 +6,7 @@
 
 import { cleanupTempMounts, setTempMountLocation, unmountRecursive } from "../../mod.ts";
 import { differences, type Look, look, lookUntil } from "./look.ts";
+import { makeSources } from "../manager/everything.ts";
 import { makeFiles, makeImage, type Operation } from "./operations.ts";
 import { type Point, pointsOf } from "./points.ts";
 import { Strace } from "./strace.ts";
@@ -41,6 +42,7 @@ export class Bench implements AsyncDisposable {
   static async open(operation: Operation, dir: string): Promise<Bench> {
     await makeFiles(dir);
     if (operation.tools?.includes("mkfs.ext4")) await makeImage(dir);
+    if (operation.tools?.includes("mkfs.erofs")) await makeSources(dir);
     const bench = new Bench(operation, dir);
     await bench.#learn();
     return bench;
@@ -54,7 +56,7 @@ export class Bench implements AsyncDisposable {
     const strace = await Strace.attach(subject.pid, "all", [], `${this.dir}/strace`);
     await this.must("run");
     const helpers = this.operation.tools?.includes("mount.fuse3") ?? false;
-    this.points = pointsOf(await strace.detach(), subject.pid, helpers);
+    this.points = pointsOf(await strace.detach(), subject.pid, helpers, this.operation.calls);
     const made = await this.#stableLook();
     await this.must("undo");
     this.looks = { clean, prepared, made };

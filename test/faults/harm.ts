@@ -13,8 +13,11 @@ import { Strace } from "./strace.ts";
 /** The faults: an errno of the call, or SIGKILL at it. */
 export const faults = ["EINTR", "ENOMEM", "EBUSY", "EPERM", "ENOSYS", "KILL"] as const;
 
+/** Errors of a disk, for operations that write files. */
+export const diskFaults = ["EIO", "ENOSPC"] as const;
+
 /** A fault. */
-export type Fault = typeof faults[number];
+export type Fault = typeof faults[number] | typeof diskFaults[number];
 
 /** The results that the rules allow. */
 export type Outcome =
@@ -43,6 +46,11 @@ export async function harm(bench: Bench, point: Point, fault: Fault): Promise<Ve
     await bench.subject();
     await bench.must("prepare");
     const { report, injected } = await run(bench, point, fault);
+    if (report === undefined && !injected) { // another call of this name got the fault
+      await bench.dismiss();
+      await bench.cleanUp();
+      return { outcome: "not reached", violations: [] };
+    }
     const verdict = report === undefined
       ? await afterEnd(bench, fault)
       : report.error
@@ -77,7 +85,8 @@ async function run(
   );
   const report = await subject.request("run");
   const calls = await strace.detach(report === undefined);
-  const injected = report === undefined || injectedCall(calls) === "library";
+  const isKilled = report === undefined && fault === "KILL";
+  const injected = isKilled || injectedCall(calls, bench.operation.calls) === "library";
   return { ...reported(report), injected };
 }
 
@@ -99,7 +108,7 @@ async function afterEnd(bench: Bench, fault: Fault): Promise<Verdict> {
 
 /** Waits for the helpers of a killed process: they outlive it, and are not part of the clean-up. */
 async function helpersEnd(bench: Bench): Promise<void> {
-  const isHelper = (command: string) => /mount\.fuse|fusermount|sh -c/.test(command);
+  const isHelper = (command: string) => /mount\.fuse|fusermount|sh -c|mkfs/.test(command);
   for (let tries = 0; tries < 100 && bench.look().processes.some(isHelper); tries++) {
     await new Promise((resolve) => setTimeout(resolve, 20));
   }
@@ -118,7 +127,8 @@ async function afterError(
   const left = await leftByFailure(bench);
   let outcome: Outcome = "typed error";
   if (left.length + warnings.length > 0) {
-    if (left.every((line) => mayStay(point, line))) outcome = "reported";
+    const isReported = bench.operation.reports?.test(error?.message ?? "") ?? false;
+    if (isReported || left.every((line) => mayStay(point, line))) outcome = "reported";
     else violations.push(...left.map((line) => `after the error "${error?.message}", ${line}`), ...warnings);
   }
   return await undone(bench, point, fault, outcome, violations);
@@ -162,8 +172,9 @@ async function undone(
   violations: string[],
 ): Promise<Verdict> {
   // The filter still refuses statmount(2).
-  const remembered = bench.operation.learns &&
-    (fault === "ENOSYS" || fault === "EPERM" || isStatmount(point));
+  const { learns, takes } = bench.operation;
+  const remembered = learns && (fault === "ENOSYS" || fault === "EPERM") ||
+    isStatmount(point) && (learns || takes);
   if (!remembered) await bench.must("undo");
   if (outcome === "reported" || bench.operation.takes) violations.push(...await bench.cleanUp());
   if (point.call === "waitid") await bench.dismiss(); // a child that was not waited for is reaped with its parent
@@ -202,14 +213,18 @@ const expectedCode = ({ call }: Point, fault: Fault) =>
 
 /** Why an error is not typed: it must have its code and its call, or name the required kernel version. */
 function untyped(
-  { name, message, code }: NonNullable<Report["error"]>,
+  { name, message, code: own }: NonNullable<Report["error"]>,
   point: Point,
   fault: Fault,
 ): string[] {
   if (fault === "ENOSYS" && /Linux \d/.test(message)) return [];
-  const typed = ["MountError", "SyscallError", "BusyError"].includes(name);
+  if (name === "RecordError") return []; // SQLite tells a sentence, and no errno
+  const several = ["SuppressedError", "AggregateError"].includes(name);
+  if (several && message.includes("the record ")) return [];
+  const typed = several || ["MountError", "SyscallError", "BusyError"].includes(name);
   const [, call, errno] = /\((\w+): (E[A-Z0-9]+)\)$/.exec(message) ??
     /(?:^|: )(\w+)(?: '.*')?: [^:']* \((E[A-Z0-9]+)\)$/.exec(message) ?? [];
+  const code = several ? errno : own;
   if (typed && call !== undefined && errno === code && code === expectedCode(point, fault)) {
     // An errno other than the injected one must come from the same call.
     if (code === fault || call === point.call) return [];

@@ -43,7 +43,10 @@ function mountsBelow(dir: string): string[] {
 
 /** Removes numbers that differ between runs, and the spelling of an overlay's layers. */
 function withoutNumbers(text: string): string {
-  return text.replace(/\bloop\d+/g, "loopN").replace(/(master|shared):\d+/g, "$1")
+  return text.replace(/\bloop\d+/g, "loopN").replace(/\/a-\w{6}/g, "/a-").replace(
+    /(master|shared):\d+/g,
+    "$1",
+  )
     .replace(/lowerdir\+?=[^, ]*,?/g, "");
 }
 
@@ -72,7 +75,13 @@ function filesOf(dir: string): string[] {
   const userFiles = ["source", "upper", "lower/one", "lower/two"].flatMap((name) =>
     names(`${dir}/${name}`).map((file) => `${name}/${file}`)
   );
-  return [...temporary, ...userFiles, ...ownersOf(dir)];
+  return [...temporary, ...userFiles, ...ownersOf(dir), ...filesOfManager(dir)];
+}
+
+/** The names in the root directory of a manager, without its record, and in its allowed root. */
+function filesOfManager(dir: string): string[] {
+  const root = names(`${dir}/root`).filter((name) => !name.startsWith("activations.db"));
+  return [...root.map(() => "root/a-"), ...names(`${dir}/allowed`).map((name) => `allowed/${name}`)];
 }
 
 /** The owners of mounted files, through an id map if there is one. */

@@ -27,6 +27,8 @@ import {
 import { MNT_DETACH, mount, umount2 } from "../../linux/mod.ts";
 import { type Feature, featureVersions, pretendMissing } from "../../linux/syscalls/features.ts";
 import { loopDevices } from "../kernel.ts";
+import { managerOperations } from "./manager.ts";
+import type { MoreCalls } from "./points.ts";
 
 /** An operation of the library. */
 export interface Operation {
@@ -46,6 +48,12 @@ export interface Operation {
   cleanUp?(): Promise<void>;
   /** True if it changes a mount and may fail halfway: running it again completes it. */
   changes?: boolean;
+  /** True if it writes files: its calls also get the errors of a disk. */
+  writesFiles?: boolean;
+  /** Calls that only this operation makes. */
+  calls?: MoreCalls;
+  /** An error that says that a clean-up has to follow. */
+  reports?: RegExp;
   /** True if it probes for features, and remembers calls that are missing or forbidden. */
   learns?: boolean;
 }
@@ -207,6 +215,7 @@ export function operations(dir: string): Operation[] {
     features(),
     watching("watchMounts", target),
     watching("watchMounts, with mountinfo", target, ["mountEvents"]),
+    ...managerOperations(dir),
   ];
 }
 

@@ -66,27 +66,38 @@ const libraryCalls: Record<string, RegExp> = {
 const creatingCalls = new Set(["move_mount", "mkdir", "clone", "mount_setattr"]);
 const blockingCalls = new Set(["mount", "umount2", "fsconfig", "unshare", "chdir"]);
 
+/** Calls of one operation, in the place of {@linkcode libraryCalls}. */
+export type MoreCalls = Readonly<Record<string, RegExp>>;
+
 /** Whether the library makes this call. */
-export function isLibraryCall({ name, rest }: Call): boolean {
-  return libraryCalls[name]?.test(rest) ?? false;
+export function isLibraryCall({ name, rest }: Call, more: MoreCalls = {}): boolean {
+  return (more[name] ?? libraryCalls[name])?.test(rest) ?? false;
 }
 
 /** Whose call strace made fail: the library's or the runtime's; undefined if none. */
-export function injectedCall(calls: readonly Call[]): "library" | "runtime" | undefined {
+export function injectedCall(
+  calls: readonly Call[],
+  more: MoreCalls = {},
+): "library" | "runtime" | undefined {
   const injected = calls.filter(({ rest }) => rest.includes("(INJECTED)") || rest.includes("SIGKILL"));
   if (injected.length === 0) return undefined;
-  return injected.every(isLibraryCall) ? "library" : "runtime";
+  return injected.every((call) => isLibraryCall(call, more)) ? "library" : "runtime";
 }
 
 /** The points of an operation, in order. Calls of helper processes get no fault. */
-export function pointsOf(calls: readonly Call[], main: number, helpers: boolean): Point[] {
-  const last = calls.findLastIndex((call) => isLibraryCall(call) && isCreating(call));
+export function pointsOf(
+  calls: readonly Call[],
+  main: number,
+  helpers: boolean,
+  more: MoreCalls = {},
+): Point[] {
+  const last = calls.findLastIndex((call) => isLibraryCall(call, more) && isCreating(call));
   const counts = new Map<string, number>();
   return calls.flatMap((call, index): Point[] => {
     const key = `${call.name} ${call.thread}`;
     const nth = (counts.get(key) ?? 0) + 1;
     counts.set(key, nth);
-    if (!isLibraryCall(call)) return [];
+    if (!isLibraryCall(call, more)) return [];
     const point = { call: call.name, nth, undoing: index > last || isRemovalOfTemporary(call) };
     if (call.thread === main) return [{ ...point, threads: "main" }];
     if (helpers || !blockingCalls.has(call.name)) return [];

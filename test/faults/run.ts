@@ -5,8 +5,8 @@
  */
 
 import { Bench } from "./bench.ts";
-import { type Fault, faults, harm, type Outcome } from "./harm.ts";
-import { operations } from "./operations.ts";
+import { diskFaults, type Fault, faults, harm, type Outcome } from "./harm.ts";
+import { type Operation, operations } from "./operations.ts";
 import { nameOf, type Point } from "./points.ts";
 
 /** The results of one operation. */
@@ -68,7 +68,7 @@ async function runOperation(name: string, dir: string, choose: (all: Trial[]) =>
     row.points = bench.points.length;
     for (
       const [point, fault] of choose(
-        bench.points.flatMap((point) => faults.map((fault): Trial => [point, fault])),
+        bench.points.flatMap((point) => faultsOf(operation).map((fault): Trial => [point, fault])),
       )
     ) {
       const { outcome, violations } = await harm(bench, point, fault);
@@ -82,6 +82,10 @@ async function runOperation(name: string, dir: string, choose: (all: Trial[]) =>
     row.violations.push(String(error).replaceAll(dir, ""));
   }
   return row;
+}
+
+function faultsOf({ writesFiles }: Operation): Fault[] {
+  return writesFiles ? [...faults, ...diskFaults] : [...faults];
 }
 
 /** A random sample of the faults, in the order of the operation's calls. */

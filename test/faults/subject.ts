@@ -6,7 +6,7 @@
 
 import type { Report } from "./child.ts";
 
-const ANSWER_TIMEOUT = 15_000; // ms; operations wait 2500 ms at most
+const ANSWER_TIMEOUT = 45_000; // ms; operations wait 2500 ms at most, those of the mount manager 30 s
 
 /** A child that has run its operation once, and waits for requests. */
 export class Subject {

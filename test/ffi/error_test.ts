@@ -125,10 +125,15 @@ kernelTest("the code that reads errno is compiled before the first call", {
 });
 
 kernelTest("without the permission for FFI, the first call fails on a terminal too, and does not prompt", {
-  tools: ["script"],
+  tools: ["script", "timeout"],
   permissions: { run: true, env: true },
 }, async (t) => {
   const text = `try { libc(); } catch (error) { console.log(error.name, error.message); }`;
-  const { out } = await run(t.dir, text, [], (command) => ["script", "-qec", command.join(" "), "/dev/null"]);
+  const { out } = await run(
+    t.dir,
+    text,
+    [],
+    (command) => ["timeout", "20", "script", "-qec", command.join(" "), "/dev/null"], // a prompt waits for ever
+  );
   assertEquals(out.join("").trim(), "NotCapable Requires ffi access, run again with the --allow-ffi flag");
 });

@@ -39,7 +39,7 @@ for (const api of ["open_tree(2)", "mount(2)"]) {
 
   kernelTest(
     `a bind is a slave of its shared source, and a peer of it with shared, with ${api}`,
-    {},
+    { privateDirectory: true },
     async (t) => {
       using _ = select();
       t.make("source", "target");

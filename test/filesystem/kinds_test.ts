@@ -86,7 +86,7 @@ for (const missing of [[], ["mountSetattr"], ["mountApi", "mountSetattr", "opena
 
   kernelTest(
     `rprivate changes a tree and private one mount, also of a new rbind${without}`,
-    {},
+    { privateDirectory: true },
     async (t) => {
       using _ = pretendMissing(...missing);
       t.make("source", "target");

@@ -70,18 +70,22 @@ for (const api of ["fspick(2)", "mount(2)"]) {
     }
   });
 
-  kernelTest(`a remount changes the topmost mount of a stack, with ${api}`, {}, async (t) => {
-    using _ = select();
-    t.make("target");
-    await using _below = await mount({ type: "tmpfs", source: "below" }, `${t.dir}/target`);
-    await using _above = await mount({ type: "tmpfs", source: "above" }, `${t.dir}/target`);
-    await remount(t, "bind", "ro");
-    await mount({ type: "", source: "", options: ["shared"] }, `${t.dir}/target`);
-    assertEquals(
-      t.mounts().map(({ source, options, optional }) => [source, options[0], optional.split(":")[0]]),
-      [["below", "rw", ""], ["above", "ro", "shared"]],
-    );
-  });
+  kernelTest(
+    `a remount changes the topmost mount of a stack, with ${api}`,
+    { privateDirectory: true },
+    async (t) => {
+      using _ = select();
+      t.make("target");
+      await using _below = await mount({ type: "tmpfs", source: "below" }, `${t.dir}/target`);
+      await using _above = await mount({ type: "tmpfs", source: "above" }, `${t.dir}/target`);
+      await remount(t, "bind", "ro");
+      await mount({ type: "", source: "", options: ["shared"] }, `${t.dir}/target`);
+      assertEquals(
+        t.mounts().map(({ source, options, optional }) => [source, options[0], optional.split(":")[0]]),
+        [["below", "rw", ""], ["above", "ro", "shared"]],
+      );
+    },
+  );
 }
 
 kernelTest("before Linux 5.12 a remount with rro is refused by name, and changes nothing", {}, async (t) => {

@@ -42,7 +42,10 @@ async function sharedLayers(t: KernelContext) {
   return { layers, [Symbol.asyncDispose]: () => shared[Symbol.asyncDispose]() };
 }
 
-kernelTest("attached layers are id-mapped, read-only and in no peer group", needs, async (t) => {
+kernelTest("attached layers are id-mapped, read-only and in no peer group", {
+  ...needs,
+  privateDirectory: true,
+}, async (t) => {
   await using shared = await sharedLayers(t);
   using userns = await createUserNamespace("0:1000:10", "0:2000:10");
   await setTempMountLocation(`${t.dir}/temporary`);

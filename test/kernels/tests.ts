@@ -27,6 +27,7 @@ const core = [
   "loop/loop",
   "loop/sharing",
   "loop/backing_file",
+  "manager/activate",
   "mountinfo/mountinfo",
   "temp/temp",
 ];

@@ -1,5 +1,5 @@
 import { mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
-import { assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { loopDevices, openFiles, readText } from "../kernel.ts";
 
@@ -67,4 +67,33 @@ kernelTest('an image on a read-only file system is mounted with "ro", and the er
   );
   const [device] = loopDevices(t.dir).map((line) => line.split(" ")[0]);
   assertEquals(readText(`/sys/block/${device}/ro`)?.trim(), "1");
+});
+
+kernelTest("an image on a server that is replaced between its check and its opening is refused", {
+  root: true,
+  tools: ["mount.fuse3", "bindfs"],
+  permissions: { run: true },
+}, async (t) => {
+  t.make("source", "served");
+  for (const name of ["one", "two"]) Deno.writeFileSync(`${t.dir}/source/${name}`, new Uint8Array(1 << 16));
+  await using _served = await mount({ type: "fuse3.bindfs", source: `${t.dir}/source` }, `${t.dir}/served`);
+  const image = `${t.dir}/image`;
+  const lead = (name: string) => {
+    Deno.symlinkSync(`served/${name}`, `${image} of ${name}`);
+    Deno.renameSync(`${image} of ${name}`, image);
+  };
+  const outcomes = new Set<string>();
+  for (let turns = 0; turns < 20; turns++) {
+    lead("one");
+    const attaching = setupLoop(image).then((device) => {
+      using _device = device;
+      return readText(`/sys/block/loop${device.number}/loop/backing_file`)?.trim() ?? "";
+    }, (error) => error.message as string);
+    for (let turn = 0; turn < turns; turn++) await undefined; // each step of the call is followed by a change
+    lead("two");
+    outcomes.add(await attaching);
+  }
+  const replaced = `${image} was replaced by another file while it was opened`;
+  assert(outcomes.delete(replaced), [...outcomes].join());
+  for (const file of outcomes) assertMatch(file, /\/served\/(one|two)$/);
 });

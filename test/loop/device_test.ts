@@ -1,6 +1,5 @@
 import { attachLoop, detachLoop, setupLoop, SyscallError } from "../../mod.ts";
 import {
-  ioctl,
   ioctlStruct,
   LOOP_CONFIGURE,
   LOOP_GET_STATUS64,
@@ -13,9 +12,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes } from "../as
 import { kernelTest } from "../harness.ts";
 import { loopDevices, names, openFiles, readText } from "../kernel.ts";
 import { otherMount } from "../other_mount.ts";
-
-const LOOP_CTL_ADD = 0x4c80; // linux/loop.h
-const LOOP_CTL_REMOVE = 0x4c81;
+import { newDevice } from "./new_device.ts";
 
 async function run(program: string, ...args: string[]): Promise<string> {
   const { success, stdout, stderr } = await new Deno.Command(program, { args }).output();
@@ -31,20 +28,6 @@ function file(path: string): string {
 
 const devicesOf = (image: string) =>
   loopDevices(image).filter((line) => line.endsWith(` ${image}`)).map((line) => line.split(" ")[0] ?? "");
-
-/** A new loop device with a minor number above 255, and without a file. */
-async function newDevice(dir: string) {
-  using control = open("/dev/loop-control", O_RDWR);
-  const number = ioctl(control.fd, LOOP_CTL_ADD, 1000 + Math.floor(Math.random() * 100_000));
-  await run("mknod", `${dir}/device`, "b", "7", `${number}`);
-  return {
-    path: `${dir}/device`,
-    [Symbol.dispose]() {
-      using control = open("/dev/loop-control", O_RDWR);
-      ioctl(control.fd, LOOP_CTL_REMOVE, number);
-    },
-  };
-}
 
 const root = { root: true, tools: ["mknod"] };
 
@@ -171,7 +154,7 @@ async function attachInContainer(dir: string, taken: string | undefined): Promis
     setTimeout(() => {
       for (const { name } of Deno.readDirSync("/dev")) if (/^loop\\d/.test(name)) Deno.removeSync("/dev/" + name);
       nodes();
-    }, 100);
+    }, 500);
     using device = await setupLoop("${dir}/image");
     console.log(await Deno.readTextFile("/sys/block/loop" + device.number + "/loop/backing_file"));`,
   );

@@ -1,7 +1,7 @@
 import { attachLoop, detachLoop, mount, MountError, setupLoop } from "../../mod.ts";
 import { assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
-import { loopDevices, readText } from "../kernel.ts";
+import { loopDevices, loopDevicesLeft, readText } from "../kernel.ts";
 
 async function run(program: string, ...args: string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(program, { args, stdout: "null", stderr: "piped" })
@@ -27,7 +27,6 @@ for (const [type, mkfs, args, size] of writable) {
     tools: [mkfs],
   }, async (t) => {
     t.make("target");
-    const before = loopDevices(t.dir);
     const file = image(`${t.dir}/image`, size);
     await run(mkfs, ...args, file);
     const m = { type, source: file, options: ["loop"] };
@@ -37,14 +36,14 @@ for (const [type, mkfs, args, size] of writable) {
       assertEquals(t.mounts().map((row) => row.fsType), [type]);
       assertEquals(loopDevices(t.dir).filter((line) => line.endsWith(file)).length, 1);
     }
-    assertEquals(loopDevices(t.dir), before);
+    assertEquals(await loopDevicesLeft(t.dir), []);
     {
       await using _stack = await mount({ ...m, options: ["loop", "ro"] }, `${t.dir}/target`);
       assertEquals(Deno.readTextFileSync(`${t.dir}/target/file`), type);
       const [device] = loopDevices(t.dir).filter((line) => line.endsWith(file));
       assertEquals(readText(`/sys/block/${device?.split(" ")[0]}/ro`)?.trim(), "1");
     }
-    assertEquals(loopDevices(t.dir), before);
+    assertEquals(await loopDevicesLeft(t.dir), []);
   });
 }
 
@@ -62,7 +61,6 @@ for (const [type, mkfs] of [["squashfs", "mksquashfs"], ["erofs", "mkfs.erofs"]]
 kernelTest("a mount that fails leaves no loop device attached", { root: true }, async (t) => {
   t.make("target");
   const file = image(`${t.dir}/image`, 1);
-  const before = loopDevices(t.dir);
   await assertRejects(
     () => mount({ type: "ext4", source: file, options: ["loop"] }, `${t.dir}/target`),
     MountError,
@@ -71,7 +69,7 @@ kernelTest("a mount that fails leaves no loop device attached", { root: true }, 
     () => mount({ type: "nofs", source: file, options: ["loop"] }, `${t.dir}/target`),
     MountError,
   );
-  assertEquals(loopDevices(t.dir), before);
+  assertEquals(await loopDevicesLeft(t.dir), []);
 });
 
 kernelTest(
@@ -92,7 +90,6 @@ kernelTest(
 );
 
 kernelTest("forty concurrent attachLoop() get forty devices", { root: true }, async (t) => {
-  const before = loopDevices(t.dir).length;
   const files = Array.from({ length: 40 }, (_, index) => image(`${t.dir}/image-${index}`, 1));
   const devices = await Promise.all(files.map((file) => attachLoop(file)));
   try {
@@ -103,11 +100,7 @@ kernelTest("forty concurrent attachLoop() get forty devices", { root: true }, as
   } finally {
     await detachLoop(...devices);
   }
-  // The kernel detaches at the last close, and udev or blkid may have the device open for a moment.
-  for (let i = 0; i < 50 && loopDevices(t.dir).length > before; i++) {
-    await new Promise((done) => setTimeout(done, 20));
-  }
-  assertEquals(loopDevices(t.dir).length, before);
+  assertEquals(await loopDevicesLeft(t.dir), []);
 });
 
 kernelTest(

@@ -40,7 +40,7 @@ import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import type { TestFeature } from "../feature.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
-import { linkText, loopDevices, names } from "../kernel.ts";
+import { linkText, loopDevices, loopDevicesLeft, names } from "../kernel.ts";
 
 const owner = ({ uid, gid }: Deno.FileInfo) => [uid, gid];
 
@@ -362,14 +362,6 @@ function image(t: KernelContext, bytes = 4096): string {
   return `${t.dir}/image`;
 }
 
-/** The kernel detaches a device at its last close, and udev may have it open for a moment. */
-async function isFreed(dir: string): Promise<boolean> {
-  for (let tries = 0; tries < 100 && loopDevices(dir).length > 0; tries++) {
-    await new Promise((done) => setTimeout(done, 20));
-  }
-  return loopDevices(dir).length === 0;
-}
-
 kernelTest("setupLoop() of a file that does not exist fails with ENOENT", { root: true }, async (t) => {
   for (const readonly of [false, true]) {
     const error = await assertRejects(() => setupLoop(`${t.dir}/none`, { readonly }), SyscallError);
@@ -399,7 +391,7 @@ kernelTest("what is written to a loop device is in its file, unless it is read-o
     assertEquals(await writeTo(device.path), true);
   }
   assertEquals(new TextDecoder().decode(Deno.readFileSync(file).subarray(0, 4)), "Linu");
-  assert(await isFreed(t.dir));
+  assertEquals(await loopDevicesLeft(t.dir), []);
 });
 
 kernelTest("a loop device is detached at its last close with autoclear, and stays without", {
@@ -407,16 +399,16 @@ kernelTest("a loop device is detached at its last close with autoclear, and stay
 }, async (t) => {
   const file = image(t);
   (await setupLoop(file, { autoclear: true })).close();
-  assert(await isFreed(t.dir));
+  assertEquals(await loopDevicesLeft(t.dir), []);
   const device = await setupLoop(file, { autoclear: false });
   const { path } = device;
   device.close();
   await new Promise((done) => setTimeout(done, 100));
   assertEquals(loopDevices(t.dir), [`${path.slice("/dev/".length)} ${file}`]);
   await detachLoop(path);
-  assert(await isFreed(t.dir));
+  assertEquals(await loopDevicesLeft(t.dir), []);
   await detachLoop(await attachLoop(file));
-  assert(await isFreed(t.dir));
+  assertEquals(await loopDevicesLeft(t.dir), []);
 });
 
 for (const [type, megabytes] of [["ext4", 16], ["xfs", 320]] as const) {

@@ -497,7 +497,10 @@ function isWayTested({ kind, missing }: Way): boolean {
 }
 
 for (const way of ways.filter(isWayTested)) {
-  kernelTest(`a word is carried out or refused by name: ${way.name}`, way.needs, async (t) => {
+  kernelTest(`a word is carried out or refused by name: ${way.name}`, {
+    ...way.needs,
+    privateDirectory: way.name.startsWith("propagation"), // a new mount is private, and a change of it shows
+  }, async (t) => {
     await using other = way.namespace ? await MountNamespace.start() : undefined;
     const bench = new Bench(way, t, other);
     await using _made = await bench.setUp();

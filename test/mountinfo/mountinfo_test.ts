@@ -52,7 +52,7 @@ Deno.test("a filter skips entries, and stops the parser", () => {
 
 kernelTest(
   "lookupMount() returns the entry of the mount table for every mount, with and without statmount(2)",
-  {},
+  { privateDirectory: true },
   async (t) => {
     const odd = ["a b", "tab\there", "new\nline", "back\\slash", "#hash", "ärger→"];
     await using stack = new AsyncDisposableStack();

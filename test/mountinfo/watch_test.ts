@@ -53,7 +53,7 @@ const ways: [string, Parameters<typeof pretendMissing>][] = [
 
 for (const [way, missing] of ways) {
   const watchTest = (rule: string, fn: (t: KernelContext) => Promise<void>) =>
-    kernelTest(`${rule}, ${way}`, needs, async (t) => {
+    kernelTest(`${rule}, ${way}`, { ...needs, privateDirectory: true }, async (t) => {
       using _missing = pretendMissing(...missing);
       const before = usage();
       await fn(t);
@@ -234,7 +234,10 @@ kernelTest("a mount that is unmounted before it is looked up is reported as tran
   detach(a);
 });
 
-kernelTest("if the queue of events overflows, the mount table is compared", needs, async (t) => {
+kernelTest("if the queue of events overflows, the mount table is compared", {
+  ...needs,
+  privateDirectory: true,
+}, async (t) => {
   const queued = Number(readText("/proc/sys/fs/fanotify/max_queued_events") ?? "0");
   if (queued === 0 || queued > 50_000) return;
   t.make("a", "b", "before", "after");

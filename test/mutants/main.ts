@@ -1,16 +1,18 @@
 /**
- * Puts bugs into copies of the project, one at a time, and runs the tests that must notice each. Prints a table of the
- * rooms, and the mutants that survived.
+ * Puts bugs into copies of the project, one at a time, and runs the tests that must notice each, after these tests have
+ * passed without a bug. Prints a table of the rooms, and the mutants that survived.
  *
- *     deno task test:mutants [--only TEXT] [--jobs 2] [--fresh] [--timeout 120]
+ *     deno task test:mutants [--only TEXT] [--jobs 2] [--fresh] [--timeout 120] [--twice]
  *
  * Results are kept in .mutants/results.jsonl, so that a run that was ended goes on; a mutant runs again if its file, its
- * tests or itself have changed. --fresh runs all of them.
+ * tests or itself have changed, or if it ran out of a shorter time. --fresh runs all of them.
+ * --twice runs a mutant until the same test notices it twice in a row: on a busy machine a test may fail by chance.
  *
  * @module
  */
 
 import { parseArgs } from "node:util";
+import { Cgroup, keepNamespace, TemporaryNames } from "./leftovers.ts";
 import { type Mutant, mutate, type Outcome } from "./mutant.ts";
 import { rooms } from "./rooms.ts";
 
@@ -20,8 +22,11 @@ const { values } = parseArgs({
     jobs: { type: "string", default: "2" },
     timeout: { type: "string", default: "120" },
     fresh: { type: "boolean", default: false },
+    twice: { type: "boolean", default: false },
   },
 });
+const stop = new AbortController();
+for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
 const project = new URL("../..", import.meta.url).pathname;
 const state = `${project}.mutants`;
 const log = `${state}/results.jsonl`;
@@ -38,6 +43,8 @@ interface Result {
   seconds: number;
   /** The test that noticed it. */
   by: string;
+  /** The first line of its error. */
+  why: string;
 }
 
 /** Changes with everything that decides the outcome. */
@@ -59,11 +66,17 @@ function readResults(): Map<string, Result> {
   }
 }
 
+/** A mutant that ran out of its time under load may be killed by a test within a longer one. */
+function isKnown(key: string): boolean {
+  const result = results.get(key);
+  return result !== undefined && (result.outcome !== "timeout" || result.seconds >= Number(values.timeout));
+}
+
 /** A copy of the project, in which one job at a time runs. */
 async function makeCopy(index: number): Promise<string> {
   const copy = `${state}/copy-${index}`;
   await run("rm", ["-rf", copy]);
-  await Deno.mkdir(`${copy}/tmp`, { recursive: true });
+  await Deno.mkdir(copy, { recursive: true });
   await run("sh", [
     "-c",
     `git -C "$0" ls-files -co --exclude-standard | tar -C "$0" -cf - -T - | tar -C "$1" -xf -`,
@@ -73,42 +86,58 @@ async function makeCopy(index: number): Promise<string> {
   return copy;
 }
 
+/** Does something with each item, in as many copies as there are jobs. */
+async function inCopies<T>(items: readonly T[], fn: (copy: string, item: T) => Promise<void>): Promise<void> {
+  const queue = items.values();
+  const jobs = Math.min(Number(values.jobs), items.length);
+  await Promise.all(Array.from({ length: jobs }, async (_, index) => {
+    const copy = await makeCopy(index);
+    for (const item of queue) { // the jobs share one iterator
+      await fn(copy, item);
+      if (stop.signal.aborted) break;
+    }
+    await run("rm", ["-rf", "--one-file-system", copy]);
+  }));
+}
+
 async function run(program: string, args: string[]): Promise<void> {
   const { success, stderr } = await new Deno.Command(program, { args, stderr: "piped" }).output();
   if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
 }
 
-/** Runs test files in a copy, in a mount namespace with a /tmp of its own. */
-async function runTests(copy: string, tests: readonly string[]): Promise<{ outcome: Outcome; by: string }> {
-  const script = 'mount --bind "$0/tmp" /tmp && cd "$0" && exec "$@"';
-  const child = new Deno.Command("timeout", {
-    args: [
-      ...[
-        "--kill-after=5",
-        values.timeout,
-        "unshare",
-        "-m",
-        "--propagation",
-        "private",
-        "sh",
-        "-c",
-        script,
-        copy,
-      ],
-      ...[Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests],
-    ],
+/** Runs test files in a copy, in a mount namespace with a /tmp of its own; leaves no process and no loop device. */
+async function runTests(copy: string, tests: readonly string[]): Promise<Omit<Result, "key" | "seconds">> {
+  await run("rm", ["-rf", "--one-file-system", `${copy}/tmp`]);
+  await Deno.mkdir(`${copy}/tmp`);
+  await using temporary = new TemporaryNames(`${copy}/tmp`);
+  const cgroup = await Cgroup.create(`denomount-mutants${copy.replaceAll("/", "-")}`);
+  // With a node of its own: the lock of /dev/loop-control is one of its inode, which other runs wait for.
+  const script = `mount --bind "$0/tmp" /tmp && mknod /tmp/control c 10 237 &&
+    mount --bind /tmp/control /dev/loop-control && cd "$0" && exec "$@"`;
+  const unshare = ["unshare", "-m", "--propagation", "private", "sh", "-c", script, copy];
+  const test = [Deno.execPath(), "test", "-A", "--no-check", "--fail-fast", ...tests];
+  const [program, ...args] = cgroup.command(...unshare, "timeout", "--kill-after=5", values.timeout, ...test);
+  const child = new Deno.Command(program, {
+    args,
     env: { NO_COLOR: "1", CI: "false" },
     stdin: "null",
     stdout: "piped",
-    stderr: "piped",
+    stderr: "null",
+    signal: stop.signal,
   }).spawn();
-  const { code, stdout } = await child.output();
-  if (code === 0) return { outcome: "survived", by: "" };
-  const failed = /^(.*) \.\.\. .*FAILED/m.exec(new TextDecoder().decode(stdout));
+  const stdout = new Response(child.stdout).text(); // it ends with the last process that holds the pipe
+  using _namespace = await keepNamespace(child.pid);
+  const { code } = await child.status;
+  await cgroup.kill();
+  await temporary.detachLoops();
+  if (code === 0) return { outcome: "survived", by: "", why: "" };
+  const text = await stdout;
+  const failed = /^(.+) => \.\/test\//m.exec(text);
   const isLate = code === 124 || code === 137;
   return {
     outcome: isLate ? "timeout" : "killed",
     by: failed?.[1] ?? (isLate ? "its time" : "no test: it does not load"),
+    why: /^error: (.*)$/m.exec(text)?.[1] ?? "",
   };
 }
 
@@ -118,7 +147,12 @@ async function runJob(copy: string, { mutant, key }: Job): Promise<Result> {
   const start = performance.now();
   await Deno.writeTextFile(path, mutate(text, mutant));
   try {
-    const result = await runTests(copy, mutant.tests);
+    let result = await runTests(copy, mutant.tests);
+    let before = "";
+    while (values.twice && result.outcome === "killed" && result.by !== before && !stop.signal.aborted) {
+      before = result.by;
+      result = await runTests(copy, mutant.tests);
+    }
     return { key, ...result, seconds: Math.round((performance.now() - start) / 100) / 10 };
   } finally {
     await Deno.writeTextFile(path, text);
@@ -153,24 +187,26 @@ await Deno.mkdir(state, { recursive: true });
 const results = readResults();
 const chosen = jobs.filter(({ room, mutant, key }) =>
   `${room} ${mutant.file} ${mutant.name}`.includes(values.only) && mutant.equivalent === undefined &&
-  !results.has(key)
+  !isKnown(key)
 );
+const files = [...new Set(chosen.flatMap(({ mutant }) => mutant.tests))];
 let done = 0;
-const queue = [...chosen];
-await Promise.all(Array.from({ length: Number(values.jobs) }, async (_, index) => {
-  if (queue.length <= index) return;
-  const copy = await makeCopy(index);
-  for (let job = queue.shift(); job !== undefined; job = queue.shift()) {
-    const result = await runJob(copy, job);
-    results.set(job.key, result);
-    await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
-    console.log(
-      `${++done}/${chosen.length} ${result.outcome} in ${result.seconds} s: ${job.mutant.file}: ${job.mutant.name}` +
-        (result.by === "" ? "" : ` (${result.by})`),
-    );
-  }
-  await run("rm", ["-rf", copy]);
-}));
+const broken = new Map<string, string>();
+await inCopies(files, async (copy, file) => {
+  const { outcome, by } = await runTests(copy, [file]);
+  if (outcome !== "survived" && !stop.signal.aborted) broken.set(file, by);
+});
+const sound = chosen.filter(({ mutant }) => !mutant.tests.some((file) => broken.has(file)));
+await inCopies(stop.signal.aborted ? [] : sound, async (copy, job) => {
+  const result = await runJob(copy, job);
+  if (stop.signal.aborted) return; // the signal has ended the tests
+  results.set(job.key, result);
+  await Deno.writeTextFile(log, JSON.stringify(result) + "\n", { append: true });
+  console.log(
+    `${++done}/${sound.length} ${result.outcome} in ${result.seconds} s: ${job.mutant.file}: ${job.mutant.name}` +
+      (result.by === "" ? "" : ` (${result.by})`),
+  );
+});
 console.log(`\n${table(jobs, results)}`);
 const survivors = jobs.filter(({ key }) => results.get(key)?.outcome === "survived");
 for (const { room, mutant } of survivors) {
@@ -180,4 +216,7 @@ const equivalents = jobs.filter(({ mutant }) => mutant.equivalent !== undefined)
 for (const { mutant } of equivalents) {
   console.log(`equivalent: ${mutant.file}: ${mutant.name}: ${mutant.equivalent}`);
 }
-Deno.exit(survivors.length > 0 ? 1 : 0);
+for (const [file, by] of broken) {
+  console.log(`not run: the mutants of ${file}, which fails without one: ${by}`);
+}
+Deno.exit(stop.signal.aborted ? 130 : survivors.length + broken.size > 0 ? 1 : 0);

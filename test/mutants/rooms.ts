@@ -10,6 +10,7 @@ import { ffi } from "./list/ffi.ts";
 import { filesystem } from "./list/filesystem.ts";
 import { idmap } from "./list/idmap.ts";
 import { loop } from "./list/loop.ts";
+import { manager } from "./list/manager.ts";
 import { mount } from "./list/mount.ts";
 import { mountinfo } from "./list/mountinfo.ts";
 import { namespace, pidfd } from "./list/namespace.ts";
@@ -35,6 +36,7 @@ export const rooms: readonly MutantRoom[] = [
   idmap,
   filesystem,
   mount,
+  manager,
   containerd,
   cli,
 ];

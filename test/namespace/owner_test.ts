@@ -19,6 +19,9 @@ import { say } from "../use/ways.ts";
 const url = (file: string) => new URL(`../../${file}`, import.meta.url).href;
 const deno = ["run", "--quiet", "-A", "--no-config", "--no-check"];
 
+const blockedSignals = () => /SigBlk.*/.exec(readText("/proc/thread-self/status") ?? "")?.[0];
+const blockedAtStart = blockedSignals(); // before any test makes a user namespace
+
 kernelTest("a pid that belongs to another process by now is refused, from /proc", {
   root: true,
   tools: ["unshare"],
@@ -139,10 +142,8 @@ kernelTest("a failed map leaves no descriptor and no child, and names the file",
 });
 
 kernelTest("the signal mask of this thread is the same after a user namespace is made", {}, async () => {
-  const blocked = () => /SigBlk.*/.exec(readText("/proc/thread-self/status") ?? "")?.[0];
-  const before = blocked();
   await createUserNamespace("0:0:1", "0:0:1").then((userns) => userns.close(), () => {});
-  assertEquals(blocked(), before);
+  assertEquals(blockedSignals(), blockedAtStart);
 });
 
 kernelTest("equal maps share a namespace, and the namespaces are closed together", {

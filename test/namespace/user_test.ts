@@ -282,7 +282,7 @@ async function stopBesideSleeper(process: Deno.ChildProcess, argument: string): 
     );
     if (found !== undefined) return found;
     process.kill("SIGCONT");
-    await pause(Math.random());
+    await pause(1);
   }
   throw new Error(`process ${process.pid} was never seen with a child`);
 }
@@ -308,7 +308,7 @@ kernelTest("a process killed at any time leaves no file, and no child for longer
     await using child = new Deno.Command(Deno.execPath(), options).spawn();
     const reader = child.stdout.getReader();
     await reader.read();
-    await pause(round * 3 + Math.random());
+    await pause(round * 3);
     const sleeper = round >= 10 ? await stopBesideSleeper(child, t.dir) : undefined;
     child.kill("SIGKILL");
     await child.status;

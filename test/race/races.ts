@@ -28,7 +28,14 @@ export const kernels: Record<string, readonly Feature[]> = {
   "before open_tree(2) and openat2(2)": ["mountApi", "mountSetattr", "openat2", "overlayLayers"],
 };
 
-async function swapping(one: string, other: string): Promise<AsyncDisposable> {
+/**
+ * Lets another process swap two names.
+ *
+ * @param one the path of one.
+ * @param other the path of the other.
+ * @returns the process; its disposal ends it.
+ */
+export async function swapping(one: string, other: string): Promise<AsyncDisposable> {
   const program = new URL("swapper.ts", import.meta.url).pathname;
   const swapper = new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "--no-config", "--allow-ffi", program, one, other],

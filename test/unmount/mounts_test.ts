@@ -57,7 +57,9 @@ kernelTest("unmountMounts() passes over mountpoints that are gone, or not mounte
   const list = ["/a", "/none", "/file/below", "/b"].map((target) => ({ ...tmpfs, target }));
   await unmountMounts(list, `${t.dir}/root`);
   assertEquals(t.mounts(), []);
-  for (const target of ["none", "none/below", "root/file"]) await unmountMounts(list, `${t.dir}/${target}`);
+  for (const target of ["none", "none/below", "root/file", "root/file/below"]) {
+    await unmountMounts(list, `${t.dir}/${target}`);
+  }
 });
 
 kernelTest("unmountMounts() unmounts a list from its end, and throws if a mount is busy", {}, async (t) => {

@@ -4,12 +4,21 @@
  * @module
  */
 
-import { BusyError, type Mount, mount, SyscallError, unmount, unmountAll } from "../../mod.ts";
+import {
+  BusyError,
+  type Mount,
+  mount,
+  type MountHandle,
+  SyscallError,
+  unmount,
+  unmountAll,
+  type UnmountOptions,
+} from "../../mod.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest, type Needs } from "../harness.ts";
 import { parseTable, readText } from "../kernel.ts";
 import { MountNamespace, run } from "../namespace/namespaces.ts";
-import { unmountingCalls } from "./calls.ts";
+import { tmpfs, unmountingCalls } from "./calls.ts";
 
 const elsewhere: Needs = {
   root: true,
@@ -41,6 +50,41 @@ for (const [name, call] of Object.entries(unmountingCalls)) {
       assertEquals(typesAt(target, other.pid), ["tmpfs"]);
       await call(target, { ...options, detach: true });
       assertEquals([typesAt(target, other.pid), typesAt(target, "self")], [[], ["ramfs"]]);
+    },
+  );
+}
+
+/** Each way to unmount a mount, which has a handle. */
+const ways: Readonly<
+  Record<string, (handle: MountHandle, target: string, where: UnmountOptions) => Promise<void>>
+> = {
+  ...Object.fromEntries(
+    Object.entries(unmountingCalls).map((
+      [name, call],
+    ) => [`${name}()`, (_: MountHandle, target: string, where: UnmountOptions) => call(target, where)]),
+  ),
+  "handle.unmount()": (handle, _, { namespace: _of, ...options }) => handle.unmount(options),
+};
+
+for (const [name, unmountIt] of Object.entries(ways)) {
+  kernelTest(
+    `${name} unmounts in one namespace alone, if the same path is mounted in two`,
+    elsewhere,
+    async (t) => {
+      const target = t.make("target");
+      await using other = await MountNamespace.start();
+      const tables = () => [typesAt(target, "self").length, typesAt(target, other.pid).length];
+      for (const options of [{}, { detach: true }, { force: true }, { timeout: 0 }]) {
+        const here = await mount(tmpfs, target);
+        const there = await mount(tmpfs, target, { namespace: other.pid });
+        assertEquals(tables(), [1, 1]);
+        await unmountIt(here, target, options);
+        assertEquals(tables(), [0, 1], JSON.stringify(options));
+        const again = await mount(tmpfs, target);
+        await unmountIt(there, target, { ...options, namespace: other.pid });
+        assertEquals(tables(), [1, 0], JSON.stringify(options));
+        for (const handle of [here, there, again]) await handle.unmount(); // also closes the namespace
+      }
     },
   );
 }

@@ -18,7 +18,7 @@ import {
 } from "../../linux/mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
-import { names } from "../kernel.ts";
+import { names, readText } from "../kernel.ts";
 
 /** A mount of another process. */
 const foreign = (path: string, source = "foreign") => mountSyscall(source, path, "tmpfs", 0, null);
@@ -60,7 +60,10 @@ for (const missing of [[], ["statmount"]] as const) {
     },
   );
 
-  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, needs, async (t) => {
+  kernelTest(`a handle refuses if another mount is between two of its own${kernel}`, {
+    ...needs,
+    privateDirectory: true,
+  }, async (t) => {
     using _ = pretendMissing(...missing);
     t.make("target/a", "other");
     foreign(`${t.dir}/other`, "base");
@@ -110,6 +113,40 @@ for (const missing of [[], ["statmount"]] as const) {
   );
 }
 
+/** The ids of the mounts at a path. */
+function idsAt(path: string): string[] {
+  const lines = readText("/proc/self/mountinfo")?.split("\n").map((line) => line.split(" ")) ?? [];
+  return lines.filter(([, , , , mountpoint]) => mountpoint === path).map(([id = ""]) => id);
+}
+
+kernelTest(
+  "a handle leaves a mount on another device that has got its id, before Linux 6.8",
+  {},
+  async (t) => {
+    using _ = pretendMissing("statmount");
+    t.make("target", "device", "other");
+    let wasUsedAgain = false;
+    for (let round = 0; round < 10 && !wasUsedAgain; round++) {
+      const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
+      const [id = ""] = idsAt(`${t.dir}/target`);
+      mountSyscall(`${t.dir}/target`, `${t.dir}/device`, null, MS_BIND, null); // keeps its device number in use
+      umount2(`${t.dir}/target`, 0);
+      // The kernel gives the lowest id that is free, unless another process is faster.
+      for (let count = 0; count < 50 && !idsAt(`${t.dir}/other`).includes(id); count++) {
+        foreign(
+          `${t.dir}/other`,
+        );
+      }
+      wasUsedAgain = idsAt(`${t.dir}/other`).includes(id);
+      const before = sourcesOf(t);
+      await handle.unmount();
+      assertEquals(sourcesOf(t), before);
+      await unmountRecursive(t.dir);
+    }
+    assert(wasUsedAgain);
+  },
+);
+
 kernelTest(
   "a handle finds its mount after a rename of the mountpoint, or of a directory above",
   { features: ["statmount"] },
@@ -125,15 +162,19 @@ kernelTest(
   },
 );
 
-kernelTest("a handle finds its mount after mount --move", { features: ["statmount"] }, async (t) => {
-  t.make("target", "other");
-  const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
-  mountSyscall(`${t.dir}/target`, `${t.dir}/other`, null, MS_MOVE, null);
-  foreign(`${t.dir}/target`);
-  await handle.unmount();
-  assertEquals(sourcesOf(t), ["foreign"]);
-  umount2(`${t.dir}/target`, 0);
-});
+kernelTest(
+  "a handle finds its mount after mount --move",
+  { features: ["statmount"], privateDirectory: true },
+  async (t) => {
+    t.make("target", "other");
+    const handle = await mount(tmpfs("mine"), `${t.dir}/target`);
+    mountSyscall(`${t.dir}/target`, `${t.dir}/other`, null, MS_MOVE, null);
+    foreign(`${t.dir}/target`);
+    await handle.unmount();
+    assertEquals(sourcesOf(t), ["foreign"]);
+    umount2(`${t.dir}/target`, 0);
+  },
+);
 
 kernelTest("a handle whose mount is covered while it waits for a busy one says so", {
   features: ["statmount"],

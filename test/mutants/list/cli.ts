@@ -155,10 +155,10 @@ export const cli: MutantRoom = {
       tests: UNMOUNT,
     },
     {
-      name: "--force is --lazy",
-      file: "cli/program.ts",
-      find: `"-f, --force", "abort`,
-      replace: `"-f, --lazy", "abort`,
+      name: "--force is --lazy too",
+      file: "cli/commands.ts",
+      find: "(lazy ? { detach: true } : {})",
+      replace: "(lazy || rest.force ? { detach: true } : {})",
       rule: "--force is MNT_FORCE.",
       tests: UMOUNT,
     },
@@ -212,10 +212,10 @@ export const cli: MutantRoom = {
       tests: FLAGS,
     },
     {
-      name: "the size limit is the offset",
+      name: "the size limit in sectors",
       file: "cli/program.ts",
-      find: `"--size-limit <BYTES>", "how`,
-      replace: `"--offset <BYTES>", "how`,
+      find: `"how much of FILE the device shows", bytes)`,
+      replace: `"how much of FILE the device shows", (text: string) => bytes(text) * 512)`,
       rule: "--size-limit limits the size of the device.",
       tests: FLAGS,
     },
@@ -263,8 +263,8 @@ export const cli: MutantRoom = {
     // cli/commands.ts
     {
       name: "a signal leaves the list mounted",
-      file: "cli/commands.ts",
-      find: `    await handle.unmount();
+      file: "cli/up.ts",
+      find: `    await handle?.unmount();
     return status;`,
       replace: "    return status;",
       rule: "up ended by a signal leaves nothing mounted.",
@@ -272,19 +272,19 @@ export const cli: MutantRoom = {
     },
     {
       name: "the signal's status",
-      file: "cli/commands.ts",
-      find: `    await handle.unmount();
+      file: "cli/up.ts",
+      find: `    await handle?.unmount();
     return status;`,
-      replace: `    await handle.unmount();
+      replace: `    await handle?.unmount();
     return 0;`,
       rule: "up ended by a signal exits with 128 and its number.",
       tests: SIGNALS,
     },
     {
       name: "up does not undo",
-      file: "cli/commands.ts",
-      find: "printOrUndo(handle.mountpoints.map(escapeControl), () => handle.unmount())",
-      replace: "printOrUndo(handle.mountpoints.map(escapeControl), () => {})",
+      file: "cli/up.ts",
+      find: "async () => await handle?.unmount());",
+      replace: "async () => {});",
       rule: "up unmounts the list if it can't print the mountpoints.",
       tests: OUTPUT,
     },
@@ -298,9 +298,9 @@ export const cli: MutantRoom = {
     },
     {
       name: "mountpoints are printed as they are",
-      file: "cli/commands.ts",
-      find: "handle.mountpoints.map(escapeControl)",
-      replace: "handle.mountpoints",
+      file: "cli/up.ts",
+      find: "handle?.mountpoints.map(escapeControl)",
+      replace: "handle?.mountpoints",
       rule: "Control characters are escaped.",
       tests: OUTPUT,
     },
@@ -751,7 +751,7 @@ export const cli: MutantRoom = {
     {
       name: "--chroot is lost with --private",
       file: "cli/run.ts",
-      find: `...flags.chroot ? ["--chroot"] : [], `,
+      find: `...chroot ? ["--chroot"] : [],`,
       replace: "",
       rule: "run --private --chroot changes the root directory.",
       tests: RUN,
@@ -1057,7 +1057,7 @@ export const cli: MutantRoom = {
     {
       name: "values are commands",
       file: "cli/completions.ts",
-      find: `-*) [[ " $valued " == *" $word "* ]] && value=1; continue ;;`,
+      find: `-*) [[ " $valued " == *" $word "* ]] && value="$word"; continue ;;`,
       replace: "-*) continue ;;",
       rule: "The value of an option is no subcommand.",
       tests: COMPLETIONS,

@@ -97,8 +97,8 @@ export const temp: MutantRoom = {
     {
       name: "the lock of a failed open leaks",
       file: locked,
-      find: "using stack = new DisposableStack();",
-      replace: "const stack = new DisposableStack();",
+      find: "using stack = new DisposableStack();\n    const lock = stack.use(open(",
+      replace: "const stack = new DisposableStack();\n    const lock = stack.use(open(",
       rule: "A clean-up leaves no descriptor of a directory that is in use.",
       tests,
     },

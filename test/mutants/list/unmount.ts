@@ -212,7 +212,7 @@ export const unmount: MutantRoom = {
       find: 'if (isErrno(error, "ENOENT", "ENOTDIR")) continue;',
       replace: 'if (isErrno(error, "ENOENT")) continue;',
       rule: "A mountpoint that is gone is no error.",
-      tests: [test("rollback")],
+      tests: [test("mounts")],
     },
     {
       name: "unmountMounts() swallows the error of a busy mount",
@@ -292,8 +292,10 @@ export const unmount: MutantRoom = {
     {
       name: "a handle unmounts a foreign mount at its mountpoint",
       file: at("own"),
-      find: "const path = top && isTop(own, top, mountpoint) ? mountpoint : await locate(own, deadline);",
-      replace: "const path = top ? mountpoint : await locate(own, deadline);",
+      find:
+        "await locate(own, deadline);\n  if (path === undefined) return;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, (found) => {\n    isCovered = !isTop(own, found, path);",
+      replace:
+        "mountpoint;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, () => {\n    isCovered = false;",
       rule: "A handle unmounts its own mounts alone.",
       tests: [test("own")],
     },
