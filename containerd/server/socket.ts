@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from "node:net";
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { quote } from "../../ffi/text.ts";
+import { ensureAnswers } from "../../linux/path/cached_lookup.ts";
 import { delay } from "../../linux/path/delay.ts";
 import { dirname, join } from "../../linux/path/path.ts";
 import {
@@ -52,6 +53,7 @@ const LOCK_TIMEOUT = 10_000; // ms; another server holds the lock while it makes
  * @throws {Error} if a process listens on the socket already.
  */
 export async function listenAt(path: string, onConnection: (socket: Socket) => void): Promise<Listener> {
+  if (path.startsWith("/")) await ensureAnswers(dirname(path)); // a directory on a server that does not answer
   const directory = checkDirectory(path);
   const canonical = join(directory, path.slice(path.lastIndexOf("/") + 1));
   const place = `${canonical}${PRIVATE}`;
