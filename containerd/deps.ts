@@ -7,6 +7,7 @@
 
 export {
   type CallOptions as GrpcCallOptions,
+  type ChannelCredentials,
   Client,
   type ClientReadableStream,
   connectivityState,

@@ -81,7 +81,8 @@ async function pass(part: string, userNamespace: boolean, args: string[]): Promi
       if (ending === undefined && isLate(heartbeat)) ending = end(child);
     }, 1000);
     const files = (await printAndTime(child.stdout)).map((time) => ({ part, ...time }));
-    const { code } = await child.status;
+    const { code, signal } = await child.status;
+    if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`);
     clearInterval(watchdog);
     clearTimeout(ending);
     const xml = await Deno.readTextFile(report);

@@ -6,6 +6,7 @@
 
 import { Server, ServerCredentials } from "../deps.ts";
 import type { Snapshotter } from "../snapshotter.ts";
+import { dropGoaway } from "../goaway.ts";
 import { CheckedSnapshotter } from "./checked_snapshotter.ts";
 import { snapshotsService } from "./service.ts";
 import { listenActivated, listenAt } from "./socket.ts";
@@ -72,8 +73,10 @@ export async function serveSnapshotter(
   server.addService(definition, implementation);
   // The library's own way to listen makes the socket with the umask, and removes one that is in its way.
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
-  const onConnection = (connection: Parameters<typeof injector.injectConnection>[0]) =>
+  const onConnection = (connection: Parameters<typeof injector.injectConnection>[0]) => {
+    dropGoaway(connection, "client");
     injector.injectConnection(connection);
+  };
   const listener = socket === undefined
     ? await listenActivated(onConnection)
     : await listenAt(socket, onConnection);

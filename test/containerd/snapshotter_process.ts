@@ -102,6 +102,13 @@ export class SnapshotterProcess implements AsyncDisposable {
     return await child?.status;
   }
 
+  /** Waits until it has ended without being told to, and returns its status. */
+  async ended(): Promise<Deno.CommandStatus | undefined> {
+    const child = this.#child;
+    this.#child = undefined;
+    return await child?.status;
+  }
+
   /** Ends it; what it has mounted stays. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();

@@ -50,6 +50,22 @@ export const containerd: MutantRoom = {
       tests: server,
     },
     {
+      name: "a client's GOAWAY frames reach node:http2",
+      file: "containerd/server/serve.ts",
+      find: 'dropGoaway(connection, "client");',
+      replace: "",
+      rule: "The server lives on when a client closes its connection.",
+      tests: ["test/containerd/goaway_test.ts"],
+    },
+    {
+      name: "the server's GOAWAY frames reach node:http2",
+      file: "containerd/goaway.ts",
+      find: 'dropGoaway(socket, "server");',
+      replace: "",
+      rule: "A client lives on when its server ends.",
+      tests: ["test/containerd/goaway_test.ts"],
+    },
+    {
       name: "the server ends the calls that run",
       file: "containerd/server/serve.ts",
       find: "await completed(server);",
