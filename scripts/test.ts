@@ -107,7 +107,8 @@ async function runTests(
     if (ending === undefined && isLate(heartbeat)) ending = end(child);
   }, 1000);
   const files = (await printAndTime(child.stdout, print)).map((time) => ({ part: suffix, ...time }));
-  const { code } = await child.status;
+  const { code, signal } = await child.status;
+  if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`);
   clearInterval(watchdog);
   clearTimeout(ending);
   const xml = await Deno.readTextFile(report);

@@ -351,6 +351,16 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
   ],
   deactivate: [{ name: "--root", call: (path) => command("deactivate", newName(), "--root", path) }],
   activations: [{ name: "--root", call: (path) => command("activations", "--root", path) }],
+  snapshotter: [
+    {
+      name: "--root",
+      call: (path, t) => command("snapshotter", "--root", path, "--socket", `${t.dir}/${newName()}`),
+    },
+    {
+      name: "--socket",
+      call: (path, t) => command("snapshotter", "--root", newTarget(t), "--socket", `${path}/socket`),
+    },
+  ],
   sync: [{ name: "--root", call: (path) => command("sync", "--root", path) }],
   watch: [{ name: "PATH", call: (path) => command("watch", path), runsOn: true }],
   lookup: [{ name: "PATH", call: (path) => command("lookup", path) }],

@@ -17,6 +17,8 @@ const made = "linux/manager/made.ts";
 const loop = "linux/manager/loop_handler.ts";
 const erofs = "linux/manager/erofs_handler.ts";
 const record = "linux/manager/record.ts";
+const database = "linux/manager/database.ts";
+const root = "linux/manager/root_directory.ts";
 const activate = "linux/manager/activate.ts";
 const undo = "linux/manager/undo.ts";
 const sync = "linux/manager/sync.ts";
@@ -327,23 +329,23 @@ const handlers: Mutant[] = [
 const steps: Mutant[] = [
   {
     name: "a newer record is taken",
-    file: record,
-    find: "if (version > VERSION) {",
+    file: database,
+    find: "if (version > this.#format.version) {",
     replace: "if (version < 0) {",
     rule: "A record of a newer version is refused.",
     tests: RECORD,
   },
   {
     name: "another program's database is taken",
-    file: record,
-    find: "if (application !== APPLICATION && (tables > 0 || version !== 0)) {",
-    replace: "if (application !== APPLICATION && version < 0) {",
+    file: database,
+    find: "if (application !== this.#format.application && (tables > 0 || version !== 0)) {",
+    replace: "if (application !== this.#format.application && version < 0) {",
     rule: "Another program's database is refused.",
     tests: RECORD,
   },
   {
     name: "a busy record is an error",
-    file: record,
+    file: database,
     find: "if (!isLocked(error) || performance.now()",
     replace: "if (isLocked(error) || performance.now()",
     rule: "Two processes on one record are fine.",
@@ -479,7 +481,7 @@ const steps: Mutant[] = [
   },
   {
     name: "a root that others can write to is taken",
-    file: local,
+    file: root,
     find: "if (uid !== geteuid() || (mode & 0o022) !== 0) {",
     replace: "if (uid !== geteuid()) {",
     rule: "Other users can't replace what is mounted in the root directory.",
