@@ -48,11 +48,9 @@ async function recordOnly(record: ActivationRecord, directory: string): Promise<
   }));
   const row = { name: "bench", directory, boot: "boot", namespace: "namespace", labels: {}, mounts };
   const { id = 0 } = await record.begin(row);
-  for (const mount of mounts) await record.setMount(id, mount);
-  await record.finish(id, []);
-  await record.find("bench");
-  await record.find("bench");
-  await record.setState(id, "deactivating");
+  await record.finish(id, mounts, []);
+  const found = await record.find("bench");
+  if (found !== undefined) await record.beginEnd(found, () => true);
   await record.remove(id);
 }
 

@@ -504,6 +504,42 @@ kernelTest(
   },
 );
 
+kernelTest("a handler unmounts with what it has written down, also if a later entry fails", {}, async (t) => {
+  const unmounted: unknown[] = [];
+  const handler: MountHandler = {
+    mount(given, mountPoint) {
+      Deno.mkdirSync(mountPoint);
+      const returned = { ...given, source: "changed", mountPoint, mountedAt: new Date() };
+      return Promise.resolve({ ...returned, data: { key: "value" } });
+    },
+    unmount(_mountPoint, given) {
+      unmounted.push([given?.source, given?.data]);
+      return Promise.resolve();
+    },
+  };
+  await using manager = await openManager(t, { handlers: { mine: handler } });
+  const list = [{ type: "mine", source: "given" }, { type: "bind", source: `${t.dir}/missing` }, {
+    type: "format/bind",
+    source: "{{ mount 0 }}",
+  }];
+  await assertRejects(() => manager.activate("test", list), MountError, "missing");
+  assertEquals([unmounted, leftIn(t)], [[["changed", { key: "value" }]], []]);
+});
+
+kernelTest("what another process has mounted on a mountpoint or below it is unmounted too", {}, async (t) => {
+  await using manager = await openManager(t);
+  const list = [TMPFS, TMPFS, TMPFS, { type: "format/bind", source: "{{ mount 0 }}" }];
+  const { active } = await manager.activate("test", list);
+  const [on, below, hidden] = active.map(({ mountPoint }) => mountPoint);
+  await mount(TMPFS, `${on}`);
+  await mount({ ...TMPFS, options: ["X-mount.mkdir"], target: "/a/b" }, `${below}`);
+  await mount({ ...TMPFS, options: ["X-mount.mkdir"], target: "/c" }, `${hidden}`);
+  await mount(TMPFS, `${hidden}`);
+  assertEquals(t.mounts().length, 7);
+  await manager.deactivate("test");
+  assertEquals([t.mounts(), leftIn(t)], [[], []]);
+});
+
 kernelTest("the mounts of an activation are unmounted from the last to the first", {}, async (t) => {
   const calls: string[] = [];
   const handler: MountHandler = {
