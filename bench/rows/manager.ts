@@ -1,5 +1,5 @@
 /**
- * The mount manager beside containerd's, which is asked over its socket. Both keep their record on the disk.
+ * The mount manager beside containerd's, which is asked over its socket. Both have their record and the images on the disk.
  *
  * @module
  */
@@ -21,15 +21,15 @@ async function perRun(work: () => Promise<void>): Promise<number> {
   return (performance.now() - start) / TIMES;
 }
 
-/** A directory on the disk, since the rows' own is a tmpfs. */
+/** A directory on the disk, since the rows' own is a tmpfs: no kernel reads an erofs from a file on one. */
 async function diskDirectory({ undo }: Bench): Promise<string> {
   const directory = await Deno.makeTempDir({ prefix: "denomount-bench-disk-" });
   undo.defer(() => Deno.remove(directory, { recursive: true }));
   return directory;
 }
 
-async function makeErofs(bench: Bench, name: string): Promise<string> {
-  const image = `${bench.dir}/${name}.erofs`;
+async function makeErofs(bench: Bench, disk: string, name: string): Promise<string> {
+  const image = `${disk}/${name}.erofs`;
   const error = await run("mkfs.erofs", ["--quiet", image, make(bench, `layer-${name}`)]);
   if (error !== undefined) throw new Error(`mkfs.erofs: ${error}`);
   return image;
@@ -70,12 +70,12 @@ const activation: Row = {
   name: "activate + deactivate of two erofs and a template",
   limits: [{ most: 0.5, peer: "containerd" }],
   async prepare(bench) {
-    const images = [await makeErofs(bench, "a"), await makeErofs(bench, "b")];
+    const disk = await diskDirectory(bench);
+    const images = [await makeErofs(bench, disk, "a"), await makeErofs(bench, disk, "b")];
     const list = [
       ...images.map((source) => ({ type: "erofs", source, options: ["ro", "loop"] })),
       { type: "format/overlay", source: "overlay", options: ["lowerdir={{ overlay 1 0 }}"] },
     ];
-    const disk = await diskDirectory(bench);
     const manager = bench.undo.use(await LocalMountManager.open({ root: `${disk}/ours` }));
     const record = bench.undo.use(await ActivationRecord.open(`${disk}/record.db`));
     const client = await startContainerd(bench, `${disk}/containerd`);

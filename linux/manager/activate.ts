@@ -138,6 +138,8 @@ async function undoFailed(manager: Manager, id: number, name: string, error: unk
   }
 }
 
+const AT_ONCE = 4; // images: each takes one of the runtime's threads
+
 /** One activation on its way. */
 class Activating {
   readonly #active: ActiveMount[] = [];
@@ -154,7 +156,7 @@ class Activating {
   async run(): Promise<Activation> {
     const { record } = this.manager;
     const { name, plan, labels, temporary } = this.request;
-    for (const [position, entry] of plan.active.entries()) await this.#mountEntry(position, entry);
+    for (let position = 0; position < plan.active.length;) position += await this.#mountNext(position);
     const rest: Mount[] = [];
     for (const entry of plan.system) rest.push(await this.#modify(entry));
     const system = temporary ? await this.#mountTogether(rest) : rest;
@@ -162,6 +164,24 @@ class Activating {
     this.wait.signal?.throwIfAborted();
     await record.finish(this.id, this.#mounted, system, this.wait.signal);
     return { name, active: this.#active, system, labels: { ...labels } };
+  }
+
+  /** Mounts an entry, and those after it that need not wait for it; returns how many. */
+  async #mountNext(position: number): Promise<number> {
+    const next = this.request.plan.active.slice(position, position + AT_ONCE);
+    const isWaiting = next.findIndex((entry) => !this.#isImage(entry));
+    const together = next.slice(0, isWaiting < 0 ? next.length : Math.max(1, isWaiting));
+    const mounting = together.map((entry, index) => this.#mountEntry(position + index, entry));
+    // A rollback must find all of them.
+    for (const result of await Promise.allSettled(mounting)) {
+      if (result.status === "rejected") throw result.reason;
+    }
+    return together.length;
+  }
+
+  /** Whether it is an image that waits for a disk, not for the entries before it. */
+  #isImage({ handler = "", modifiers }: Entry): boolean {
+    return modifiers.length === 0 && this.manager.handlers.get(handler) === erofsHandler;
   }
 
   async #mountEntry(position: number, entry: Entry): Promise<void> {
@@ -172,7 +192,7 @@ class Activating {
     const handler = type === undefined ? undefined : this.manager.handlers.get(type);
     const mounted = handler === undefined
       ? await mountAt(mount, mountPoint, this.wait)
-      : await handler.mount(mount, mountPoint, [...this.#active], this.wait);
+      : await handler.mount(mount, mountPoint, this.#active.slice(0, position), this.wait);
     const row = this.#add(position, type, mounted);
     // A handler may need what it has returned to unmount, also after a crash. All else is written down together.
     if (handler === undefined || handler === erofsHandler) this.#mounted.push(row);
@@ -202,7 +222,7 @@ class Activating {
       mountId,
       mountedAt: mountedAt ?? new Date(),
     };
-    this.#active.push(toActiveMount(row));
+    this.#active[position] = toActiveMount(row);
     return row;
   }
 

@@ -332,6 +332,27 @@ kernelTest(
   },
 );
 
+kernelTest("images are mounted in the order of the list, or none of them if one fails", erofs, async (t) => {
+  await using manager = await openManager(t);
+  const { image, blob } = await erofsOfTwoDevices(t, t.make("images"));
+  const good = { type: "erofs", source: image, options: [`device=${blob}`] };
+  const tmpfs = { type: "format/tmpfs", source: "t", options: ["size=1m"] };
+  await withActivation(manager, [good, good, tmpfs, good, good, good, good, good], async ({ active }) => {
+    assertEquals(active.map(({ mountPoint }) => mountPoint.split("/").at(-1)), [..."01234567"]);
+    assertEquals(active.map(({ type }) => type), [..."eeteeeee"].map((c) => c === "t" ? "tmpfs" : "erofs"));
+    assertEquals((await manager.info("test")).active, active);
+    assertEquals(t.mounts().length, 8);
+  });
+  Deno.writeFileSync(`${t.dir}/bad`, new Uint8Array(8192));
+  const bad = { type: "erofs", source: `${t.dir}/bad` };
+  const missing = { type: "erofs", source: `${t.dir}/missing` };
+  for (const list of [[good, bad, good], [good, good, missing, bad, good], [bad, missing, good]]) {
+    const error = await assertRejects(() => manager.activate("test", list), MountError);
+    assertEquals(error.mount.source, list.find((mount) => mount !== good)?.source);
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
+  }
+});
+
 kernelTest(
   "erofs with several devices is mounted through loop devices where the kernel asks for them",
   erofs,

@@ -454,6 +454,22 @@ const steps: Mutant[] = [
     tests: ACTIVATE,
   },
   {
+    name: "a failed activation does not wait for its other images",
+    file: activate,
+    find: "await Promise.allSettled(mounting)",
+    replace: 'await Promise.all(mounting.map((each) => each.then(() => ({ status: "fulfilled" as const }))))',
+    rule: "An activation is all or nothing.",
+    tests: ACTIVATE,
+  },
+  {
+    name: "an entry does not wait for those before it",
+    file: activate,
+    find: "return modifiers.length === 0 && this.manager",
+    replace: "return modifiers.length >= 0 || this.manager",
+    rule: "An entry is mounted after those before it.",
+    tests: ACTIVATE,
+  },
+  {
     name: "the mounts are taken down from the first",
     file: undo,
     find: "for (const mount of row.mounts.toReversed()) {",
