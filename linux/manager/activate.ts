@@ -24,7 +24,6 @@ import {
 import { mkdir, open, rmdir } from "../syscalls/mod.ts";
 import { createLocked } from "../temp/locked_directory.ts";
 import { type Manager, PREFIX, toActivation, toActiveMount } from "./context.ts";
-import { erofsHandler } from "./erofs_handler.ts";
 import { AlreadyExistsError, messageOf } from "./errors.ts";
 import type { Making } from "./made.ts";
 import { makeDirectory } from "./mkdir.ts";
@@ -34,6 +33,7 @@ import { readMkfs } from "./mkfs_options.ts";
 import type { ActivationPlan, Entry } from "./plan.ts";
 import type { MountRow, Row } from "./record.ts";
 import { formatMount } from "./template.ts";
+import { inOrder, mountsImage } from "./together.ts";
 import type { Activation, ActiveMount } from "./types.ts";
 import { removeDirectoryOf, undo } from "./undo.ts";
 
@@ -138,8 +138,6 @@ async function undoFailed(manager: Manager, id: number, name: string, error: unk
   }
 }
 
-const AT_ONCE = 4; // images: each takes one of the runtime's threads
-
 /** One activation on its way. */
 class Activating {
   readonly #active: ActiveMount[] = [];
@@ -156,7 +154,11 @@ class Activating {
   async run(): Promise<Activation> {
     const { record } = this.manager;
     const { name, plan, labels, temporary } = this.request;
-    for (let position = 0; position < plan.active.length;) position += await this.#mountNext(position);
+    await inOrder(
+      [...plan.active.entries()],
+      (step) => this.#isImage(step),
+      (step) => this.#mountEntry(step),
+    );
     const rest: Mount[] = [];
     for (const entry of plan.system) rest.push(await this.#modify(entry));
     const system = temporary ? await this.#mountTogether(rest) : rest;
@@ -166,25 +168,11 @@ class Activating {
     return { name, active: this.#active, system, labels: { ...labels } };
   }
 
-  /** Mounts an entry, and those after it that need not wait for it; returns how many. */
-  async #mountNext(position: number): Promise<number> {
-    const next = this.request.plan.active.slice(position, position + AT_ONCE);
-    const isWaiting = next.findIndex((entry) => !this.#isImage(entry));
-    const together = next.slice(0, isWaiting < 0 ? next.length : Math.max(1, isWaiting));
-    const mounting = together.map((entry, index) => this.#mountEntry(position + index, entry));
-    // A rollback must find all of them.
-    for (const result of await Promise.allSettled(mounting)) {
-      if (result.status === "rejected") throw result.reason;
-    }
-    return together.length;
+  #isImage([, { handler, modifiers }]: [number, Entry]): boolean {
+    return modifiers.length === 0 && mountsImage(this.manager, handler);
   }
 
-  /** Whether it is an image that waits for a disk, not for the entries before it. */
-  #isImage({ handler = "", modifiers }: Entry): boolean {
-    return modifiers.length === 0 && this.manager.handlers.get(handler) === erofsHandler;
-  }
-
-  async #mountEntry(position: number, entry: Entry): Promise<void> {
+  async #mountEntry([position, entry]: [number, Entry]): Promise<void> {
     const mount = await this.#modify(entry);
     const mountPoint = placeOf(this.directory, position);
     const { handler: type, modifiers } = entry;
@@ -195,7 +183,7 @@ class Activating {
       : await handler.mount(mount, mountPoint, this.#active.slice(0, position), this.wait);
     const row = this.#add(position, type, mounted);
     // A handler may need what it has returned to unmount, also after a crash. All else is written down together.
-    if (handler === undefined || handler === erofsHandler) this.#mounted.push(row);
+    if (handler === undefined || mountsImage(this.manager, type)) this.#mounted.push(row);
     else await this.manager.record.setMount(this.id, row, this.wait.signal);
   }
 

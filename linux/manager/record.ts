@@ -13,6 +13,8 @@ import { delay } from "../path/delay.ts";
 import type { Mount } from "../spec/mount.ts";
 import { RecordError } from "./errors.ts";
 import type { Made } from "./made.ts";
+import { damaged, explained, isLocked } from "./record_error.ts";
+import { APPLICATION, SCHEMA, VERSION } from "./record_schema.ts";
 
 /** How far an activation is. */
 export type State = "activating" | "active" | "deactivating" | "lost";
@@ -62,41 +64,7 @@ export interface Row {
 /** An activation that is begun. */
 export type NewRow = Omit<Row, "id" | "state" | "system" | "made">;
 
-const APPLICATION = 0x646e6d74; // "dnmt", in the header of the file
-const VERSION = 1;
 const LOCK_TIMEOUT = 30_000; // ms; a transaction takes a millisecond, or a disk's time to sync
-
-const SCHEMA = `
-  CREATE TABLE activation (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    name TEXT NOT NULL UNIQUE,
-    state TEXT NOT NULL,
-    directory TEXT NOT NULL,
-    boot TEXT NOT NULL,
-    namespace TEXT NOT NULL,
-    labels TEXT NOT NULL,
-    system TEXT NOT NULL
-  ) STRICT;
-  CREATE TABLE mount (
-    activation INTEGER NOT NULL REFERENCES activation (id) ON DELETE CASCADE,
-    position INTEGER NOT NULL,
-    handler TEXT,
-    mount_point TEXT NOT NULL,
-    mount TEXT NOT NULL,
-    data TEXT NOT NULL,
-    mount_id TEXT,
-    mounted_at INTEGER,
-    PRIMARY KEY (activation, position)
-  ) STRICT;
-  CREATE TABLE made (
-    activation INTEGER NOT NULL REFERENCES activation (id) ON DELETE CASCADE,
-    path TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    owned INTEGER NOT NULL,
-    file TEXT,
-    PRIMARY KEY (activation, path)
-  ) STRICT;
-`;
 
 /** The record of the activations. */
 export class ActivationRecord implements Disposable {
@@ -458,37 +426,4 @@ function madeRow(found: Record<string, unknown>): Made {
     isOwned: Number(found["owned"]) === 1,
     file: found["file"] === null ? undefined : String(found["file"]),
   };
-}
-
-/** node:sqlite's errors have SQLite's own sentence, and no code. */
-function isSqliteError(error: unknown): error is Error {
-  return error instanceof Error && "code" in error && error.code === "ERR_SQLITE_ERROR";
-}
-
-function isLocked(error: unknown): boolean {
-  return error instanceof RecordError && /database( table)? is locked/.test(error.message);
-}
-
-const DAMAGED = "it is damaged: restore it, or move it away and unmount what is below the root directory";
-
-const ADVICE: readonly [said: RegExp, advice: string][] = [
-  [/not a database|malformed/, DAMAGED],
-  [/disk is full/, "the disk is full: nothing was changed"],
-  [/readonly|unable to open/, "the file and its directory have to be writable"],
-];
-
-function explained<T>(path: string, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    if (error instanceof SyntaxError) throw damaged(path, error.message, error);
-    if (!isSqliteError(error)) throw error;
-    const advice = ADVICE.find(([said]) => said.test(error.message))?.[1];
-    const why = advice === undefined ? "" : ` (${advice})`;
-    throw new RecordError(`the record ${quote(path)}: ${error.message}${why}`, { cause: error });
-  }
-}
-
-function damaged(path: string, said: string, cause?: Error): RecordError {
-  return new RecordError(`the record ${quote(path)}: ${said} (${DAMAGED})`, { cause });
 }

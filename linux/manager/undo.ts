@@ -17,7 +17,8 @@ import { tryUnmountSingle, unmountRecursive } from "../unmount/recursive.ts";
 import { isInUse, type Manager } from "./context.ts";
 import { FailedPreconditionError } from "./errors.ts";
 import { removeMadeDirectory, removeMadeFile } from "./made.ts";
-import type { Row } from "./record.ts";
+import type { MountRow, Row } from "./record.ts";
+import { inOrder, mountsImage } from "./together.ts";
 
 /** How to unmount, without the namespace: an activation belongs to that of its manager. */
 export type TakeDownOptions = Omit<UnmountOptions, "namespace">;
@@ -112,7 +113,7 @@ export function isOfThisBoot(manager: Manager, row: Row): boolean {
 
 /**
  * Unmounts the mounts of an activation, the last first, and removes their mountpoints. If one can't be unmounted, those
- * after it are forgotten, and another call goes on.
+ * that are unmounted are forgotten, and another call goes on.
  *
  * @param manager the manager.
  * @param row the activation.
@@ -121,23 +122,33 @@ export function isOfThisBoot(manager: Manager, row: Row): boolean {
 export async function unmountAllOf(manager: Manager, row: Row, options: TakeDownOptions): Promise<void> {
   const done: number[] = [];
   try {
-    for (const mount of row.mounts.toReversed()) {
-      const { handler: type, mountPoint, data } = mount;
-      const handler = type === undefined ? undefined : manager.handlers.get(type);
-      if (type !== undefined && handler === undefined) {
-        throw new FailedPreconditionError(
-          `no handler "${type}" was given, which has made the mount ${mountPoint}`,
-        );
-      }
-      if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
-      await unmountPlace(row, mountPoint, options);
+    const isImage = ({ handler }: MountRow) => mountsImage(manager, handler);
+    await inOrder(row.mounts.toReversed(), isImage, async (mount) => {
+      await unmountOne(manager, row, mount, options);
       done.push(mount.position);
-    }
+    });
   } catch (error) {
     if (done.length > 0) await manager.record.removeMounts(row.id, done);
     else if (row.state === "active") await manager.record.setState(row.id, "active");
     throw error;
   }
+}
+
+async function unmountOne(
+  manager: Manager,
+  row: Row,
+  mount: MountRow,
+  options: TakeDownOptions,
+): Promise<void> {
+  const { handler: type, mountPoint, data } = mount;
+  const handler = type === undefined ? undefined : manager.handlers.get(type);
+  if (type !== undefined && handler === undefined) {
+    throw new FailedPreconditionError(
+      `no handler "${type}" was given, which has made the mount ${mountPoint}`,
+    );
+  }
+  if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
+  await unmountPlace(row, mountPoint, options);
 }
 
 /** Unmounts all that is on a mountpoint, and removes it. */

@@ -18,6 +18,7 @@ const loop = "linux/manager/loop_handler.ts";
 const erofs = "linux/manager/erofs_handler.ts";
 const record = "linux/manager/record.ts";
 const activate = "linux/manager/activate.ts";
+const together = "linux/manager/together.ts";
 const undo = "linux/manager/undo.ts";
 const sync = "linux/manager/sync.ts";
 const local = "linux/manager/local.ts";
@@ -448,16 +449,16 @@ const steps: Mutant[] = [
   {
     name: "what a handler has written down is not recorded before the end",
     file: activate,
-    find: "if (handler === undefined || handler === erofsHandler) this",
+    find: "if (handler === undefined || mountsImage(this.manager, type)) this",
     replace: "if (handler !== undefined || mounted !== undefined) this",
     rule: "A handler gets what it has written down, also after a crash.",
     tests: ACTIVATE,
   },
   {
     name: "a failed activation does not wait for its other images",
-    file: activate,
-    find: "await Promise.allSettled(mounting)",
-    replace: 'await Promise.all(mounting.map((each) => each.then(() => ({ status: "fulfilled" as const }))))',
+    file: together,
+    find: "await Promise.allSettled(next.map(work))",
+    replace: 'await Promise.all(next.map(async (s) => (await work(s), { status: "fulfilled", reason: 0 })))',
     rule: "An activation is all or nothing.",
     tests: ACTIVATE,
   },
@@ -472,8 +473,8 @@ const steps: Mutant[] = [
   {
     name: "the mounts are taken down from the first",
     file: undo,
-    find: "for (const mount of row.mounts.toReversed()) {",
-    replace: "for (const mount of row.mounts) {",
+    find: "await inOrder(row.mounts.toReversed(), isImage",
+    replace: "await inOrder(row.mounts, isImage",
     rule: "The last mount is unmounted first.",
     tests: [...ACTIVATE, ...TEMPORARY],
   },
