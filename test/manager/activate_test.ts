@@ -597,6 +597,26 @@ kernelTest("a busy mount is an error of deactivate(), which goes on at the next 
   assertEquals([t.mounts(), leftIn(t), await Array.fromAsync(manager.list())], [[], [], []]);
 });
 
+kernelTest(
+  "of images beside each other a busy one stays and is recorded, until the next call",
+  erofs,
+  async (t) => {
+    await using manager = await openManager(t);
+    const { image, blob } = await erofsOfTwoDevices(t, t.make("images"));
+    const good = { type: "erofs", source: image, options: [`device=${blob}`] };
+    const { active } = await manager.activate("test", [good, good, good]);
+    const busy = `${active[1]?.mountPoint}`;
+    {
+      using _file = Deno.openSync(`${busy}/file`);
+      await assertRejects(() => manager.deactivate("test", { timeout: 0 }), SyscallError, "EBUSY");
+      assertEquals((await manager.info("test")).active.map(({ mountPoint }) => mountPoint), [busy]);
+      assertEquals(t.mounts().map(({ mountpoint }) => `${t.dir}${mountpoint}`), [busy]);
+    }
+    await manager.deactivate("test");
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
+  },
+);
+
 kernelTest("an activation that is just being made is not listed yet", {}, async (t) => {
   const [begun, complete] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
   const handler: MountHandler = {

@@ -463,6 +463,14 @@ const steps: Mutant[] = [
     tests: ACTIVATE,
   },
   {
+    name: "what is unmounted beside a busy image is not forgotten",
+    file: undo,
+    find: "done.push(mount.position);",
+    replace: "",
+    rule: "After a failed deactivate() the record says what is still mounted.",
+    tests: ACTIVATE,
+  },
+  {
     name: "an entry does not wait for those before it",
     file: activate,
     find: "return modifiers.length === 0 && this.manager",
