@@ -316,6 +316,14 @@ const handlers: Mutant[] = [
     tests: ACTIVATE,
   },
   {
+    name: "any EINVAL leads to a loop device",
+    file: erofs,
+    find: "MOUNT_CALLS.includes(error.cause.syscall);",
+    replace: "MOUNT_CALLS.length > 0;",
+    rule: "Only where the kernel wants block devices, an erofs gets loop devices.",
+    tests: CRASH,
+  },
+  {
     name: "no loop device where the kernel asks for block devices",
     file: erofs,
     find: "if (!asksForBlockDevice(error)) throw error;",
@@ -473,8 +481,8 @@ const steps: Mutant[] = [
   {
     name: "an entry does not wait for those before it",
     file: activate,
-    find: "return modifiers.length === 0 && this.manager",
-    replace: "return modifiers.length >= 0 || this.manager",
+    find: "return modifiers.length === 0 && mounts",
+    replace: "return modifiers.length >= 0 || mounts",
     rule: "An entry is mounted after those before it.",
     tests: ACTIVATE,
   },
