@@ -162,7 +162,8 @@ export class LocalMountManager implements MountManager, AsyncDisposable {
 
   /**
    * Unmounts what an activation has mounted, the last first, and removes it. The images and directories that its modifiers
-   * have made stay: they hold the data. If a mount is busy, those before it stay, and another call goes on.
+   * have made stay: they hold the data. If a mount is busy, those before it stay, apart from images of the type `erofs` beside
+   * it, and another call goes on.
    *
    * @param name its name.
    * @param options how to unmount.

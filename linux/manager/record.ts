@@ -157,19 +157,22 @@ export class ActivationRecord implements Disposable {
 
   /** Writes a mount down as it will be mounted, or is mounted. */
   async setMount(id: number, row: MountRow, signal?: AbortSignal): Promise<void> {
+    await this.#db.write(() => this.#updateMount(id, row), signal);
+  }
+
+  #updateMount(id: number, row: MountRow): void {
     const { position, mountPoint, mount, data, mountId, mountedAt } = row;
-    await this.#db.write(() =>
-      this.#db.run(
-        `UPDATE mount SET mount_point = ?, mount = ?, data = ?, mount_id = ?, mounted_at = ?
-         WHERE activation = ? AND position = ?`,
-        JSON.stringify(mountPoint),
-        JSON.stringify(mount),
-        JSON.stringify(data),
-        mountId ?? null,
-        mountedAt?.getTime() ?? null,
-        id,
-        position,
-      ), signal);
+    this.#db.run(
+      `UPDATE mount SET mount_point = ?, mount = ?, data = ?, mount_id = ?, mounted_at = ?
+       WHERE activation = ? AND position = ?`,
+      JSON.stringify(mountPoint),
+      JSON.stringify(mount),
+      JSON.stringify(data),
+      mountId ?? null,
+      mountedAt?.getTime() ?? null,
+      id,
+      position,
+    );
   }
 
   /** Forgets mounts that are unmounted. */
@@ -181,15 +184,54 @@ export class ActivationRecord implements Disposable {
     });
   }
 
-  /** Ends an activation well: from here on it is active, also after a loss of power. */
-  async finish(id: number, system: readonly Mount[], signal?: AbortSignal): Promise<void> {
-    const sql = "UPDATE activation SET state = 'active', system = ? WHERE id = ?";
-    await this.#db.write(() => this.#db.run(sql, JSON.stringify(system), id), signal, true);
+  /**
+   * Ends an activation well: from here on it is active, also after a loss of power.
+   *
+   * @param id the activation.
+   * @param mounts its mounts, if they are not written down as they are mounted.
+   * @param system what the caller mounts.
+   * @param signal ends the wait for another process that is writing.
+   */
+  async finish(
+    id: number,
+    mounts: readonly MountRow[],
+    system: readonly Mount[],
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#db.write(
+      () => {
+        for (const row of mounts) this.#updateMount(id, row);
+        const sql = "UPDATE activation SET state = 'active', system = ? WHERE id = ?";
+        this.#db.run(sql, JSON.stringify(system), id);
+      },
+      signal,
+      true,
+    );
   }
 
   /** Changes how far an activation is. */
   async setState(id: number, state: State): Promise<void> {
-    await this.#db.write(() => this.#db.run("UPDATE activation SET state = ? WHERE id = ?", state, id));
+    await this.#db.write(() => this.#setState(id, state));
+  }
+
+  #setState(id: number, state: State): void {
+    this.#db.run("UPDATE activation SET state = ? WHERE id = ?", state, id);
+  }
+
+  /**
+   * Looks an activation up again, and begins its end in the same transaction.
+   *
+   * @param row the activation.
+   * @param isReady whether its state changes to "deactivating".
+   * @returns the activation before the change; undefined if it is gone meanwhile.
+   */
+  async beginEnd({ id, name }: Row, isReady: (row: Row) => boolean): Promise<Row | undefined> {
+    return await this.#db.write(() => {
+      const now = this.#find(name);
+      if (now?.id !== id) return undefined;
+      if (isReady(now)) this.#setState(id, "deactivating");
+      return now;
+    });
   }
 
   /** Changes the labels. Returns false if no activation has the name. */
