@@ -50,9 +50,22 @@ function newTarget(t: KernelContext): string {
   return t.make(`target-${++targets}`);
 }
 
-/** Unmounts what was mounted. A mount of another call may be on top of it for a while, as these share a target. */
+let handles: AsyncDisposable[] = []; // of the calls that are made at once
+
+/** Keeps what was mounted until the other calls have mounted too: these may share a target, where the last is on top. */
 async function release(made: Promise<AsyncDisposable>): Promise<void> {
-  const handle = await made;
+  handles.push(await made);
+}
+
+/** Unmounts what was mounted, the last first, all at once. */
+async function releaseAll(): Promise<void> {
+  const made = handles.reverse();
+  handles = [];
+  await Promise.all(made.map(unmounted));
+}
+
+/** Unmounts a mount; another one that is on top of it for a moment is waited for. */
+async function unmounted(handle: AsyncDisposable): Promise<void> {
   const start = performance.now();
   for (;;) {
     try {
@@ -136,6 +149,7 @@ const mountCases: readonly Case[] = [
   { name: "X-mount.idmap", call: mounted((path, t) => bind(`${t.dir}/source`, `X-mount.idmap=${path}`)) },
   {
     name: "FUSE helper's source",
+    times: 8, // each starts a program
     call: mounted((path) => ({ type: "fuse3.bindfs", source: path })),
     timeout: 2 * DEFAULT,
   },
@@ -403,7 +417,9 @@ async function assertEnds(
         await nextTurn(); // a call that does not wait takes some milliseconds; forty in one turn would count as one
       }
     }
-    return await Promise.all(calls);
+    const ended = await Promise.all(calls);
+    await releaseAll();
+    return ended;
   };
   // A call that waits several times takes its timeout for each: for the server's answer, and for the cleanup.
   const watched = await watchRepeatable(all, limit);

@@ -7,7 +7,7 @@
 import { isMountpoint } from "../../mod.ts";
 import type { KernelContext } from "../harness.ts";
 
-const LIFETIME = 45; // seconds, after which calls that hang fail, so that the test fails instead of hanging
+const LIFETIME = 100; // seconds, after which calls that hang fail, so that the test fails instead of hanging
 
 /** A FUSE mount whose server is stopped. */
 export interface StoppedServer extends AsyncDisposable {
