@@ -39,6 +39,7 @@ const redirected = [
   "statx",
   "statx_nonblocking",
   "statfs",
+  "statfs_nonblocking",
   "mount",
   "mount_nonblocking",
   "umount2",

@@ -63,23 +63,40 @@ export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean 
  * ```
  */
 export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
-  const text = typeof table === "string" ? table : decodeName(table);
   const mounts: MountInfo[] = [];
-  const line = new Line(text);
-  for (let at = 0, number = 1; at < text.length; number++) {
-    const end = line.split(at);
-    if (end > at) {
-      const info = line.read(number);
-      const verdict = filter?.(info);
-      if (!verdict?.skip) mounts.push(info);
-      if (verdict?.stop) break;
+  let number = 1;
+  for (const text of typeof table === "string" ? [table] : pieces(table)) {
+    const line = new Line(text);
+    for (let at = 0; at < text.length; number++) {
+      const end = line.split(at);
+      if (end > at) {
+        const info = line.read(number);
+        const verdict = filter?.(info);
+        if (!verdict?.skip) mounts.push(info);
+        if (verdict?.stop) return mounts;
+      }
+      at = end + 1;
     }
-    at = end + 1;
   }
   return mounts;
 }
 
+// bytes. A field is a part of the text that it was cut from, and keeps all of it: a mount that is kept must not keep the
+// whole table. Smaller pieces take longer.
+const PIECE = 8192;
+
+/** The text in pieces of whole lines. */
+function* pieces(table: Uint8Array): Generator<string> {
+  for (let at = 0; at < table.length;) {
+    const newline = at + PIECE < table.length ? table.indexOf(NEWLINE, at + PIECE) : -1;
+    const end = newline < 0 ? table.length : newline + 1;
+    yield decodeName(table.subarray(at, end));
+    at = end;
+  }
+}
+
 // ASCII
+const NEWLINE = 10;
 const DASH = 45;
 const ZERO = 48;
 

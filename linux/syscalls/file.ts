@@ -37,6 +37,7 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
  *
  * @param fd an open descriptor.
  * @param buffer the buffer to read into; a new one of 64 KiB if left out.
+ * @param most the number of bytes to ask for at once; as many as fit in the buffer if left out.
  * @returns the content, in this buffer if it fits, otherwise in a larger one.
  * @throws {SyscallError} with the call's errno.
  *
@@ -51,13 +52,14 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
 export function readAll(
   fd: number,
   buffer: Uint8Array<ArrayBuffer> = new Uint8Array(64 * 1024),
+  most = Infinity,
 ): Uint8Array<ArrayBuffer> {
   let bytes = buffer;
   let length = 0;
   for (;;) {
     if (length === bytes.length) bytes = doubled(bytes);
     const free = bytes.subarray(length);
-    const read = check(libc().read(fd, free, BigInt(free.length)), "read");
+    const read = check(libc().read(fd, free, BigInt(Math.min(free.length, most))), "read");
     if (read === 0) return bytes.subarray(0, length);
     length += read;
   }

@@ -79,7 +79,9 @@ export async function unmountOwn(own: AttachedMount, deadline: Deadline): Promis
   if (path === undefined) return;
   if (isTree) return await unmountTreeRetrying(path, deadline);
   let isCovered = false;
-  await unmountRetrying(path, deadline, undefined, (found) => {
+  // What was found without waiting is still on top: nothing else has run meanwhile in this process.
+  const known = found instanceof Promise || path !== mountpoint ? undefined : found;
+  await unmountRetrying(path, deadline, known, (found) => {
     isCovered = !isTop(own, found, path);
     return !isCovered;
   });

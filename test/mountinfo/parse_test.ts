@@ -239,3 +239,32 @@ kernelTest("listMounts() reads the table of a process, and refuses a pid that is
   await assertRejects(() => listMounts({ pid: 2 ** 22 + 1 }), linux.SyscallError, "ENOENT");
   assertEquals(await listMounts({ pid: Deno.pid }), await listMounts());
 });
+
+Deno.test("parseMountInfo() reads a long table of bytes as it reads its text, and counts its lines", () => {
+  const line = (number: number) =>
+    `${number} 1 0:${number} / /mnt/ü${"x".repeat(number % 300)} rw - tmpfs t${number} rw\n`;
+  const text = Array.from({ length: 2000 }, (_, number) => line(number)).join("");
+  const bytes = new TextEncoder().encode(text);
+  assertEquals(parseMountInfo(bytes), parseMountInfo(text));
+  assertEquals(parseMountInfo(bytes.subarray(0, -1)), parseMountInfo(text));
+  assertThrows(() => parseMountInfo(new TextEncoder().encode(`${text}bad`)), TypeError, "line 2001 ");
+});
+
+Deno.test("a mount that is kept of a list does not keep the table", async () => {
+  const program = `
+    import { parseMountInfo } from "${import.meta.resolve("../../mod.ts")}";
+    const line = "36 35 98:0 / /a/mountpoint/with/a/long/name rw,noatime - ext4 /dev/a/long/name rw,errors=continue\\n";
+    const table = new TextEncoder().encode(line.repeat(10_000)); // a megabyte
+    const first = () => ({ stop: true });
+    parseMountInfo(table, first);
+    gc();
+    const before = Deno.memoryUsage().heapUsed;
+    const kept = Array.from({ length: 100 }, () => parseMountInfo(table, first));
+    gc();
+    console.log(kept.length, Deno.memoryUsage().heapUsed - before);`;
+  const args = ["eval", "--v8-flags=--expose-gc", "--no-config", program];
+  const { stdout } = await new Deno.Command(Deno.execPath(), { args }).output();
+  const [count = 0, bytes = Infinity] = new TextDecoder().decode(stdout).trim().split(" ").map(Number);
+  assertEquals(count, 100);
+  assert(bytes < 5_000_000, `100 mounts keep ${bytes} bytes`);
+});

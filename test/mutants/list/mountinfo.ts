@@ -137,9 +137,17 @@ export const mountinfo: MutantRoom = {
       tests: tables,
     },
     {
+      name: "a kept mount keeps the text of the whole table",
+      file: "linux/mountinfo/parse_mountinfo.ts",
+      find: "const PIECE = 8192;",
+      replace: "const PIECE = 2 ** 30;",
+      rule: "What is kept of a list takes memory for itself, not for the table.",
+      tests: ["test/mountinfo/parse_test.ts"],
+    },
+    {
       name: "the parser goes on after the end",
       file: "linux/mountinfo/parse_mountinfo.ts",
-      find: "      if (verdict?.stop) break;\n",
+      find: "        if (verdict?.stop) return mounts;\n",
       replace: "",
       rule: "a filter ends the reading",
       tests: tables,

@@ -293,7 +293,7 @@ export const unmount: MutantRoom = {
       name: "a handle unmounts a foreign mount at its mountpoint",
       file: at("own"),
       find:
-        "await locate(own, deadline);\n  if (path === undefined) return;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, (found) => {\n    isCovered = !isTop(own, found, path);",
+        "await locate(own, deadline);\n  if (path === undefined) return;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  // What was found without waiting is still on top: nothing else has run meanwhile in this process.\n  const known = found instanceof Promise || path !== mountpoint ? undefined : found;\n  await unmountRetrying(path, deadline, known, (found) => {\n    isCovered = !isTop(own, found, path);",
       replace:
         "mountpoint;\n  if (isTree) return await unmountTreeRetrying(path, deadline);\n  let isCovered = false;\n  await unmountRetrying(path, deadline, undefined, () => {\n    isCovered = false;",
       rule: "A handle unmounts its own mounts alone.",
