@@ -4,7 +4,8 @@
  * @module
  */
 
-import { assertEquals } from "../assert.ts";
+import { NotFoundError } from "../../containerd/mod.ts";
+import { assert, assertEquals } from "../assert.ts";
 import { unmountRecursive } from "../../mod.ts";
 import type { KernelContext } from "../harness.ts";
 import { descendants, names, readText, type Row } from "../kernel.ts";
@@ -69,8 +70,13 @@ async function checkList(process: SnapshotterProcess): Promise<void> {
   await using direct = process.client();
   const snapshots = direct.snapshots("denomount");
   for await (const { name, kind } of snapshots.list()) {
-    assertEquals((await snapshots.stat(name)).kind, kind);
-    if (kind !== "committed") assertEquals((await snapshots.mounts(name)).length, 1);
+    try {
+      assertEquals((await snapshots.stat(name)).kind, kind);
+      if (kind !== "committed") assertEquals((await snapshots.mounts(name)).length, 1);
+    } catch (error) {
+      if (!(error instanceof NotFoundError)) throw error;
+      assert(!(await keys(process)).includes(name), error.message); // containerd has removed it meanwhile
+    }
   }
 }
 
@@ -187,6 +193,15 @@ async function startAndKill(daemon: Daemon, snapshotter: string, count: number):
   return killed;
 }
 
+/** What mounts are for, and how many of each. */
+function kindsOf(rows: readonly Row[]): string {
+  const kinds = Map.groupBy(
+    rows,
+    ({ mountpoint }) => mountpoint.replace(/^\/(\w+)\/(\w+)\/.*?(\w*?)\d*$/, "$1/$2/…$3"),
+  );
+  return [...kinds].map(([kind, { length }]) => `${length} ${kind}`).join(", ") || "0";
+}
+
 containerdTest(
   "containers with mapped ids that are killed at any moment leave no mount",
   async (t) => {
@@ -204,16 +219,14 @@ containerdTest(
         const isNew = (row: Row) => !before.some(({ mountpoint }) => mountpoint === row.mountpoint);
         const killed = await startAndKill(daemon, snapshotter, count);
         await retrying(() => removeContainers(daemon));
-        const counts = [t.mounts().filter(isNew).length];
+        const left = [kindsOf(t.mounts().filter(isNew))];
         await daemon.stop();
-        await daemon.start();
+        await daemon.start(); // it unmounts what a shim has left in its bundles
         await retrying(() => removeContainers(daemon));
-        counts.push(t.mounts().filter(isNew).length);
+        left.push(kindsOf(t.mounts().filter(isNew)));
         console.log(
-          `${snapshotter}: ${killed} of ${count} containers were killed with a shim; mounts left: ${
-            counts[0]
-          }, ` +
-            `after a restart of containerd ${counts[1]}`,
+          `${snapshotter}: ${killed} of ${count} containers were killed with a shim, the others before it; ` +
+            `mounts left: ${left[0]}; after a restart of containerd: ${left[1]}`,
         );
         if (snapshotter === "denomount") assertEquals(t.mounts().filter(isNew), []);
         await unmountRecursive(`${t.dir}/d/tmp`); // what containerd's own way has left
