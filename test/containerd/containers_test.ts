@@ -58,7 +58,7 @@ for (const release of RELEASES) {
       }
       assertEquals(t.mounts(), []);
     },
-    { tools: [...tools, ...release === "1.6" ? ["containerd"] : []] },
+    { tools: [...tools, ...release === "1.6" ? ["containerd"] : []], deadline: 300 }, // the first time it is downloaded
   );
 }
 
