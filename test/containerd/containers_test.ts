@@ -6,12 +6,11 @@
 
 import { assertEquals } from "../assert.ts";
 import type { KernelContext } from "../harness.ts";
-import { say } from "../use/ways.ts";
-import { containerdTest, Daemon, NAMESPACE } from "./daemon.ts";
+import { containerdTest, Daemon } from "./daemon.ts";
 import { buildImage } from "./image.ts";
 import {
   container,
-  NAME,
+  endContainers,
   removeEverything,
   retrying,
   runContainer,
@@ -41,6 +40,7 @@ for (const release of RELEASES) {
         await using daemon = await Daemon.start(`${t.dir}/d`, { ...process.plugin, release });
         const image = await buildImage(sixtyLayers());
         for (const snapshotter of ["overlayfs", "denomount"]) await daemon.importImage(image, snapshotter);
+        using _containers = endContainers();
         await using containerd = daemon.client();
         const [theirs, ours] = [containerd.snapshots("overlayfs"), containerd.snapshots("denomount")];
         assertEquals(
@@ -51,7 +51,7 @@ for (const release of RELEASES) {
           "cat /changed; echo; ls / | grep -c file-; ls /opaque; stat -c %u:%g /file-59; echo new > /new; stat -c %u /new";
         const expected = ["59", "40", "56", "57", "58", "59", "7:8", "0"];
         for (const options of [[], ...userNamespace ? [USER_NAMESPACE] : []]) {
-          const args = container("denomount", script, ["--rm", ...options]);
+          const args = (name: string) => container("denomount", script, ["--rm", ...options], name);
           assertEquals(await runContainer(daemon, args), expected);
         }
         await removeEverything(daemon, process);
@@ -71,14 +71,14 @@ containerdTest(
       await using daemon = await Daemon.start(`${t.dir}/d`, process.plugin);
       await daemon.importImage(await buildImage(sixtyLayers()), "denomount");
       const script = "trap 'exit 0' TERM; while sleep 1; do :; done";
-      await runContainer(daemon, container("denomount", script, [...USER_NAMESPACE, "--detach"]));
-      await using stack = new AsyncDisposableStack();
-      stack.defer(() =>
-        say(`${t.dir}/d/bin/ctr`, ["-a", daemon.socket, "-n", NAMESPACE, "tasks", "delete", "--force", NAME])
-          .then(() => {})
-      );
+      using _containers = endContainers();
+      let name = "";
+      await runContainer(daemon, (given) => {
+        name = given;
+        return container("denomount", script, [...USER_NAMESPACE, "--detach"], name);
+      });
       const inside = (...command: string[]) =>
-        retrying(() => daemon.ctr("tasks", "exec", "--exec-id", "e", NAME, "/bin/busybox", ...command));
+        retrying(() => daemon.ctr("tasks", "exec", "--exec-id", "e", name, "/bin/busybox", ...command));
       const roots = () => t.mounts().filter(({ mountpoint }) => mountpoint.startsWith("/s/root/snapshots/"));
       const before = roots();
       assertEquals(before.length, 1);
@@ -90,8 +90,8 @@ containerdTest(
       await process.start();
       await daemon.start();
       assertEquals(await inside("stat", "-c", "%u:%g", "/file-59"), ["7:8"]);
-      await daemon.ctr("tasks", "kill", "--signal", "SIGTERM", NAME);
-      await retrying(() => daemon.ctr("tasks", "delete", NAME)); // it has to end first
+      await daemon.ctr("tasks", "kill", "--signal", "SIGTERM", name);
+      await retrying(() => daemon.ctr("tasks", "delete", name)); // it has to end first
       await removeEverything(daemon, process);
     }
     assertEquals(t.mounts(), []);

@@ -6,7 +6,7 @@
 
 import type { Snapshotter } from "../../containerd/mod.ts";
 import { assertEquals } from "../assert.ts";
-import { names } from "../kernel.ts";
+import { descendants, names, readText } from "../kernel.ts";
 import { describeTree } from "../manager/digest_tree.ts";
 import type { Daemon } from "./daemon.ts";
 import { IMAGE, type Image } from "./image.ts";
@@ -103,7 +103,7 @@ export function sixtyLayers(): Entry[][] {
   return [lowest, ...others];
 }
 
-/** The name of a container; runc's state is this machine's. */
+/** With what the names of the containers begin; runc's state is this machine's. */
 export const NAME = `denomount-${Deno.pid}`;
 
 /** What gives a container a user namespace of mapped ids. */
@@ -121,16 +121,47 @@ export function container(
   snapshotter: string,
   script: string,
   options: readonly string[],
-  name = NAME,
+  name: string,
 ): string[] {
   const program = ["/bin/busybox", "sh", "-c", script];
   return ["run", "--snapshotter", snapshotter, ...options, IMAGE, name, ...program];
 }
 
-/** Runs a container to its end; again if its shim was starved of a processor, which takes its container with it. */
-export function runContainer(daemon: Daemon, args: readonly string[]): Promise<string[]> {
+let attempts = 0;
+
+/**
+ * Runs a container; again if its shim was starved of a processor, which takes its container with it. The next one has
+ * another name: containerd keeps the directory of the first.
+ */
+export function runContainer(daemon: Daemon, args: (name: string) => readonly string[]): Promise<string[]> {
   return retrying(async () => {
     await removeContainers(daemon);
-    return await daemon.ctr(...args);
+    return await daemon.ctr(...args(`${NAME}-${attempts++}`));
   });
+}
+
+/** The shims of the containers whose name begins so, with all processes below them. */
+export function processesOf(name: string): number[] {
+  const isShim = (pid: string) => {
+    const [program = "", ...words] = (readText(`/proc/${pid}/cmdline`) ?? "").split("\0");
+    return program.endsWith("/containerd-shim-runc-v2") && words.some((word) => word.startsWith(name));
+  };
+  const shims = names("/proc").filter((pid) => /^\d+$/.test(pid) && isShim(pid)).map(Number);
+  return shims.flatMap((pid) => [pid, ...descendants(pid).map(({ pid }) => pid)]);
+}
+
+/** Kills processes; those that have ended are nothing. */
+export function killAll(pids: readonly number[]): void {
+  for (const pid of pids) {
+    try {
+      Deno.kill(pid, "SIGKILL");
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound) && !String(error).includes("os error 3")) throw error; // it has ended
+    }
+  }
+}
+
+/** Kills the containers that a test that failed has left. */
+export function endContainers(): Disposable {
+  return { [Symbol.dispose]: () => killAll(processesOf(NAME)) };
 }

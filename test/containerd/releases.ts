@@ -33,10 +33,18 @@ export async function programsOf(release: Release): Promise<string> {
   return directory;
 }
 
+/** The first download stays: sid has another version soon. */
 async function sidContainerd(): Promise<string> {
+  const cache = await cacheDirectory();
+  const link = `${cache}/containerd-sid`;
+  if (names(link).includes("usr")) return link;
   const architecture = Deno.build.arch === "x86_64" ? "amd64" : "arm64";
-  const packages = await Packages.open(await cacheDirectory(), architecture, "sid");
-  return await packages.unpack(["containerd"], false); // it needs no newer libc than this machine's
+  const packages = await Packages.open(cache, architecture, "sid");
+  const unpacked = await packages.unpack(["containerd"], false); // it needs no newer libc than this machine's
+  const unfinished = `${link}-${Deno.pid}`;
+  await Deno.symlink(unpacked, unfinished);
+  await Deno.rename(unfinished, link);
+  return link;
 }
 
 /** The newest containerd's programs, unpacked once and kept in the cache. */
