@@ -64,3 +64,10 @@ export function make({ dir }: Bench, ...names: string[]): string {
   for (const name of names) Deno.mkdirSync(`${dir}/${name}`, { recursive: true });
   return `${dir}/${names[0] ?? ""}`;
 }
+
+/** A directory on the disk, since the rows' own is a tmpfs. */
+export async function diskDirectory({ undo }: Bench): Promise<string> {
+  const directory = await Deno.makeTempDir({ prefix: "denomount-bench-disk-" });
+  undo.defer(() => Deno.remove(directory, { recursive: true }));
+  return directory;
+}

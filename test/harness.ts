@@ -84,6 +84,8 @@ const packages: Record<string, string> = {
   strace: "strace",
   tar: "tar",
   ctr: "containerd",
+  containerd: "containerd",
+  runc: "runc",
 };
 
 /** Whether this process is root in the initial user namespace. */

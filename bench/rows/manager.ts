@@ -11,7 +11,7 @@ import { ActivationRecord } from "../../linux/manager/record.ts";
 import { Daemon } from "../../test/containerd/daemon.ts";
 import { OURS } from "../measure.ts";
 import { run } from "../peers.ts";
-import { type Bench, make, type Row } from "../row.ts";
+import { type Bench, diskDirectory, make, type Row } from "../row.ts";
 
 const TIMES = 10;
 
@@ -19,13 +19,6 @@ async function perRun(work: () => Promise<void>): Promise<number> {
   const start = performance.now();
   for (let time = 0; time < TIMES; time++) await work();
   return (performance.now() - start) / TIMES;
-}
-
-/** A directory on the disk, since the rows' own is a tmpfs: no kernel reads an erofs from a file on one. */
-async function diskDirectory({ undo }: Bench): Promise<string> {
-  const directory = await Deno.makeTempDir({ prefix: "denomount-bench-disk-" });
-  undo.defer(() => Deno.remove(directory, { recursive: true }));
-  return directory;
 }
 
 async function makeErofs(bench: Bench, disk: string, name: string): Promise<string> {

@@ -4,7 +4,6 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
 import { shown } from "../../ffi/text.ts";
 import { bootId } from "../../linux/manager/context.ts";
 import { makeRootDirectory, refuseRootPath } from "../../linux/manager/root_directory.ts";
@@ -22,12 +21,10 @@ import {
   STATX_BASIC_STATS,
 } from "../../linux/syscalls/constants.ts";
 import { chmod, fchownat, getdents64, mkdir, open, statx } from "../../linux/syscalls/mod.ts";
-import { tryLock } from "../../linux/temp/locked_directory.ts";
 import { unmount } from "../../linux/unmount/unmount.ts";
 import { unmountRecursive } from "../../linux/unmount/recursive.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import type { CallOptions } from "../connection.ts";
-import { FailedPreconditionError } from "../errors.ts";
 import { parentOfFilters, parseFilters } from "../filter.ts";
 import { NameLocks } from "../locks.ts";
 import {
@@ -49,7 +46,8 @@ import type {
 } from "../snapshotter.ts";
 import { mountpointOf, type Place, placeOf } from "./in_use.ts";
 import { bind, idMapsOf, isTooLong, type Layers, mountsOf } from "./layers.ts";
-import { type Row, SnapshotRecord } from "./record.ts";
+import { failed, makeDirectory, openDirectories, SNAPSHOTS, TRASH } from "./open.ts";
+import type { Row, SnapshotRecord } from "./record.ts";
 import { removeTree, usageOf } from "./tree.ts";
 
 /** Which snapshots the snapshotter mounts itself, and gives as a bind of the mount. */
@@ -141,11 +139,8 @@ export class LocalSnapshotter implements Snapshotter, AsyncDisposable {
     }
     refuseRootPath(root, "the snapshotter");
     const canonical = await makeRootDirectory(root, "the snapshotter", wait);
-    for (const name of [SNAPSHOTS, TRASH]) ignoring("EEXIST", () => mkdir(join(canonical, name), 0o700));
     await using stack = new AsyncDisposableStack();
-    const lock = stack.use(lockSnapshots(join(canonical, SNAPSHOTS)));
-    const record = stack.use(await SnapshotRecord.open(join(canonical, "snapshots.db")));
-    await refuseLostRecord(record, lock, canonical);
+    const { lock, record } = await openDirectories(canonical, stack);
     const place = await placeOf(canonical);
     const problems: Error[] = [];
     const snapshotter = new LocalSnapshotter(
@@ -245,7 +240,7 @@ export class LocalSnapshotter implements Snapshotter, AsyncDisposable {
     const { record, boot } = this.#parts;
     const root = this.#path(id, ROOT);
     await record.setMount(id, undefined);
-    ignoring("EEXIST", () => mkdir(root, 0o700));
+    makeDirectory(root);
     await mountAll(mounts, root, { signal }); // it stays, without its handle
     await record.setMount(id, `${boot} ${mountIdOf(root)}`);
   }
@@ -424,8 +419,6 @@ export class LocalSnapshotter implements Snapshotter, AsyncDisposable {
   }
 }
 
-const SNAPSHOTS = "snapshots";
-const TRASH = "trash";
 // The directories of a snapshot.
 const UPPER = "fs";
 const WORK = "work";
@@ -433,38 +426,10 @@ const ROOT = "root";
 
 type RowOfMounts = Pick<Row, "id" | "kind" | "labels" | "isMounted" | "mount">;
 
-function lockSnapshots(directory: string): OwnedFd {
-  const lock = tryLock(directory);
-  if (lock !== undefined) return lock;
-  throw failed("open the snapshotter", `another process has the snapshots in ${shown(directory)} open`);
-}
-
-/** A new record would give the numbers of the directories again. */
-async function refuseLostRecord(record: SnapshotRecord, snapshots: OwnedFd, root: string): Promise<void> {
-  if (!await record.isNew() || getdents64(snapshots.fd).length === 0) return;
-  throw failed(
-    "open the snapshotter",
-    `${
-      shown(root)
-    } has snapshots, but their record snapshots.db is gone: restore it, or move the snapshots away`,
-  );
-}
-
 function toInfo({ name, parent, kind, createdAt, updatedAt, labels }: Row): SnapshotInfo {
   return { name, parent, kind, createdAt, updatedAt, labels };
 }
 
-const failed = (action: string, details: string) =>
-  new FailedPreconditionError("FAILED_PRECONDITION", { action, details });
-
 const messageOf = (error: unknown) => error instanceof Error ? error.message : String(error);
 
 const mountIdOf = (path: string) => uniqueMountAt(path, AT_SYMLINK_NOFOLLOW)?.mountId;
-
-function ignoring(code: string, call: () => void): void {
-  try {
-    call();
-  } catch (error) {
-    if (!isErrno(error, code)) throw error;
-  }
-}

@@ -8,12 +8,10 @@ import { Containerd, type ContainerdOptions, UnavailableError } from "../../cont
 import { assertEquals } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { loopDevices, names } from "../kernel.ts";
-import { run } from "../kernels/run.ts";
 import { type Said, say } from "../use/ways.ts";
-import { cacheDirectory } from "./cache.ts";
 import { IMAGE, type Image } from "./image.ts";
+import { programsOf, type Release, shared, startCommand } from "./releases.ts";
 
-const shared = new URL("../../../shared/containerd/", import.meta.url).pathname;
 const missing = names(shared).length === 0
   ? "the newest containerd is not in ../shared/containerd beside the project"
   : undefined;
@@ -58,6 +56,8 @@ export function containerdTest(
 
 /** How to start a containerd. */
 export interface DaemonOptions {
+  /** Which containerd; the newest if left out. */
+  release?: Release;
   /** Lines for its configuration. */
   lines?: readonly string[];
   /** Directories that its programs are found in first. */
@@ -90,7 +90,7 @@ export class Daemon implements AsyncDisposable {
    */
   static async start(directory: string, options: DaemonOptions = {}): Promise<Daemon> {
     await Deno.mkdir(directory, { recursive: true });
-    await Deno.symlink(await programs(), `${directory}/bin`);
+    await Deno.symlink(await programsOf(options.release ?? "newest"), `${directory}/bin`);
     const daemon = new Daemon(directory, options);
     await daemon.start();
     await daemon.ctr("leases", "create", "--id", LEASE);
@@ -120,13 +120,13 @@ export class Daemon implements AsyncDisposable {
 
   /** Starts it again with the same files. */
   async start(): Promise<void> {
-    const { lines = [], path = [], inTestsNamespace = false } = this.#options;
-    const child = new Deno.Command(inTestsNamespace ? `${shared}start` : "unshare", {
-      args: [
-        ...inTestsNamespace ? [] : ["--mount", "--propagation", "private", `${shared}start`],
-        this.directory,
-        ...lines,
-      ],
+    const { release = "newest", lines = [], path = [], inTestsNamespace = false } = this.#options;
+    const command = await startCommand(release, this.directory, lines);
+    const [program = "", ...args] = inTestsNamespace
+      ? command
+      : ["unshare", "--mount", "--propagation", "private", ...command];
+    const child = new Deno.Command(program, {
+      args,
       env: { PATH: [...path, Deno.env.get("PATH") ?? ""].join(":"), LEVEL: "error" },
       stdin: "null",
       stdout: "null",
@@ -182,7 +182,7 @@ export class Daemon implements AsyncDisposable {
     await this.ctr(
       "images",
       "import",
-      "--local",
+      ...this.#options.release === "1.6" ? [] : ["--local"], // 1.6 has no other way
       "--snapshotter",
       snapshotter,
       "--base-name",
@@ -209,26 +209,4 @@ export class Daemon implements AsyncDisposable {
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }
-}
-
-/** containerd's programs, unpacked once and kept in the cache. */
-async function programs(): Promise<string> {
-  const [archive] = names(shared).filter((name) => name.startsWith("containerd.")); // another build has another time
-  const { mtime } = await Deno.stat(`${shared}${archive}`);
-  const cache = await cacheDirectory();
-  const directory = `${cache}/bin-${mtime?.getTime()}`;
-  if (names(cache).includes(`bin-${mtime?.getTime()}`)) return directory;
-  const unfinished = await Deno.makeTempDir({ dir: cache });
-  for (const name of names(shared).filter((file) => file.endsWith(".xz"))) {
-    const path = `${unfinished}/${name.slice(0, -".xz".length)}`;
-    await Deno.writeFile(path, (await run("xz", ["-dc", `${shared}${name}`])).bytes);
-    await Deno.chmod(path, 0o755);
-  }
-  try {
-    await Deno.rename(unfinished, directory);
-  } catch (error) {
-    if (!names(cache).includes(`bin-${mtime?.getTime()}`)) throw error;
-    await Deno.remove(unfinished, { recursive: true }); // another test was first
-  }
-  return directory;
 }

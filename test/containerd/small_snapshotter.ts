@@ -4,13 +4,17 @@
  * @module
  */
 
-import type {
-  Mount,
-  SnapshotChange,
-  SnapshotInfo,
-  SnapshotOptions,
-  Snapshotter,
+import {
+  Containerd,
+  type Mount,
+  serveSnapshotter,
+  type SnapshotChange,
+  type SnapshotInfo,
+  type SnapshotOptions,
+  type SnapshotsClient,
+  type Snapshotter,
 } from "../../containerd/mod.ts";
+import type { KernelContext } from "../harness.ts";
 
 /** What a snapshotter throws for a snapshot that it doesn't have. */
 class NotFound extends Error {
@@ -101,4 +105,18 @@ export class SmallSnapshotter implements Snapshotter {
   async cleanup(): Promise<void> {
     await this.#note("cleanup", () => {});
   }
+}
+
+/** The path of a test's socket. */
+export const socketOf = (t: KernelContext): string => `${t.dir}/sock`;
+
+/** Serves a snapshotter without rules, and calls a function with a client of it. */
+export async function serving(
+  t: KernelContext,
+  use: (snapshots: SnapshotsClient, small: SmallSnapshotter) => Promise<void>,
+): Promise<void> {
+  const small = new SmallSnapshotter();
+  await using _server = await serveSnapshotter(small, { socket: socketOf(t) });
+  await using client = new Containerd({ address: socketOf(t) });
+  await use(client.snapshots("small"), small);
 }
