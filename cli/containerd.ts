@@ -11,9 +11,11 @@ import {
   type ActiveMount,
   Containerd,
   ContainerdError,
+  DeadlineExceededError,
   NotFoundError,
   type SnapshotInfo,
   type SnapshotsClient,
+  UnavailableError,
   UnimplementedError,
 } from "../containerd/mod.ts";
 import { labelOf, needsManager } from "../containerd/mount_snapshot.ts";
@@ -134,10 +136,11 @@ async function readSnapshots(
   snapshots: SnapshotsClient,
   failures: ContainerdError[],
 ): Promise<(SnapshotInfo & Usage)[]> {
-  let failure: ContainerdError | undefined;
+  let answers = true;
   const remember = (error: unknown) => {
     if (!(error instanceof ContainerdError)) throw error;
-    if (failure === undefined) failures.push(failure = error);
+    failures.push(error);
+    if (error instanceof UnavailableError || error instanceof DeadlineExceededError) answers = false;
   };
   const found: (SnapshotInfo & Usage)[] = [];
   try {
@@ -149,7 +152,7 @@ async function readSnapshots(
   const left = found.values();
   const work = async () => {
     for (const info of left) {
-      if (failure !== undefined) return; // the others would fail too
+      if (!answers) return; // each of the others would fail after a wait
       try {
         Object.assign(info, await snapshots.usage(info.name));
       } catch (error) {

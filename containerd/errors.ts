@@ -213,16 +213,20 @@ export async function toError(
       ...await explainSocket(address, details),
     });
   }
-  const answer = code === status.DEADLINE_EXCEEDED
-    ? `containerd at ${address} did not answer within ${timeout} ms`
-    : details;
-  const hint = code === status.NOT_FOUND
-    ? `the namespace is ${shown(namespace)}`
-    : details.startsWith("unknown service containerd.services.mounts.")
-    ? "containerd has a mount manager since 2.2"
-    : undefined;
-  const failure = { action, details: answer, hint, cause: error };
+  const isLate = code === status.DEADLINE_EXCEEDED && !isAnswer(error);
+  const answer = isLate ? `containerd at ${address} did not answer within ${timeout} ms` : details;
+  const failure = { action, details: answer, hint: hintOf(error, namespace, timeout), cause: error };
   return new (classes.get(code) ?? ContainerdError)(name, failure);
+}
+
+function hintOf(error: ServiceError, namespace: string, timeout: number): string | undefined {
+  const { code, details } = error;
+  if (code === status.NOT_FOUND) return `the namespace is ${shown(namespace)}`;
+  if (code === status.DEADLINE_EXCEEDED && isAnswer(error)) {
+    return `the timeout of the call is ${timeout} ms`; // containerd cancels its work then; a plugin may have another one
+  }
+  const isUnknown = details.startsWith("unknown service containerd.services.mounts.");
+  return isUnknown ? "containerd has a mount manager since 2.2" : undefined;
 }
 
 /** containerd answers that a proxy plugin, such as a snapshotter, is not available; the library's own errors have no headers. */
