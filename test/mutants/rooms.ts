@@ -5,6 +5,7 @@
  */
 
 import { cli } from "./list/cli.ts";
+import { containerdClient } from "./list/containerd_client.ts";
 import { ffi } from "./list/ffi.ts";
 import { filesystem } from "./list/filesystem.ts";
 import { idmap } from "./list/idmap.ts";
@@ -36,5 +37,6 @@ export const rooms: readonly MutantRoom[] = [
   filesystem,
   mount,
   manager,
+  containerdClient,
   cli,
 ];
