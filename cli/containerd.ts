@@ -229,7 +229,8 @@ const REFERENCE = "containerd.io/gc.bref.";
 /** What keeps an activation from the garbage collector, as its labels name it. */
 function keepersOf(labels: Readonly<Record<string, string>>): string {
   const references = Object.entries(labels).filter(([label]) => label.startsWith(REFERENCE));
-  return references.map(([label, value]) => {
+  // containerd gives the labels in another order each time.
+  return references.sort(([a], [b]) => a < b ? -1 : 1).map(([label, value]) => {
     const [kind = "", snapshotter] = label.slice(REFERENCE.length).split(/\.(.*)/s);
     return kind === "snapshot" && snapshotter !== undefined ? `${snapshotter}/${value}` : `${kind} ${value}`;
   }).join(", ");

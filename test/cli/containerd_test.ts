@@ -342,7 +342,7 @@ containerdTest(
 );
 
 containerdTest(
-  "a signal ends up --containerd while containerd activates a snapshot, with nothing mounted and nothing activated",
+  "while up --containerd waits for containerd, it keeps others off its target, and a signal ends it with nothing left",
   async (t) => {
     const { running } = sleepingMkfs(t);
     const { daemon, layer } = await startWithImage(`${t.dir}/d`, {
@@ -355,6 +355,13 @@ containerdTest(
     const target = t.make("target");
     const child = start(["up", ...ofTests(daemon), ...at(t), "erofs/a", target], "/");
     const mkfs = await running();
+    for (const verb of ["up", "down"]) {
+      assertEquals(await command([verb, ...ofTests(daemon), ...at(t), "erofs/a", target]), {
+        ...DONE,
+        code: 1,
+        err: `denomount: another process is just mounting or unmounting a list on ${target}\n`,
+      });
+    }
     child.kill("SIGTERM");
     const { code, stdout } = await child.output();
     assertEquals([code, new TextDecoder().decode(stdout)], [143, ""]);

@@ -173,7 +173,15 @@ const mounting: Mutant[] = [
     file: command,
     find: "    stack.use(await lock(name, target, root));\n",
     replace: "",
-    rule: "Of two ups of a target at once one mounts it.",
+    rule: "While up waits for containerd, no other up mounts on its target.",
+    tests: COMMAND,
+  },
+  {
+    name: "down locks nothing",
+    file: command,
+    find: "    using _lock = await lock(name, target, root);\n",
+    replace: "",
+    rule: "While up waits for containerd, no down takes away what it has activated.",
     tests: COMMAND,
   },
   {
