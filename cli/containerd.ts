@@ -28,7 +28,15 @@ import { managerRoot, variable } from "./manager.ts";
 import { columns, escapeControl, print, printError, sizeText } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
-import { find, hasMounts, lockTarget, mountAndPrint, nameFor, removeUnmounted } from "./up.ts";
+import {
+  deactivateFound,
+  find,
+  hasMounts,
+  lockTarget,
+  mountAndPrint,
+  nameFor,
+  removeUnmounted,
+} from "./up.ts";
 
 /** Where containerd is, and for whom it works. */
 export interface ContainerdFlags {
@@ -327,7 +335,7 @@ async function downManaged(
       throw new Error(`${target} has ${what} mounted, not ${snapshotter}/${key}`);
     }
     await unmountMounts(activation.system, target, how);
-    await manager.deactivate(name);
+    await deactivateFound(manager, name);
     return;
   }
   if (!Array.isArray(mounts)) {

@@ -174,7 +174,24 @@ export async function removeUnmounted(
       `a list is mounted on ${target} already, as the activation "${name}": unmount it with "denomount down"`,
     );
   }
-  await manager.deactivate(name);
+  await deactivateFound(manager, name);
+}
+
+/**
+ * Deactivates an activation that was found; containerd's garbage collector may have removed it meanwhile.
+ *
+ * @param manager the manager that has it.
+ * @param name its name.
+ */
+export async function deactivateFound(
+  manager: Pick<MountManager, "deactivate">,
+  name: string,
+): Promise<void> {
+  try {
+    await manager.deactivate(name);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+  }
 }
 
 /**

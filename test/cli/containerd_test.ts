@@ -1,6 +1,8 @@
-import type { Containerd } from "../../containerd/mod.ts";
+import { Containerd } from "../../containerd/mod.ts";
 import { sizeText } from "../../cli/print.ts";
-import { assert, assertEquals, assertMatch, assertStringIncludes } from "../assert.ts";
+import { deactivateFound } from "../../cli/up.ts";
+import { NotFoundError } from "../../linux/manager/errors.ts";
+import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "../assert.ts";
 import { containerdTest, Daemon, NAMESPACE } from "../containerd/daemon.ts";
 import { startWithImage } from "../containerd/with_image.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
@@ -306,12 +308,39 @@ containerdTest(
       assertEquals(await command(["down", ...args]), DONE);
       assertEquals([t.mounts(), await activationsOf(containerd)], [[], []]);
     }
-    assertEquals((await command(["up", ...args])).err, "");
-    await containerd.snapshots("erofs").remove("a");
-    assertEquals(await command(["down", ...args]), DONE); // of a snapshot that is gone
-    assertEquals([t.mounts(), await activationsOf(containerd)], [[], []]);
   },
   { ...onImage, tools: [...onImage.tools, "strace"], features: ["mountApi"] },
+);
+
+containerdTest(
+  "down --containerd of a snapshot that is gone takes off what is left, unless the garbage collector has its activation",
+  async (t) => {
+    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
+    await using _daemon = daemon;
+    await using leased = daemon.client();
+    await using unleased = new Containerd({ address: daemon.socket, namespace: NAMESPACE });
+    const target = t.make("target");
+    const snapshot = { snapshotter: "erofs", key: "a" };
+    const args = [...ofTests(daemon), ...at(t), "erofs/a", target];
+    for (const containerd of [leased, unleased]) {
+      await leased.snapshots("erofs").prepare("a", layer);
+      await containerd.mountSnapshot(snapshot, target, { name: `up:${target}` });
+      await leased.snapshots("erofs").remove("a");
+      await daemon.collectGarbage();
+      const { code, err } = await command(["down", ...args]);
+      if (containerd === leased) assertEquals([code, err], [0, ""]);
+      else {
+        assertEquals([code, mountedTypes(t)], [1, ["overlay"]]);
+        assertMatch(
+          err,
+          /snapshot a does not exist.*the namespace is denomount-test; "denomount umount" unmounts what is left of it\n$/,
+        );
+        assertEquals((await command(["umount", target])).err, "");
+      }
+      assertEquals([t.mounts(), await activationsOf(leased)], [[], []]);
+    }
+  },
+  onImage,
 );
 
 containerdTest(
@@ -365,8 +394,10 @@ containerdTest(
     child.kill("SIGTERM");
     const { code, stdout } = await child.output();
     assertEquals([code, new TextDecoder().decode(stdout)], [143, ""]);
-    while (isRunning(mkfs)) await new Promise((resolve) => setTimeout(resolve, 10)); // containerd ends it
-    assertEquals([t.mounts(), leftBehind(t), await activationsOf(containerd)], [[], [], []]);
+    const wait = () => new Promise((resolve) => setTimeout(resolve, 10));
+    while (isRunning(mkfs)) await wait(); // containerd ends it
+    while ((await activationsOf(containerd)).length > 0) await wait(); // and then the activation
+    assertEquals([t.mounts(), leftBehind(t)], [[], []]);
   },
   onImage,
 );
@@ -398,6 +429,16 @@ kernelTest("--containerd takes no options of mounts, and --address is for it alo
       "start containerd, or pass the address of the one that runs\n",
   });
 });
+
+kernelTest(
+  "an activation that is removed between its lookup and its deactivation is no error",
+  needs,
+  async () => {
+    const gone = (error: Error) => deactivateFound({ deactivate: () => Promise.reject(error) }, "up:/mnt");
+    await gone(new NotFoundError("removed by the garbage collector"));
+    await assertRejects(() => gone(new Error("busy")), Error, "busy");
+  },
+);
 
 kernelTest("only --containerd loads gRPC", { ...needs, tools: ["strace"] }, async (t) => {
   const opensGrpc = async (...args: string[]) => {

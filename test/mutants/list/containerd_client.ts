@@ -203,9 +203,17 @@ const mounting: Mutant[] = [
   {
     name: "down keeps the activation",
     file: command,
-    find: "    await manager.deactivate(name);\n",
+    find: "    await deactivateFound(manager, name);\n",
     replace: "",
     rule: "down deactivates what up has activated.",
+    tests: COMMAND,
+  },
+  {
+    name: "an activation that went meanwhile is an error",
+    file: "cli/up.ts",
+    find: "    if (!(error instanceof NotFoundError)) throw error;\n",
+    replace: "    throw error;\n",
+    rule: "The garbage collector may remove an activation between its lookup and its deactivation.",
     tests: COMMAND,
   },
   {
