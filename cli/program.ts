@@ -357,7 +357,7 @@ function addLs(top: Command, done: Done): void {
     .addHelpText(
       "after",
       `
-Prints, with --containerd, the snapshots of each snapshotter, with what they take without their parents, and what
+Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
 containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.
 Examples:
   denomount ls --tree /run

@@ -177,7 +177,7 @@ kernelTest(
         '.SS "denomount watch',
         ".B \\-\\-namespace <PID>",
         ".B \\-\\-containerd",
-        "Prints, with \\-\\-containerd, the snapshots",
+        "Prints with \\-\\-containerd the snapshots",
         "130  ended by Ctrl\\-C",
       ]
     ) {
