@@ -88,6 +88,9 @@ const MANAGED_LIST = `
 A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
 "denomount help activate".`;
 
+/** Only --containerd loads gRPC. */
+const loadContainerd = () => import("./containerd.ts");
+
 const SNAPSHOT = `
 With --containerd, FILE is SNAPSHOTTER/KEY: a snapshot of containerd that is not committed. "denomount ls --containerd"
 prints them.`;
@@ -116,7 +119,7 @@ Prints each mountpoint. Examples:
     .action(async (file, target, { containerd, ...flags }) => {
       if (!containerd) return done(await up(file, target, withoutContainerd(command, flags)));
       const snapshot = snapshotOf(command, file);
-      done(await (await import("./containerd.ts")).up(snapshot, target, flags));
+      done(await (await loadContainerd()).up(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
@@ -140,7 +143,7 @@ Examples:
       const flags = { ...rest, detach: Boolean(lazy) };
       if (!containerd) return done(await down(file, target, withoutContainerd(command, flags)));
       const snapshot = snapshotOf(command, file);
-      done(await (await import("./containerd.ts")).down(snapshot, target, flags));
+      done(await (await loadContainerd()).down(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
@@ -366,7 +369,7 @@ Examples:
     .action(async (path, { containerd, ...flags }) => {
       if (!containerd) return done(await ls(path, withoutContainerd(command, flags)));
       if (path !== undefined) command.error("error: --containerd takes no PATH");
-      done(await (await import("./containerd.ts")).ls(flags));
+      done(await (await loadContainerd()).ls(flags));
     });
   addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type"]);
 }
