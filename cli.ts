@@ -26,6 +26,7 @@ import { CommanderError, setColorEnabled } from "./cli/deps.ts";
 import { errorMessage, holderLines } from "./cli/errors.ts";
 import { escapeControl, printError } from "./cli/print.ts";
 import { program } from "./cli/program.ts";
+import { rememberIgnoredSignals } from "./cli/signals.ts";
 
 const FAILED = 1;
 const USAGE_ERROR = 2;
@@ -59,4 +60,7 @@ export async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-if (import.meta.main) Deno.exit(await main(Deno.args));
+if (import.meta.main) {
+  rememberIgnoredSignals();
+  Deno.exit(await main(Deno.args));
+}

@@ -9,7 +9,7 @@ import { bytes, directories, label, milliseconds, pid, types } from "./arguments
 import { explainList, idmap, lookup, umount } from "./commands.ts";
 import { completions, shellName } from "./completions.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
-import { Command } from "./deps.ts";
+import { Command, Option } from "./deps.ts";
 import { doctor } from "./doctor.ts";
 import { ls } from "./list.ts";
 import { loopAttach, loopDetach, loopList } from "./loop.ts";
@@ -55,6 +55,7 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addLs,
   addWatch,
   addLookup,
+  addSnapshotter,
 ];
 
 /**
@@ -88,7 +89,7 @@ const MANAGED_LIST = `
 A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
 "denomount help activate".`;
 
-/** Only --containerd loads gRPC. */
+/** With gRPC, which ls, up and down load only for --containerd. */
 const loadContainerd = () => import("./containerd.ts");
 
 const SNAPSHOT = `
@@ -400,4 +401,23 @@ function addLookup(top: Command, done: Done): void {
     .option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount lookup .")
     .action(async (path, flags) => done(await lookup(path, flags)));
+}
+
+function addSnapshotter(top: Command, done: Done): void {
+  top.command("snapshotter").description("serve a snapshotter to containerd, as a proxy plugin")
+    .requiredOption("--root <DIR>", "the directory of the snapshots, which is made if it does not exist")
+    .option("--socket <PATH>", "the socket for containerd (default: the one that systemd has passed)")
+    .addOption(
+      new Option("--prepare <MODE>", "which snapshots it mounts itself; auto: those with mapped ids")
+        .choices(["auto", "always", "never"]).default("auto"),
+    )
+    .addHelpText(
+      "after",
+      `
+Ends on SIGTERM and Ctrl-C, when the calls that run are completed; what is mounted stays mounted.
+Example:
+  denomount snapshotter --root /var/lib/denomount/snapshotter --socket /run/denomount/snapshotter.sock`,
+    )
+    // Only this subcommand loads gRPC.
+    .action(async (flags) => done(await (await import("./snapshotter.ts")).snapshotter(flags)));
 }

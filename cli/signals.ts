@@ -17,13 +17,26 @@ const terminatingSignals = Object.keys(numbers) as TerminatingSignal[];
 
 let ignoredAtStart: readonly TerminatingSignal[] | undefined;
 
-/** The signals that were ignored when the program started, as nohup(1) ignores SIGHUP. */
+/**
+ * Remembers the signals that were ignored when the program started, as nohup(1) ignores SIGHUP. Deno handles SIGHUP, SIGINT
+ * and SIGTERM itself as soon as anything listens for a signal, and Deno 2.9 listens for SIGUSR1 some milliseconds after the
+ * program has started: so this is called first of all.
+ */
+export function rememberIgnoredSignals(): void {
+  try {
+    ignoredAtStart ??= ignoredIn(Deno.readTextFileSync("/proc/self/status"));
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotCapable)) throw error; // then it is read later, by libc: Deno reads /proc with all permissions only
+  }
+}
+
 function initiallyIgnored(): readonly TerminatingSignal[] {
-  if (ignoredAtStart !== undefined) return ignoredAtStart;
-  const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(readTextFile("/proc/self/status")) ?? [];
-  return ignoredAtStart = terminatingSignals.filter((signal) =>
-    BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n
-  );
+  return ignoredAtStart ??= ignoredIn(readTextFile("/proc/self/status"));
+}
+
+function ignoredIn(status: string): TerminatingSignal[] {
+  const [, mask = "0"] = /^SigIgn:\s*([0-9a-f]+)/m.exec(status) ?? [];
+  return terminatingSignals.filter((signal) => BigInt(`0x${mask}`) >> BigInt(numbers[signal] - 1) & 1n);
 }
 
 /** Defers the terminating signals until it is disposed. */

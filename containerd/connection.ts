@@ -10,7 +10,6 @@ import {
   type ClientReadableStream,
   connectivityState,
   create,
-  credentials,
   type DescMessage,
   type DescMethod,
   fromBinary,
@@ -23,6 +22,7 @@ import {
   toBinary,
 } from "./deps.ts";
 import { toError } from "./errors.ts";
+import { unixCredentials } from "./goaway.ts";
 import { checkTimeout } from "../linux/path/wait.ts";
 
 /** How long a call waits. */
@@ -80,7 +80,7 @@ export class Connection {
   }
 
   #connect(): Client {
-    return new Client(`unix://${this.address}`, credentials.createInsecure(), {
+    return new Client(`unix://${this.address}`, unixCredentials(), {
       "grpc.use_local_subchannel_pool": 1,
       "grpc.max_receive_message_length": LARGEST_MESSAGE,
       "grpc.max_send_message_length": LARGEST_MESSAGE,

@@ -4,8 +4,10 @@
  * @module
  */
 
-import { type Timestamp, timestampDate } from "./deps.ts";
+import { create, type Timestamp, timestampDate, timestampFromDate } from "./deps.ts";
+import { type Info, InfoSchema, Kind } from "./api/snapshots_pb.ts";
 import type { ActivationInfo, Mount as MountMessage } from "./api/mount_pb.ts";
+import type { SnapshotInfo, SnapshotKind } from "./snapshotter.ts";
 import type { Activation } from "../linux/manager/types.ts";
 import type { Mount } from "../linux/spec/mount.ts";
 
@@ -68,4 +70,47 @@ export function toActivation(info: ActivationInfo | undefined): Activation {
  */
 export function toDate(time: Timestamp | undefined): Date {
   return time === undefined ? new Date(0) : timestampDate(time);
+}
+
+const kinds: Record<Kind, SnapshotKind> = {
+  [Kind.UNKNOWN]: "unknown",
+  [Kind.VIEW]: "view",
+  [Kind.ACTIVE]: "active",
+  [Kind.COMMITTED]: "committed",
+};
+
+/**
+ * Reads the record of a snapshot.
+ *
+ * @param info the message.
+ * @returns the record.
+ */
+export function toInfo(info: Info | undefined): SnapshotInfo {
+  const { name = "", parent = "", kind = Kind.UNKNOWN, labels = {} } = info ?? {};
+  const [createdAt, updatedAt] = [toDate(info?.createdAt), toDate(info?.updatedAt)];
+  return { name, parent, kind: kinds[kind] ?? "unknown", createdAt, updatedAt, labels };
+}
+
+const numbers: Record<SnapshotKind, Kind> = {
+  unknown: Kind.UNKNOWN,
+  view: Kind.VIEW,
+  active: Kind.ACTIVE,
+  committed: Kind.COMMITTED,
+};
+
+/**
+ * Writes the record of a snapshot.
+ *
+ * @param info the record.
+ * @returns the message.
+ */
+export function fromInfo({ name, parent, kind, createdAt, updatedAt, labels }: SnapshotInfo): Info {
+  return create(InfoSchema, {
+    name,
+    parent,
+    kind: numbers[kind],
+    createdAt: timestampFromDate(createdAt),
+    updatedAt: timestampFromDate(updatedAt),
+    labels,
+  });
 }

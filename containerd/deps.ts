@@ -7,13 +7,22 @@
 
 export {
   type CallOptions as GrpcCallOptions,
+  type ChannelCredentials,
   Client,
   type ClientReadableStream,
   connectivityState,
   credentials,
+  type handleServerStreamingCall as HandleServerStreamingCall,
+  type handleUnaryCall as HandleUnaryCall,
   Metadata,
+  Server,
+  ServerCredentials,
+  type ServerWritableStream,
+  type ServiceDefinition,
   type ServiceError,
   status,
+  type StatusObject,
+  type UntypedServiceImplementation,
 } from "npm:@grpc/grpc-js@1.14.7";
 export {
   create,
@@ -45,4 +54,5 @@ export {
   file_google_protobuf_timestamp,
   type Timestamp,
   timestampDate,
+  timestampFromDate,
 } from "npm:@bufbuild/protobuf@2.17.0/wkt";

@@ -1,5 +1,6 @@
 /**
- * A client of containerd: its snapshotters and its mount manager, over gRPC. Only this entry uses gRPC.
+ * A client of containerd: its snapshotters and its mount manager, over gRPC; and the other side: a snapshotter for
+ * containerd, and a server for any. Only this entry uses gRPC.
  *
  * @example
  * ```ts
@@ -28,8 +29,14 @@ export {
   UnavailableError,
   UnimplementedError,
 } from "./errors.ts";
+export {
+  LocalSnapshotter,
+  type LocalSnapshotterOptions,
+  type PrepareMode,
+} from "./local/local_snapshotter.ts";
 export type { MountSnapshotOptions, SnapshotKey } from "./mount_snapshot.ts";
 export type { MountsClient } from "./mounts.ts";
+export { type ServeOptions, serveSnapshotter, type SnapshotServer } from "./server/serve.ts";
 export type { SnapshotsClient } from "./snapshots.ts";
 export type {
   CommitOptions,

@@ -4,28 +4,20 @@
  * @module
  */
 
-import { type Info, Kind, Snapshots } from "./api/snapshots_pb.ts";
+import { Snapshots } from "./api/snapshots_pb.ts";
 import type { CallOptions, Connection } from "./connection.ts";
-import { toDate, toMounts } from "./convert.ts";
+import { toInfo, toMounts } from "./convert.ts";
 import type {
   CommitOptions,
   ListSnapshotsOptions,
   SnapshotChange,
   SnapshotInfo,
-  SnapshotKind,
   SnapshotOptions,
   Snapshotter,
   SnapshotUsage,
 } from "./snapshotter.ts";
 import { shown } from "../ffi/text.ts";
 import type { Mount } from "../linux/spec/mount.ts";
-
-const kinds: Record<Kind, SnapshotKind> = {
-  [Kind.UNKNOWN]: "unknown",
-  [Kind.VIEW]: "view",
-  [Kind.ACTIVE]: "active",
-  [Kind.COMMITTED]: "committed",
-};
 
 /** One of containerd's snapshotters. */
 export class SnapshotsClient implements Snapshotter {
@@ -129,10 +121,4 @@ export class SnapshotsClient implements Snapshotter {
   #action(verb: string, key: string): string {
     return `${verb} the snapshot ${shown(key)} of ${shown(this.#snapshotter)}`;
   }
-}
-
-function toInfo(info: Info | undefined): SnapshotInfo {
-  const { name = "", parent = "", kind = Kind.UNKNOWN, labels = {} } = info ?? {};
-  const [createdAt, updatedAt] = [toDate(info?.createdAt), toDate(info?.updatedAt)];
-  return { name, parent, kind: kinds[kind] ?? "unknown", createdAt, updatedAt, labels };
 }

@@ -96,6 +96,10 @@ const symbols = {
   mkdir: { parameters: ["pointer", /* const char *path */ "u32" /* mode_t mode */], result: "i32" },
   mkdtemp: { parameters: ["buffer" /* char *template */], result: "pointer" },
   unlink: { parameters: ["pointer" /* const char *path */], result: "i32" },
+  unlinkat: {
+    parameters: ["i32", /* int dirfd */ "pointer", /* const char *path */ "i32" /* int flags */],
+    result: "i32",
+  },
   link: {
     parameters: ["buffer", /* const char *oldpath */ "buffer" /* const char *newpath */],
     result: "i32",
@@ -325,6 +329,21 @@ const symbols = {
       "buffer", /* const char *pathname */
     ],
     result: "i32",
+  },
+  socket: {
+    parameters: ["i32", /* int domain */ "i32", /* int type */ "i32" /* int protocol */],
+    result: "i32",
+  },
+  sendto: {
+    parameters: [
+      "i32", // int sockfd
+      "buffer", // const void *buf
+      "usize", // size_t size
+      "i32", // int flags
+      "buffer", // const struct sockaddr *dest_addr
+      "u32", // socklen_t addrlen
+    ],
+    result: "isize",
   },
   eventfd: { parameters: ["u32", /* unsigned int initval */ "i32" /* int flags */], result: "i32" },
   poll: {

@@ -38,6 +38,8 @@ class Holder implements AsyncDisposable {
 export class SharedMachine implements AsyncDisposable {
   readonly #holders: AsyncDisposableStack;
   readonly #enter: string[];
+  /** The name of the file in the directory for temporary files that is /dev/loop-control, as root. */
+  static readonly LOOP_CONTROL = "loop-control";
   /** The pids of the processes in the slave and the peer namespace. */
   readonly beside: readonly number[];
 
@@ -47,12 +49,31 @@ export class SharedMachine implements AsyncDisposable {
     this.beside = beside;
   }
 
-  /** Creates the namespaces; without root, also a new user namespace. */
-  static async start(userNamespace: boolean): Promise<SharedMachine> {
+  /**
+   * Creates the namespaces; without root, also a new user namespace.
+   *
+   * @param userNamespace whether a user namespace is created.
+   * @param temporary a directory that is /tmp there, so that machines beside each other don't see each other's files; as
+   *   root, /dev/loop-control is another file of the same device too, for a lock on it holds up the others.
+   */
+  static async start(userNamespace: boolean, temporary?: string): Promise<SharedMachine> {
     await using holders = new AsyncDisposableStack();
     const hold = async (...args: Parameters<typeof Holder.start>) =>
       holders.use(await Holder.start(...args)).child.pid;
-    const first = await hold(["unshare", ...unshareArgs(userNamespace)], "mount --make-rshared /");
+    const prepare: string[] = [];
+    if (temporary !== undefined) {
+      if (!userNamespace) {
+        const { LOOP_CONTROL: file } = SharedMachine;
+        // linux/miscdevice.h: LOOP_CTRL_MINOR is 237
+        prepare.push(
+          `mknod -m 660 ${temporary}/${file} c 10 237`,
+          `mount --bind ${temporary}/${file} /dev/${file}`,
+        );
+      }
+      prepare.push(`mount --bind ${temporary} /tmp`);
+    }
+    prepare.push("mount --make-rshared /"); // after the binds, which would be peers of `/`
+    const first = await hold(["unshare", ...unshareArgs(userNamespace)], prepare.join(" && "));
     const user = userNamespace ? ["--user", "--preserve-credentials"] : [];
     const enter = ["nsenter", "--target", `${first}`, "--mount", ...user, `--wd=/proc/${first}/cwd`];
     const beside = async (propagation: string) =>

@@ -1,6 +1,7 @@
 /**
- * Runs the tests as root in a mount namespace, then those that don't require root in a user namespace; without root, only
- * the second part. Passes its arguments to `deno test`.
+ * Runs the tests as root in a mount namespace, and those that don't require root in a user namespace; without root, only
+ * the second part. Passes its arguments to `deno test`. All tests together run in two lanes at once: those of test/hang
+ * wait most of the time, so these and the second part run beside the others, and are printed after them.
  *
  * @module
  */
@@ -23,76 +24,100 @@ interface FileTime {
 interface Result extends Totals {
   code: number;
   files: (FileTime & { part: string })[];
+  /** The files in their /tmp and the processes that the tests have left. */
+  left: string[];
 }
 
-/** The mounts, loop devices, temporary files and processes, which must be the same after the tests. */
+/** The mounts and loop devices, which must be the same after the tests. */
 function machine(): string[] {
   const loops = [...Deno.readDirSync("/sys/block")].map(({ name }) => name)
-    .filter((name) => name.startsWith("loop") && exists(`/sys/block/${name}/loop/backing_file`));
-  const temporary = [...Deno.readDirSync("/tmp")].map(({ name }) => name).filter((name) =>
-    name.startsWith("denomount")
-  );
+    .filter((name) => name.startsWith("loop") && read(`/sys/block/${name}/loop/backing_file`) !== undefined);
   const mounts = Deno.readTextFileSync("/proc/self/mountinfo").trim().split("\n");
-  return [
-    ...mounts.map((line) => `mount ${line}`),
-    ...loops.map((name) => `loop device ${name}`),
-    ...temporary.map((name) => `file /tmp/${name}`),
-    ...processes().map((line) => `process ${line}`),
-  ];
+  return [...mounts.map((line) => `mount ${line}`), ...loops.map((name) => `loop device ${name}`)];
 }
 
-function exists(path: string): boolean {
+/** The text of a file; undefined if it or its process is gone. */
+function read(path: string): string | undefined {
   try {
-    return Deno.statSync(path) !== undefined;
+    return Deno.readTextFileSync(path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
+    const isGone = error instanceof Deno.errors.NotFound || /os error (3|22)\b/.test(`${error}`); // ESRCH; EINVAL of a zombie
+    if (isGone) return undefined;
     throw error;
   }
 }
 
-/** FUSE servers and helpers, found by their command lines because they outlive the process that started them. */
-function processes(): string[] {
-  const found: string[] = [];
-  for (const { name } of Deno.readDirSync("/proc")) {
-    if (!/^\d+$/.test(name)) continue;
-    try {
-      const command = Deno.readTextFileSync(`/proc/${name}/cmdline`).replaceAll("\0", " ").trim();
-      if (/denomount-test|bindfs|fuse-overlayfs/.test(command)) found.push(`${name} ${command}`);
-    } catch (error) {
-      if (!(error instanceof Deno.errors.NotFound) && !String(error).includes("os error 3")) throw error; // the process ended
-    }
+/** The files and processes that tests have left: processes are told by what is mounted at their /tmp. */
+async function leftovers(temporary: string): Promise<string[]> {
+  const files = [...Deno.readDirSync(temporary)].map(({ name }) => `file /tmp/${name}`);
+  const processes = () =>
+    [...Deno.readDirSync("/proc")].map(({ name }) => name).filter((pid) =>
+      /^\d+$/.test(pid) && read(`/proc/${pid}/mountinfo`)?.includes(` ${temporary} `)
+    ).map((pid) => `process ${pid} ${read(`/proc/${pid}/cmdline`)?.replaceAll("\0", " ").trim()}`);
+  for (let tries = 0; tries < 50 && processes().length > 0; tries++) { // those that were killed may be ending
+    await new Promise((resolve) => setTimeout(resolve, 100));
   }
-  return found;
+  return [...files, ...processes()];
 }
 
-/** Runs the tests, and ends them if a test is much later than it may be: then its thread is blocked in a system call. */
-async function pass(part: string, userNamespace: boolean, args: string[]): Promise<Result> {
-  const report = await Deno.makeTempFile({ prefix: "denomount-report-" });
-  const heartbeat = await Deno.makeTempFile({ prefix: "denomount-heartbeat-" });
+/** Where a part of the tests prints to. */
+type Print = (bytes: Uint8Array) => void | Promise<void>;
+
+/** A part of the tests. */
+interface Part {
+  /** What is said of it. */
+  readonly title: string;
+  /** What stands behind the name of a file in the table of times. */
+  readonly suffix: string;
+  /** Whether it runs in a user namespace. */
+  readonly userNamespace: boolean;
+  /** The arguments of `deno test`. */
+  readonly args: readonly string[];
+}
+
+/** Runs a part in namespaces and a /tmp of its own. */
+async function pass(part: Part, print: Print): Promise<Result> {
+  await print(new TextEncoder().encode(`${part.title}:\n`));
+  const temporary = await Deno.makeTempDir({ prefix: "denomount-machine-" });
   try {
-    await using machine = await SharedMachine.start(userNamespace);
-    const child = machine.spawn([Deno.execPath(), "test", "-A", `--junit-path=${report}`, ...args], {
-      DENOMOUNT_BESIDE: machine.beside.join(),
-      DENOMOUNT_HEARTBEAT: heartbeat,
-    });
-    using _signals = forwardSignals(child);
-    let ending: ReturnType<typeof setTimeout> | undefined;
-    const watchdog = setInterval(() => {
-      if (ending === undefined && isLate(heartbeat)) ending = end(child);
-    }, 1000);
-    const files = (await printAndTime(child.stdout)).map((time) => ({ part, ...time }));
-    const { code } = await child.status;
-    clearInterval(watchdog);
-    clearTimeout(ending);
-    const xml = await Deno.readTextFile(report);
-    if (ending !== undefined) {
-      for (const [, why] of xml.matchAll(/<failure message="(.*?)">/gs)) console.error(why);
-    }
-    return { code, ...totals(xml), files };
+    await Deno.chmod(temporary, 0o1777);
+    const result = await runTests(part, temporary, print);
+    return { ...result, left: await leftovers(temporary) };
   } finally {
-    await Deno.remove(report);
-    await Deno.remove(heartbeat);
+    await Deno.remove(temporary, { recursive: true });
   }
+}
+
+/** Runs a part, and ends it if a test is much later than it may be: then its thread is blocked in a system call. */
+async function runTests(
+  { suffix, userNamespace, args }: Part,
+  temporary: string,
+  print: Print,
+): Promise<Omit<Result, "left">> {
+  await using machine = await SharedMachine.start(userNamespace, temporary);
+  const [report, heartbeat] = [`${temporary}/report`, `${temporary}/heartbeat`];
+  for (const file of [report, heartbeat]) await Deno.writeTextFile(file, "");
+  const child = machine.spawn([Deno.execPath(), "test", "-A", "--junit-path=/tmp/report", ...args], {
+    DENOMOUNT_BESIDE: machine.beside.join(),
+    DENOMOUNT_HEARTBEAT: "/tmp/heartbeat",
+  });
+  using _signals = forwardSignals(child);
+  let ending: ReturnType<typeof setTimeout> | undefined;
+  const watchdog = setInterval(() => {
+    if (ending === undefined && isLate(heartbeat)) ending = end(child);
+  }, 1000);
+  const files = (await printAndTime(child.stdout, print)).map((time) => ({ part: suffix, ...time }));
+  const { code, signal } = await child.status;
+  if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`);
+  clearInterval(watchdog);
+  clearTimeout(ending);
+  const xml = await Deno.readTextFile(report);
+  if (ending !== undefined) {
+    for (const [, why] of xml.matchAll(/<failure message="(.*?)">/gs)) console.error(why);
+  }
+  for (const file of [report, heartbeat]) await Deno.remove(file);
+  if (!userNamespace) await Deno.remove(`${temporary}/${SharedMachine.LOOP_CONTROL}`);
+  return { code, ...totals(xml), files };
 }
 
 /** Whether the test that the harness has named last must have ended. */
@@ -124,12 +149,12 @@ function totals(report: string): Totals {
 }
 
 /** Prints the output of the tests, and returns the time of each file: the report names the harness as the file of a test. */
-async function printAndTime(output: ReadableStream<Uint8Array>): Promise<FileTime[]> {
+async function printAndTime(output: ReadableStream<Uint8Array>, print: Print): Promise<FileTime[]> {
   const times: FileTime[] = [];
   let [line, start] = ["", performance.now()];
   const decoder = new TextDecoder();
   for await (const chunk of output) {
-    await writeAll(chunk);
+    await print(chunk);
     const lines = (line + decoder.decode(chunk, { stream: true })).split("\n");
     line = lines.pop() ?? "";
     for (const text of lines) {
@@ -155,6 +180,22 @@ async function writeAll(bytes: Uint8Array): Promise<void> {
   for (let written = 0; written < bytes.length;) written += await Deno.stdout.write(bytes.subarray(written));
 }
 
+/** Runs lanes at once, and the parts of a lane one after the other; what the later lanes print waits for the first. */
+async function runLanes(lanes: Part[][]): Promise<Result[]> {
+  const held: Uint8Array[] = [];
+  let isHeld = true;
+  const hold = (bytes: Uint8Array) => isHeld ? void held.push(bytes) : writeAll(bytes);
+  const running = lanes.map(async (parts, index) => {
+    const results: Result[] = [];
+    for (const part of parts) results.push(await pass(part, index === 0 ? writeAll : hold));
+    if (index > 0) return results;
+    for (const bytes of held) await writeAll(bytes); // those that come meanwhile too
+    isHeld = false;
+    return results;
+  });
+  return (await Promise.all(running)).flat();
+}
+
 /** Prints the files that take a second or longer, the slowest first. */
 function printTimes(times: (FileTime & { part: string })[]): void {
   console.log(
@@ -172,16 +213,26 @@ if (why !== undefined) {
   Deno.exit(1);
 }
 const before = machine();
-const args = Deno.args.length > 0 ? Deno.args : ["test/"];
-const results: Result[] = [];
-if (root) {
-  console.log("As root, in a mount namespace:");
-  results.push(await pass("", false, args));
-} else console.log("Not root: tests of loop devices and block file systems require sudo.");
-console.log("Without root, in a user namespace:");
-results.push(await pass(", without root", true, args));
+const all = Deno.args.length === 0;
+const args = all ? ["test/"] : Deno.args;
+const withRoot = { title: "As root, in a mount namespace", suffix: "", userNamespace: false };
+const withoutRoot = {
+  title: "Without root, in a user namespace",
+  suffix: ", without root",
+  userNamespace: true,
+  args,
+};
+const lanes: Part[][] = !root ? [[withoutRoot]] : !all ? [[{ ...withRoot, args }, withoutRoot]] : [
+  [{ ...withRoot, args: ["--ignore=test/hang", ...args] }],
+  [{ ...withRoot, title: `${withRoot.title}, test/hang`, args: ["test/hang/"] }, withoutRoot],
+];
+if (!root) console.log("Not root: tests of loop devices and block file systems require sudo.");
+const results = await runLanes(lanes);
 
-const left = machine().filter((line) => !before.includes(line));
+const left = [
+  ...machine().filter((line) => !before.includes(line)),
+  ...results.flatMap((result) => result.left),
+];
 const gone = before.filter((line) => line.startsWith("mount ") && !machine().includes(line));
 for (const line of left) console.error(`left behind: ${line}`);
 for (const line of gone) console.error(`gone: ${line}`);

@@ -66,6 +66,8 @@ const packages: Record<string, string> = {
   umount: "mount",
   nsenter: "util-linux",
   setpriv: "util-linux",
+  setsid: "util-linux",
+  "systemd-socket-activate": "systemd",
   busybox: "busybox-static",
   dd: "coreutils",
   timeout: "coreutils",

@@ -5,14 +5,22 @@
  */
 
 import { join, joinWithoutSlash } from "../path/path.ts";
-import { openMayWait } from "../path/cached_lookup.ts";
+import { openMayWait, tryOpenMayWait } from "../path/cached_lookup.ts";
 import { isDirectory } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { mountAll } from "../mount/mount.ts";
 import { uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import type { Mount } from "../spec/mount.ts";
 import { parseOptions } from "../spec/options.ts";
-import { AT_SYMLINK_NOFOLLOW, O_CREAT, O_EXCL, O_NOFOLLOW, O_PATH, O_RDONLY } from "../syscalls/constants.ts";
+import {
+  AT_FDCWD,
+  AT_SYMLINK_NOFOLLOW,
+  O_CREAT,
+  O_EXCL,
+  O_NOFOLLOW,
+  O_PATH,
+  O_RDONLY,
+} from "../syscalls/constants.ts";
 import { mkdir, open, rmdir } from "../syscalls/mod.ts";
 import { createLocked } from "../temp/locked_directory.ts";
 import { type Manager, PREFIX, toActivation, toActiveMount } from "./context.ts";
@@ -25,6 +33,7 @@ import { readMkfs } from "./mkfs_options.ts";
 import type { ActivationPlan, Entry } from "./plan.ts";
 import type { MountRow, Row } from "./record.ts";
 import { formatMount } from "./template.ts";
+import { inOrder, mountsImage } from "./together.ts";
 import type { Activation, ActiveMount } from "./types.ts";
 import { removeDirectoryOf, undo } from "./undo.ts";
 
@@ -132,6 +141,7 @@ async function undoFailed(manager: Manager, id: number, name: string, error: unk
 /** One activation on its way. */
 class Activating {
   readonly #active: ActiveMount[] = [];
+  readonly #mounted: MountRow[] = []; // those that are still to be written down
 
   constructor(
     readonly manager: Manager,
@@ -144,17 +154,25 @@ class Activating {
   async run(): Promise<Activation> {
     const { record } = this.manager;
     const { name, plan, labels, temporary } = this.request;
-    for (const [position, entry] of plan.active.entries()) await this.#mountEntry(position, entry);
+    await inOrder(
+      [...plan.active.entries()],
+      (step) => this.#isImage(step),
+      (step) => this.#mountEntry(step),
+    );
     const rest: Mount[] = [];
     for (const entry of plan.system) rest.push(await this.#modify(entry));
     const system = temporary ? await this.#mountTogether(rest) : rest;
     if (system.length === 0) system.push(...await this.#bindOfLast());
     this.wait.signal?.throwIfAborted();
-    await record.finish(this.id, system, this.wait.signal);
+    await record.finish(this.id, this.#mounted, system, this.wait.signal);
     return { name, active: this.#active, system, labels: { ...labels } };
   }
 
-  async #mountEntry(position: number, entry: Entry): Promise<void> {
+  #isImage([, { handler, modifiers }]: [number, Entry]): boolean {
+    return modifiers.length === 0 && mountsImage(this.manager, handler);
+  }
+
+  async #mountEntry([position, entry]: [number, Entry]): Promise<void> {
     const mount = await this.#modify(entry);
     const mountPoint = placeOf(this.directory, position);
     const { handler: type, modifiers } = entry;
@@ -162,8 +180,11 @@ class Activating {
     const handler = type === undefined ? undefined : this.manager.handlers.get(type);
     const mounted = handler === undefined
       ? await mountAt(mount, mountPoint, this.wait)
-      : await handler.mount(mount, mountPoint, [...this.#active], this.wait);
-    await this.#mounted(position, type, mounted);
+      : await handler.mount(mount, mountPoint, this.#active.slice(0, position), this.wait);
+    const row = this.#add(position, type, mounted);
+    // A handler may need what it has returned to unmount, also after a crash. All else is written down together.
+    if (handler === undefined || mountsImage(this.manager, type)) this.#mounted.push(row);
+    else await this.manager.record.setMount(this.id, row, this.wait.signal);
   }
 
   /** Writes down what a modifier has changed: after a crash, a handler has to know what it was given. */
@@ -177,7 +198,7 @@ class Activating {
     await this.manager.record.setMount(this.id, row, this.wait.signal);
   }
 
-  async #mounted(position: number, handler: string | undefined, mounted: ActiveMount): Promise<void> {
+  #add(position: number, handler: string | undefined, mounted: ActiveMount): MountRow {
     const { mountPoint, mountedAt, data, ...mount } = mounted;
     const mountId = mountIdOf(mountPoint);
     const row = {
@@ -189,8 +210,8 @@ class Activating {
       mountId,
       mountedAt: mountedAt ?? new Date(),
     };
-    await this.manager.record.setMount(this.id, row, this.wait.signal);
-    this.#active.push(toActiveMount(row));
+    this.#active[position] = toActiveMount(row);
+    return row;
   }
 
   /** Carries the modifiers of an entry out, from left to right. */
@@ -235,12 +256,8 @@ class Activating {
     await mountAll(mounts, place, this.wait);
     for (const [index, mount] of mounts.entries()) {
       const mountPoint = joinWithoutSlash(place, join("/", mount.target ?? ""));
-      await this.#mounted(first + index, undefined, {
-        ...mount,
-        mountPoint,
-        mountedAt: new Date(),
-        data: {},
-      });
+      const mounted = { ...mount, mountPoint, mountedAt: new Date(), data: {} };
+      this.#mounted.push(this.#add(first + index, undefined, mounted));
     }
     return [bindOf(place)];
   }
@@ -281,6 +298,6 @@ async function isFileBind(
   wait: WaitOptions,
 ): Promise<boolean> {
   if (target !== "/" || !(type === "bind" || parseOptions(options).bind)) return false;
-  using found = await openMayWait(source, O_PATH, wait);
-  return !isDirectory(found);
+  using found = await tryOpenMayWait(AT_FDCWD, source, 0, wait);
+  return found !== undefined && !isDirectory(found); // mountAll() says which source is missing
 }

@@ -48,10 +48,13 @@ async function mountErofs(mount: Mount, mountPoint: string, wait: WaitOptions): 
   }
 }
 
-/** EINVAL comes from a kernel whose erofs can't read the file system that the file is on. */
+/** EINVAL comes from a kernel whose erofs can't read the file system that the file is on; other calls may return it too. */
 function asksForBlockDevice(error: unknown): boolean {
-  return error instanceof MountError && isErrno(error.cause, "ENOTBLK", "EINVAL");
+  return error instanceof MountError && isErrno(error.cause, "ENOTBLK", "EINVAL") &&
+    MOUNT_CALLS.includes(error.cause.syscall);
 }
+
+const MOUNT_CALLS = ["fsconfig", "mount"];
 
 async function mountThroughLoop(mount: Mount, mountPoint: string, wait: WaitOptions): Promise<void> {
   using stack = new DisposableStack();

@@ -4,15 +4,12 @@
  * @module
  */
 
-import { requirePermission } from "../../ffi/permission.ts";
 import { quote } from "../../ffi/text.ts";
 import { ensureAnswers } from "../path/cached_lookup.ts";
 import { canonicalizePath, join } from "../path/path.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
 import type { Mount } from "../spec/mount.ts";
 import { planMounts } from "../spec/plan.ts";
-import { AT_FDCWD, S_IFDIR, S_IFMT, STATX_BASIC_STATS } from "../syscalls/constants.ts";
-import { geteuid, statx } from "../syscalls/mod.ts";
 import { activate } from "./activate.ts";
 import { bootId, type Manager, mountNamespace, toActivation } from "./context.ts";
 import { erofsHandler } from "./erofs_handler.ts";
@@ -20,6 +17,7 @@ import { NotFoundError } from "./errors.ts";
 import { loopHandler } from "./loop_handler.ts";
 import { type ActivationPlan, planActivation } from "./plan.ts";
 import { ActivationRecord } from "./record.ts";
+import { makeRootDirectory, refuseRootPath } from "./root_directory.ts";
 import { sync, type SyncResult } from "./sync.ts";
 import type {
   ActivateOptions,
@@ -118,8 +116,8 @@ export class LocalMountManager implements MountManager, AsyncDisposable {
     const wait = { timeout, signal };
     checkWait(wait);
     refuseHandlers(handlers);
-    for (const path of [root, ...allowedRoots]) refusePath(path);
-    const canonical = await makeRoot(root, wait);
+    for (const path of [root, ...allowedRoots]) refuseRootPath(path, "the manager");
+    const canonical = await makeRootDirectory(root, "the manager", wait);
     const roots = [canonical];
     for (const path of allowedRoots) roots.push(await canonicalizePath(path, wait));
     const file = database ?? join(canonical, "activations.db");
@@ -164,7 +162,8 @@ export class LocalMountManager implements MountManager, AsyncDisposable {
 
   /**
    * Unmounts what an activation has mounted, the last first, and removes it. The images and directories that its modifiers
-   * have made stay: they hold the data. If a mount is busy, those before it stay, and another call goes on.
+   * have made stay: they hold the data. If a mount is busy, those before it stay, apart from images of the type `erofs` beside
+   * it, and another call goes on.
    *
    * @param name its name.
    * @param options how to unmount.
@@ -277,30 +276,6 @@ function refuseHandlers(handlers: Readonly<Record<string, MountHandler>>): void 
       throw new TypeError(`a handler can't have the type ${quote(type)}`);
     }
   }
-}
-
-/** What has to be escaped in an overlay's options, or can't be in the record. */
-function refusePath(path: string): void {
-  if (!path.startsWith("/")) throw new TypeError(`the manager takes absolute paths, not ${quote(path)}`);
-  if (/[\\:,"\s\0]/.test(path) || !path.isWellFormed()) {
-    throw new TypeError(
-      `the manager can't use ${quote(path)}: it has a colon, comma, quote, backslash or space in it`,
-    );
-  }
-}
-
-async function makeRoot(root: string, wait: WaitOptions): Promise<string> {
-  requirePermission({ name: "write", path: root });
-  await ensureAnswers(root, wait); // Deno.mkdir() would wait for ever on one of Deno's threads
-  await Deno.mkdir(root, { recursive: true, mode: 0o700 });
-  const canonical = await canonicalizePath(root, wait);
-  refusePath(canonical);
-  const { mode, uid } = statx(AT_FDCWD, canonical, 0, STATX_BASIC_STATS);
-  if ((mode & S_IFMT) !== S_IFDIR) throw new TypeError(`${quote(root)} is no directory`);
-  if (uid !== geteuid() || (mode & 0o022) !== 0) {
-    throw new TypeError(`other users can write to ${quote(root)}: they could replace what is mounted in it`);
-  }
-  return canonical;
 }
 
 /** Refuses what mountAll() will refuse, before anything is mounted. Templates are only known later. */

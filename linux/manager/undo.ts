@@ -9,23 +9,16 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { dirname, join } from "../path/path.ts";
 import { DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
 import { delay } from "../path/delay.ts";
-import {
-  AT_FDCWD,
-  AT_SYMLINK_NOFOLLOW,
-  O_DIRECTORY,
-  O_RDONLY,
-  S_IFDIR,
-  S_IFMT,
-  STATX_TYPE,
-} from "../syscalls/constants.ts";
-import { getdents64, open, rmdir, statx, unlink } from "../syscalls/mod.ts";
+import { O_DIRECTORY, O_RDONLY } from "../syscalls/constants.ts";
+import { getdents64, open, rmdir, unlink } from "../syscalls/mod.ts";
 import { lockOrMake } from "../temp/locked_directory.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
-import { unmountRecursive } from "../unmount/recursive.ts";
+import { tryUnmountSingle, unmountRecursive } from "../unmount/recursive.ts";
 import { isInUse, type Manager } from "./context.ts";
 import { FailedPreconditionError } from "./errors.ts";
 import { removeMadeDirectory, removeMadeFile } from "./made.ts";
-import type { Row } from "./record.ts";
+import type { MountRow, Row } from "./record.ts";
+import { inOrder, mountsImage } from "./together.ts";
 
 /** How to unmount, without the namespace: an activation belongs to that of its manager. */
 export type TakeDownOptions = Omit<UnmountOptions, "namespace">;
@@ -67,15 +60,15 @@ export async function undo(
  */
 export async function deactivate(manager: Manager, row: Row, options: TakeDownOptions): Promise<void> {
   using _lock = await waitForLock(row, options);
-  const now = await manager.record.find(row.name);
-  if (now?.id !== row.id) return removeDirectoryOf(row); // another process has deactivated it meanwhile
+  const now = await manager.record.beginEnd(row, (now) => now.state !== "lost" && isHere(manager, now));
+  if (now === undefined) return removeDirectoryOf(row); // another process has deactivated it meanwhile
   if (now.state === "lost" || !isOfThisBoot(manager, now)) return await forget(manager, now);
   if (isElsewhere(manager, now)) {
     throw new FailedPreconditionError(
       `the activation "${row.name}" is mounted in another mount namespace, ${now.namespace}: deactivate it there`,
     );
   }
-  await manager.record.setState(now.id, "deactivating");
+  if (!isHere(manager, now)) await manager.record.setState(now.id, "deactivating"); // its namespace has ended
   await unmountAllOf(manager, now, options);
   await forget(manager, now);
 }
@@ -120,7 +113,7 @@ export function isOfThisBoot(manager: Manager, row: Row): boolean {
 
 /**
  * Unmounts the mounts of an activation, the last first, and removes their mountpoints. If one can't be unmounted, those
- * after it are forgotten, and another call goes on.
+ * that are unmounted are forgotten, and another call goes on.
  *
  * @param manager the manager.
  * @param row the activation.
@@ -129,25 +122,43 @@ export function isOfThisBoot(manager: Manager, row: Row): boolean {
 export async function unmountAllOf(manager: Manager, row: Row, options: TakeDownOptions): Promise<void> {
   const done: number[] = [];
   try {
-    for (const mount of row.mounts.toReversed()) {
-      const { handler: type, mountPoint, data } = mount;
-      const handler = type === undefined ? undefined : manager.handlers.get(type);
-      if (type !== undefined && handler === undefined) {
-        throw new FailedPreconditionError(
-          `no handler "${type}" was given, which has made the mount ${mountPoint}`,
-        );
-      }
-      if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
-      await unmountRecursive(mountPoint, { ...options, noFollow: true });
-      // Any other is inside a mount, or a handler's own: what is there is data.
-      if (dirname(mountPoint) === row.directory) removePlace(mountPoint);
+    const isImage = ({ handler }: MountRow) => mountsImage(manager, handler);
+    await inOrder(row.mounts.toReversed(), isImage, async (mount) => {
+      await unmountOne(manager, row, mount, options);
       done.push(mount.position);
-    }
+    });
   } catch (error) {
     if (done.length > 0) await manager.record.removeMounts(row.id, done);
     else if (row.state === "active") await manager.record.setState(row.id, "active");
     throw error;
   }
+}
+
+async function unmountOne(
+  manager: Manager,
+  row: Row,
+  mount: MountRow,
+  options: TakeDownOptions,
+): Promise<void> {
+  const { handler: type, mountPoint, data } = mount;
+  const handler = type === undefined ? undefined : manager.handlers.get(type);
+  if (type !== undefined && handler === undefined) {
+    throw new FailedPreconditionError(
+      `no handler "${type}" was given, which has made the mount ${mountPoint}`,
+    );
+  }
+  if (handler !== undefined) await handler.unmount(mountPoint, { ...mount.mount, data });
+  await unmountPlace(row, mountPoint, options);
+}
+
+/** Unmounts all that is on a mountpoint, and removes it. */
+async function unmountPlace({ directory }: Row, mountPoint: string, options: TakeDownOptions): Promise<void> {
+  // Any other is inside a mount, or a handler's own: what is there is data.
+  const isOwn = dirname(mountPoint) === directory;
+  // Most have one mount: if the mountpoint can be removed after it, then nothing else was mounted there.
+  if (isOwn && await tryUnmountSingle(mountPoint, options) && tryRemovePlace(mountPoint)) return;
+  await unmountRecursive(mountPoint, { ...options, noFollow: true });
+  if (isOwn) removePlace(mountPoint);
 }
 
 async function removeAllMade({ record, roots }: Manager, row: Row): Promise<void> {
@@ -167,6 +178,7 @@ async function removeAllMade({ record, roots }: Manager, row: Row): Promise<void
  * @param row the activation.
  */
 export function removeDirectoryOf({ directory }: Pick<Row, "directory">): void {
+  if (tryRemovePlace(directory)) return;
   for (const name of namesIn(directory)) removePlace(join(directory, name));
   removePlace(directory);
 }
@@ -190,11 +202,21 @@ export function namesIn(directory: string): string[] {
 /** Removes a mountpoint: a directory, a file, or the symbolic link to a device. */
 function removePlace(path: string): void {
   try {
-    const { mode } = statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW, STATX_TYPE);
-    if ((mode & S_IFMT) === S_IFDIR) rmdir(path);
-    else unlink(path);
+    rmdir(path);
   } catch (error) {
-    if (!isErrno(error, "ENOENT")) throw error;
+    if (isErrno(error, "ENOTDIR")) unlink(path);
+    else if (!isErrno(error, "ENOENT")) throw error;
+  }
+}
+
+/** False if something is in it, or mounted on it. */
+function tryRemovePlace(path: string): boolean {
+  try {
+    removePlace(path);
+    return true;
+  } catch (error) {
+    if (isErrno(error, "ENOTEMPTY", "EBUSY")) return false;
+    throw error;
   }
 }
 

@@ -112,10 +112,11 @@ export async function resolveOffThread(path: string, wait: WaitOptions = {}): Pr
  *
  * @param path the path; it need not exist. An automount is mounted.
  * @param wait the timeout and the signal.
+ * @param flags `AT_SYMLINK_NOFOLLOW` for the server of a symbolic link, and not of what it leads to.
  * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
-export async function ensureAnswers(path: string, wait: WaitOptions = {}): Promise<void> {
-  await statxOnce(path, AT_STATX_FORCE_SYNC, STATX_TYPE, wait);
+export async function ensureAnswers(path: string, wait: WaitOptions = {}, flags = 0): Promise<void> {
+  await statxOnce(path, AT_STATX_FORCE_SYNC | flags, STATX_TYPE, wait);
 }
 
 function statxOnce(path: string, flags: number, mask: number, wait: WaitOptions): Promise<void> {

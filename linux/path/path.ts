@@ -12,9 +12,19 @@ import { dirname as stdDirname } from "npm:deno-std@1.4.0/path/posix/dirname.js"
 import { join as stdJoin } from "npm:deno-std@1.4.0/path/posix/join.js";
 
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
-import { O_PATH, RESOLVE_IN_ROOT } from "../syscalls/constants.ts";
-import { readlink, realpath, realpathOffThread } from "../syscalls/mod.ts";
-import { isCached, openat2MayWait, openMayWait } from "./cached_lookup.ts";
+import { OwnedFd } from "../../ffi/fd.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_STATX_DONT_SYNC,
+  AT_SYMLINK_NOFOLLOW,
+  O_NOFOLLOW,
+  O_PATH,
+  S_IFLNK,
+  S_IFMT,
+  STATX_TYPE,
+} from "../syscalls/constants.ts";
+import { readlink, realpath, realpathOffThread, statx } from "../syscalls/mod.ts";
+import { ensureAnswers, isCached, openCached, openMayWait } from "./cached_lookup.ts";
 import { callOffThread, checkWait, type WaitOptions } from "./wait.ts";
 
 /** The parent directory of a path, without looking at the file system. */
@@ -111,15 +121,26 @@ export async function canonicalizePath(path: string, wait: WaitOptions = {}): Pr
  * ```
  */
 export async function rootPath(root: string, path: string, wait: WaitOptions = {}): Promise<string> {
-  const canonical = await canonicalizePath(root, wait);
-  try {
-    using directory = await openMayWait(canonical, O_PATH, wait);
-    (await openat2MayWait(directory.fd, path === "" ? "." : path, O_PATH, RESOLVE_IN_ROOT, wait)).close();
-  } catch (error) {
-    // The path is cached now, as far as it exists. Any other error is that of the components below.
-    if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") throw error;
+  const steps = resolution(await canonicalizePath(root, wait), path);
+  let step = steps.next();
+  while (!step.done) {
+    await ensureReadable(step.value, wait);
+    step = steps.next(symlinkText(step.value));
   }
-  return resolveInRoot(canonical, path);
+  return step.value;
+}
+
+/** Waits until readlink(2) does not wait for a server: for a path that is not cached, and for a link. */
+async function ensureReadable(path: string, wait: WaitOptions): Promise<void> {
+  const found = openCached(path, O_NOFOLLOW);
+  if (found === "enoent") return;
+  if (found instanceof OwnedFd) {
+    using file = found;
+    if ((statx(file.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) !== S_IFLNK) {
+      return;
+    }
+  }
+  await ensureAnswers(path, wait, AT_SYMLINK_NOFOLLOW);
 }
 
 /**
@@ -134,6 +155,14 @@ export async function rootPath(root: string, path: string, wait: WaitOptions = {
  * @throws {SyscallError} ELOOP for more than 40 symbolic links.
  */
 export function resolveInRoot(root: string, path: string): string {
+  const steps = resolution(root, path);
+  let step = steps.next();
+  while (!step.done) step = steps.next(symlinkText(step.value));
+  return step.value;
+}
+
+/** Yields each path that may be a symbolic link, takes the link's target or undefined, and returns the path. */
+function* resolution(root: string, path: string): Generator<string, string, string | undefined> {
   const rest = join(path).length > 0 ? path.split("/").reverse() : [];
   let inside: string[] = [];
   let links = 0;
@@ -143,7 +172,7 @@ export function resolveInRoot(root: string, path: string): string {
       inside.pop();
       continue;
     }
-    const link = symlinkText(join(root, ...inside, part));
+    const link = yield join(root, ...inside, part);
     if (link === undefined) {
       inside.push(part);
       continue;

@@ -35,6 +35,8 @@ export const O_PATH: number = 0o10000000;
 export const AT_FDCWD: number = -100;
 /** Do not follow a symbolic link at the end of the path. */
 export const AT_SYMLINK_NOFOLLOW: number = 0x100;
+/** unlinkat(): remove an empty directory. linux/fcntl.h */
+export const AT_REMOVEDIR: number = 0x200;
 /** Do not trigger an automount. */
 export const AT_NO_AUTOMOUNT: number = 0x800;
 /** An empty path means the descriptor itself. */
@@ -195,6 +197,10 @@ export const S_IFMT: number = 0o170000;
 export const S_IFDIR: number = 0o40000;
 /** A regular file. */
 export const S_IFREG: number = 0o100000;
+/** A symbolic link. */
+export const S_IFLNK: number = 0o120000;
+/** st_mode: a socket. linux/stat.h */
+export const S_IFSOCK: number = 0o140000;
 /** A block device. */
 export const S_IFBLK: number = 0o60000;
 

@@ -12,5 +12,6 @@ export * from "./notify.ts";
 export * from "./open.ts";
 export * from "./path.ts";
 export * from "./process.ts";
+export * from "./socket.ts";
 export * from "./stat.ts";
 export * from "./statmount.ts";

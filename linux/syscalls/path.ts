@@ -225,6 +225,32 @@ export function unlink(path: string): void {
 }
 
 /**
+ * unlinkat(2): removes a name in an open directory.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param dirfd the directory in which a relative path starts.
+ * @param path the file, or a symbolic link itself; with `AT_REMOVEDIR` an empty directory.
+ * @param flags 0 or `AT_REMOVEDIR`.
+ * @throws {SyscallError} EISDIR for a directory without `AT_REMOVEDIR`, EBUSY for a mountpoint.
+ *
+ * @example
+ * ```ts
+ * import { AT_REMOVEDIR, mkdtemp, O_DIRECTORY, O_RDONLY, open, symlink, unlinkat } from "@denomount/mount/linux";
+ *
+ * const path = mkdtemp("/tmp/example-");
+ * symlink("/usr", `${path}/link`);
+ * using directory = open(path, O_RDONLY | O_DIRECTORY);
+ * unlinkat(directory.fd, "link", 0);
+ * using parent = open("/tmp", O_RDONLY | O_DIRECTORY);
+ * unlinkat(parent.fd, path.slice("/tmp/".length), AT_REMOVEDIR);
+ * ```
+ */
+export function unlinkat(dirfd: number, path: string, flags: number): void {
+  check(libc().unlinkat(dirfd, scratchCString(path), flags), "unlinkat", path);
+}
+
+/**
  * link(2): gives a file another name. It never replaces a file.
  *
  * Needs the permission `ffi`.

@@ -18,6 +18,8 @@ export interface Statx {
   attributes: number;
   /** The `STATX_ATTR_…` flags that the file system supports. */
   attributesMask: number;
+  /** The number of its hard links. */
+  links: number;
   /** The owner. */
   uid: number;
   /** The owning group. */
@@ -26,6 +28,8 @@ export interface Statx {
   mode: number;
   /** The inode's number. */
   inode: bigint;
+  /** What it takes on the disk, in units of 512 bytes. */
+  blocks: number;
   /** Major number of the device that the file is on. */
   devMajor: number;
   /** Minor number of the device that the file is on. */
@@ -68,10 +72,12 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
   return {
     mask: view.getUint32(0, true), // stx_mask
     attributes: view.getUint32(8, true), // stx_attributes, whose upper half is unused
+    links: view.getUint32(16, true), // stx_nlink
     uid: view.getUint32(20, true), // stx_uid
     gid: view.getUint32(24, true), // stx_gid
     mode: view.getUint16(28, true), // stx_mode
     inode: view.getBigUint64(32, true), // stx_ino
+    blocks: getUint64AsNumber(view, 48), // stx_blocks
     attributesMask: view.getUint32(56, true), // stx_attributes_mask
     rdevMajor: view.getUint32(128, true), // stx_rdev_major
     rdevMinor: view.getUint32(132, true), // stx_rdev_minor

@@ -81,10 +81,16 @@ export function tryLock(directory: string): OwnedFd | undefined {
  * @throws {SyscallError} with another errno.
  */
 export function lockOrMake(directory: string): OwnedFd | undefined {
+  return tryLock(directory) ?? (tryMkdir(directory) ? tryLock(directory) : undefined);
+}
+
+/** False if it exists. */
+function tryMkdir(directory: string): boolean {
   try {
     mkdir(directory, 0o700);
+    return true;
   } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
+    if (isErrno(error, "EEXIST")) return false;
+    throw error;
   }
-  return tryLock(directory);
 }

@@ -11,10 +11,10 @@ import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { runInNamespace } from "../namespace/mount.ts";
-import { ensureResolvable } from "../path/cached_lookup.ts";
+import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
 import { topMount, unmountStacked } from "./retry.ts";
 import { readlink, realpath } from "../syscalls/mod.ts";
-import { unmountTrees } from "./tree.ts";
+import { unmountIfChildless, unmountTrees } from "./tree.ts";
 
 /**
  * Unmounts every mount of a target and below it, the deepest first.
@@ -59,6 +59,21 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
   const [first] = failures;
   if (first && (await listMounts({ filter })).length > 0) throw first;
+}
+
+/**
+ * Unmounts the mount of a target, if that takes no look at the mount table, whose length is that of the whole machine's.
+ *
+ * Needs the permission `ffi` and CAP_SYS_ADMIN.
+ *
+ * @param target the mountpoint; a symbolic link at its end is not followed.
+ * @param options how to unmount; `namespace` is ignored.
+ * @returns true if the topmost mount is unmounted, or there is none; another one may be under it, or below the target.
+ * @throws {SyscallError} if it can't be unmounted.
+ */
+export async function tryUnmountSingle(target: string, options: UnmountOptions): Promise<boolean> {
+  const deadline = new Deadline({ ...options, noFollow: true });
+  return isCached(target, deadline) && await unmountIfChildless(target, deadline);
 }
 
 function canonicalOrMissing(path: string): string | undefined {

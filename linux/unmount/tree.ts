@@ -28,7 +28,7 @@ import { umountOnce } from "./umount_once.ts";
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
 export async function unmountTreeRetrying(target: string, deadline: Deadline): Promise<void> {
-  if (!(deadline.flags & MNT_DETACH) && await unmountIfChildless(target, deadline)) return;
+  if (await unmountIfChildless(target, deadline)) return;
   const top = mountAt(target);
   if (top === undefined) return;
   const table = await listMounts();
@@ -43,8 +43,16 @@ export async function unmountTreeRetrying(target: string, deadline: Deadline): P
   }
 }
 
-/** Most trees are a single mount: this avoids reading the mount table. A mount with children is busy. */
-async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
+/**
+ * Unmounts the mount of a target, without the mount table: most trees are a single mount, and one with children is busy.
+ *
+ * @param target the mountpoint, which can be reached without waiting for a server.
+ * @param deadline its flags, and how long to wait for a server.
+ * @returns false if the mount is busy, or is to be detached.
+ * @throws {SyscallError} as {@linkcode unmount} does.
+ */
+export async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
+  if (deadline.flags & MNT_DETACH) return false;
   deadline.signal?.throwIfAborted();
   const top = topMount(target, deadline);
   if (top === undefined) return true;

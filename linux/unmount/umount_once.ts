@@ -152,6 +152,7 @@ const SB_RDONLY = 1; // linux/fs.h
 const typeByMagic = new Map([
   [TMPFS_MAGIC, "tmpfs"],
   [OVERLAYFS_SUPER_MAGIC, "overlay"],
+  [0xe0f5e1e2, "erofs"],
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
 ]);

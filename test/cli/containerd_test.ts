@@ -440,7 +440,7 @@ kernelTest(
   },
 );
 
-kernelTest("only --containerd loads gRPC", { ...needs, tools: ["strace"] }, async (t) => {
+kernelTest("ls loads gRPC for --containerd only", { ...needs, tools: ["strace"] }, async (t) => {
   const opensGrpc = async (...args: string[]) => {
     const { code } = await new Deno.Command("strace", {
       args: [

@@ -21,7 +21,8 @@ const missing = names(shared).length === 0
 /** The namespace of what the tests make. */
 export const NAMESPACE = "denomount-test";
 
-const LEASE = "of-the-test";
+/** The lease of its clients. */
+export const LEASE = "of-the-test";
 
 /**
  * Registers a test that starts a containerd; it is skipped where there is none.

@@ -88,10 +88,11 @@ export const LAYERS: readonly (readonly Entry[])[] = [lowest, middle, topmost];
 /**
  * Builds the image.
  *
+ * @param entriesOfLayers the entries of other layers.
  * @returns the image.
  */
-export async function buildImage(): Promise<Image> {
-  const layers = await Promise.all(LAYERS.map((entries) => blob(tar(entries))));
+export async function buildImage(entriesOfLayers: typeof LAYERS = LAYERS): Promise<Image> {
+  const layers = await Promise.all(entriesOfLayers.map((entries) => blob(tar(entries))));
   const config = await json({
     architecture: Deno.build.arch === "x86_64" ? "amd64" : "arm64",
     os: "linux",

@@ -17,6 +17,8 @@ export interface StoppedServer extends AsyncDisposable {
   readonly cached: string;
   /** A file that is in the dentry cache. */
   readonly cachedFile: string;
+  /** A symbolic link that is in the dentry cache; only the server knows its target. */
+  readonly cachedLink: string;
 }
 
 /**
@@ -29,6 +31,8 @@ export async function stoppedServer(t: KernelContext): Promise<StoppedServer> {
   const source = t.make("server-source/unseen", "server-source/cached", "server-source");
   const root = t.make("server");
   Deno.writeFileSync(`${t.dir}/server-source/file`, new Uint8Array(1 << 20));
+  await Deno.remove(`${t.dir}/server-source/symlink`).catch(() => {});
+  Deno.symlinkSync("cached", `${t.dir}/server-source/symlink`);
   await Deno.remove(`${t.dir}/link`).catch(() => {});
   Deno.symlinkSync("server", `${t.dir}/link`);
   const args = [
@@ -41,6 +45,7 @@ export async function stoppedServer(t: KernelContext): Promise<StoppedServer> {
   const server = new Deno.Command("bindfs", { args }).spawn();
   while (!(await isMountpoint(root))) await new Promise((resolve) => setTimeout(resolve, 5));
   for (const name of ["cached", "file"]) Deno.statSync(`${root}/${name}`);
+  Deno.lstatSync(`${root}/symlink`);
   server.kill("SIGSTOP");
   const script = `timeout ${LIFETIME} cat; kill -KILL ${server.pid}`;
   const watchdog = new Deno.Command("sh", { args: ["-c", script], stdin: "piped", stdout: "null" }).spawn();
@@ -48,6 +53,7 @@ export async function stoppedServer(t: KernelContext): Promise<StoppedServer> {
     uncached: `${root}/unseen`,
     cached: `${root}/cached`,
     cachedFile: `${root}/file`,
+    cachedLink: `${root}/symlink`,
     async [Symbol.asyncDispose]() {
       watchdog.kill("SIGKILL");
       await watchdog.status;

@@ -332,6 +332,27 @@ kernelTest(
   },
 );
 
+kernelTest("images are mounted in the order of the list, or none of them if one fails", erofs, async (t) => {
+  await using manager = await openManager(t);
+  const { image, blob } = await erofsOfTwoDevices(t, t.make("images"));
+  const good = { type: "erofs", source: image, options: [`device=${blob}`] };
+  const tmpfs = { type: "format/tmpfs", source: "t", options: ["size=1m"] };
+  await withActivation(manager, [good, good, tmpfs, good, good, good, good, good], async ({ active }) => {
+    assertEquals(active.map(({ mountPoint }) => mountPoint.split("/").at(-1)), [..."01234567"]);
+    assertEquals(active.map(({ type }) => type), [..."eeteeeee"].map((c) => c === "t" ? "tmpfs" : "erofs"));
+    assertEquals((await manager.info("test")).active, active);
+    assertEquals(t.mounts().length, 8);
+  });
+  Deno.writeFileSync(`${t.dir}/bad`, new Uint8Array(8192));
+  const bad = { type: "erofs", source: `${t.dir}/bad` };
+  const missing = { type: "erofs", source: `${t.dir}/missing` };
+  for (const list of [[good, bad, good], [good, good, missing, bad, good], [bad, missing, good]]) {
+    const error = await assertRejects(() => manager.activate("test", list), MountError);
+    assertEquals(error.mount.source, list.find((mount) => mount !== good)?.source);
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
+  }
+});
+
 kernelTest(
   "erofs with several devices is mounted through loop devices where the kernel asks for them",
   erofs,
@@ -504,6 +525,42 @@ kernelTest(
   },
 );
 
+kernelTest("a handler unmounts with what it has written down, also if a later entry fails", {}, async (t) => {
+  const unmounted: unknown[] = [];
+  const handler: MountHandler = {
+    mount(given, mountPoint) {
+      Deno.mkdirSync(mountPoint);
+      const returned = { ...given, source: "changed", mountPoint, mountedAt: new Date() };
+      return Promise.resolve({ ...returned, data: { key: "value" } });
+    },
+    unmount(_mountPoint, given) {
+      unmounted.push([given?.source, given?.data]);
+      return Promise.resolve();
+    },
+  };
+  await using manager = await openManager(t, { handlers: { mine: handler } });
+  const list = [{ type: "mine", source: "given" }, { type: "bind", source: `${t.dir}/missing` }, {
+    type: "format/bind",
+    source: "{{ mount 0 }}",
+  }];
+  await assertRejects(() => manager.activate("test", list), MountError, "missing");
+  assertEquals([unmounted, leftIn(t)], [[["changed", { key: "value" }]], []]);
+});
+
+kernelTest("what another process has mounted on a mountpoint or below it is unmounted too", {}, async (t) => {
+  await using manager = await openManager(t);
+  const list = [TMPFS, TMPFS, TMPFS, { type: "format/bind", source: "{{ mount 0 }}" }];
+  const { active } = await manager.activate("test", list);
+  const [on, below, hidden] = active.map(({ mountPoint }) => mountPoint);
+  await mount(TMPFS, `${on}`);
+  await mount({ ...TMPFS, options: ["X-mount.mkdir"], target: "/a/b" }, `${below}`);
+  await mount({ ...TMPFS, options: ["X-mount.mkdir"], target: "/c" }, `${hidden}`);
+  await mount(TMPFS, `${hidden}`);
+  assertEquals(t.mounts().length, 7);
+  await manager.deactivate("test");
+  assertEquals([t.mounts(), leftIn(t)], [[], []]);
+});
+
 kernelTest("the mounts of an activation are unmounted from the last to the first", {}, async (t) => {
   const calls: string[] = [];
   const handler: MountHandler = {
@@ -539,6 +596,26 @@ kernelTest("a busy mount is an error of deactivate(), which goes on at the next 
   await manager.deactivate("test");
   assertEquals([t.mounts(), leftIn(t), await Array.fromAsync(manager.list())], [[], [], []]);
 });
+
+kernelTest(
+  "of images beside each other a busy one stays and is recorded, until the next call",
+  erofs,
+  async (t) => {
+    await using manager = await openManager(t);
+    const { image, blob } = await erofsOfTwoDevices(t, t.make("images"));
+    const good = { type: "erofs", source: image, options: [`device=${blob}`] };
+    const { active } = await manager.activate("test", [good, good, good]);
+    const busy = `${active[1]?.mountPoint}`;
+    {
+      using _file = Deno.openSync(`${busy}/file`);
+      await assertRejects(() => manager.deactivate("test", { timeout: 0 }), SyscallError, "EBUSY");
+      assertEquals((await manager.info("test")).active.map(({ mountPoint }) => mountPoint), [busy]);
+      assertEquals(t.mounts().map(({ mountpoint }) => `${t.dir}${mountpoint}`), [busy]);
+    }
+    await manager.deactivate("test");
+    assertEquals([t.mounts(), await loopDevicesLeft(t.dir), leftIn(t)], [[], [], []]);
+  },
+);
 
 kernelTest("an activation that is just being made is not listed yet", {}, async (t) => {
   const [begun, complete] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];

@@ -93,3 +93,22 @@ kernelTest(
     console.log(await killAtEach("manager, deactivate", `${t.dir}/deactivate`, []));
   },
 );
+
+kernelTest(
+  "a failed look at an image is an error: only the kernel's answer about the image leads to a loop device",
+  needs,
+  async (t) => {
+    const dir = `${t.dir}/activate`;
+    const operation = operations(dir).find(({ name }) => name === "manager, activate");
+    if (operation === undefined) throw new Error("no operation activates");
+    await using bench = await Bench.open(operation, dir);
+    // glibc's statx(3) makes EINVAL of ENOSYS.
+    const looks = bench.points.filter(({ call, nth, threads }) =>
+      call === "statx" && nth <= 3 && threads === "main"
+    );
+    assertEquals(looks.length, 3);
+    for (const point of looks) {
+      assertEquals(await harm(bench, point, "ENOSYS"), { outcome: "typed error", violations: [] });
+    }
+  },
+);

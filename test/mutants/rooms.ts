@@ -6,6 +6,7 @@
 
 import { cli } from "./list/cli.ts";
 import { containerdClient } from "./list/containerd_client.ts";
+import { containerd } from "./list/containerd.ts";
 import { ffi } from "./list/ffi.ts";
 import { filesystem } from "./list/filesystem.ts";
 import { idmap } from "./list/idmap.ts";
@@ -38,5 +39,6 @@ export const rooms: readonly MutantRoom[] = [
   mount,
   manager,
   containerdClient,
+  containerd,
   cli,
 ];

@@ -42,6 +42,8 @@ const calls: Record<string, Call> = {
   "canonicalizePath()": ({ uncached }, _, wait) => canonicalizePath(uncached, wait),
   "rootPath() of the root": ({ uncached }, _, wait) => rootPath(uncached, "a", wait),
   "rootPath() of the path in it": (_, dir, wait) => rootPath(dir, "link/unseen/a", wait),
+  "rootPath() of a path behind a file": (_, dir, wait) => rootPath(dir, "link/file/../unseen", wait),
+  "rootPath() of a link that the server has": (_, dir, wait) => rootPath(dir, "link/symlink", wait),
   "setupLoop()": ({ cachedFile }, _, wait) => setupLoop(cachedFile, { readonly: true, ...wait }),
   "setTempMountLocation()": ({ uncached }, _, wait) => setTempMountLocation(uncached, wait),
   "cleanupTempMounts()": async ({ uncached }, _, wait) => {
@@ -73,6 +75,19 @@ for (const [name, call] of Object.entries(calls)) {
     assertEquals(openFiles(), before);
   });
 }
+
+kernelTest(
+  "rootPath() does not wait for the server of what a link leads to outside of the root",
+  needs,
+  async (t) => {
+    await using server = await stoppedServer(t);
+    t.make("root");
+    Deno.symlinkSync(server.uncached, `${t.dir}/root/link`);
+    const found = await watch(() => rootPath(`${t.dir}/root`, "link", { timeout: 60_000 }));
+    assertEquals(found.value, `${t.dir}/root${server.uncached}`);
+    assertInTime(found, 0);
+  },
+);
 
 kernelTest("what the cache has needs no server", needs, async (t) => {
   await using server = await stoppedServer(t);

@@ -78,6 +78,22 @@ const calls: [call: string, seen: RegExp][] = [
     "linux.umount2(dir + '/none', linux.MNT_DETACH | linux.UMOUNT_NOFOLLOW)",
     /umount2\("DIR\/none", MNT_DETACH\|UMOUNT_NOFOLLOW\) = -1 ENOENT/,
   ],
+  [
+    "linux.unlinkat(linux.AT_FDCWD, dir + '/none', linux.AT_REMOVEDIR)",
+    /unlinkat\(AT_FDCWD, "DIR\/none", AT_REMOVEDIR\) = -1 ENOENT/,
+  ],
+  [
+    "linux.sendDatagram('@none', new TextEncoder().encode('READY=1'))",
+    /socket\(AF_UNIX, SOCK_DGRAM\|SOCK_CLOEXEC, 0\) = \d+/,
+  ],
+  [
+    "",
+    /sendto\(\d+, "READY=1", 7, MSG_NOSIGNAL, \{sa_family=AF_UNIX, sun_path=@"none"\}, 7\) = -1 ECONNREFUSED/,
+  ],
+  [
+    "linux.sendDatagram(dir + '/none', new TextEncoder().encode('READY=1'))",
+    /sendto\(\d+, "READY=1", 7, MSG_NOSIGNAL, \{sa_family=AF_UNIX, sun_path="DIR\/none"\}, \d+\) = -1 ENOENT/,
+  ],
   ["linux.pidfdSendSignal(linux.pidfdOpen(Deno.pid).fd, 0)", /pidfd_open\(\d+, 0\) = \d+/],
   ["", /pidfd_send_signal\(\d+, 0, NULL, 0\) = 0/],
   ["(await createUserNamespace('0:0:1', '0:0:1')).close()", /clone\(.*flags=.*CLONE_PIDFD.*CLONE_NEWUSER/],
@@ -131,6 +147,10 @@ kernelTest("statx() and statfs() read the fields that stat(1) prints", {
     [mode.toString(16), uid, gid, inode, devMajor, devMinor, rdevMajor, rdevMinor].join(" "),
     said,
   );
+  Deno.writeFileSync(`${t.dir}/file`, new Uint8Array(100_000));
+  Deno.linkSync(`${t.dir}/file`, `${t.dir}/other-name`);
+  const { links, blocks: taken } = statx(AT_FDCWD, `${t.dir}/file`, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS);
+  assertEquals(`${links} ${taken}`, await print("--format=%h %b", `${t.dir}/file`));
   const row = (readText("/proc/self/mountinfo") ?? "").split("\n").find((line) =>
     line.startsWith(`${seen.mountId} `)
   );

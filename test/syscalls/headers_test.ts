@@ -23,6 +23,7 @@ const KERNEL = `
 #include <linux/loop.h>
 #include <linux/sched.h>
 #include <linux/wait.h>
+#include <linux/un.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/statfs.h>
@@ -82,6 +83,7 @@ const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/statmount.ts": { get: ["struct new_statmount"], set: ["struct new_mnt_id_req_1"] },
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
   "linux/syscalls/file.ts": { get: ["struct dirent64"] },
+  "linux/syscalls/socket.ts": { set: ["struct sockaddr_un"] },
   "linux/mountinfo/statx_mount.ts": { get: ["struct statx"] },
 };
 
@@ -96,6 +98,7 @@ const tables: [file: string, table: string, struct: string][] = [
 /** Other numbers, by the text before and after them. */
 const numbers: [file: string, find: RegExp, expression: string, headers?: typeof LIBC][] = [
   ["linux/syscalls/stat.ts", /SIZE_OF_STATX = (\d+);/, "sizeof(struct statx)"],
+  ["linux/syscalls/socket.ts", /SIZE_OF_SUN_PATH = (\d+);/, "sizeof(((struct sockaddr_un *)0)->sun_path)"],
   ["linux/syscalls/stat.ts", /SIZE_OF_STATFS = (\d+)/, "sizeof(struct statfs)"],
   ["linux/mountinfo/statx_mount.ts", /scratch = new Scratch\((\d+)\)/, "sizeof(struct statx)"],
   ["linux/syscalls/open.ts", /how = new Scratch\((\d+)\)/, "sizeof(struct open_how)"],

@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { names } from "../kernel.ts";
-import { allWorks, map, project, runInTmpfs, say, selftest } from "./ways.ts";
+import { allWorks, map, npmPackages, project, runInTmpfs, say, selftest } from "./ways.ts";
 
 interface Documented {
   doc?: string;
@@ -74,6 +74,30 @@ Deno.test("the published package has no slow types, and contains only the librar
   );
 });
 
+const STD = ["deno-std@1.4.0"];
+const GRPC = ["@bufbuild/protobuf@2.17.0", "@grpc/grpc-js@1.14.7"];
+
+/** The npm packages that each entry point may load. Only the command and the client of containerd need gRPC. */
+const PACKAGES: Record<string, string[]> = {
+  ".": STD,
+  "./linux": [],
+  "./manager": STD,
+  "./cli": [...GRPC, "cli-table3@0.6.5", "commander@14.0.2", ...STD],
+  "./containerd": [...GRPC, ...STD],
+};
+
+Deno.test("the core loads no gRPC and no protobuf: each entry point has its own npm packages only", async () => {
+  assertEquals(Object.keys(config.exports).sort(), Object.keys(PACKAGES).sort());
+  for (const [name, path] of Object.entries<string>(config.exports)) {
+    assertEquals(await npmPackages(new URL(path, project).pathname), PACKAGES[name], name);
+  }
+});
+
+/** The npm packages in the cache of a program that has run. */
+function fetchedPackages(cache: string): string[] {
+  return names(`${cache}/npm`).flatMap((host) => names(`${cache}/npm/${host}`));
+}
+
 /** A registry on this machine with this package, as it would be published. */
 async function registry(): Promise<Deno.HttpServer<Deno.NetAddr>> {
   const files = new Map<string, Uint8Array<ArrayBuffer>>();
@@ -115,6 +139,7 @@ kernelTest(
     const env = { DENO_DIR: `${t.dir}/cache`, JSR_URL: `http://127.0.0.1:${server.addr.port}/` };
     const { code, out, err } = await say(Deno.execPath(), args, { cwd: t.dir, env });
     assertEquals([code, out], [0, allWorks], err);
+    assertEquals(fetchedPackages(`${t.dir}/cache`).filter((name) => name !== "registry.json"), ["deno-std"]);
   },
 );
 
@@ -132,11 +157,12 @@ kernelTest(
     assertEquals(install.code, 0, install.err);
     const { code, out, err } = await say(`${t.dir}/bin/denomount`, runInTmpfs(t.dir), { cwd: t.dir, env });
     assertEquals([code, out], [0, ["tmpfs"]], err);
-    const [host = ""] = names(`${t.dir}/cache/npm`);
-    const fetched = names(`${t.dir}/cache/npm/${host}`);
-    for (const dependency of ["cli-table3", "commander", "deno-std"]) {
+    const fetched = fetchedPackages(`${t.dir}/cache`);
+    for (const dependency of ["@bufbuild", "@grpc", "cli-table3", "commander", "deno-std"]) {
       assert(fetched.includes(dependency), dependency);
     }
-    assert(!fetched.includes("modern-tar") && !fetched.includes("@grpc"), `${fetched}`);
+    for (const other of ["fast-check", "modern-tar", "typescript"]) {
+      assert(!fetched.includes(other), `${fetched}`);
+    }
   },
 );

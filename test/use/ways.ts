@@ -63,6 +63,43 @@ export function runInTmpfs(dir: string): string[] {
   return ["run", "--private", `${dir}/list.json`, "--", "stat", "--file-system", "--format=%T", "."];
 }
 
+/** A module of a module graph. */
+export interface Module {
+  specifier: string;
+  /** Its file, if it has one. */
+  local?: string;
+  kind?: string;
+  /** Why it can't be loaded. */
+  error?: string;
+  dependencies?: { specifier: string; isDynamic?: boolean; code?: { specifier: string } }[];
+}
+
+/**
+ * The module graph of a program: what `deno compile` puts in a binary, `deno publish` checks and an import from a URL
+ * fetches.
+ *
+ * @param entry the program's file.
+ * @returns all modules that `deno info` shows, those of dynamic imports too.
+ */
+export async function graph(entry: string): Promise<Module[]> {
+  const { code, out, err } = await say(Deno.execPath(), ["info", "--json", entry]);
+  if (code !== 0) throw new Error(err);
+  return JSON.parse(out.join("\n")).modules;
+}
+
+/**
+ * The npm packages that a program imports, now or later.
+ *
+ * @param entry the program's file.
+ * @returns their names and versions, such as "commander@14.0.2", sorted.
+ */
+export async function npmPackages(entry: string): Promise<string[]> {
+  const found = (await graph(entry)).map(({ specifier }) =>
+    /^npm:\/((?:@[^/]+\/)?[^/]+)/.exec(specifier)?.[1]
+  );
+  return [...new Set(found)].filter((name) => name !== undefined).sort();
+}
+
 /** Serves the project over http on this machine. */
 export function serveProject(): Deno.HttpServer<Deno.NetAddr> {
   return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen() {} }, async (request) => {

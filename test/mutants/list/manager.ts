@@ -17,7 +17,10 @@ const made = "linux/manager/made.ts";
 const loop = "linux/manager/loop_handler.ts";
 const erofs = "linux/manager/erofs_handler.ts";
 const record = "linux/manager/record.ts";
+const database = "linux/manager/database.ts";
+const root = "linux/manager/root_directory.ts";
 const activate = "linux/manager/activate.ts";
+const together = "linux/manager/together.ts";
 const undo = "linux/manager/undo.ts";
 const sync = "linux/manager/sync.ts";
 const local = "linux/manager/local.ts";
@@ -315,6 +318,14 @@ const handlers: Mutant[] = [
     tests: ACTIVATE,
   },
   {
+    name: "any EINVAL leads to a loop device",
+    file: erofs,
+    find: "MOUNT_CALLS.includes(error.cause.syscall);",
+    replace: "MOUNT_CALLS.length > 0;",
+    rule: "Only where the kernel wants block devices, an erofs gets loop devices.",
+    tests: CRASH,
+  },
+  {
     name: "no loop device where the kernel asks for block devices",
     file: erofs,
     find: "if (!asksForBlockDevice(error)) throw error;",
@@ -327,23 +338,23 @@ const handlers: Mutant[] = [
 const steps: Mutant[] = [
   {
     name: "a newer record is taken",
-    file: record,
-    find: "if (version > VERSION) {",
+    file: database,
+    find: "if (version > this.#format.version) {",
     replace: "if (version < 0) {",
     rule: "A record of a newer version is refused.",
     tests: RECORD,
   },
   {
     name: "another program's database is taken",
-    file: record,
-    find: "if (application !== APPLICATION && (tables > 0 || version !== 0)) {",
-    replace: "if (application !== APPLICATION && version < 0) {",
+    file: database,
+    find: "if (application !== this.#format.application && (tables > 0 || version !== 0)) {",
+    replace: "if (application !== this.#format.application && version < 0) {",
     rule: "Another program's database is refused.",
     tests: RECORD,
   },
   {
     name: "a busy record is an error",
-    file: record,
+    file: database,
     find: "if (!isLocked(error) || performance.now()",
     replace: "if (isLocked(error) || performance.now()",
     rule: "Two processes on one record are fine.",
@@ -424,16 +435,64 @@ const steps: Mutant[] = [
   {
     name: "a directory inside a mount is removed",
     file: undo,
-    find: "if (dirname(mountPoint) === row.directory) removePlace(mountPoint);",
-    replace: "removePlace(mountPoint);",
+    find: "  if (isOwn) removePlace(mountPoint);",
+    replace: "  removePlace(mountPoint);",
     rule: "What is inside a mount is the user's data.",
     tests: TEMPORARY,
   },
   {
+    name: "a mount that another process has made on or below one stays",
+    file: undo,
+    find: "mountPoint, options) && tryRemovePlace(mountPoint)) return;",
+    replace: "mountPoint, options)) return;",
+    rule: "All that is mounted on a mountpoint is unmounted with the activation.",
+    tests: ACTIVATE,
+  },
+  {
+    name: "a deactivation is not written down",
+    file: record,
+    find: 'if (isReady(now)) this.#setState(id, "deactivating");',
+    replace: "",
+    rule: "A deactivation that a crash has cut short is completed.",
+    tests: CRASH,
+  },
+  {
+    name: "what a handler has written down is not recorded before the end",
+    file: activate,
+    find: "if (handler === undefined || mountsImage(this.manager, type)) this",
+    replace: "if (handler !== undefined || mounted !== undefined) this",
+    rule: "A handler gets what it has written down, also after a crash.",
+    tests: ACTIVATE,
+  },
+  {
+    name: "a failed activation does not wait for its other images",
+    file: together,
+    find: "await Promise.allSettled(next.map(work))",
+    replace: 'await Promise.all(next.map(async (s) => (await work(s), { status: "fulfilled", reason: 0 })))',
+    rule: "An activation is all or nothing.",
+    tests: ACTIVATE,
+  },
+  {
+    name: "what is unmounted beside a busy image is not forgotten",
+    file: undo,
+    find: "done.push(mount.position);",
+    replace: "",
+    rule: "After a failed deactivate() the record says what is still mounted.",
+    tests: ACTIVATE,
+  },
+  {
+    name: "an entry does not wait for those before it",
+    file: activate,
+    find: "return modifiers.length === 0 && mounts",
+    replace: "return modifiers.length >= 0 || mounts",
+    rule: "An entry is mounted after those before it.",
+    tests: ACTIVATE,
+  },
+  {
     name: "the mounts are taken down from the first",
     file: undo,
-    find: "for (const mount of row.mounts.toReversed()) {",
-    replace: "for (const mount of row.mounts) {",
+    find: "await inOrder(row.mounts.toReversed(), isImage",
+    replace: "await inOrder(row.mounts, isImage",
     rule: "The last mount is unmounted first.",
     tests: [...ACTIVATE, ...TEMPORARY],
   },
@@ -479,7 +538,7 @@ const steps: Mutant[] = [
   },
   {
     name: "a root that others can write to is taken",
-    file: local,
+    file: root,
     find: "if (uid !== geteuid() || (mode & 0o022) !== 0) {",
     replace: "if (uid !== geteuid()) {",
     rule: "Other users can't replace what is mounted in the root directory.",

@@ -564,10 +564,25 @@ export const path: MutantRoom = {
     {
       name: "rootPath() waits on this thread",
       file: "linux/path/path.ts",
-      find:
-        '(await openat2MayWait(directory.fd, path === "" ? "." : path, O_PATH, RESOLVE_IN_ROOT, wait)).close();',
+      find: "await ensureReadable(step.value, wait);",
       replace: "",
       rule: "A dead server blocks no call for longer than its timeout.",
+      tests: lookups,
+    },
+    {
+      name: "rootPath() reads a cached link on this thread",
+      file: "linux/path/path.ts",
+      find: "S_IFMT) !== S_IFLNK",
+      replace: "S_IFMT) !== 0",
+      rule: "A dead server blocks no call for longer than its timeout.",
+      tests: lookups,
+    },
+    {
+      name: "rootPath() asks the server of what a link leads to",
+      file: "linux/path/path.ts",
+      find: "await ensureAnswers(path, wait, AT_SYMLINK_NOFOLLOW);",
+      replace: "await ensureAnswers(path, wait);",
+      rule: "Only a server on the path is waited for.",
       tests: lookups,
     },
     {
@@ -645,8 +660,8 @@ export const path: MutantRoom = {
     {
       name: "a root that is a link is kept",
       file: "linux/path/path.ts",
-      find: "return resolveInRoot(canonical, path);",
-      replace: "return resolveInRoot(root, path);",
+      find: "const steps = resolution(await canonicalizePath(root, wait), path);",
+      replace: "const steps = resolution(root, path);",
       rule: "The result is the path seen from the process's root, without links.",
       tests: paths,
     },
