@@ -34,8 +34,8 @@ const USAGE_ERROR = 2;
 /**
  * Runs the command.
  *
- * Needs the permission `ffi`, `read` for FILE, and `run` for FUSE and for `denomount run`. The Linux capabilities depend
- * on the subcommand; mounting and unmounting need CAP_SYS_ADMIN.
+ * Needs the permission `ffi`, `read` for FILE, and `run` for FUSE and for `denomount run`; for `--containerd` those of
+ * `./containerd`. The Linux capabilities depend on the subcommand; mounting and unmounting need CAP_SYS_ADMIN.
  *
  * @param args the arguments, without the program's name.
  * @returns the exit status.

@@ -77,3 +77,26 @@ export function label(text: string, previous: Record<string, string> = {}): Reco
 export function directories(text: string, previous: string[] = []): string[] {
   return [...previous, text];
 }
+
+/** A snapshot of containerd. */
+export interface SnapshotKey {
+  /** The name of its snapshotter. */
+  snapshotter: string;
+  /** Its key, which may have slashes in it. */
+  key: string;
+}
+
+/**
+ * Parses the name of a snapshot of containerd.
+ *
+ * @param text the argument.
+ * @returns the snapshotter and the key.
+ * @throws {InvalidArgumentError} for any other text.
+ */
+export function snapshotKey(text: string): SnapshotKey {
+  const [, snapshotter, key] = /^([^/]+)\/(.+)$/s.exec(text) ?? [];
+  if (snapshotter === undefined || key === undefined) {
+    throw new InvalidArgumentError("Must be SNAPSHOTTER/KEY, as denomount ls --containerd prints it.");
+  }
+  return { snapshotter, key };
+}

@@ -81,7 +81,13 @@ function ownsSystem(): boolean {
   return statx(AT_FDCWD, "/var/lib", 0, STATX_BASIC_STATS).uid === 0;
 }
 
-function variable(name: string): string | undefined {
+/**
+ * Reads a variable of the environment, if Deno permits it.
+ *
+ * @param name its name.
+ * @returns its value; undefined if it is not set or can't be read.
+ */
+export function variable(name: string): string | undefined {
   const granted = Deno.permissions.querySync({ name: "env", variable: name }).state === "granted";
   return granted ? Deno.env.get(name) : undefined;
 }

@@ -8,6 +8,7 @@ import { activate, activations, deactivate, sync } from "./activations.ts";
 import { bytes, directories, label, milliseconds, pid, types } from "./arguments.ts";
 import { explainList, idmap, lookup, umount } from "./commands.ts";
 import { completions, shellName } from "./completions.ts";
+import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
 import { Command, Option } from "./deps.ts";
 import { doctor } from "./doctor.ts";
 import { ls } from "./list.ts";
@@ -88,28 +89,64 @@ const MANAGED_LIST = `
 A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
 "denomount help activate".`;
 
+/** With gRPC, which ls, up and down load only for --containerd. */
+const loadContainerd = () => import("./containerd.ts");
+
+const SNAPSHOT = `
+With --containerd, FILE is SNAPSHOTTER/KEY: a snapshot of containerd that is not committed. "denomount ls --containerd"
+prints them.`;
+
+const OF_SNAPSHOT = "FILE is SNAPSHOTTER/KEY, a snapshot of containerd";
+const ITS_NAMESPACE = "with --containerd, its namespace (default: $CONTAINERD_NAMESPACE, or default)";
+
 function addUp(top: Command, done: Done): void {
-  withManagerOptions(top.command("up")).description("mount a list under TARGET: all of it or nothing")
+  const command = withManagerOptions(top.command("up")).description(
+    "mount a list under TARGET: all of it or nothing",
+  )
     .argument("<FILE>").argument("<TARGET>")
     .option(
-      "--namespace <PID>",
-      "look up TARGET in this process's mount namespace, the sources in the current one",
-      pid,
+      "--namespace <PID|NAME>",
+      `look up TARGET in this process's mount namespace, the sources in the current one; ${ITS_NAMESPACE}`,
     )
     .addHelpText(
       "after",
-      `${JSON_FILE}${MANAGED_LIST}\n\nPrints each mountpoint. Example:\n  denomount up mounts.json /mnt`,
+      `${JSON_FILE}${MANAGED_LIST}
+${SNAPSHOT}
+
+Prints each mountpoint. Examples:
+  denomount up mounts.json /mnt
+  denomount up --containerd overlayfs/KEY /mnt`,
     )
-    .action(async (file, target, flags) => done(await up(file, target, flags)));
+    .action(async (file, target, { containerd, ...flags }) => {
+      if (!containerd) return done(await up(file, target, withoutContainerd(command, flags)));
+      const snapshot = snapshotOf(command, file);
+      done(await (await loadContainerd()).up(snapshot, target, flags));
+    });
+  addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
 
 function addDown(top: Command, done: Done): void {
-  withManagerOptions(withUnmountOptions(top.command("down"))).description("unmount a list from TARGET")
+  const command = withManagerOptions(withRetryOptions(top.command("down"))).description(
+    "unmount a list from TARGET",
+  )
     .argument("<FILE>").argument("<TARGET>")
-    .addHelpText("after", `${JSON_FILE}\n\nExample:\n  denomount down mounts.json /mnt`)
-    .action(async (file, target, { lazy, ...options }) =>
-      done(await down(file, target, { ...options, detach: Boolean(lazy) }))
-    );
+    .option("--namespace <PID|NAME>", `unmount in this process's mount namespace; ${ITS_NAMESPACE}`)
+    .addHelpText(
+      "after",
+      `${JSON_FILE}
+${SNAPSHOT}
+
+Examples:
+  denomount down mounts.json /mnt
+  denomount down --containerd overlayfs/KEY /mnt`,
+    )
+    .action(async (file, target, { lazy, containerd, ...rest }) => {
+      const flags = { ...rest, detach: Boolean(lazy) };
+      if (!containerd) return done(await down(file, target, withoutContainerd(command, flags)));
+      const snapshot = snapshotOf(command, file);
+      done(await (await loadContainerd()).down(snapshot, target, flags));
+    });
+  addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
 
 function addUmount(top: Command, done: Done): void {
@@ -309,14 +346,33 @@ function addManual(top: Command): void {
 }
 
 function addLs(top: Command, done: Done): void {
-  top.command("ls").description("print the mount table, or the mounts at and below PATH")
+  const command = top.command("ls").description(
+    "print the mount table, or the mounts at and below PATH; or what containerd has",
+  )
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
     .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
-    .option("--namespace <PID>", "read the table of this process's mount namespace", pid)
-    .addHelpText("after", "\nExample:\n  denomount ls --tree /run")
-    .action(async (path, flags) => done(await ls(path, flags)));
+    .option(
+      "--namespace <PID|NAME>",
+      "read the table of this process's mount namespace; with --containerd, its namespace " +
+        "(default: $CONTAINERD_NAMESPACE, or all)",
+    )
+    .addHelpText(
+      "after",
+      `
+Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
+containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.
+Examples:
+  denomount ls --tree /run
+  denomount ls --containerd --namespace k8s.io`,
+    )
+    .action(async (path, { containerd, ...flags }) => {
+      if (!containerd) return done(await ls(path, withoutContainerd(command, flags)));
+      if (path !== undefined) command.error("error: --containerd takes no PATH");
+      done(await (await loadContainerd()).ls(flags));
+    });
+  addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type"]);
 }
 
 function addWatch(top: Command, done: Done): void {

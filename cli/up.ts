@@ -8,7 +8,8 @@
  */
 
 import type { LocalMountManager } from "../linux/manager/local.ts";
-import type { Activation } from "../linux/manager/types.ts";
+import { NotFoundError } from "../linux/manager/errors.ts";
+import type { Activation, MountManager } from "../linux/manager/types.ts";
 import { withDisposable } from "../ffi/fd.ts";
 import { AT_EMPTY_PATH, AT_FDCWD, isErrno, readlink, rmdir, statx, STATX_INO } from "../linux/mod.ts";
 import { runInNamespace } from "../linux/namespace/mount.ts";
@@ -49,7 +50,9 @@ export interface UpFlags extends ManagerFlags {
 export async function up(file: string, target: string, { namespace, ...place }: UpFlags): Promise<number> {
   const mounts = await readMounts(file);
   const options: MountOptions = namespace === undefined ? {} : { namespace };
-  if (!needsManager(mounts)) return await mountAndPrint(mounts, target, options);
+  const mountWith = (more: MountOptions) =>
+    mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }));
+  if (!needsManager(mounts)) return await mountWith({});
   const name = await withNamespaceErrors(namespace, () => nameFor(target, namespace));
   await using manager = await openManager(place);
   using _lock = await lockTarget(name, target, managerRoot(place.root));
@@ -58,17 +61,23 @@ export async function up(file: string, target: string, { namespace, ...place }: 
     activate: (_: string, list: readonly Mount[], wait = {}) => manager.activate(name, list, wait),
     deactivate: (_: string, how = {}) => manager.deactivate(name, how),
   };
-  return await mountAndPrint(mounts, target, { ...options, manager: activator });
+  return await mountWith({ manager: activator });
 }
 
-async function mountAndPrint(
-  mounts: readonly Mount[],
+/**
+ * Mounts, and prints the mountpoints. Unmounts everything if a signal arrives meanwhile, or if they can't be printed.
+ *
+ * @param target the directory to mount under.
+ * @param mount mounts until the signal aborts.
+ * @returns the exit status.
+ */
+export async function mountAndPrint(
   target: string,
-  options: MountOptions,
+  mount: (signal: AbortSignal) => Promise<MountHandle>,
 ): Promise<number> {
   using signals = new DeferredSignals();
-  const handle = await signals.abortable<MountHandle>((signal) =>
-    withProgress(`mounting on ${escapeControl(target)}`, mountAll(mounts, target, { ...options, signal }))
+  const handle = await signals.abortable((signal) =>
+    withProgress(`mounting on ${escapeControl(target)}`, mount(signal))
   );
   const status = await signals.status();
   if (status !== undefined) {
@@ -145,12 +154,18 @@ async function forgetBegun(
 /**
  * Removes the activation of an `up` that a crash has ended before it mounted anything, or whose mounts were unmounted
  * without `down`.
+ *
+ * @param manager the manager that has it.
+ * @param name its name.
+ * @param target the directory that its list is mounted under.
+ * @param namespace the process whose mount namespace contains the target.
+ * @throws {Error} if the list is mounted.
  */
-async function removeUnmounted(
-  manager: LocalMountManager,
+export async function removeUnmounted(
+  manager: MountManager,
   name: string,
   target: string,
-  namespace: number | undefined,
+  namespace?: number,
 ): Promise<void> {
   const existing = await find(manager, name);
   if (existing === undefined || existing.lost) return; // activate() replaces a lost one
@@ -159,23 +174,54 @@ async function removeUnmounted(
       `a list is mounted on ${target} already, as the activation "${name}": unmount it with "denomount down"`,
     );
   }
-  await manager.deactivate(name);
+  await deactivateFound(manager, name);
 }
 
-async function find(manager: LocalMountManager, name: string): Promise<Activation | undefined> {
+/**
+ * Deactivates an activation that was found; containerd's garbage collector may have removed it meanwhile.
+ *
+ * @param manager the manager that has it.
+ * @param name its name.
+ */
+export async function deactivateFound(
+  manager: Pick<MountManager, "deactivate">,
+  name: string,
+): Promise<void> {
+  try {
+    await manager.deactivate(name);
+  } catch (error) {
+    if (!(error instanceof NotFoundError)) throw error;
+  }
+}
+
+/**
+ * Looks up an activation.
+ *
+ * @param manager the manager.
+ * @param name the name of the activation.
+ * @returns the activation; undefined if there is none.
+ */
+export async function find(manager: MountManager, name: string): Promise<Activation | undefined> {
   try {
     return await manager.info(name);
   } catch (error) {
-    if (error instanceof Error && error.name === "NotFoundError") return undefined;
+    if (error instanceof NotFoundError) return undefined;
     throw error;
   }
 }
 
-/** Whether an entry of a list has its mountpoint mounted. */
-async function hasMounts(
+/**
+ * Whether an entry of a list has its mountpoint mounted.
+ *
+ * @param mounts the list.
+ * @param target the directory that it is mounted under.
+ * @param namespace the process whose mount namespace contains the target.
+ * @returns true if one has.
+ */
+export async function hasMounts(
   mounts: readonly Mount[],
   target: string,
-  namespace: number | undefined,
+  namespace?: number,
 ): Promise<boolean> {
   if (namespace !== undefined) {
     return await runInNamespace(namespace, () => hasMounts(mounts, target, undefined));
@@ -190,8 +236,14 @@ async function hasMounts(
   return false;
 }
 
-/** The name of the activation: of the target's canonical path, and the mount namespace if it is another one. */
-async function nameFor(target: string, namespace: number | undefined): Promise<string> {
+/**
+ * The name of the activation: of the target's canonical path, and the mount namespace if it is another one.
+ *
+ * @param target the target.
+ * @param namespace the process whose mount namespace contains it.
+ * @returns the name.
+ */
+export async function nameFor(target: string, namespace?: number): Promise<string> {
   if (namespace !== undefined) {
     return `up:${join("/", target)} in ${readlink(`/proc/${namespace}/ns/mnt`)}`;
   }
@@ -206,8 +258,14 @@ async function nameFor(target: string, namespace: number | undefined): Promise<s
 /**
  * Keeps every other `up` and `down` of the target away: between its activation and its mount, an `up` looks as if a crash
  * had ended it.
+ *
+ * @param name the name of its activation.
+ * @param target the target, for the error.
+ * @param root an existing directory, which holds the lock.
+ * @returns the lock, which ends when it is disposed.
+ * @throws {Error} if another process holds it.
  */
-async function lockTarget(name: string, target: string, root: string): Promise<Disposable> {
+export async function lockTarget(name: string, target: string, root: string): Promise<Disposable> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
   const directory = join(root, `up-${new Uint8Array(digest, 0, 16).toHex()}`);
   for (;;) {

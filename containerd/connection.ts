@@ -163,7 +163,10 @@ export class Connection {
     const cancel = () => call.cancel();
     signal?.addEventListener("abort", cancel);
     try {
-      for await (const answer of call) yield answer;
+      for await (const answer of call) {
+        signal?.throwIfAborted(); // also if the answer was received before
+        yield answer;
+      }
     } catch (error) {
       throw await this.#failure(error, action, timeout, signal);
     } finally {

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { Introspection } from "./api/introspection_pb.ts";
+import { Namespaces } from "./api/namespace_pb.ts";
 import { Version } from "./api/version_pb.ts";
 import { type CallOptions, Connection, type ContainerdOptions } from "./connection.ts";
 import { mountSnapshot, type MountSnapshotOptions, type SnapshotKey } from "./mount_snapshot.ts";
@@ -84,6 +86,36 @@ export class Containerd implements AsyncDisposable {
   }
 
   /**
+   * Asks for the names of its snapshotters: those that it has built in and can use on this machine, and its proxy plugins.
+   *
+   * @param options the timeout and the signal.
+   * @returns the names, sorted.
+   * @throws {ContainerdError} if the call fails.
+   */
+  async snapshotters(options?: CallOptions): Promise<string[]> {
+    const request = { filters: ["type==io.containerd.snapshotter.v1"] };
+    const { plugins } = await this.#connection.call(
+      Introspection.method.plugins,
+      request,
+      "list the snapshotters",
+      options,
+    );
+    return plugins.filter(({ initErr }) => initErr === undefined).map(({ id }) => id).sort();
+  }
+
+  /**
+   * Asks for the names of all namespaces.
+   *
+   * @param options the timeout and the signal.
+   * @returns the names, sorted.
+   * @throws {ContainerdError} if the call fails.
+   */
+  async namespaces(options?: CallOptions): Promise<string[]> {
+    const answer = await this.#connection.call(Namespaces.method.list, {}, "list the namespaces", options);
+    return answer.namespaces.map(({ name }) => name).sort();
+  }
+
+  /**
    * Mounts a snapshot under a target, all of it or nothing: asks for its mounts, lets a mount manager activate what no
    * mount(2) takes, and mounts the rest.
    *
@@ -91,7 +123,7 @@ export class Containerd implements AsyncDisposable {
    *
    * @param snapshot the snapshotter and the key of the snapshot, which is not committed.
    * @param target an existing directory.
-   * @param options another manager than containerd's, the timeout of each wait and the signal.
+   * @param options another manager than containerd's, the name of the activation, the timeout of each wait and the signal.
    * @returns the handle, which unmounts the snapshot and deactivates what was activated for it.
    * @throws {ContainerdError} if containerd has no such snapshot, or can't activate it. Nothing is mounted then.
    * @throws {MountError} if the rest can't be mounted. What was activated is deactivated then.
@@ -114,10 +146,10 @@ export class Containerd implements AsyncDisposable {
   mountSnapshot(
     snapshot: SnapshotKey,
     target: string,
-    { manager = this.mounts, ...wait }: MountSnapshotOptions = {},
+    { manager = this.mounts, name, ...wait }: MountSnapshotOptions = {},
   ): Promise<MountHandle> {
     const snapshots = this.snapshots(snapshot.snapshotter);
-    return mountSnapshot({ ...snapshot, snapshots, manager }, target, wait);
+    return mountSnapshot({ ...snapshot, snapshots, manager, name }, target, wait);
   }
 
   /** Closes the connection; calls that run are cancelled. */

@@ -45,8 +45,10 @@ export {
   serviceDesc,
 } from "npm:@bufbuild/protobuf@2.17.0/codegenv2";
 export {
+  type Any,
   type EmptySchema,
   type FieldMask,
+  file_google_protobuf_any,
   file_google_protobuf_empty,
   file_google_protobuf_field_mask,
   file_google_protobuf_timestamp,

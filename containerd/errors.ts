@@ -6,6 +6,7 @@
 
 import { type ServiceError, status } from "./deps.ts";
 import { shown } from "../ffi/text.ts";
+import * as manager from "../linux/manager/errors.ts";
 
 /** What failed. */
 export interface ContainerdFailure {
@@ -19,9 +20,15 @@ export interface ContainerdFailure {
   readonly cause?: unknown;
 }
 
+/** The errors of failed calls: those that inherit from an error of ./manager are in no hierarchy with the others. */
+const failures = new WeakSet<object>();
+
 /**
  * A call to containerd that failed. The classes below tell the reasons apart; this one is left for the others, such as a
  * failed system call in containerd.
+ *
+ * Every error of a call is `instanceof ContainerdError`. `NotFoundError`, `AlreadyExistsError` and
+ * `FailedPreconditionError` are also errors of these names of `./manager`, so code for any mount manager needs only those.
  *
  * @example
  * ```ts
@@ -50,32 +57,92 @@ export class ContainerdError extends Error {
    * @param code the name of the gRPC status.
    * @param failure what failed.
    */
-  constructor(code: string, { action, details, hint, cause }: ContainerdFailure) {
-    const reason = shown(details, LONGEST_REASON);
-    super(`cannot ${action}: ${reason}${hint === undefined ? "" : `; ${hint}`}`, { cause });
+  constructor(code: string, failure: ContainerdFailure) {
+    super(messageOf(failure), { cause: failure.cause });
     this.code = code;
-    this.details = details;
+    this.details = failure.details;
+    failures.add(this);
+  }
+
+  /**
+   * Whether a value is such an error: also one that inherits from an error of `./manager`.
+   *
+   * @param value any value.
+   * @returns true for this class, if a call to containerd has failed with the value; for a subclass, as for any class.
+   */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    if (this !== ContainerdError) return Function.prototype[Symbol.hasInstance].call(this, value);
+    return typeof value === "object" && value !== null && failures.has(value);
   }
 }
 
 const LONGEST_REASON = 2000; // containerd adds the output of the programs that it runs
 
+function messageOf({ action, details, hint }: ContainerdFailure): string {
+  return `cannot ${action}: ${shown(details, LONGEST_REASON)}${hint === undefined ? "" : `; ${hint}`}`;
+}
+
 /** There is no such snapshot or activation in the namespace. */
-export class NotFoundError extends ContainerdError {
-  /** "NotFoundError". */
-  override readonly name = "NotFoundError";
+export class NotFoundError extends manager.NotFoundError {
+  /** The name of the gRPC status. */
+  readonly code: string;
+  /** containerd's words. */
+  readonly details: string;
+
+  /**
+   * Composes the message of a failed call.
+   *
+   * @param code the name of the gRPC status.
+   * @param failure what failed.
+   */
+  constructor(code: string, failure: ContainerdFailure) {
+    super(messageOf(failure), { cause: failure.cause });
+    this.code = code;
+    this.details = failure.details;
+    failures.add(this);
+  }
 }
 
 /** A snapshot or activation of that name exists already. */
-export class AlreadyExistsError extends ContainerdError {
-  /** "AlreadyExistsError". */
-  override readonly name = "AlreadyExistsError";
+export class AlreadyExistsError extends manager.AlreadyExistsError {
+  /** The name of the gRPC status. */
+  readonly code: string;
+  /** containerd's words. */
+  readonly details: string;
+
+  /**
+   * Composes the message of a failed call.
+   *
+   * @param code the name of the gRPC status.
+   * @param failure what failed.
+   */
+  constructor(code: string, failure: ContainerdFailure) {
+    super(messageOf(failure), { cause: failure.cause });
+    this.code = code;
+    this.details = failure.details;
+    failures.add(this);
+  }
 }
 
 /** What exists forbids the call: a snapshot with children can't be removed, and a committed one has no mounts. */
-export class FailedPreconditionError extends ContainerdError {
-  /** "FailedPreconditionError". */
-  override readonly name = "FailedPreconditionError";
+export class FailedPreconditionError extends manager.FailedPreconditionError {
+  /** The name of the gRPC status. */
+  readonly code: string;
+  /** containerd's words. */
+  readonly details: string;
+
+  /**
+   * Composes the message of a failed call.
+   *
+   * @param code the name of the gRPC status.
+   * @param failure what failed.
+   */
+  constructor(code: string, failure: ContainerdFailure) {
+    super(messageOf(failure), { cause: failure.cause });
+    this.code = code;
+    this.details = failure.details;
+    failures.add(this);
+  }
 }
 
 /** An argument that containerd refuses, such as a snapshotter that it doesn't have. */
@@ -102,7 +169,10 @@ export class DeadlineExceededError extends ContainerdError {
   override readonly name = "DeadlineExceededError";
 }
 
-/** containerd can't be connected to, or the connection broke before it answered. The next call connects again. */
+/**
+ * containerd can't be connected to, or the connection broke before it answered: the next call connects again. Also if
+ * containerd can't connect to a proxy plugin.
+ */
 export class UnavailableError extends ContainerdError {
   /** "UnavailableError". */
   override readonly name = "UnavailableError";
@@ -118,6 +188,7 @@ const classes = new Map<status, ErrorClass>([
   [status.UNIMPLEMENTED, UnimplementedError],
   [status.PERMISSION_DENIED, PermissionDeniedError],
   [status.DEADLINE_EXCEEDED, DeadlineExceededError],
+  [status.UNAVAILABLE, UnavailableError],
 ]);
 
 /**
@@ -135,23 +206,32 @@ export async function toError(
 ): Promise<ContainerdError> {
   const { code, details } = error;
   const name = status[code] ?? "UNKNOWN";
-  if (code === status.UNAVAILABLE || isBroken(error)) {
+  if (code === status.UNAVAILABLE && !isAnswer(error) || isBroken(error)) {
     return new UnavailableError("UNAVAILABLE", {
       action,
       cause: error,
       ...await explainSocket(address, details),
     });
   }
-  const answer = code === status.DEADLINE_EXCEEDED
-    ? `containerd at ${address} did not answer within ${timeout} ms`
-    : details;
-  const hint = code === status.NOT_FOUND
-    ? `the namespace is ${shown(namespace)}`
-    : details.startsWith("unknown service containerd.services.mounts.")
-    ? "containerd has a mount manager since 2.2"
-    : undefined;
-  const failure = { action, details: answer, hint, cause: error };
+  const isLate = code === status.DEADLINE_EXCEEDED && !isAnswer(error);
+  const answer = isLate ? `containerd at ${address} did not answer within ${timeout} ms` : details;
+  const failure = { action, details: answer, hint: hintOf(error, namespace, timeout), cause: error };
   return new (classes.get(code) ?? ContainerdError)(name, failure);
+}
+
+function hintOf(error: ServiceError, namespace: string, timeout: number): string | undefined {
+  const { code, details } = error;
+  if (code === status.NOT_FOUND) return `the namespace is ${shown(namespace)}`;
+  if (code === status.DEADLINE_EXCEEDED && isAnswer(error)) {
+    return `the timeout of the call is ${timeout} ms`; // containerd cancels its work then; a plugin may have another one
+  }
+  const isUnknown = details.startsWith("unknown service containerd.services.mounts.");
+  return isUnknown ? "containerd has a mount manager since 2.2" : undefined;
+}
+
+/** containerd answers that a proxy plugin, such as a snapshotter, is not available; the library's own errors have no headers. */
+function isAnswer({ metadata }: ServiceError): boolean {
+  return metadata.get("content-type").length > 0;
 }
 
 /** The gRPC library calls a connection that breaks with EPIPE an internal error. */

@@ -6,11 +6,10 @@
  */
 
 import type { CallOptions } from "./connection.ts";
-import { NotFoundError } from "./errors.ts";
-import { NotFoundError as LocalNotFoundError } from "../linux/manager/errors.ts";
 import { MountsClient } from "./mounts.ts";
 import type { Snapshotter } from "./snapshotter.ts";
 import { shown } from "../ffi/text.ts";
+import { NotFoundError } from "../linux/manager/errors.ts";
 import type { Activation, MountManager } from "../linux/manager/types.ts";
 import type { ListActivator } from "../linux/mount/managed.ts";
 import { mountAll, type MountHandle } from "../linux/mount/mount.ts";
@@ -29,6 +28,8 @@ export interface SnapshotKey {
 export interface MountSnapshotOptions extends CallOptions {
   /** Activates a list that needs it; containerd's own manager if left out. */
   readonly manager?: MountManager;
+  /** The name of the activation of such a list; a new one if left out. */
+  readonly name?: string | undefined;
 }
 
 /** Where the parts come from. */
@@ -37,6 +38,8 @@ export interface SnapshotSource extends SnapshotKey {
   readonly snapshots: Snapshotter;
   /** The manager. */
   readonly manager: MountManager;
+  /** The name of the activation, if it is not to be a new one. */
+  readonly name?: string | undefined;
 }
 
 /**
@@ -48,7 +51,7 @@ export interface SnapshotSource extends SnapshotKey {
  * @returns the handle, which unmounts the snapshot and deactivates what was activated for it.
  */
 export async function mountSnapshot(
-  { snapshots, manager, snapshotter, key }: SnapshotSource,
+  { snapshots, manager, name, snapshotter, key }: SnapshotSource,
   target: string,
   { timeout, signal }: CallOptions,
 ): Promise<MountHandle> {
@@ -56,28 +59,42 @@ export async function mountSnapshot(
   const mounts = await snapshots.mounts(key, wait);
   if (!mounts.some(needsManager)) return await mountAll(mounts, target, wait);
   // The garbage collector removes the activation with the snapshot, and not before it.
-  const labels = { [`containerd.io/gc.bref.snapshot.${snapshotter}`]: key };
-  return await mountAll(mounts, target, { ...wait, manager: activatorOf(manager, labels) });
+  const labels = { [labelOf(snapshotter)]: key };
+  return await mountAll(mounts, target, { ...wait, manager: activatorOf(manager, labels, name) });
+}
+
+/**
+ * The label that keeps an activation as long as its snapshot.
+ *
+ * @param snapshotter the name of the snapshotter.
+ * @returns the label, whose value is the key of the snapshot.
+ */
+export function labelOf(snapshotter: string): string {
+  return `containerd.io/gc.bref.snapshot.${snapshotter}`;
 }
 
 /** The manager, as mountAll() takes one. */
-function activatorOf(manager: MountManager, labels: Record<string, string>): ListActivator {
-  const deactivate: ListActivator["deactivate"] = async (name, options = {}) => {
-    const { timeout, signal } = options;
+function activatorOf(
+  manager: MountManager,
+  labels: Record<string, string>,
+  name: string | undefined,
+): ListActivator {
+  const deactivate: ListActivator["deactivate"] = async (given, options = {}) => {
+    const { signal } = options;
     try {
-      // The other options are for the snapshot's mounts; containerd unmounts its own as it always does.
-      await manager.deactivate(name, manager instanceof MountsClient ? { timeout, signal } : options);
+      // The other options are for the snapshot's mounts: containerd unmounts its own as it always does, and a timeout of 0
+      // to wait for a busy mount is none for a call.
+      await manager.deactivate(name ?? given, manager instanceof MountsClient ? { signal } : options);
     } catch (error) {
-      const isGone = error instanceof NotFoundError || error instanceof LocalNotFoundError;
-      if (!isGone) throw error; // otherwise it went with the snapshot
+      if (!(error instanceof NotFoundError)) throw error; // otherwise it went with the snapshot
     }
   };
   return {
     deactivate,
-    async activate(name, mounts, wait) {
-      const activation = await manager.activate(name, mounts, { ...wait, labels });
+    async activate(given, mounts, wait) {
+      const activation = await manager.activate(name ?? given, mounts, { ...wait, labels });
       await using undo = new AsyncDisposableStack();
-      undo.defer(() => deactivate(name));
+      undo.defer(() => deactivate(given));
       await refuseInvisible(activation);
       undo.move();
       return activation;
@@ -85,8 +102,15 @@ function activatorOf(manager: MountManager, labels: Record<string, string>): Lis
   };
 }
 
-/** Whether a type has a part before the file system's, such as "format/overlay". */
-const needsManager = ({ type }: Mount) => type.includes("/");
+/**
+ * Whether a mount is for a mount manager.
+ *
+ * @param mount the mount.
+ * @returns true for a type with a part before the file system's, such as "format/overlay".
+ */
+export function needsManager({ type }: Mount): boolean {
+  return type.includes("/");
+}
 
 /** What a manager mounts in another mount namespace is an empty directory here, which would be mounted without an error. */
 async function refuseInvisible({ active }: Activation): Promise<void> {

@@ -96,7 +96,10 @@ export class SnapshotsClient implements Snapshotter {
     const request = { snapshotter: this.#snapshotter, filters: [...options.filters ?? []] };
     const action = `list the snapshots of ${shown(this.#snapshotter)}`;
     for await (const { info } of this.#connection.stream(Snapshots.method.list, request, action, options)) {
-      yield* info.map(toInfo);
+      for (const each of info) { // containerd sends 100 at a time
+        options.signal?.throwIfAborted();
+        yield toInfo(each);
+      }
     }
   }
 

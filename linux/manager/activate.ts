@@ -102,7 +102,7 @@ function alreadyExists(row: Row): AlreadyExistsError {
   const state = row.state === "activating" || row.state === "deactivating"
     ? doing[row.state]
     : "exists already";
-  return new AlreadyExistsError(`the activation "${row.name}" ${state}`, toActivation(row));
+  return new AlreadyExistsError(`the activation "${row.name}" ${state}`, { activation: toActivation(row) });
 }
 
 function newRow({ boot, namespace }: Manager, { name, plan, labels, temporary }: Request, directory: string) {

@@ -7,7 +7,8 @@
 import type { Activation } from "./types.ts";
 
 /**
- * No activation has the name.
+ * No activation has the name. `NotFoundError` of `./containerd` is a subclass, so code that is given any mount manager
+ * catches this one.
  *
  * @example
  * ```ts
@@ -26,7 +27,8 @@ export class NotFoundError extends Error {
 }
 
 /**
- * An activation has the name already, or another process is just making or removing it.
+ * An activation has the name already, or another process is just making or removing it. `AlreadyExistsError` of
+ * `./containerd` is a subclass.
  *
  * @example
  * ```ts
@@ -36,7 +38,7 @@ export class NotFoundError extends Error {
  * await using manager = await LocalMountManager.open({ root });
  * await manager.activate("one", []);
  * const error = await manager.activate("one", []).catch((error) => error);
- * console.log(error instanceof AlreadyExistsError && error.activation.name); // "one"
+ * console.log(error instanceof AlreadyExistsError && error.activation?.name); // "one"
  * await manager.deactivate("one");
  * await Deno.remove(root, { recursive: true });
  * ```
@@ -44,20 +46,24 @@ export class NotFoundError extends Error {
 export class AlreadyExistsError extends Error {
   /** "AlreadyExistsError". */
   override readonly name = "AlreadyExistsError";
+  /** The activation that has the name; undefined in an error of containerd, which does not say. */
+  readonly activation: Activation | undefined;
 
   /**
    * Composes the message.
    *
    * @param message the sentence.
-   * @param activation the activation that has the name.
+   * @param options the activation that has the name, and the error below it.
    */
-  constructor(message: string, readonly activation: Activation) {
-    super(message);
+  constructor(message: string, { activation, ...options }: ErrorOptions & { activation?: Activation } = {}) {
+    super(message, options);
+    this.activation = activation;
   }
 }
 
 /**
- * The activation, or a file, is in a state that does not permit the call.
+ * The activation, or a file, is in a state that does not permit the call. `FailedPreconditionError` of `./containerd` is
+ * a subclass.
  *
  * @example
  * ```ts

@@ -176,6 +176,8 @@ kernelTest(
         ".B \\-\\-chroot",
         '.SS "denomount watch',
         ".B \\-\\-namespace <PID>",
+        ".B \\-\\-containerd",
+        "Prints with \\-\\-containerd the snapshots",
         "130  ended by Ctrl\\-C",
       ]
     ) {

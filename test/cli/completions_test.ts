@@ -35,6 +35,10 @@ const cases: Case[] = [
   { line: "denomount run", unwanted: ["run-isolated"] }, // it is hidden
   { line: "denomount ls -t moun", unwanted: FILES }, // the value of an option
   { line: "denomount run mounts-one -- --", unwanted: ["--chroot"] },
+  { line: "denomount ls --", wanted: ["--containerd", "--address", "--namespace"] },
+  { line: "denomount up --containerd --", wanted: ["--address", "--namespace"] },
+  { line: "denomount down --containerd --address moun", unwanted: FILES },
+  { line: "denomount down --containerd overlayfs/key moun", wanted: FILES },
 ];
 
 /** Lines whose completions are names of activations, in the directory "manager". */

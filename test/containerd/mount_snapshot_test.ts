@@ -3,25 +3,8 @@ import { LocalMountManager } from "../../linux/manager/mod.ts";
 import { Containerd, NotFoundError, UnavailableError } from "../../containerd/mod.ts";
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "../assert.ts";
 import { describeTree } from "../manager/digest_tree.ts";
-import { containerdTest, Daemon, type DaemonOptions, NAMESPACE } from "./daemon.ts";
-import { erofsUtils } from "./erofs_utils.ts";
-import { buildImage } from "./image.ts";
-
-const lines = [
-  '[plugins."io.containerd.service.v1.diff-service"]',
-  '  default = ["erofs", "walking"]',
-  '[plugins."io.containerd.snapshotter.v1.erofs"]',
-  '  default_size = "64MiB"',
-];
-
-/** A containerd with the image in erofs and overlayfs, and the name of its topmost layer. */
-async function start(directory: string, options: DaemonOptions): Promise<{ daemon: Daemon; layer: string }> {
-  const path = [await erofsUtils(), "/usr/sbin", "/sbin"];
-  const daemon = await Daemon.start(directory, { lines, path, ...options });
-  const image = await buildImage();
-  for (const snapshotter of ["erofs", "overlayfs"]) await daemon.importImage(image, snapshotter);
-  return { daemon, layer: image.chainIds.at(-1) ?? "" };
-}
+import { containerdTest, NAMESPACE } from "./daemon.ts";
+import { startWithImage } from "./with_image.ts";
 
 const activations = (containerd: Containerd) => Array.fromAsync(containerd.mounts.list());
 
@@ -30,7 +13,7 @@ const needs = { tools: ["mkfs.ext4"] };
 containerdTest(
   "mountSnapshot() activates what it must, and its handle undoes all of it",
   async (t) => {
-    const { daemon, layer } = await start(`${t.dir}/d`, { inTestsNamespace: true });
+    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
     await using _daemon = daemon;
     await using containerd = daemon.client();
     await using unleased = new Containerd({ address: daemon.socket, namespace: NAMESPACE });
@@ -68,7 +51,7 @@ containerdTest(
 containerdTest(
   "mountSnapshot() leaves nothing mounted and nothing activated where it fails",
   async (t) => {
-    const { daemon, layer } = await start(`${t.dir}/d`, { inTestsNamespace: true });
+    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
     await using _daemon = daemon;
     await using containerd = daemon.client();
     const snapshot = { snapshotter: "erofs", key: "writable" };
@@ -93,6 +76,10 @@ containerdTest(
     assertEquals([t.mounts(), await activations(containerd)], [[], []]);
     await daemon.stop();
     await handle.unmount(); // has nothing left to do
+    await daemon.start();
+    const impatient = await containerd.mountSnapshot(snapshot, `${t.dir}/target`);
+    await impatient.unmount({ timeout: 0 }); // of the wait for a busy mount, not of the call
+    assertEquals([t.mounts(), await activations(containerd)], [[], []]);
   },
   needs,
 );
@@ -100,7 +87,7 @@ containerdTest(
 containerdTest(
   "mountSnapshot() refuses what containerd has mounted in a mount namespace of its own, and takes a manager of this one",
   async (t) => {
-    const { daemon, layer } = await start(`${t.dir}/d`, {});
+    const { daemon, layer } = await startWithImage(`${t.dir}/d`, {});
     await using _daemon = daemon;
     await using containerd = daemon.client();
     const snapshot = { snapshotter: "erofs", key: "writable" };

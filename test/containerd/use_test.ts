@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "../assert.ts";
+import { assert, assertEquals, assertMatch } from "../assert.ts";
 import { project, say, serveProject } from "../use/ways.ts";
 import { containerdTest, Daemon, NAMESPACE } from "./daemon.ts";
 
@@ -84,3 +84,43 @@ containerdTest("the client works in a compiled program", async (t) => {
   const { code, out, err } = await say(binary, [daemon.socket, NAMESPACE, "a"], { cwd: t.dir });
   assertEquals([code, out], [0, ["bind"]], err);
 });
+
+containerdTest(
+  "the command lists snapshots from a URL and as one bundled file, and says what a user without access can do",
+  async (t) => {
+    await using server = serveProject();
+    await using daemon = await Daemon.start(`${t.dir}/d`);
+    await using containerd = daemon.client();
+    await containerd.snapshots("overlayfs").prepare("a", "");
+    const ls = ["ls", "--containerd", "--address", daemon.socket, "--namespace", NAMESPACE];
+    const isolated = ["run", "--quiet", "--no-prompt", "--no-config", "--no-lock", "-A"];
+    const url = `http://127.0.0.1:${server.addr.port}/cli.ts`;
+    const fromUrl = await say(Deno.execPath(), [...isolated, url, ...ls], { cwd: t.dir });
+    assertEquals([fromUrl.code, fromUrl.err, fromUrl.out.length], [0, "", 2]);
+    assertMatch(fromUrl.out[1] ?? "", /^denomount-test +overlayfs\/a +active /);
+
+    const file = `${t.dir}/denomount.js`;
+    const args = ["bundle", "--quiet", "-o", file, new URL("cli.ts", project).pathname];
+    const bundled = await say(Deno.execPath(), args, {});
+    assertEquals(bundled.code, 0, bundled.err);
+    const env = { DENO_DIR: `${t.dir}/cache` };
+    const alone = [...isolated, "--no-npm", "--no-remote", file, ...ls];
+    assertEquals((await say(Deno.execPath(), alone, { cwd: t.dir, env })).out, fromUrl.out);
+
+    for (const path of [t.dir, daemon.directory]) await Deno.chmod(path, 0o755);
+    await Deno.chmod(daemon.socket, 0o600);
+    await Deno.mkdir(`${t.dir}/home`);
+    await Deno.chown(`${t.dir}/home`, 65534, 65534);
+    const { code, err } = await say("setpriv", [
+      ...["--reuid=65534", "--regid=65534", "--clear-groups"],
+      Deno.execPath(),
+      ...alone,
+    ], { cwd: "/", env: { DENO_DIR: `${t.dir}/home`, HOME: `${t.dir}/home` } });
+    const socket = `the socket ${daemon.socket} is not accessible`;
+    assertEquals([code, err], [
+      1,
+      `denomount: cannot list the snapshotters: ${socket}; run as root, or as a member of the socket's group\n`,
+    ]);
+  },
+  { tools: ["setpriv"] },
+);

@@ -1,4 +1,5 @@
 import { assertEquals, assertMatch, assertStringIncludes, assertThrows } from "../assert.ts";
+import { command } from "../cli/in_process.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { names } from "../kernel.ts";
 import { project, type Said, say } from "../use/ways.ts";
@@ -117,5 +118,41 @@ kernelTest("an error of containerd is printed as is", needs, async (t) => {
   await using daemon = await start(t);
   const { code, err } = await daemon.example("mount", "no-such", t.dir);
   assertEquals(code, 1);
-  assertStringIncludes(err, "containerd: snapshot no-such does not exist");
+  assertStringIncludes(err, "snapshot no-such does not exist: not found");
 });
+
+kernelTest(
+  "the command lists, mounts and unmounts snapshots of a containerd that has no mount manager, and up takes the list",
+  { ...needs, permissions: { run: true, env: true, sys: true, net: true } },
+  async (t) => {
+    const target = t.make("target");
+    await using daemon = await start(t);
+    await daemon.ctr("snapshots", "prepare", "base-active");
+    await daemon.ctr("snapshots", "commit", "base", "base-active");
+    await daemon.ctr("snapshots", "prepare", "top", "base");
+    const address = ["--containerd", "--address", `${t.dir}/socket`, "--namespace", "denomount-test"];
+    const { code, out, err } = await command(["ls", ...address]);
+    assertEquals([code, err], [0, ""]);
+    assertEquals(out.trimEnd().split("\n").map((line) => line.split(/ +/).slice(0, 3)), [
+      ["NAMESPACE", "SNAPSHOT", "KIND"],
+      ["denomount-test", "overlayfs/base", "committed"],
+      ["denomount-test", "overlayfs/top", "active"],
+    ]);
+    const list = (await daemon.example("mounts", "top")).out.join("");
+    for (const [args, input] of [[[...address, "overlayfs/top"], ""], [["-"], list]] as const) {
+      assertEquals(await command(["up", ...args, target], { input }), {
+        code: 0,
+        out: `${target}\n`,
+        err: "",
+      });
+      assertEquals(t.mounts().map(({ mountpoint, fsType }) => [mountpoint, fsType]), [[
+        "/target",
+        "overlay",
+      ]]);
+      assertEquals(await command(["down", ...args, target], { input }), { code: 0, out: "", err: "" });
+      assertEquals(t.mounts(), []);
+    }
+    const gone = await command(["down", ...address, "--root", t.make("state"), "overlayfs/none", target]);
+    assertStringIncludes(gone.err, "snapshot none does not exist: not found");
+  },
+);

@@ -87,13 +87,13 @@ for (const [how, count] of [["one manager", 1], ["two managers", 2]] as const) {
         const winner = settled.findIndex(({ status }) => status === "fulfilled");
         const other = settled[1 - winner];
         assert(other?.status === "rejected" && other.reason instanceof AlreadyExistsError, `${other}`);
-        const { name, labels } = other.reason.activation;
+        const { name, labels } = other.reason.activation ?? {};
         assertEquals({ name, labels }, { name: "one", labels: { number: `${winner}` } });
         assertEquals(remains(t.dir), ["mount /root/a-/0 tmpfs", "directory a-"]);
         const late = await (second ?? first).activate("one", list).catch((error) => error);
         assert(late instanceof AlreadyExistsError);
         assertEquals(late.activation, await first.info("one"));
-        assertEquals(late.activation.active.length, 1);
+        assertEquals(late.activation?.active.length, 1);
         await first.deactivate("one");
         assertEquals(remains(t.dir), []);
       }

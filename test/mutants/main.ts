@@ -83,6 +83,7 @@ async function makeCopy(index: number): Promise<string> {
     project,
     copy,
   ]);
+  await run("ln", ["-sfn", `${project}../shared`, `${state}/shared`]); // the tests' containerd is beside the project
   return copy;
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { cli } from "./list/cli.ts";
+import { containerdClient } from "./list/containerd_client.ts";
 import { containerd } from "./list/containerd.ts";
 import { ffi } from "./list/ffi.ts";
 import { filesystem } from "./list/filesystem.ts";
@@ -37,6 +38,7 @@ export const rooms: readonly MutantRoom[] = [
   filesystem,
   mount,
   manager,
+  containerdClient,
   containerd,
   cli,
 ];

@@ -101,7 +101,7 @@ export const cli: MutantRoom = {
     {
       name: "up --namespace",
       file: "cli/program.ts",
-      find: "done(await up(file, target, flags))",
+      find: "done(await up(file, target, withoutContainerd(command, flags)))",
       replace: "done(await up(file, target, {}))",
       rule: "up --namespace mounts in that namespace.",
       tests: FLAGS,
@@ -117,7 +117,7 @@ export const cli: MutantRoom = {
     {
       name: "the options of down",
       file: "cli/program.ts",
-      find: "{ ...options, detach: Boolean(lazy) }",
+      find: "{ ...rest, detach: Boolean(lazy) }",
       replace: "{ detach: Boolean(lazy) }",
       rule: "down obeys --force, --timeout and --namespace.",
       tests: UNMOUNT,
