@@ -6,5 +6,5 @@
  */
 
 export { Command, CommanderError, InvalidArgumentError, Option } from "npm:commander@14.0.2";
-export { default as Table } from "npm:cli-table3@0.6.5";
+export { default as stringWidth } from "npm:string-width@9.0.0";
 export { bold, cyan, dim, green, red, setColorEnabled, yellow } from "npm:deno-std@1.4.0/fmt/colors.js";

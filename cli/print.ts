@@ -6,7 +6,7 @@
 
 import { encodeName } from "../ffi/text.ts";
 import type { MountInfo } from "../mod.ts";
-import { Table } from "./deps.ts";
+import { stringWidth } from "./deps.ts";
 
 /**
  * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
@@ -91,29 +91,20 @@ export function escapeControl(text: string): string {
 const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).padStart(3, "0"));
 
 /**
- * Formats rows as columns without borders.
+ * Formats rows as columns without borders, each as wide as its widest cell on a terminal.
  *
  * @param head the columns' names.
- * @param rows the cells.
+ * @param rows the cells, each one line.
  * @returns the lines.
  */
 export function columns(head: readonly string[], rows: readonly string[][]): string {
-  const borders = [
-    "top",
-    "top-mid",
-    "top-left",
-    "top-right",
-    "bottom",
-    "bottom-mid",
-    "bottom-left",
-    "bottom-right",
-  ];
-  const sides = ["left", "left-mid", "mid", "mid-mid", "right", "right-mid"];
-  const chars = { ...Object.fromEntries([...borders, ...sides].map((name) => [name, ""])), middle: "  " };
-  const style = { head: [], border: [], "padding-left": 0, "padding-right": 0 };
-  const table = new Table({ head: [...head], chars, style });
-  table.push(...rows);
-  return table.toString().split("\n").map((line) => line.trimEnd()).join("\n");
+  const lines = [head, ...rows];
+  const widths = head.map((_, column) =>
+    lines.reduce((most, row) => Math.max(most, stringWidth(row[column] ?? "")), 0)
+  );
+  const padded = (cell: string, column: number) =>
+    cell + " ".repeat((widths[column] ?? 0) - stringWidth(cell));
+  return lines.map((row) => row.map(padded).join("  ").trimEnd()).join("\n");
 }
 
 /**

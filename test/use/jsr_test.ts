@@ -82,7 +82,7 @@ const PACKAGES: Record<string, string[]> = {
   ".": STD,
   "./linux": [],
   "./manager": STD,
-  "./cli": [...GRPC, "cli-table3@0.6.5", "commander@14.0.2", ...STD],
+  "./cli": [...GRPC, "commander@14.0.2", "string-width@9.0.0", ...STD],
   "./containerd": [...GRPC, ...STD],
 };
 
@@ -158,7 +158,7 @@ kernelTest(
     const { code, out, err } = await say(`${t.dir}/bin/denomount`, runInTmpfs(t.dir), { cwd: t.dir, env });
     assertEquals([code, out], [0, ["tmpfs"]], err);
     const fetched = fetchedPackages(`${t.dir}/cache`);
-    for (const dependency of ["@bufbuild", "@grpc", "cli-table3", "commander", "deno-std"]) {
+    for (const dependency of ["@bufbuild", "@grpc", "commander", "deno-std", "string-width"]) {
       assert(fetched.includes(dependency), dependency);
     }
     for (const other of ["fast-check", "modern-tar", "typescript"]) {
