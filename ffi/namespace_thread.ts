@@ -212,11 +212,11 @@ export class NamespaceThread implements CallRedirect, AsyncDisposable {
   }
 
   #bind(local: Libc): Libc {
-    const functions = new Map<string, AnyFunction>(Object.entries(local) as [string, AnyFunction][]);
-    for (const [name, call] of functions) {
+    const functions = new Map<string, AnyFunction>();
+    for (const name of Object.keys(libcSymbols()) as LibcName[]) {
       functions.set(name, (...args) => {
         this.#errno = undefined;
-        return call(...args);
+        return (local[name] as AnyFunction)(...args);
       });
     }
     for (const [index, [name, { parameters, result }]] of callTable().entries()) {
