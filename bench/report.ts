@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Table } from "../cli/deps.ts";
+import { columns } from "../cli/print.ts";
 import { markdownTable } from "../scripts/markdown.ts";
 import { OURS, type Spread } from "./measure.ts";
 import type { Result, Verdict } from "./row.ts";
@@ -40,20 +40,18 @@ function ratioText(name: string, { low, median, high }: Spread): string {
 
 /** Formats the results for a terminal. */
 export function printTable(results: readonly Result[]): void {
-  const table = new Table({
-    head: ["work", "time", "shares", "ratios (quartiles)", "limits"],
-    style: { head: [] },
+  const rows = results.flatMap(({ name, unit, times, shares, ratios, verdicts }) => {
+    const cells = [
+      [name],
+      [`${text(times[OURS]?.median ?? NaN)} ${unit}`],
+      Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`),
+      Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)),
+      verdicts.map((verdict) => limitText(verdict, unit)),
+    ];
+    const height = Math.max(...cells.map(({ length }) => length));
+    return Array.from({ length: height }, (_, line) => cells.map((lines) => lines[line] ?? ""));
   });
-  for (const { name, unit, times, shares, ratios, verdicts } of results) {
-    table.push([
-      name,
-      `${text(times[OURS]?.median ?? NaN)} ${unit}`,
-      Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`).join("\n"),
-      Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)).join("\n"),
-      verdicts.map((verdict) => limitText(verdict, unit)).join("\n"),
-    ]);
-  }
-  console.log(table.toString());
+  console.log(columns(["work", "time", "shares", "ratios (quartiles)", "limits"], rows));
 }
 
 /** Formats the results for bench/README.md: times, ratios, shares and limits. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { lastErrno, warmUpErrno } from "./libc.ts";
+import { errno, errnoOfCall, warmUpErrno } from "./libc.ts";
 import { errnoText } from "./memory.ts";
 
 // asm-generic/errno-base.h and asm-generic/errno.h, the same on x86-64 and arm64. Unused numbers stand for themselves.
@@ -146,6 +146,7 @@ function quote(path: string): string {
  * Throws a {@linkcode SyscallError} if a libc call returned -1.
  *
  * @param result what the call returned.
+ * @param own `errno[0]`, read right after the call: the argument before it.
  * @param syscall the call's name as in its man page.
  * @param path the path argument, for the error.
  * @param dest the second path argument, for the error.
@@ -155,13 +156,19 @@ function quote(path: string): string {
  * @example
  * ```ts ignore
  * import { check } from "./errno.ts";
- * import { libc } from "./libc.ts";
+ * import { errno, libc } from "./libc.ts";
  *
- * check(libc().close(-1), "close"); // SyscallError: close: Bad file descriptor (EBADF)
+ * check(libc().close(-1), errno[0], "close"); // SyscallError: close: Bad file descriptor (EBADF)
  * ```
  */
-export function check(result: number | bigint, syscall: string, path?: string, dest?: string): number {
-  if (result < 0) throw new SyscallError({ syscall, errno: lastErrno(), path, dest });
+export function check(
+  result: number | bigint,
+  own: number,
+  syscall: string,
+  path?: string,
+  dest?: string,
+): number {
+  if (result < 0) throw new SyscallError({ syscall, errno: errnoOfCall(own), path, dest });
   return Number(result);
 }
 
@@ -190,7 +197,7 @@ export function isErrno(error: unknown, ...codes: string[]): error is SyscallErr
 warmUpErrno(() => {
   for (let count = 0; count < 2; count++) { // the first run compiles, the second runs compiled code
     try {
-      check(-1, "warm-up", "path", "dest");
+      check(-1, errno[0], "warm-up", "path", "dest");
     } catch (error) {
       if (!(error instanceof SyscallError)) throw error;
     }

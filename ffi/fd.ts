@@ -5,7 +5,7 @@
  */
 
 import { check } from "./errno.ts";
-import { libc } from "./libc.ts";
+import { errno, libc } from "./libc.ts";
 
 /**
  * A file descriptor that is closed at the end of its `using` scope.
@@ -56,7 +56,7 @@ export class OwnedFd implements Disposable {
    */
   close(): void {
     if (this.#fd < 0) return;
-    check(libc().close(this.release()), "close");
+    check(libc().close(this.release()), errno[0], "close");
   }
 
   /**

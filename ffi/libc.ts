@@ -11,7 +11,6 @@ import { type LibcSymbols, libcSymbols } from "./symbols.ts";
 export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
 
 let ownLibc: Libc | undefined;
-let ownErrno: Int32Array;
 
 /**
  * The C library. Each function is bound at its first use, and never unloaded. Code within `NamespaceThread.run()` gets functions
@@ -87,7 +86,8 @@ function bind(): Libc {
   const location = library.__errno_location();
   if (location === null) throw new Error("__errno_location() returned NULL");
   // Asked once: the address is the same for the life of a thread, and Deno keeps an isolate on its thread.
-  ownErrno = new Int32Array(Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT));
+  const memory = Deno.UnsafePointerView.getArrayBuffer(location, Int32Array.BYTES_PER_ELEMENT);
+  errno = new Int32Array(memory) as unknown as typeof errno; // one number, which the kernel's answers change
   ownLibc = library; // before the warm-up, which calls libc()
   warmUp?.();
   return library;
@@ -109,21 +109,26 @@ function prototype(): object {
 }
 
 /**
- * The errno of the last call. It must be read right after the call that failed. The errno of a `nonblocking` call
- * cannot be read: the call ran on a thread of the runtime's pool.
- *
- * Needs the permission `ffi`.
- *
- * @returns the error number.
+ * The errno of this thread: a call's is read as `errno[0]` right after it, before anything is called or allocated. V8 may
+ * stop at the entry of a function, or to free memory, and wait for a lock there, which overwrites it. The errno of a
+ * `nonblocking` call cannot be read: the call ran on a thread of the runtime's pool.
  *
  * @example
  * ```ts ignore
- * import { lastErrno, libc } from "./libc.ts";
+ * import { errno, libc } from "./libc.ts";
  *
- * if (libc().close(-1) < 0) console.log(lastErrno()); // 9, EBADF
+ * const result = libc().close(-1);
+ * if (result < 0) console.log(errno[0]); // 9, EBADF
  * ```
  */
-export function lastErrno(): number {
-  bindOnce();
-  return redirect?.()?.errno ?? ownErrno[0] ?? 0;
+export let errno: { readonly 0: number } = [0];
+
+/**
+ * The errno of a failed call, which another thread may have made.
+ *
+ * @param own the errno of this thread.
+ * @returns the other thread's, if the call was made there.
+ */
+export function errnoOfCall(own: number): number {
+  return redirect?.()?.errno ?? own;
 }

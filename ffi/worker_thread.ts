@@ -6,7 +6,7 @@
 
 import { check } from "./errno.ts";
 import { OwnedFd, OwnedFds } from "./fd.ts";
-import { libc } from "./libc.ts";
+import { errno, libc } from "./libc.ts";
 
 const DESCRIPTORS = 10; // that Deno 2.9 opens for the event loop of a worker, and some more
 
@@ -25,7 +25,7 @@ export function startWorker(code: string): Worker {
   {
     using fds = new OwnedFds();
     for (let count = 0; count < DESCRIPTORS; count++) {
-      fds.add(new OwnedFd(check(libc().eventfd(0, EFD_CLOEXEC), "eventfd")));
+      fds.add(new OwnedFd(check(libc().eventfd(0, EFD_CLOEXEC), errno[0], "eventfd")));
     }
   }
   return new Worker("data:text/javascript," + encodeURIComponent(code), { type: "module" });

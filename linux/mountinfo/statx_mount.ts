@@ -6,7 +6,7 @@
 
 import { check, isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { scratchCString } from "../../ffi/memory.ts";
 import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
 import {
@@ -147,7 +147,12 @@ const scratch = new Scratch(256);
 const { view } = scratch;
 
 function statxInto(dirfd: number, path: string, flags: number, mask: number): void {
-  check(libc().statx(dirfd, scratchCString(path), flags, mask, scratch.address), "statx", path || undefined);
+  check(
+    libc().statx(dirfd, scratchCString(path), flags, mask, scratch.address),
+    errno[0],
+    "statx",
+    path || undefined,
+  );
 }
 
 function readMount(): StatxMount {

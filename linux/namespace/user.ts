@@ -10,7 +10,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 import {
   CLONE_NEWUSER,
@@ -227,6 +227,7 @@ function cloneSleeper(): number {
   const storage = shared ? threadControlBlock(sleeper) : null;
   return check(
     libc().clone(sleep, stack, shared | CLONE_PIDFD | CLONE_NEWUSER, seconds, pidfdMemory, storage, null),
+    errno[0],
     "clone",
   );
 }

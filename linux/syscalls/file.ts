@@ -5,7 +5,7 @@
  */
 
 import { check } from "../../ffi/errno.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { decodeCString, offThread } from "../../ffi/memory.ts";
 
 /**
@@ -27,7 +27,7 @@ import { decodeCString, offThread } from "../../ffi/memory.ts";
  * ```
  */
 export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
-  return check(libc().read(fd, bytes, BigInt(bytes.length)), "read");
+  return check(libc().read(fd, bytes, BigInt(bytes.length)), errno[0], "read");
 }
 
 /**
@@ -59,7 +59,7 @@ export function readAll(
   for (;;) {
     if (length === bytes.length) bytes = doubled(bytes);
     const free = bytes.subarray(length);
-    const read = check(libc().read(fd, free, BigInt(Math.min(free.length, most))), "read");
+    const read = check(libc().read(fd, free, BigInt(Math.min(free.length, most))), errno[0], "read");
     if (read === 0) return bytes.subarray(0, length);
     length += read;
   }
@@ -110,7 +110,7 @@ export function getdents64(fd: number): string[] {
   const view = new DataView(bytes.buffer);
   const names: string[] = [];
   for (;;) {
-    const length = check(libc().getdents64(SYS_getdents64, fd, bytes, bytes.length), "getdents64");
+    const length = check(libc().getdents64(SYS_getdents64, fd, bytes, bytes.length), errno[0], "getdents64");
     if (length === 0) return names;
     for (let at = 0; at < length; at += view.getUint16(at + 16, true)) { // d_reclen of struct linux_dirent64
       const name = decodeCString(bytes, at + 19); // d_name
@@ -138,7 +138,7 @@ export function getdents64(fd: number): string[] {
  * ```
  */
 export function lseekStart(fd: number): void {
-  check(libc().lseek(fd, 0n, 0), "lseek"); // SEEK_SET
+  check(libc().lseek(fd, 0n, 0), errno[0], "lseek"); // SEEK_SET
 }
 
 /**
@@ -160,7 +160,7 @@ export function lseekStart(fd: number): void {
  * ```
  */
 export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string): void {
-  check(libc().write(fd, bytes, BigInt(bytes.length)), "write", path);
+  check(libc().write(fd, bytes, BigInt(bytes.length)), errno[0], "write", path);
 }
 
 /**
@@ -184,7 +184,7 @@ export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string)
  * ```
  */
 export function ftruncate(fd: number, length: number, path?: string): void {
-  check(libc().ftruncate(fd, BigInt(length)), "ftruncate", path);
+  check(libc().ftruncate(fd, BigInt(length)), errno[0], "ftruncate", path);
 }
 
 function doubled(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
@@ -215,7 +215,7 @@ function doubled(bytes: Uint8Array): Uint8Array<ArrayBuffer> {
  * ```
  */
 export function flock(fd: number, operation: number): void {
-  check(libc().flock(fd, operation), "flock");
+  check(libc().flock(fd, operation), errno[0], "flock");
 }
 
 /**
@@ -239,7 +239,7 @@ export function flock(fd: number, operation: number): void {
  * ```
  */
 export function ioctl(fd: number, request: number, argument: number, path?: string): number {
-  return check(libc().ioctl(fd, BigInt(request), BigInt(argument)), "ioctl", path);
+  return check(libc().ioctl(fd, BigInt(request), BigInt(argument)), errno[0], "ioctl", path);
 }
 
 /**
@@ -269,7 +269,7 @@ export function ioctlStruct(
   argument: Uint8Array<ArrayBuffer>,
   path?: string,
 ): number {
-  return check(libc().ioctl_buffer(fd, BigInt(request), argument), "ioctl", path);
+  return check(libc().ioctl_buffer(fd, BigInt(request), argument), errno[0], "ioctl", path);
 }
 
 /**

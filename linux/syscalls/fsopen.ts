@@ -6,7 +6,7 @@
 
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { lastErrno, libc } from "../../ffi/libc.ts";
+import { errno, errnoOfCall, libc } from "../../ffi/libc.ts";
 import { allocCString, scratchCString, withStrings } from "../../ffi/memory.ts";
 import type { Scratch } from "../../ffi/scratch.ts";
 import {
@@ -46,7 +46,9 @@ const SYS_fspick = 433;
  * ```
  */
 export function fsopen(type: string): OwnedFd {
-  return new OwnedFd(check(libc().fsopen(SYS_fsopen, scratchCString(type), FSOPEN_CLOEXEC), "fsopen", type));
+  return new OwnedFd(
+    check(libc().fsopen(SYS_fsopen, scratchCString(type), FSOPEN_CLOEXEC), errno[0], "fsopen", type),
+  );
 }
 
 /**
@@ -79,6 +81,7 @@ export function fspick(dirfd: number, path: string, flags: number): OwnedFd {
   return new OwnedFd(
     check(
       libc().fspick(SYS_fspick, dirfd, scratchCString(path), flags | FSPICK_CLOEXEC),
+      errno[0],
       "fspick",
       path || undefined,
     ),
@@ -150,8 +153,10 @@ export function fsconfigSetStrings(fd: number, key: string, values: readonly str
   const { fsconfig } = libc();
   const name = keyString(key);
   withStrings(values, (value, text) => {
-    if (fsconfig(SYS_fsconfig, fd, FSCONFIG_SET_STRING, name, value, 0) >= 0) return;
-    throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path: `${key}=${text}` });
+    const result = fsconfig(SYS_fsconfig, fd, FSCONFIG_SET_STRING, name, value, 0);
+    const own = errno[0];
+    if (result >= 0) return;
+    throw new SyscallError({ syscall: "fsconfig", errno: errnoOfCall(own), path: `${key}=${text}` });
   });
 }
 
@@ -252,9 +257,10 @@ function fsconfig(fd: number, command: number, key: string | null, value: string
   const keyBytes = key === null ? null : keyString(key);
   const valueBytes = value === null ? null : scratchCString(value);
   const result = libc().fsconfig(SYS_fsconfig, fd, command, keyBytes, valueBytes, aux);
+  const own = errno[0];
   if (result >= 0) return;
   const path = key === null ? undefined : value === null ? key : `${key}=${value}`;
-  throw new SyscallError({ syscall: "fsconfig", errno: lastErrno(), path });
+  throw new SyscallError({ syscall: "fsconfig", errno: errnoOfCall(own), path });
 }
 
 // An overlay of a hundred layers sets the same key a hundred times. The keys are option names, so the map stays small.
@@ -291,7 +297,9 @@ function keyString(key: string): Deno.PointerValue {
  * ```
  */
 export function fsmount(fd: number, attributes: number): OwnedFd {
-  return new OwnedFd(check(libc().fsmount(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes), "fsmount"));
+  return new OwnedFd(
+    check(libc().fsmount(SYS_fsmount, fd, FSMOUNT_CLOEXEC, attributes), errno[0], "fsmount"),
+  );
 }
 
 /**

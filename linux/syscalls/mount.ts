@@ -5,7 +5,7 @@
  */
 
 import { check } from "../../ffi/errno.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 
 /**
@@ -40,6 +40,7 @@ export function mount(
   const pointer = (text: string | null) => text === null ? null : scratchCString(text);
   check(
     libc().mount(pointer(source), pointer(target), pointer(type), BigInt(flags), pointer(data)),
+    errno[0],
     "mount",
     source ?? undefined,
     target,
@@ -106,7 +107,7 @@ export async function mountOffThread(
  * ```
  */
 export function umount2(target: string, flags: number): void {
-  check(libc().umount2(scratchCString(target), flags), "umount2", target);
+  check(libc().umount2(scratchCString(target), flags), errno[0], "umount2", target);
 }
 
 /**

@@ -6,7 +6,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { AT_EMPTY_PATH, OPEN_TREE_CLOEXEC } from "./constants.ts";
@@ -42,7 +42,7 @@ export function openTree(dirfd: number, path: string, flags: number): OwnedFd {
     scratchCString(path),
     (flags | OPEN_TREE_CLOEXEC) >>> 0,
   );
-  return new OwnedFd(check(result, "open_tree", path));
+  return new OwnedFd(check(result, errno[0], "open_tree", path));
 }
 
 /**
@@ -79,6 +79,7 @@ export function moveMount(
 ): void {
   check(
     libc().move_mount(SYS_move_mount, fromFd, scratchCString(fromPath), toFd, scratchCString(toPath), flags),
+    errno[0],
     "move_mount",
     fromPath || undefined,
     toPath || undefined,
@@ -132,6 +133,7 @@ export function mountSetattr(dirfd: number, path: string, flags: number, attr: M
       mountAttr.address,
       MOUNT_ATTR_SIZE,
     ),
+    errno[0],
     "mount_setattr",
     flags & AT_EMPTY_PATH ? undefined : path,
   );

@@ -6,7 +6,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { offThread } from "../../ffi/memory.ts";
 import { struct } from "../../ffi/scratch.ts";
 
@@ -30,7 +30,7 @@ import { struct } from "../../ffi/scratch.ts";
  * ```
  */
 export function fanotifyInit(flags: number): OwnedFd {
-  return new OwnedFd(check(libc().fanotify_init(flags, 0), "fanotify_init"));
+  return new OwnedFd(check(libc().fanotify_init(flags, 0), errno[0], "fanotify_init"));
 }
 
 /**
@@ -61,7 +61,7 @@ export function fanotifyInit(flags: number): OwnedFd {
  * ```
  */
 export function fanotifyMark(queue: number, flags: number, mask: number, fd: number): void {
-  check(libc().fanotify_mark(queue, flags, BigInt(mask), fd, null), "fanotify_mark");
+  check(libc().fanotify_mark(queue, flags, BigInt(mask), fd, null), errno[0], "fanotify_mark");
 }
 
 /**
@@ -82,7 +82,7 @@ export function fanotifyMark(queue: number, flags: number, mask: number, fd: num
  * ```
  */
 export function eventfd(flags: number): OwnedFd {
-  return new OwnedFd(check(libc().eventfd(0, flags), "eventfd"));
+  return new OwnedFd(check(libc().eventfd(0, flags), errno[0], "eventfd"));
 }
 
 /** A descriptor for poll(2), and the events to wait for. */
@@ -123,7 +123,7 @@ export async function pollOffThread(fds: readonly PollFd[]): Promise<number[]> {
   const count = BigInt(fds.length);
   while (await offThread(() => libc().poll_nonblocking(memory, count, -1), memory) < 0) {
     // EINTR, if a signal handler ran on that thread: try again. Any other error also fails here, with its errno.
-    check(libc().poll(memory, count, 0), "poll");
+    check(libc().poll(memory, count, 0), errno[0], "poll");
   }
   return fds.map((_, index) => table.getInt16(8 * index + 6, true)); // revents
 }

@@ -6,7 +6,7 @@
 
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { lastErrno, libc } from "../../ffi/libc.ts";
+import { errno, errnoOfCall, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { O_CLOEXEC } from "./constants.ts";
@@ -32,7 +32,9 @@ import { openHow } from "./open_how.ts";
  * ```
  */
 export function open(path: string, flags: number, mode = 0): OwnedFd {
-  return new OwnedFd(check(libc().open(scratchCString(path), flags | O_CLOEXEC, mode), "open", path));
+  return new OwnedFd(
+    check(libc().open(scratchCString(path), flags | O_CLOEXEC, mode), errno[0], "open", path),
+  );
 }
 
 /**
@@ -55,7 +57,9 @@ export function open(path: string, flags: number, mode = 0): OwnedFd {
  * ```
  */
 export function openat(dirfd: number, path: string, flags: number): OwnedFd {
-  return new OwnedFd(check(libc().openat(dirfd, scratchCString(path), flags | O_CLOEXEC, 0), "openat", path));
+  return new OwnedFd(
+    check(libc().openat(dirfd, scratchCString(path), flags | O_CLOEXEC, 0), errno[0], "openat", path),
+  );
 }
 
 /**
@@ -106,7 +110,7 @@ export function tryOpenat2(dirfd: number, path: string, flags: number, resolve: 
   how.view.setUint32(0, flags | O_CLOEXEC, true); // flags, whose upper half stays 0
   how.view.setUint32(16, resolve, true); // resolve; mode, at 8, stays 0
   const fd = libc().openat2(SYS_openat2, dirfd, scratchCString(path), how.address, 24n);
-  return fd < 0 ? -lastErrno() : fd;
+  return fd < 0 ? -errnoOfCall(errno[0]) : fd;
 }
 
 // Reused: allocating it takes longer than the call.

@@ -5,7 +5,7 @@
  */
 
 import { check, SyscallError } from "../../ffi/errno.ts";
-import { lastErrno, libc } from "../../ffi/libc.ts";
+import { errno, errnoOfCall, libc } from "../../ffi/libc.ts";
 import { cString, decodeCString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { decodeName } from "../../ffi/text.ts";
 
@@ -31,7 +31,7 @@ const pathMemory = new Uint8Array(PATH_MAX + 1);
  */
 export function readlink(path: string): string {
   const result = libc().readlink(scratchCString(path), pathMemory, BigInt(PATH_MAX));
-  const length = check(result, "readlink", path);
+  const length = check(result, errno[0], "readlink", path);
   return decodeName(pathMemory.subarray(0, length));
 }
 
@@ -52,9 +52,9 @@ export function readlink(path: string): string {
  * ```
  */
 export function realpath(path: string): string {
-  if (libc().realpath(scratchCString(path), pathMemory) === null) {
-    throw new SyscallError({ syscall: "realpath", errno: lastErrno(), path });
-  }
+  const result = libc().realpath(scratchCString(path), pathMemory);
+  const own = errno[0];
+  if (result === null) throw new SyscallError({ syscall: "realpath", errno: errnoOfCall(own), path });
   return decodeCString(pathMemory, 0);
 }
 
@@ -102,7 +102,7 @@ export async function realpathOffThread(path: string): Promise<string | undefine
  */
 export function fchownat(dirfd: number, path: string, owner: number, group: number, flags: number): void {
   const result = libc().fchownat(dirfd, scratchCString(path), owner >>> 0, group >>> 0, flags);
-  check(result, "fchownat", path || undefined);
+  check(result, errno[0], "fchownat", path || undefined);
 }
 
 /**
@@ -124,7 +124,7 @@ export function fchownat(dirfd: number, path: string, owner: number, group: numb
  * ```
  */
 export function chmod(path: string, mode: number): void {
-  check(libc().chmod(scratchCString(path), mode), "chmod", path);
+  check(libc().chmod(scratchCString(path), mode), errno[0], "chmod", path);
 }
 
 /**
@@ -147,7 +147,7 @@ export function chmod(path: string, mode: number): void {
  * ```
  */
 export function mkdir(path: string, mode: number): void {
-  check(libc().mkdir(scratchCString(path), mode), "mkdir", path);
+  check(libc().mkdir(scratchCString(path), mode), errno[0], "mkdir", path);
 }
 
 /**
@@ -169,8 +169,10 @@ export function mkdir(path: string, mode: number): void {
  */
 export function mkdtemp(prefix: string): string {
   const template = cString(`${prefix}XXXXXX`);
-  if (libc().mkdtemp(template) === null) {
-    throw new SyscallError({ syscall: "mkdtemp", errno: lastErrno(), path: `${prefix}XXXXXX` });
+  const result = libc().mkdtemp(template);
+  const own = errno[0];
+  if (result === null) {
+    throw new SyscallError({ syscall: "mkdtemp", errno: errnoOfCall(own), path: `${prefix}XXXXXX` });
   }
   return decodeCString(template, 0);
 }
@@ -199,7 +201,7 @@ export function mkdtemp(prefix: string): string {
  * ```
  */
 export function rmdir(path: string): void {
-  check(libc().rmdir(scratchCString(path)), "rmdir", path);
+  check(libc().rmdir(scratchCString(path)), errno[0], "rmdir", path);
 }
 
 /**
@@ -221,7 +223,7 @@ export function rmdir(path: string): void {
  * ```
  */
 export function unlink(path: string): void {
-  check(libc().unlink(scratchCString(path)), "unlink", path);
+  check(libc().unlink(scratchCString(path)), errno[0], "unlink", path);
 }
 
 /**
@@ -247,7 +249,7 @@ export function unlink(path: string): void {
  * ```
  */
 export function unlinkat(dirfd: number, path: string, flags: number): void {
-  check(libc().unlinkat(dirfd, scratchCString(path), flags), "unlinkat", path);
+  check(libc().unlinkat(dirfd, scratchCString(path), flags), errno[0], "unlinkat", path);
 }
 
 /**
@@ -271,7 +273,7 @@ export function unlinkat(dirfd: number, path: string, flags: number): void {
  * ```
  */
 export function link(path: string, name: string): void {
-  check(libc().link(cString(path), cString(name)), "link", name);
+  check(libc().link(cString(path), cString(name)), errno[0], "link", name);
 }
 
 /**
@@ -294,5 +296,5 @@ export function link(path: string, name: string): void {
  * ```
  */
 export function symlink(target: string, path: string): void {
-  check(libc().symlink(cString(target), cString(path)), "symlink", path);
+  check(libc().symlink(cString(target), cString(path)), errno[0], "symlink", path);
 }

@@ -6,7 +6,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { __WALL, P_PIDFD, SIGKILL, WEXITED } from "./constants.ts";
 
 const SYS_pidfd_send_signal = 424; // asm-generic/unistd.h
@@ -47,7 +47,7 @@ export function geteuid(): number {
  * ```
  */
 export function pidfdOpen(pid: number): OwnedFd {
-  return new OwnedFd(check(libc().pidfd_open(SYS_pidfd_open, pid, 0), "pidfd_open", `${pid}`));
+  return new OwnedFd(check(libc().pidfd_open(SYS_pidfd_open, pid, 0), errno[0], "pidfd_open", `${pid}`));
 }
 
 /**
@@ -68,7 +68,11 @@ export function pidfdOpen(pid: number): OwnedFd {
  * ```
  */
 export function pidfdSendSignal(pidfd: number, signal: number): void {
-  check(libc().pidfd_send_signal(SYS_pidfd_send_signal, pidfd, signal, null, 0), "pidfd_send_signal");
+  check(
+    libc().pidfd_send_signal(SYS_pidfd_send_signal, pidfd, signal, null, 0),
+    errno[0],
+    "pidfd_send_signal",
+  );
 }
 
 const siginfo = new Uint8Array(128); // sizeof(siginfo_t); its content is not used
@@ -94,7 +98,7 @@ const siginfo = new Uint8Array(128); // sizeof(siginfo_t); its content is not us
  * ```
  */
 export function waitidPidfd(pidfd: number): void {
-  check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), "waitid");
+  check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), errno[0], "waitid");
 }
 
 /**

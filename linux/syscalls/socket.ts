@@ -6,7 +6,7 @@
 
 import { check } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { encodeName } from "../../ffi/text.ts";
 
 const AF_UNIX = 1; // linux/socket.h
@@ -43,7 +43,7 @@ export function sendDatagram(path: string, bytes: Uint8Array<ArrayBuffer>): void
   new DataView(address.buffer).setUint16(0, AF_UNIX, true); // sun_family
   address.set(name, 2);
   if (path.startsWith("@")) address[2] = 0;
-  using socket = new OwnedFd(check(libc().socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), "socket"));
+  using socket = new OwnedFd(check(libc().socket(AF_UNIX, SOCK_DGRAM_CLOEXEC, 0), errno[0], "socket"));
   const sent = libc().sendto(socket.fd, bytes, BigInt(bytes.length), MSG_NOSIGNAL, address, address.length);
-  check(sent, "sendto", path);
+  check(sent, errno[0], "sendto", path);
 }

@@ -5,7 +5,7 @@
  */
 
 import { check } from "../../ffi/errno.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
 import { AT_FDCWD } from "./constants.ts";
@@ -66,6 +66,7 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
   const { view } = statxAnswer;
   check(
     libc().statx(dirfd, scratchCString(path), flags, mask, statxAnswer.address),
+    errno[0],
     "statx",
     path || undefined,
   );
@@ -152,7 +153,7 @@ export interface Statfs {
  * ```
  */
 export function statfs(path: string): Statfs {
-  check(libc().statfs(scratchCString(path), statfsAnswer.address), "statfs", path);
+  check(libc().statfs(scratchCString(path), statfsAnswer.address), errno[0], "statfs", path);
   return readStatfs(statfsAnswer.view);
 }
 

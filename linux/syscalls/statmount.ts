@@ -5,7 +5,7 @@
  */
 
 import { check, isErrno } from "../../ffi/errno.ts";
-import { libc } from "../../ffi/libc.ts";
+import { errno, libc } from "../../ffi/libc.ts";
 import { decodeCString } from "../../ffi/memory.ts";
 import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
 import { STATMOUNT_SB_BASIC } from "./constants.ts";
@@ -82,7 +82,11 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
   for (;;) {
     try {
       const size = BigInt(mountResult.bytes.length);
-      check(libc().statmount(SYS_statmount, request.address, mountResult.address, size, 0), "statmount");
+      check(
+        libc().statmount(SYS_statmount, request.address, mountResult.address, size, 0),
+        errno[0],
+        "statmount",
+      );
       return readStatmount(mountResult);
     } catch (error) {
       if (!isErrno(error, "EOVERFLOW")) throw error;
@@ -114,7 +118,11 @@ export function statmountBasic(mountId: number): { magic: number; superFlags: nu
   view.setUint32(8, mountId % 2 ** 32, true); // mnt_id
   view.setUint32(12, mountId / 2 ** 32, true); // mnt_id, upper half
   view.setUint32(16, STATMOUNT_SB_BASIC, true); // param
-  check(libc().statmount(SYS_statmount, basicRequest.address, basicResult.address, 512n, 0), "statmount");
+  check(
+    libc().statmount(SYS_statmount, basicRequest.address, basicResult.address, 512n, 0),
+    errno[0],
+    "statmount",
+  );
   return {
     magic: getUint64AsNumber(basicResult.view, 24), // sb_magic
     superFlags: basicResult.view.getUint32(32, true), // sb_flags
@@ -157,6 +165,7 @@ export function listmount(mountId: bigint, namespaceId = 0n): bigint[] {
     const count = BigInt(IDS);
     const found = check(
       libc().listmount(SYS_listmount, request.address, idResult.address, count, 0),
+      errno[0],
       "listmount",
     );
     for (let index = 0; index < found; index++) ids.push(idResult.view.getBigUint64(index * 8, true));

@@ -19,10 +19,10 @@ import { lookupMount, statmountBy } from "../mountinfo/lookup.ts";
 import { isServed, PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
-import { callOffThread, withTimeout } from "../path/wait.ts";
+import { withTimeout } from "../path/wait.ts";
 import type { Deadline } from "./deadline.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
-import { statfs, statfsOffThread, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
+import { statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
 
 /** The properties of a file system that decide how it is unmounted. */
 export interface FilesystemState {
@@ -95,7 +95,7 @@ async function umountMayWait(
   top: StatxMount | undefined,
 ): Promise<void> {
   const { flags, signal } = deadline;
-  const filesystem = known ?? await readFilesystem(target, top, deadline);
+  const filesystem = known ?? filesystemState(await lookupMount(target));
   if (filesystem.type.startsWith("fuse")) {
     const lazy = (flags & MNT_DETACH) !== 0;
     if (await unmountFuse(target, lazy, { timeout: deadline.timeout / 2, signal })) return;
@@ -109,27 +109,6 @@ async function umountMayWait(
     // The kernel takes the mount out of the table before it waits for the server: fuse_send_destroy() of fs/fuse/inode.c.
     if (top === undefined || !isErrno(error, "ETIMEDOUT") || await isMounted(top)) throw error;
   }
-}
-
-/**
- * The file system of a mountpoint. Before statmount(2), the mount table is read only where the magic number is not that of
- * a disk file system or a tmpfs: a table of thousands of mounts takes milliseconds, for each of them.
- */
-async function readFilesystem(
-  target: string,
-  top: StatxMount | undefined,
-  { timeout, signal }: Deadline,
-): Promise<FilesystemState> {
-  if (top === undefined || top.isUnique) return filesystemState(await lookupMount(target));
-  const statfs = await callOffThread(() => statfsOffThread(target), { timeout, signal }, "statfs", target)
-    .catch((error) => {
-      if (isErrno(error, "ETIMEDOUT")) return undefined; // the table says what server it is
-      throw error;
-    });
-  const type = typeByMagic.get(statfs?.type ?? 0);
-  // statfs(2) does not tell a read-only overlay from a read-only mount of a writable one.
-  if (type === undefined || type === "overlay") return filesystemState(await lookupMount(target));
-  return { type, readonly: false };
 }
 
 async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
@@ -169,18 +148,12 @@ function statmountFilesystem(top: StatxMount): FilesystemState | undefined {
 
 const SB_RDONLY = 1; // linux/fs.h
 
-// linux/magic.h, and fs/xfs/libxfs/xfs_format.h: the types that are unmounted most often
+// linux/magic.h, the types that are unmounted most often
 const typeByMagic = new Map([
   [TMPFS_MAGIC, "tmpfs"],
   [OVERLAYFS_SUPER_MAGIC, "overlay"],
-  [0xe0f5e1e2, "erofs"],
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
-  [0xef53, "ext4"], // and ext2 and ext3
-  [0x58465342, "xfs"],
-  [0x9123683e, "btrfs"],
-  [0x73717368, "squashfs"],
-  [0xe0f5e1e2, "erofs"],
 ]);
 
 const TMPFS_BYTES = 16 * 2 ** 20; // the kernel takes some tenths of a second to free a gigabyte

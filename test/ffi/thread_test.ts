@@ -1,5 +1,5 @@
 import { SyscallError } from "../../ffi/errno.ts";
-import { isRedirected, lastErrno, libc } from "../../ffi/libc.ts";
+import { errno, errnoOfCall, isRedirected, libc } from "../../ffi/libc.ts";
 import { cString, scratchCString } from "../../ffi/memory.ts";
 import { currentThread, NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { onPrivateThread } from "../../ffi/private_thread.ts";
@@ -109,7 +109,7 @@ kernelTest(
       assertEquals([ours.code, ours.path], ["ENOENT", `${t.dir}/a/ours`]);
       assertThrows(() => open(`${t.dir}/a/theirs`, O_WRONLY), SyscallError, "EISDIR");
       libc().close(-1);
-      assertEquals(lastErrno(), 9, "EBADF of this thread, after an errno of the other");
+      assertEquals(errnoOfCall(errno[0]), 9, "EBADF of this thread, after an errno of the other");
     });
     open(`${t.dir}/a/ours`, O_PATH).close();
     assertThrows(() => open(`${t.dir}/a/theirs`, O_PATH), SyscallError, "ENOENT");
@@ -262,5 +262,5 @@ kernelTest("two threads in the same process keep their namespaces and errors apa
   // The end of one thread leaves the other.
   assertEquals(first.run(() => libc().rmdir(scratchCString(`${t.dir}/none`))), -1);
   assertEquals(first.run(() => isRedirected()), true);
-  assertEquals(first.run(() => lastErrno()), 2);
+  assertEquals(first.run(() => errnoOfCall(0)), 2);
 });

@@ -61,7 +61,12 @@ async function release(made: Promise<AsyncDisposable>): Promise<void> {
 async function releaseAll(): Promise<void> {
   const made = handles.reverse();
   handles = [];
-  await Promise.all(made.map(unmounted));
+  const ended: Promise<void>[] = [];
+  for (const handle of made) {
+    ended.push(unmounted(handle));
+    await nextTurn(); // as for the calls
+  }
+  await Promise.all(ended);
 }
 
 /** Unmounts a mount; another one that is on top of it for a moment is waited for. */

@@ -82,7 +82,7 @@ const PACKAGES: Record<string, string[]> = {
   ".": STD,
   "./linux": [],
   "./manager": STD,
-  "./cli": [...GRPC, "commander@14.0.2", "string-width@9.0.0", ...STD],
+  "./cli": [...GRPC, "commander@14.0.2", ...STD, "string-width@9.0.0"],
   "./containerd": [...GRPC, ...STD],
 };
 

@@ -77,8 +77,8 @@ export const ffi: MutantRoom = {
     {
       name: "errno is always that of this thread",
       file: "ffi/libc.ts",
-      find: "return redirect?.()?.errno ?? ownErrno[0] ?? 0;",
-      replace: "return ownErrno[0] ?? 0;",
+      find: "return redirect?.()?.errno ?? own;",
+      replace: "return own;",
       rule: "the errno of a call in another namespace is that of its thread",
       tests: threads,
     },
@@ -93,7 +93,7 @@ export const ffi: MutantRoom = {
     {
       name: "a failed close is silent",
       file: "ffi/fd.ts",
-      find: 'check(libc().close(this.release()), "close");',
+      find: 'check(libc().close(this.release()), errno[0], "close");',
       replace: "libc().close(this.release());",
       rule: "closing a number that other code has closed fails with EBADF",
       tests: descriptors,

@@ -224,8 +224,8 @@ export const syscalls: MutantRoom = {
     {
       name: "the errno of openat2(2) has the wrong sign",
       file: "linux/syscalls/open.ts",
-      find: "return fd < 0 ? -lastErrno() : fd;",
-      replace: "return fd < 0 ? lastErrno() : fd;",
+      find: "return fd < 0 ? -errnoOfCall(errno[0]) : fd;",
+      replace: "return fd < 0 ? errnoOfCall(errno[0]) : fd;",
       rule: "a failed openat2(2) returns no descriptor",
       tests: calls,
     },
@@ -360,8 +360,8 @@ export const syscalls: MutantRoom = {
     {
       name: "a failed layer is skipped",
       file: "linux/syscalls/fsopen.ts",
-      find: "name, value, 0) >= 0) return;",
-      replace: "name, value, 0) >= -1) return;",
+      find: "if (result >= 0) return;\n    throw",
+      replace: "return;\n    throw",
       rule: "every layer that fails is an error",
       tests: calls,
     },
