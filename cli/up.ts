@@ -36,6 +36,8 @@ import { DeferredSignals } from "./signals.ts";
 export interface UpFlags extends ManagerFlags {
   /** The process whose mount namespace contains the target. */
   namespace?: number;
+  /** Replaces what is mounted on the mountpoints. */
+  replace?: true;
 }
 
 /**
@@ -44,15 +46,26 @@ export interface UpFlags extends ManagerFlags {
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
- * @param flags the process whose mount namespace contains the target, and the manager of a list that needs one.
+ * @param flags the process whose mount namespace contains the target, whether what is mounted is replaced, and the manager
+ * of a list that needs one.
  * @returns the exit status.
  */
-export async function up(file: string, target: string, { namespace, ...place }: UpFlags): Promise<number> {
+export async function up(
+  file: string,
+  target: string,
+  { namespace, replace, ...place }: UpFlags,
+): Promise<number> {
   const mounts = await readMounts(file);
-  const options: MountOptions = namespace === undefined ? {} : { namespace };
+  const options: MountOptions = { replace, ...namespace === undefined ? {} : { namespace } };
   const mountWith = (more: MountOptions) =>
     mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }));
   if (!needsManager(mounts)) return await mountWith({});
+  if (replace) {
+    throw new Error(
+      'a list for the mount manager can\'t replace another: activate it under a name with "denomount activate", and ' +
+        'give the list that this prints to "denomount up --replace"',
+    );
+  }
   const name = await withNamespaceErrors(namespace, () => nameFor(target, namespace));
   await using manager = await openManager(place);
   using _lock = await lockTarget(name, target, managerRoot(place.root));

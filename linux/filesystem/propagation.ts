@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { OwnedFd } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, mountCall, quoted, setattrCall } from "../spec/call.ts";
@@ -25,6 +26,18 @@ export function setPropagation(steps: readonly PropagationStep[], target: MountT
     if (hasFeature("mountSetattr")) {
       mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
     } else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
+  }
+}
+
+/**
+ * Changes the propagation of a mount that is held by a descriptor. It needs mount_setattr(2).
+ *
+ * @param steps the changes, in their order.
+ * @param mounted the root of the mount.
+ */
+export function setPropagationFd(steps: readonly PropagationStep[], mounted: OwnedFd): void {
+  for (const { type, recursive } of steps) {
+    mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
   }
 }
 

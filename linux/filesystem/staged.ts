@@ -28,7 +28,14 @@ import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
 import { isPeerTree, isTree } from "./bind.ts";
-import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
+import {
+  createDetached,
+  describeDetached,
+  describeOnto,
+  isCreatedDetached,
+  isStaged,
+  mountOnto,
+} from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 import { changeRoot, describeRootChange } from "./root_change.ts";
 
@@ -39,6 +46,33 @@ import { changeRoot, describeRootChange } from "./root_change.ts";
  * @param resolved its descriptors.
  */
 export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promise<void> {
+  const clone = await cloneStaged(plan, resolved);
+  if (clone) attachMount(clone, resolved.target);
+}
+
+/**
+ * Makes a mount complete and detached, whichever way it is made. It needs open_tree(2).
+ *
+ * @param plan the mount.
+ * @param resolved its descriptors.
+ * @returns the detached mount.
+ */
+export async function createComplete(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd> {
+  if (!isStaged(plan) && plan.kind !== "fuse" && isCreatedDetached(plan)) {
+    const created = createDetached(plan, resolved);
+    const mounted = created instanceof Promise ? await created : created;
+    changeRoot(mounted, plan.root);
+    return mounted;
+  }
+  const clone = await cloneStaged(plan, resolved);
+  if (clone === undefined) {
+    throw new TypeError("this kernel makes no detached mount: open_tree(2) is missing");
+  }
+  return clone;
+}
+
+/** A detached clone of what was mounted on the stage; undefined if mount(2) has bound it on the target instead. */
+async function cloneStaged(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd | undefined> {
   const { target, fds } = resolved;
   let clone: OwnedFd | undefined;
   let isMoved = false;
@@ -54,7 +88,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
     if (isMoved) detachTopMount(target, isPeerTree(plan)); // the stage could not be removed
     throw error;
   }
-  if (clone) attachMount(clone, target);
+  return clone;
 }
 
 async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
@@ -139,6 +173,29 @@ function detachRetrying(path: string): void {
  * @returns its calls.
  */
 export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  return [
+    ...describeStagedClone(plan, options),
+    ...hasFeature("mountApi")
+      ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")]
+      : [],
+  ];
+}
+
+/**
+ * Describes {@linkcode createComplete}.
+ *
+ * @param plan the mount.
+ * @param options the mountpoint.
+ * @returns its calls.
+ */
+export function describeComplete(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  if (isStaged(plan) || plan.kind === "fuse" || !isCreatedDetached(plan)) {
+    return describeStagedClone(plan, options);
+  }
+  return [...describeDetached(plan, options), ...describeRootChange(plan.root)];
+}
+
+function describeStagedClone(plan: NewMountPlan, options: DescribeOptions): Call[] {
   const directory = "…/denomount-XXXXXX/root";
   const isFile = plan.kind === "bind" && isOtherFile(options.target);
   const stage = isFile ? `${directory}/file` : directory;
@@ -166,9 +223,6 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       : [],
     remove,
     ...isFile ? [] : [remove],
-    ...hasFeature("mountApi")
-      ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")]
-      : [],
   ];
 }
 

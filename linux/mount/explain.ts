@@ -15,12 +15,16 @@ import { describePropagation } from "../filesystem/propagation.ts";
 import { describeRemount } from "../filesystem/remount.ts";
 import { describeRootChange } from "../filesystem/root_change.ts";
 import type { DescribeOptions } from "../filesystem/resolved.ts";
-import { describeStaged } from "../filesystem/staged.ts";
-import { describeUserNamespace } from "../namespace/describe_user.ts";
+import { describeComplete, describeStaged } from "../filesystem/staged.ts";
+import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import { openTargetCached } from "../path/mount_target.ts";
+import { describeOpenedNamespace, describeUserNamespace } from "../namespace/describe_user.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
+import type { MountOptions } from "./mount.ts";
+import { isInside, refuseReplacing } from "./replace.ts";
 
 /** A system call that {@linkcode mountAll} would make. */
 export interface Step {
@@ -34,6 +38,9 @@ export interface Step {
   purpose: string;
 }
 
+/** The options of {@linkcode mountAll} that change the calls. */
+export type ExplainOptions = Pick<MountOptions, "replace" | "userNamespace">;
+
 /**
  * The system calls that {@linkcode mountAll} would make on this kernel for a list, in their order. Calls that only look,
  * such as those that resolve a path, are left out.
@@ -42,6 +49,7 @@ export interface Step {
  *
  * @param mounts the mounts; they are not changed.
  * @param target the directory that they would go under.
+ * @param options those of {@linkcode mountAll} that change the calls.
  * @returns the calls; those of the fallback, if the kernel lacks a feature.
  * @throws {MountError} for the first mount that is refused.
  *
@@ -54,15 +62,79 @@ export interface Step {
  * }
  * ```
  */
-export function explain(mounts: readonly Mount[], target: string): Step[] {
+export function explain(
+  mounts: readonly Mount[],
+  target: string,
+  { replace = false, userNamespace }: ExplainOptions = {},
+): Step[] {
   const mapped = new Set<string>();
-  return planMounts(mounts, target).flatMap((plan) => {
+  const plans = planMounts(mounts, target, userNamespace !== undefined);
+  if (replace) refuseReplacing(plans, target);
+  const named = (plan: Plan, describe: () => Call[]): Step[] => {
     try {
-      return describePlan(plan, target, mapped).map((step) => ({ mount: plan.mount, ...step }));
+      return describe().map((step) => ({ mount: plan.mount, ...step }));
     } catch (error) {
       throw new MountError(plan.mount, mountpointOf(plan, target), error);
     }
+  };
+  const [first] = plans;
+  return [
+    ...first ? named(first, () => describeOpenedNamespace(userNamespace)) : [],
+    ...replace
+      ? describeReplacing(plans, target, mapped, named)
+      : plans.flatMap((plan) => named(plan, () => describePlan(plan, target, mapped))),
+  ];
+}
+
+/** The mounts are made in the order of the list, then attached, then what they replace is unmounted. */
+function describeReplacing(
+  plans: readonly Plan[],
+  under: string,
+  mapped: Set<string>,
+  named: (plan: Plan, describe: () => Call[]) => Step[],
+): Step[] {
+  const places = plans.map((plan, index) => {
+    const target = mountpointOf(plan, under);
+    const isWithin = plans.slice(0, index).some(({ subpath }) => isInside(plan.subpath, subpath));
+    const old = isWithin ? undefined : mountIdOn(under, plan);
+    return { plan, target, isWithin, old };
   });
+  const make = places.flatMap(({ plan, target, isWithin }) => {
+    if (!makesMount(plan)) return []; // refused
+    const options = { target, isMapped: plan.idMaps !== undefined };
+    return named(plan, () => [
+      ...plan.idMaps ? describeUserNamespace(plan.idMaps, mapped) : [],
+      ...describeComplete(plan, options),
+      ...isWithin
+        ? [call("move_mount", ["mount", quoted(target)], "attach it inside of the new mount, detached")]
+        : [],
+      ...describeRelease(plan, options),
+    ]);
+  });
+  const attach = places.filter(({ isWithin }) => !isWithin).flatMap(({ plan, target, old }) =>
+    named(plan, () => [
+      old === undefined
+        ? call("move_mount", ["mount", quoted(target)], "attach it: from here on it is visible")
+        : call("move_mount", ["mount", quoted(target), "MOVE_MOUNT_BENEATH"], "attach it, not yet visible"),
+    ])
+  );
+  const purpose = "unmount what it replaces; with MNT_DETACH if that is in use";
+  const replaced = new Map(places.flatMap((place) => place.old === undefined ? [] : [[place.old, place]]));
+  return [
+    ...make,
+    ...attach,
+    ...[...replaced.values()].flatMap(({ plan, target }) =>
+      named(plan, () => [call("umount2", [quoted(target), "UMOUNT_NOFOLLOW"], purpose)])
+    ),
+    ...places.flatMap(({ plan, target }) => named(plan, () => describePropagation(plan.propagation, target))),
+  ];
+}
+
+/** What is mounted on a mountpoint now; undefined if nothing is, or its path is not cached. */
+function mountIdOn(under: string, { subpath }: Plan): number | undefined {
+  using found = openTargetCached(under, subpath);
+  const mount = found && statxMountUniqueFd(found);
+  return mount?.isRoot ? mount.mountId : undefined;
 }
 
 function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
