@@ -18,13 +18,14 @@ import type { DescribeOptions } from "../filesystem/resolved.ts";
 import { describeComplete, describeStaged } from "../filesystem/staged.ts";
 import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { openTargetCached } from "../path/mount_target.ts";
+import { directoriesAbove } from "../path/path.ts";
 import { describeOpenedNamespace, describeUserNamespace } from "../namespace/describe_user.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
 import type { MountOptions } from "./mount.ts";
-import { isInside, refuseReplacing } from "./replace.ts";
+import { refuseReplacing } from "./replace.ts";
 
 /** A system call that {@linkcode mountAll} would make. */
 export interface Step {
@@ -93,9 +94,11 @@ function describeReplacing(
   mapped: Set<string>,
   named: (plan: Plan, describe: () => Call[]) => Step[],
 ): Step[] {
-  const places = plans.map((plan, index) => {
+  const before = new Set<string>();
+  const places = plans.map((plan) => {
     const target = mountpointOf(plan, under);
-    const isWithin = plans.slice(0, index).some(({ subpath }) => isInside(plan.subpath, subpath));
+    const isWithin = directoriesAbove(plan.subpath).some((path) => before.has(path));
+    before.add(plan.subpath);
     const old = isWithin ? undefined : mountIdOn(under, plan);
     return { plan, target, isWithin, old };
   });

@@ -17,7 +17,7 @@ import { setPropagationFd } from "../filesystem/propagation.ts";
 import { createComplete } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { attachMount, fdPath, type MountTarget, procFdPath } from "../path/mount_target.ts";
-import { join } from "../path/path.ts";
+import { directoriesAbove, join } from "../path/path.ts";
 import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
@@ -68,44 +68,36 @@ interface NewMount {
  * @throws {MountError} for the first mount that can't.
  */
 export function refuseReplacing(plans: readonly Plan[], target: string): void {
-  for (const [index, plan] of plans.entries()) {
-    const reason = whyNot(plan, plans.slice(0, index));
+  const before = new Set<string>();
+  for (const plan of plans) {
+    const reason = whyNot(plan, before);
     if (reason !== undefined) {
       throw new MountError(plan.mount, mountpointOf(plan, target), new TypeError(reason));
     }
+    before.add(plan.subpath);
   }
 }
 
-function whyNot(plan: Plan, before: readonly Plan[]): string | undefined {
+function whyNot(plan: Plan, before: ReadonlySet<string>): string | undefined {
   if (!makesMount(plan)) {
     return '"replace" is for new mounts: change one that is mounted in a call of its own';
   }
-  if (!mayMount()) return undefined; // the call that makes it says so
-  if (!hasFeature("mountBeneath") || !usesMountSetattr() || !hasFeature("openat2")) {
+  const isInner = directoriesAbove(plan.subpath).some((path) => before.has(path));
+  const isPossible = hasFeature("mountBeneath") && usesMountSetattr() && hasFeature("openat2");
+  if (isPossible && (!isInner || hasFeature("detachedTargets"))) return undefined;
+  if (!mayMount()) return undefined; // the probes say nothing, and the call that makes it does
+  if (!isPossible) {
     return "replacing a mount needs MOVE_MOUNT_BENEATH of move_mount(2), which came with Linux 6.5, and the calls " +
       "openat2(2) and mount_setattr(2), which a seccomp filter may forbid";
-  }
-  if (!before.some(({ subpath }) => isInside(plan.subpath, subpath)) || hasFeature("detachedTargets")) {
-    return undefined;
   }
   return "replacing a mount by one with another mount inside needs move_mount(2) onto a detached mount, which came with " +
     "Linux 6.15";
 }
 
-/**
- * Whether a path is below another one.
- *
- * @param path a normalized path.
- * @param above the other one.
- * @returns false for the same path.
- */
-export function isInside(path: string, above: string): boolean {
-  return above === "/" ? path !== "/" : path.startsWith(`${above}/`);
-}
-
 /** The new mounts of a list that replaces what is mounted on its mountpoints. */
 export class ReplacingMounts implements Disposable {
   readonly #trees: NewTree[] = [];
+  readonly #treeAt = new Map<string, NewTree>(); // the last one, by its path below the target of the list
   readonly #mounts: NewMount[] = [];
   readonly #fds = new OwnedFds();
   readonly #targets = new OwnedFds();
@@ -140,7 +132,7 @@ export class ReplacingMounts implements Disposable {
   }
 
   #treeAbove(subpath: string): NewTree | undefined {
-    return this.#trees.findLast(({ plan }) => isInside(subpath, plan.subpath));
+    return firstOf(directoriesAbove(subpath), (path) => this.#treeAt.get(path));
   }
 
   /**
@@ -162,7 +154,9 @@ export class ReplacingMounts implements Disposable {
     const top = statxMountUniqueFd(target);
     const old = top.isRoot ? top : undefined;
     fds.take(target, this.#targets);
-    this.#trees.push({ plan, root: fd, target, mount, old, directories: [], state: "detached" });
+    const tree: NewTree = { plan, root: fd, target, mount, old, directories: [], state: "detached" };
+    this.#trees.push(tree);
+    this.#treeAt.set(plan.subpath, tree);
   }
 
   /**
@@ -204,15 +198,13 @@ export class ReplacingMounts implements Disposable {
 
   /** A mount on a directory that another one of the list covers would vanish with the old mount that it is in. */
   #refuseCovering(): void {
-    for (const [index, { mount, plan }] of this.#trees.entries()) {
-      const covered = this.#trees.find((other, at) =>
-        at !== index && isInside(other.mount.mountpoint, mount.mountpoint)
-      );
-      if (covered === undefined) continue;
-      const reason =
-        `"replace" takes no list with ${covered.mount.mountpoint} beside this mount, which covers it: ` +
+    const byMountpoint = new Map(this.#trees.map((tree) => [tree.mount.mountpoint, tree]));
+    for (const { mount: { mountpoint } } of this.#trees) {
+      const covering = firstOf(directoriesAbove(mountpoint), (path) => byMountpoint.get(path));
+      if (covering === undefined) continue;
+      const reason = `"replace" takes no list with ${mountpoint} beside this mount, which covers it: ` +
         "name it after this one, and by a path without symbolic links";
-      throw new MountError(plan.mount, mount.mountpoint, new TypeError(reason));
+      throw new MountError(covering.plan.mount, covering.mount.mountpoint, new TypeError(reason));
     }
   }
 
@@ -257,6 +249,14 @@ export class ReplacingMounts implements Disposable {
       throw new MountError(plan.mount, mount.mountpoint, error);
     }
   }
+}
+
+function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {
+  for (const path of paths) {
+    const found = find(path);
+    if (found !== undefined) return found;
+  }
+  return undefined;
 }
 
 function warn({ mountpoint }: AttachedMount): void {

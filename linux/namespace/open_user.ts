@@ -7,6 +7,7 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { shown } from "../../ffi/text.ts";
+import { checkPid } from "../pidfd.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
@@ -43,6 +44,7 @@ export async function openUserNamespace(
   wait: WaitOptions = {},
 ): Promise<OpenedUserNamespace> {
   requireIdMapping();
+  if (typeof namespace === "number") checkPid(namespace);
   const isOwn = namespace instanceof OwnedFd;
   const fd = isOwn
     ? namespace
