@@ -77,7 +77,7 @@ export async function executePlans(
     wait,
     namespaces: new UserNamespaces(),
     userns,
-    replacing: replace ? new ReplacingMounts(thread) : undefined,
+    replacing: replace ? new ReplacingMounts(target, thread) : undefined,
     attached: [],
     undo: [],
   };

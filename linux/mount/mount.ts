@@ -141,7 +141,7 @@ export async function mountAll(
   options: MountOptions = {},
 ): Promise<MountHandle> {
   checkWait(options);
-  const { namespace, manager, replace = false, userNamespace } = options;
+  const { manager, replace = false, userNamespace } = options;
   if (manager !== undefined) {
     return await mountManaged(
       mounts,

@@ -16,13 +16,14 @@ import type { Resolved } from "../filesystem/resolved.ts";
 import { setPropagationFd } from "../filesystem/propagation.ts";
 import { createComplete } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
-import { attachMount, fdPath, type MountTarget, procFdPath } from "../path/mount_target.ts";
+import { attachMount, fdPath, type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
 import { directoriesAbove, join } from "../path/path.ts";
 import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { isMounted } from "../unmount/umount_once.ts";
 import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
 import { type MadeDirectories, removeDirectory } from "./make_target.ts";
 
@@ -36,28 +37,33 @@ export interface InsideTree {
   readonly made: MadeDirectories;
 }
 
-/** A new mount that is not inside of another one of its list. */
-interface NewTree {
+/** A new mount. */
+interface NewMount {
   readonly plan: NewMountPlan;
-  /** Its root, with what the list mounts inside of it. */
-  readonly root: OwnedFd;
+  /** Its root. */
+  readonly fd: OwnedFd;
+  readonly id: StatxMount;
+  /** Its mountpoint: of one inside of another new mount, as the list says it until that is attached. */
+  mountpoint: string;
+}
+
+/** A new mount inside of another one. */
+interface InnerMount extends NewMount {
+  readonly outer: NewTree;
+  /** Its mountpoint, from the root of the outer one. */
+  readonly inside: string;
+}
+
+/** A new mount that is not inside of another one of its list, with what the list mounts inside of it. */
+interface NewTree extends NewMount {
   /** The mountpoint; the root of what is mounted there. */
-  readonly target: MountTarget;
-  readonly mount: AttachedMount;
+  target: MountTarget;
   /** What is mounted there; undefined if nothing is. */
   old: StatxMount | undefined;
   /** The directories that were made in it for mountpoints, from its root. */
   readonly directories: string[];
   /** "beneath" as long as the old mount is on top of it. */
   state: "detached" | "beneath" | "attached";
-}
-
-/** A new mount. */
-interface NewMount {
-  readonly plan: NewMountPlan;
-  /** Its root. */
-  readonly fd: OwnedFd;
-  readonly mount: AttachedMount;
 }
 
 /**
@@ -98,20 +104,21 @@ function whyNot(plan: Plan, before: ReadonlySet<string>): string | undefined {
 export class ReplacingMounts implements Disposable {
   readonly #trees: NewTree[] = [];
   readonly #treeAt = new Map<string, NewTree>(); // the last one, by its path below the target of the list
-  readonly #mounts: NewMount[] = [];
+  readonly #mounts: (NewTree | InnerMount)[] = [];
   readonly #fds = new OwnedFds();
   readonly #targets = new OwnedFds();
 
   /**
    * The mounts of a list, none yet.
    *
+   * @param under the directory that the list goes under.
    * @param thread the thread in the target's mount namespace, if that is another one.
    */
-  constructor(readonly thread: NamespaceThread | undefined) {}
+  constructor(readonly under: string, readonly thread: NamespaceThread | undefined) {}
 
   /** The new mounts, in the order of the list, once they are visible. */
   get attached(): AttachedMount[] {
-    return this.#mounts.map(({ mount }) => mount);
+    return this.#mounts.map(toAttached);
   }
 
   /**
@@ -123,9 +130,9 @@ export class ReplacingMounts implements Disposable {
   find(subpath: string): InsideTree | undefined {
     const tree = this.#treeAbove(subpath);
     if (tree === undefined) return undefined;
-    const { root, plan, directories } = tree;
+    const { fd, plan, directories } = tree;
     return {
-      root,
+      root: fd,
       inside: plan.subpath === "/" ? subpath : subpath.slice(plan.subpath.length),
       made: { push: ({ directory }) => directories.push(directory) },
     };
@@ -142,21 +149,31 @@ export class ReplacingMounts implements Disposable {
    * @param resolved its descriptors, of which those that are needed later are kept.
    */
   async add(plan: NewMountPlan, { target, ...resolved }: Resolved): Promise<void> {
-    const { fds } = resolved;
+    const fd = resolved.fds.take(await createComplete(plan, { target, ...resolved }), this.#fds);
+    const mountpoint = mountpointOf(plan, this.under);
+    const mount: NewMount = { plan, fd, id: statxMountUniqueFd(fd), mountpoint };
     const outer = this.#treeAbove(plan.subpath);
-    // The path of what is inside of a detached mount begins at the root of that mount.
-    const mountpoint = outer ? join(outer.mount.mountpoint, fdPath(target)) : target.path;
-    const fd = fds.take(await createComplete(plan, { target, ...resolved }), this.#fds);
-    const { mountId: id, isUnique, device } = statxMountUniqueFd(fd);
-    const mount = { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
-    this.#mounts.push({ plan, fd, mount });
-    if (outer) return attachMount(fd, target);
-    const top = statxMountUniqueFd(target);
-    const old = top.isRoot ? top : undefined;
-    fds.take(target, this.#targets);
-    const tree: NewTree = { plan, root: fd, target, mount, old, directories: [], state: "detached" };
+    if (outer) {
+      this.#mounts.push({ ...mount, outer, inside: fdPath(target) }); // detached: the path begins at the outer root
+      return attachMount(fd, target);
+    }
+    resolved.fds.take(target, this.#targets);
+    const tree: NewTree = { ...mount, target, old: undefined, directories: [], state: "detached" };
+    await this.#look(tree);
+    this.#mounts.push(tree);
     this.#trees.push(tree);
     this.#treeAt.set(plan.subpath, tree);
+  }
+
+  /** Reads what is mounted on a mountpoint, and its path: that of a mount which is gone by then would be "/". */
+  async #look(tree: NewTree): Promise<void> {
+    for (let tries = 0;; tries++) {
+      const top = statxMountUniqueFd(tree.target);
+      tree.old = top.isRoot ? top : undefined;
+      tree.mountpoint = tree.target.path;
+      if (!top.isRoot || tries >= MAX_TRIES || await this.#run(() => isMounted(top))) return;
+      tree.target = this.#targets.add(this.#run(() => openTarget(this.under, tree.plan.subpath)));
+    }
   }
 
   /**
@@ -166,13 +183,18 @@ export class ReplacingMounts implements Disposable {
    */
   async reveal(): Promise<void> {
     this.#refuseCovering();
-    for (const tree of this.#trees) this.#named(tree, () => attachTree(tree));
+    for (const tree of this.#trees) await this.#named(tree, () => this.#attach(tree));
     this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy
-    for (const tree of this.#trees) {
-      if (tree.state === "beneath") await this.#namedAsync(tree, () => this.#unmountOld(tree));
+    for (const mount of this.#mounts) {
+      if ("outer" in mount) mount.mountpoint = join(mount.outer.mountpoint, mount.inside);
     }
-    for (const { plan, fd, mount } of this.#mounts) {
-      this.#named({ plan, mount }, () => this.#run(() => setPropagationFd(plan.propagation, fd)));
+    for (const tree of this.#trees) {
+      if (tree.state === "beneath") await this.#named(tree, () => this.#unmountOld(tree));
+    }
+    for (const mount of this.#mounts) {
+      const { plan: { propagation }, fd } = mount;
+      if (propagation.length === 0) continue;
+      await this.#named(mount, () => this.#run(() => setPropagationFd(propagation, fd)));
     }
   }
 
@@ -185,7 +207,7 @@ export class ReplacingMounts implements Disposable {
     for (const tree of this.#trees.toReversed()) {
       await this.#run(() => this.#takeOff(tree));
       for (const directory of tree.directories.toReversed()) {
-        removeDirectory(`${procFdPath(tree.root)}${directory}`);
+        removeDirectory(`${procFdPath(tree.fd)}${directory}`);
       }
     }
   }
@@ -198,57 +220,67 @@ export class ReplacingMounts implements Disposable {
 
   /** A mount on a directory that another one of the list covers would vanish with the old mount that it is in. */
   #refuseCovering(): void {
-    const byMountpoint = new Map(this.#trees.map((tree) => [tree.mount.mountpoint, tree]));
-    for (const { mount: { mountpoint } } of this.#trees) {
+    const byMountpoint = new Map(this.#trees.map((tree) => [tree.mountpoint, tree]));
+    for (const { mountpoint } of this.#trees) {
       const covering = firstOf(directoriesAbove(mountpoint), (path) => byMountpoint.get(path));
       if (covering === undefined) continue;
       const reason = `"replace" takes no list with ${mountpoint} beside this mount, which covers it: ` +
         "name it after this one, and by a path without symbolic links";
-      throw new MountError(covering.plan.mount, covering.mount.mountpoint, new TypeError(reason));
+      throw new MountError(covering.plan.mount, covering.mountpoint, new TypeError(reason));
+    }
+  }
+
+  async #attach(tree: NewTree): Promise<void> {
+    for (let tries = 0;; tries++) {
+      try {
+        return attachTree(tree);
+      } catch (error) {
+        const { old } = tree;
+        if (!old || tries >= MAX_TRIES || await this.#run(() => isMounted(old))) throw error;
+      }
+      // Another process has unmounted the old mount, or replaced it too.
+      tree.target = this.#targets.add(this.#run(() => openTarget(this.under, tree.plan.subpath)));
+      await this.#look(tree);
     }
   }
 
   async #unmountOld(tree: NewTree): Promise<void> {
-    const { old, mount: { mountpoint } } = tree;
+    const { old, mountpoint } = tree;
     if (old === undefined) return;
-    if (!await this.#run(() => unmountOrDetach(mountpoint, old))) {
-      throw new Error(`another process has mounted or unmounted something on ${mountpoint} meanwhile`);
+    // Another call that replaces the same mount may have unmounted it; then its own mount is on top of this one.
+    if (!await this.#run(() => unmountOrDetach(mountpoint, old)) && await this.#run(() => isMounted(old))) {
+      throw new Error(`another process has mounted something on ${mountpoint} meanwhile`);
     }
     for (const other of this.#trees) if (other.old?.mountId === old.mountId) other.state = "attached";
   }
 
   async #takeOff(tree: NewTree): Promise<void> {
-    const { state, old, mount } = tree;
+    const { state, old, mountpoint } = tree;
     if (state === "detached") return;
-    if (state === "attached") {
-      if (!await detachOwn(mount)) warn(mount);
-    } else if (old !== undefined) {
-      const restored = restoreBeneath(mount.mountpoint, old);
-      if (restored === undefined) return warn(mount);
-      for (const other of this.#trees) if (other.old?.mountId === old.mountId) other.old = restored;
-    }
     tree.state = "detached";
+    const restored = state === "beneath" && old ? restoreBeneath(mountpoint, old) : undefined;
+    if (restored !== undefined) {
+      for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;
+    } else if (!await detachOwn(toAttached(tree))) {
+      console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
+    }
   }
 
   #run<T>(code: () => T): T {
     return this.thread === undefined ? code() : this.thread.run(code);
   }
 
-  #named<T>({ plan, mount }: Pick<NewTree, "plan" | "mount">, code: () => T): T {
-    try {
-      return code();
-    } catch (error) {
-      throw new MountError(plan.mount, mount.mountpoint, error);
-    }
-  }
-
-  async #namedAsync({ plan, mount }: NewTree, code: () => Promise<void>): Promise<void> {
+  async #named({ plan, mountpoint }: NewMount, code: () => void | Promise<void>): Promise<void> {
     try {
       await code();
     } catch (error) {
-      throw new MountError(plan.mount, mount.mountpoint, error);
+      throw new MountError(plan.mount, mountpoint, error);
     }
   }
+}
+
+function toAttached({ plan, id: { mountId: id, isUnique, device }, mountpoint }: NewMount): AttachedMount {
+  return { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
 }
 
 function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {
@@ -259,21 +291,19 @@ function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefi
   return undefined;
 }
 
-function warn({ mountpoint }: AttachedMount): void {
-  console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
-}
+const MAX_TRIES = 1000;
 
 function attachTree(tree: NewTree): void {
-  const { root, target, old, mount } = tree;
+  const { fd, target, old, mountpoint } = tree;
   try {
-    attachMount(root, target, old === undefined ? 0 : MOVE_MOUNT_BENEATH);
+    attachMount(fd, target, old === undefined ? 0 : MOVE_MOUNT_BENEATH);
     tree.state = old === undefined ? "attached" : "beneath";
   } catch (error) {
     if (old === undefined || !isErrno(error, "EINVAL")) throw error;
     throw new ExplainedError(
       error,
       [],
-      `the kernel mounts nothing beneath the mount on ${mount.mountpoint}: it is the root directory of this process, ` +
+      `the kernel mounts nothing beneath the mount on ${mountpoint}: it is the root directory of this process, ` +
         "or locked by a user namespace, or gets what is mounted on its parent by propagation",
     );
   }

@@ -31,7 +31,7 @@ import { umountOnce } from "./umount_once.ts";
  *
  * @param target the mountpoint.
  * @param old the mount that has to be on top.
- * @returns false if it is not on top.
+ * @returns false if it is not on top, or was unmounted by another process meanwhile.
  * @throws {SyscallError} as umount2(2) does; ETIMEDOUT if a server does not answer and the mount is still in the table.
  */
 export async function unmountOrDetach(target: string, old: StatxMount): Promise<boolean> {
@@ -40,12 +40,22 @@ export async function unmountOrDetach(target: string, old: StatxMount): Promise<
     await umountOnce(target, new Deadline({ noFollow: true }), old);
     return true;
   } catch (error) {
-    if (!isErrno(error, "EBUSY")) throw error;
+    if (!isErrno(error, "EBUSY")) return falseIfGone(error, target, old);
   }
   if (await hasPeerOutside(target)) mount(null, target, null, MS_SLAVE | MS_REC, null);
   if (!isOnTop(target, old)) return false;
-  await umountOnce(target, new Deadline({ noFollow: true, detach: true }), old);
-  return true;
+  try {
+    await umountOnce(target, new Deadline({ noFollow: true, detach: true }), old);
+    return true;
+  } catch (error) {
+    return falseIfGone(error, target, old);
+  }
+}
+
+/** Between the look at the mount and the call, another process may have unmounted it. */
+function falseIfGone(error: unknown, target: string, old: StatxMount): false {
+  if (isErrno(error, "EINVAL", "ENOENT") && !isOnTop(target, old)) return false;
+  throw error;
 }
 
 /**

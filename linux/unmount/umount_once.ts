@@ -111,7 +111,13 @@ async function umountMayWait(
   }
 }
 
-async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
+/**
+ * Whether a mount is in the mount table.
+ *
+ * @param mount the mount.
+ * @returns false if it is unmounted, or detached.
+ */
+export async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
   if (!isUnique) return await findMountById(mountId) !== undefined;
   try {
     statmountBasic(mountId);

@@ -4,7 +4,15 @@
  * @module
  */
 
-import { createUserNamespace, explain, type Mount, mount, mountAll, MountError, OwnedFd } from "../../mod.ts";
+import {
+  createUserNamespace,
+  explain,
+  type Mount,
+  mount,
+  mountAll,
+  MountError,
+  type OwnedFd,
+} from "../../mod.ts";
 import { O_PATH, O_RDONLY, O_WRONLY, open, pretendMissing, write } from "../../linux/mod.ts";
 import { assertEquals, assertMatch, assertRejects } from "../assert.ts";
 import { kernelTest, type Needs } from "../harness.ts";

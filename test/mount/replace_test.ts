@@ -4,7 +4,7 @@
  * @module
  */
 
-import { type Mount, mount, mountAll, MountError } from "../../mod.ts";
+import { type Mount, mount, mountAll, MountError, unmountAll } from "../../mod.ts";
 import {
   mount as mountSyscall,
   MS_BIND,
@@ -17,6 +17,7 @@ import {
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { names, parseTable, readText } from "../kernel.ts";
+import { stoppedServer } from "../hang/stopped_server.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
 const needs: Needs = { privateDirectory: true, features: ["mountBeneath", "detachedTargets"] };
@@ -181,6 +182,59 @@ kernelTest("an old mount in use is detached with those below it, and its users k
   assertEquals(mounted(t), ["new /target"]);
 });
 
+kernelTest("two processes that replace the same mount at once leave no moment without one", {
+  ...needs,
+  permissions: { run: true },
+}, async (t) => {
+  const target = t.make("target", "source");
+  Deno.writeTextFileSync(`${t.dir}/source/file`, "");
+  await mount({ type: "bind", source: `${t.dir}/source` }, target);
+  Deno.writeTextFileSync(
+    `${t.dir}/program.ts`,
+    `import { mount } from "${new URL("../../mod.ts", import.meta.url).href}";
+     const bind = { type: "bind", source: "${t.dir}/source" };
+     for (let count = 0; count < 300; count++) {
+       await mount(bind, "${target}", { replace: true });
+       Deno.statSync("${target}/file");
+     }`,
+  );
+  const args = ["run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
+  const start = () => new Deno.Command(Deno.execPath(), { args, stdout: "piped", stderr: "piped" }).output();
+  for (const { code, stderr } of await Promise.all([start(), start()])) {
+    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  }
+  assert(rows(t).length > 0);
+  await unmountAll(target);
+});
+
+kernelTest("two calls at once both mount, and each handle unmounts its own", needs, async (t) => {
+  const target = t.make("target");
+  await using _lower = await mount(tmpfs("lower"), target);
+  await mount(tmpfs("old"), target);
+  const [one, two] = await Promise.all([
+    mount(tmpfs("one"), target, replace),
+    mountAll([tmpfs("two"), tmpfs("in", "/in", "X-mount.mkdir")], target, replace),
+  ]);
+  assertEquals(mounted(t).filter((row) => row.startsWith("old")), []);
+  const top = mounted(t).filter((row) => row.endsWith(" /target")).at(-1);
+  for (const handle of top === "one /target" ? [one, two] : [two, one]) await handle.unmount();
+  assertEquals(mounted(t), ["lower /target"]);
+});
+
+kernelTest("a mount whose server does not answer is replaced, within the timeout", {
+  ...needs,
+  root: true,
+  tools: ["bindfs", "umount", "sh", "timeout", "fusermount3", "fusermount"],
+}, async (t) => {
+  const server = await stoppedServer(t);
+  try {
+    await using _new = await mount(tmpfs("new"), `${t.dir}/server`, replace);
+    assertEquals(mounted(t), ["new /server"]);
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
+});
+
 kernelTest("the submounts of an old recursive bind's source stay", needs, async (t) => {
   const [source, target] = [t.make("source/in").slice(0, -"/in".length), t.make("target")];
   await using _source = await mount(tmpfs("source", undefined, "shared"), source);
@@ -314,6 +368,7 @@ kernelTest("what a FUSE helper or mount(2) makes is replaced too", {
   );
   assertEquals(t.mounts().map(({ fsType, mountpoint }) => [fsType, mountpoint]), [["fuse", "/target"]]);
   assertEquals(Deno.readTextFileSync(`${target}/file`), "fuse");
+  using _file = Deno.openSync(`${target}/file`); // so the next one detaches it
   using _ = pretendMissing("overlayLayers");
   const overlay = {
     type: "overlay",
@@ -352,6 +407,7 @@ kernelTest(
       using _ = pretendMissing("detachedTargets");
       await refuse([tmpfs("new"), tmpfs("in", "/b", "X-mount.mkdir")], "Linux 6.15");
     }
+    await refuse([tmpfs("new")], "the kernel mounts nothing beneath the mount on /: ", "/");
     for (const feature of ["mountBeneath", "mountSetattr", "mountApi", "openat2"] as const) {
       using _ = pretendMissing(feature);
       await refuse([tmpfs("new")], "Linux 6.5");
