@@ -23,9 +23,8 @@ import { mount, mountSetattr } from "../syscalls/mod.ts";
 export function setPropagation(steps: readonly PropagationStep[], target: MountTarget): void {
   for (const { type, recursive } of steps) {
     using mounted = openTopMount(target);
-    if (hasFeature("mountSetattr")) {
-      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
-    } else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
+    if (hasFeature("mountSetattr")) setPropagationFd([{ type, recursive }], mounted);
+    else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
   }
 }
 

@@ -274,7 +274,8 @@ kernelTest("if one of several can't be attached beneath, the others are put back
   Deno.mkdirSync(`${shared}/itself`);
   mountSyscall(`${shared}/itself`, `${shared}/itself`, null, MS_BIND, null);
   try {
-    await mountAll([tmpfs("a", "/a"), tmpfs("in", "/a/in", "X-mount.mkdir"), tmpfs("b", "/b")], target);
+    const old = [tmpfs("a", "/a", "shared"), tmpfs("in", "/a/in", "X-mount.mkdir"), tmpfs("b", "/b")];
+    await mountAll(old, target);
     Deno.writeTextFileSync(`${target}/a/in/file`, "old");
     const before = mounted(t).sort();
     const list = [

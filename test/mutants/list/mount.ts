@@ -9,6 +9,8 @@ import type { MutantRoom } from "../mutant.ts";
 const at = (name: string) => `linux/mount/${name}.ts`;
 const test = (name: string) => `test/mount/${name}_test.ts`;
 const NAMESPACE = "test/namespace/mount_test.ts";
+const REPLACE = [test("replace")];
+const USERNS = ["test/idmap/user_namespace_test.ts"];
 const LAYERS = "test/filesystem/kinds_test.ts";
 
 /** The mutants. */
@@ -177,6 +179,139 @@ export const mount: MutantRoom = {
       tests: [test("explain")],
     },
     {
+      name: "a new mount is attached on top of the old one",
+      file: at("replace"),
+      find: "attachMount(fd, target, old === undefined ? 0 : MOVE_MOUNT_BENEATH);",
+      replace: "attachMount(fd, target, 0);",
+      rule: "A mount is replaced with no moment without one.",
+      tests: REPLACE,
+    },
+    {
+      name: "the old mount is unmounted before the new one is attached",
+      file: at("replace"),
+      find: "    for (const tree of this.#trees) await this.#named(tree, () => this.#attach(tree));\n" +
+        "    this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy\n",
+      replace:
+        "    for (const tree of this.#trees) if (tree.old) await unmountOrDetach(tree.mountpoint, tree.old);\n" +
+        "    for (const tree of this.#trees) await this.#named(tree, () => this.#attach(tree));\n" +
+        "    this.#targets[Symbol.dispose]();\n",
+      rule: "No read misses a list that is replaced meanwhile.",
+      tests: REPLACE,
+    },
+    {
+      name: "an entry inside of another one goes into the old mount",
+      file: at("replace"),
+      find: "    this.#treeAt.set(plan.subpath, tree);\n",
+      replace: "",
+      rule: "The mountpoint of an entry inside of another one is in the new mount.",
+      tests: REPLACE,
+    },
+    {
+      name: "a list that fails leaves directories in its sources",
+      file: at("replace"),
+      find: "        removeDirectory(`${procFdPath(tree.fd)}${directory}`);\n",
+      replace: "",
+      rule: "A list that fails leaves no directory.",
+      tests: REPLACE,
+    },
+    {
+      name: "a list that fails leaves what was attached beneath",
+      file: at("execute"),
+      find: "  await replacing?.rollBack();\n",
+      replace: "",
+      rule: "If a list fails, the old mounts stay as they are.",
+      tests: REPLACE,
+    },
+    {
+      name: "a second mount of one place is put back on the old one, not on its clone",
+      file: at("replace"),
+      find:
+        "      for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;\n",
+      replace: "",
+      rule: "Mounts that were attached beneath are taken off again.",
+      tests: REPLACE,
+    },
+    {
+      name: "an entry that covers another one is taken",
+      file: at("replace"),
+      find: "    this.#refuseCovering();\n",
+      replace: "",
+      rule: "What can't be replaced is refused before anything is mounted.",
+      tests: REPLACE,
+    },
+    {
+      name: "a mount is replaced on a kernel that can't",
+      file: at("mount"),
+      find: "  if (replace) refuseReplacing(plans, target);\n",
+      replace: "",
+      rule: "What can't be replaced is refused by a sentence.",
+      tests: REPLACE,
+    },
+    {
+      name: "a mountpoint whose mount another process replaces is given up",
+      file: at("replace"),
+      find: "if (!old || tries >= MAX_TRIES || await this.#run(() => isMounted(old))) throw error;",
+      replace: "throw error;",
+      rule: "Two processes can replace the same mount at once.",
+      tests: REPLACE,
+    },
+    {
+      name: "the old mount in another namespace is unmounted here",
+      file: at("replace"),
+      find: "if (!await this.#run(() => unmountOrDetach(mountpoint, old)) &&",
+      replace: "if (!await unmountOrDetach(mountpoint, old) &&",
+      rule: "A call in another namespace changes nothing here.",
+      tests: REPLACE,
+    },
+    {
+      name: "the propagation of a new mount is not set",
+      file: at("replace"),
+      find: "      await this.#named(mount, () => this.#run(() => setPropagationFd(propagation, fd)));\n",
+      replace: "",
+      rule: "A mount that replaces another one gets its propagation.",
+      tests: [...REPLACE, test("explain")],
+    },
+    {
+      name: "an open descriptor keeps the old mount busy",
+      file: at("replace"),
+      find: "    this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy\n",
+      replace: "",
+      rule: "An old mount that nobody uses is unmounted, not detached.",
+      tests: [test("explain")],
+    },
+    {
+      name: "explain() says that a mount goes on top",
+      file: at("describe_replace"),
+      find: ', "MOVE_MOUNT_BENEATH"]',
+      replace: "]",
+      rule: "explain() shows the arguments of the calls.",
+      tests: ["test/cli/up_test.ts"],
+    },
+    {
+      name: "explain() forgets what is unmounted",
+      file: at("describe_replace"),
+      find: "    ...[...replaced.values()].flatMap(({ plan, target }) =>",
+      replace: "    ...[...replaced.values()].slice(1).flatMap(({ plan, target }) =>",
+      rule: "explain() shows every call.",
+      tests: [test("explain")],
+    },
+    {
+      name: "the call's user namespace is not used",
+      file: at("mount"),
+      find: "{ replace, userns: userns?.fd }",
+      replace: "{ replace }",
+      rule: "Every new mount of a call gets the maps of its namespace.",
+      tests: USERNS,
+    },
+    {
+      name: "each mapped mount makes a namespace of its own",
+      file: at("resolve"),
+      find: "maps.ofCall === undefined ? namespaces.of(maps) : userns",
+      replace: 'namespaces.of(maps.ofCall ? { uid: "0 100000 65536\\n", gid: "0 100000 65536\\n" } : maps)',
+      rule: "Mounts with one namespace start no process.",
+      tests: USERNS,
+    },
+    {
       name: "two unmounts of a handle run at the same time",
       file: at("handle"),
       find: "    if (before) await before;",
@@ -323,8 +458,8 @@ export const mount: MutantRoom = {
     {
       name: "a target in another namespace is opened here",
       file: at("resolve"),
-      find: "return thread === undefined ? openTargetCached(target, subpath) : undefined;",
-      replace: "return openTargetCached(target, subpath);",
+      find: "if (thread !== undefined || replacing?.find(subpath) !== undefined) return undefined;",
+      replace: "if (replacing?.find(subpath) !== undefined) return undefined;",
       rule: "A call in another namespace changes nothing here.",
       tests: [NAMESPACE],
     },
