@@ -115,7 +115,8 @@ function addUp(top: Command, done: Done): void {
 ${SNAPSHOT}
 
 With --replace, the new mounts are attached beneath those that are on their mountpoints, and these are unmounted. One
-that is in use is detached: its users keep it. If the list fails, the old mounts stay.
+that is in use is detached: its users keep it. If the list fails, the old mounts stay. Once they are unmounted the new
+ones stay in any case: a signal that arrives then changes nothing.
 
 Prints each mountpoint. Examples:
   denomount up mounts.json /mnt

@@ -58,7 +58,7 @@ export async function up(
   const mounts = await readMounts(file);
   const options: MountOptions = { replace, ...namespace === undefined ? {} : { namespace } };
   const mountWith = (more: MountOptions) =>
-    mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }));
+    mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }), replace);
   if (!needsManager(mounts)) return await mountWith({});
   if (replace) {
     throw new Error(
@@ -82,22 +82,27 @@ export async function up(
  *
  * @param target the directory to mount under.
  * @param mount mounts until the signal aborts.
+ * @param isFinal whether what is mounted stays in any case: what it has replaced can't be mounted again.
  * @returns the exit status.
  */
 export async function mountAndPrint(
   target: string,
   mount: (signal: AbortSignal) => Promise<MountHandle>,
+  isFinal = false,
 ): Promise<number> {
   using signals = new DeferredSignals();
   const handle = await signals.abortable((signal) =>
     withProgress(`mounting on ${escapeControl(target)}`, mount(signal))
   );
   const status = await signals.status();
-  if (status !== undefined) {
-    await handle?.unmount();
+  const undo = async () => {
+    if (!isFinal) await handle?.unmount();
+  };
+  if (status !== undefined && !(isFinal && handle)) {
+    await undo();
     return status;
   }
-  await printOrUndo(handle?.mountpoints.map(escapeControl) ?? [], async () => await handle?.unmount());
+  await printOrUndo(handle?.mountpoints.map(escapeControl) ?? [], undo);
   return 0;
 }
 

@@ -98,8 +98,8 @@ export async function executePlans(
 }
 
 /** What was made for the mounts that replace others is attached. From here on an abort comes too late. */
-async function reveal(replacing: ReplacingMounts, { attached, undo }: MountTransaction): Promise<void> {
-  await replacing.reveal();
+async function reveal(replacing: ReplacingMounts, { attached, undo, wait }: MountTransaction): Promise<void> {
+  await replacing.reveal(wait.timeout);
   attached.push(...replacing.attached);
   undo.push(...replacing.attached);
 }

@@ -74,6 +74,9 @@ export interface MountOptions extends WaitOptions {
    * `X-mount.idmap=` of its own is refused, for a mount has one id map; so is one that can't be mapped, such as FUSE or
    * proc. Entries that change a mount are as they are without.
    *
+   * The former upper directory of an overlay of `readonlyMounts` has to be named with `X-denomount.unmapped=`, and what a
+   * `manager` mounts itself is not mapped.
+   *
    * A descriptor stays open and belongs to the caller; it need not stay open after the call.
    */
   userNamespace?: UserNamespace | undefined;

@@ -179,9 +179,10 @@ export class ReplacingMounts implements Disposable {
   /**
    * Attaches every mount, and unmounts what was mounted.
    *
+   * @param timeout the timeout of the wait for the server of each old mount.
    * @throws {MountError} for the mount that can't be attached, or whose predecessor can't be unmounted.
    */
-  async reveal(): Promise<void> {
+  async reveal(timeout: number | undefined): Promise<void> {
     this.#refuseCovering();
     for (const tree of this.#trees) await this.#named(tree, () => this.#attach(tree));
     this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy
@@ -189,7 +190,7 @@ export class ReplacingMounts implements Disposable {
       if ("outer" in mount) mount.mountpoint = join(mount.outer.mountpoint, mount.inside);
     }
     for (const tree of this.#trees) {
-      if (tree.state === "beneath") await this.#named(tree, () => this.#unmountOld(tree));
+      if (tree.state === "beneath") await this.#named(tree, () => this.#unmountOld(tree, timeout));
     }
     for (const mount of this.#mounts) {
       const { plan: { propagation }, fd } = mount;
@@ -244,11 +245,14 @@ export class ReplacingMounts implements Disposable {
     }
   }
 
-  async #unmountOld(tree: NewTree): Promise<void> {
+  async #unmountOld(tree: NewTree, timeout: number | undefined): Promise<void> {
     const { old, mountpoint } = tree;
     if (old === undefined) return;
     // Another call that replaces the same mount may have unmounted it; then its own mount is on top of this one.
-    if (!await this.#run(() => unmountOrDetach(mountpoint, old)) && await this.#run(() => isMounted(old))) {
+    if (
+      !await this.#run(() => unmountOrDetach(mountpoint, old, timeout)) &&
+      await this.#run(() => isMounted(old))
+    ) {
       throw new Error(`another process has mounted something on ${mountpoint} meanwhile`);
     }
     for (const other of this.#trees) if (other.old?.mountId === old.mountId) other.state = "attached";

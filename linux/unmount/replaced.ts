@@ -31,13 +31,14 @@ import { umountOnce } from "./umount_once.ts";
  *
  * @param target the mountpoint.
  * @param old the mount that has to be on top.
+ * @param timeout how long to wait for its server, in milliseconds; 2500 if left out.
  * @returns false if it is not on top, or was unmounted by another process meanwhile.
  * @throws {SyscallError} as umount2(2) does; ETIMEDOUT if a server does not answer and the mount is still in the table.
  */
-export async function unmountOrDetach(target: string, old: StatxMount): Promise<boolean> {
+export async function unmountOrDetach(target: string, old: StatxMount, timeout?: number): Promise<boolean> {
   if (!isOnTop(target, old)) return false;
   try {
-    await umountOnce(target, new Deadline({ noFollow: true }), old);
+    await umountOnce(target, new Deadline({ noFollow: true, timeout }), old);
     return true;
   } catch (error) {
     if (!isErrno(error, "EBUSY")) return falseIfGone(error, target, old);
@@ -45,7 +46,7 @@ export async function unmountOrDetach(target: string, old: StatxMount): Promise<
   if (await hasPeerOutside(target)) mount(null, target, null, MS_SLAVE | MS_REC, null);
   if (!isOnTop(target, old)) return false;
   try {
-    await umountOnce(target, new Deadline({ noFollow: true, detach: true }), old);
+    await umountOnce(target, new Deadline({ noFollow: true, detach: true, timeout }), old);
     return true;
   } catch (error) {
     return falseIfGone(error, target, old);

@@ -65,6 +65,12 @@ kernelTest("up --replace replaces what is mounted, and leaves it if the list fai
   const managed = await command(["up", ...at(t), "--replace", listFile(t.dir, MANAGED), target]);
   assertEquals([managed.code, sources(), leftBehind(t)], [1, [["new", "/target"]], []]);
   assertStringIncludes(managed.err, "denomount activate");
+  const unprinted = await command(["up", "--replace", list("newer"), target], {
+    write: () => {
+      throw new Deno.errors.BrokenPipe("closed");
+    },
+  });
+  assertEquals([unprinted.code, sources()], [1, [["newer", "/target"]]]); // the old one can't be mounted again
   const { out } = await command(["explain", "--replace", list("new"), target]);
   assertStringIncludes(out, `move_mount(mount, "${target}", MOVE_MOUNT_BENEATH)`);
   assertEquals(await command(["down", list("new"), target]), DONE);

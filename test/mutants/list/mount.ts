@@ -258,8 +258,8 @@ export const mount: MutantRoom = {
     {
       name: "the old mount in another namespace is unmounted here",
       file: at("replace"),
-      find: "if (!await this.#run(() => unmountOrDetach(mountpoint, old)) &&",
-      replace: "if (!await unmountOrDetach(mountpoint, old) &&",
+      find: "!await this.#run(() => unmountOrDetach(mountpoint, old, timeout)) &&",
+      replace: "!await unmountOrDetach(mountpoint, old, timeout) &&",
       rule: "A call in another namespace changes nothing here.",
       tests: REPLACE,
     },
