@@ -110,7 +110,7 @@ function cloneFlags(plan: NewMountPlan): number {
  * itself, or, for a mountpoint that is a file, a tmpfs with that file. On the disk, a crash would leave the file behind,
  * and a cleanup deletes no files.
  */
-class Stage implements Disposable {
+export class Stage implements Disposable {
   readonly #directory = new TempDirectory();
   readonly #root = this.#directory.root;
   /** The mountpoint. */
@@ -121,6 +121,7 @@ class Stage implements Disposable {
    *
    * @param isPeer whether what is mounted on it is a peer of its source.
    * @param isFile whether a file is mounted.
+   * @throws {SyscallError} if it can't be created or mounted.
    */
   constructor(readonly isPeer: boolean, isFile: boolean) {
     const root = this.#root;
@@ -148,6 +149,9 @@ class Stage implements Disposable {
     this.#directory[Symbol.dispose]();
   }
 }
+
+/** The path of a stage in what {@linkcode describeStaged} returns. */
+export const STAGE = "…/denomount-XXXXXX/root";
 
 const STAGE_SIZE = "size=4k,nr_inodes=2,mode=700";
 
@@ -196,7 +200,7 @@ export function describeComplete(plan: NewMountPlan, options: DescribeOptions): 
 }
 
 function describeStagedClone(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  const directory = "…/denomount-XXXXXX/root";
+  const directory = STAGE;
   const isFile = plan.kind === "bind" && isOtherFile(options.target);
   const stage = isFile ? `${directory}/file` : directory;
   const staged = plan.kind !== "fuse" && isCreatedDetached(plan)
@@ -206,15 +210,9 @@ function describeStagedClone(plan: NewMountPlan, options: DescribeOptions): Call
     ]
     : describeOnto(plan, { ...options, target: stage });
   const source = plan.subdir === undefined || plan.kind === "bind" ? stage : `${stage}/${plan.subdir}`;
-  const remove = call("umount2", [quoted(directory), "MNT_DETACH"], "remove the temporary mountpoint");
+  const { before, remove } = describeStage(isFile);
   return [
-    mountCall(
-      isFile
-        ? { source: "denomount", target: directory, type: "tmpfs", flags: 0, data: STAGE_SIZE }
-        : { source: directory, target: directory, flags: MS_BIND },
-      "a temporary mountpoint",
-    ),
-    mountCall({ target: directory, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+    ...before,
     ...staged,
     ...describeRootChange(plan.root),
     describeClone(plan, source, options.target),
@@ -224,6 +222,26 @@ function describeStagedClone(plan: NewMountPlan, options: DescribeOptions): Call
     remove,
     ...isFile ? [] : [remove],
   ];
+}
+
+/**
+ * Describes {@linkcode Stage}.
+ *
+ * @param isFile whether a file is mounted on it.
+ * @returns the calls that make it, and the one that unmounts a mount from it.
+ */
+export function describeStage(isFile: boolean): { before: Call[]; remove: Call } {
+  const remove = call("umount2", [quoted(STAGE), "MNT_DETACH"], "remove the temporary mountpoint");
+  const before = [
+    mountCall(
+      isFile
+        ? { source: "denomount", target: STAGE, type: "tmpfs", flags: 0, data: STAGE_SIZE }
+        : { source: STAGE, target: STAGE, flags: MS_BIND },
+      "a temporary mountpoint",
+    ),
+    mountCall({ target: STAGE, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+  ];
+  return { before, remove };
 }
 
 function describeClone(plan: NewMountPlan, source: string, target: string): Call {

@@ -68,7 +68,7 @@ export function explain(
 ): Step[] {
   const mapped = new Set<string>();
   const plans = planMounts(mounts, target, userNamespace !== undefined);
-  if (replace) refuseReplacing(plans, target);
+  if (replace) refuseReplacing(plans, target, false);
   const named = (plan: Plan, describe: () => Call[]): Step[] => {
     try {
       return describe().map((step) => ({ mount: plan.mount, ...step }));

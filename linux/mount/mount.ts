@@ -60,8 +60,8 @@ export interface MountOptions extends WaitOptions {
    * new ids, and the new mount is visible for an instant. If another process mounts on one of the places during the call,
    * the error says so; old mounts that are unmounted by then are gone.
    *
-   * Needs Linux 6.5, and 6.15 for a list with an entry inside of another one; else the list is refused before anything is
-   * mounted, and so are entries that change a mount. The kernel mounts nothing beneath the root directory of a process, a
+   * Needs Linux 6.5, and 6.15 for a list with an entry inside of another one in another mount namespace; else the list is
+   * refused before anything is mounted, and so are entries that change a mount. The kernel mounts nothing beneath the root directory of a process, a
    * mount that a user namespace has locked, and one onto which what is mounted on its parent propagates, such as a
    * directory that is bound on itself below a shared mount. A FUSE helper, and what mount(2) makes, mounts at a temporary
    * place first; the server is told the path of that place.
@@ -154,7 +154,7 @@ export async function mountAll(
     );
   }
   const plans = planMounts(mounts, target, userNamespace !== undefined);
-  if (replace) refuseReplacing(plans, target);
+  if (replace) refuseReplacing(plans, target, options.namespace !== undefined);
   if (userNamespace === undefined) return await execute(plans, target, options, { replace });
   using userns = await openUserns(plans, target, userNamespace, options);
   return await execute(plans, target, options, { replace, userns: userns?.fd });

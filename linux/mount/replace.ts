@@ -14,13 +14,14 @@ import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree, isTree } from "../filesystem/bind.ts";
 import type { Resolved } from "../filesystem/resolved.ts";
 import { setPropagationFd } from "../filesystem/propagation.ts";
-import { createComplete } from "../filesystem/staged.ts";
+import { createComplete, Stage } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { attachMount, fdPath, type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
 import { directoriesAbove, join } from "../path/path.ts";
 import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
-import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_BENEATH, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
+import { openTree } from "../syscalls/mod.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
@@ -62,6 +63,8 @@ interface NewTree extends NewMount {
   old: StatxMount | undefined;
   /** The directories that were made in it for mountpoints, from its root. */
   readonly directories: string[];
+  /** Where it is mounted as long as mounts are made inside of it: before Linux 6.15. */
+  stage: Stage | undefined;
   /** "beneath" as long as the old mount is on top of it. */
   state: "detached" | "beneath" | "attached";
 }
@@ -71,12 +74,13 @@ interface NewTree extends NewMount {
  *
  * @param plans the plans of the list.
  * @param target the directory that they go under.
+ * @param isElsewhere whether the target is in another mount namespace.
  * @throws {MountError} for the first mount that can't.
  */
-export function refuseReplacing(plans: readonly Plan[], target: string): void {
+export function refuseReplacing(plans: readonly Plan[], target: string, isElsewhere: boolean): void {
   const before = new Set<string>();
   for (const plan of plans) {
-    const reason = whyNot(plan, before);
+    const reason = whyNot(plan, before, isElsewhere);
     if (reason !== undefined) {
       throw new MountError(plan.mount, mountpointOf(plan, target), new TypeError(reason));
     }
@@ -84,11 +88,11 @@ export function refuseReplacing(plans: readonly Plan[], target: string): void {
   }
 }
 
-function whyNot(plan: Plan, before: ReadonlySet<string>): string | undefined {
+function whyNot(plan: Plan, before: ReadonlySet<string>, isElsewhere: boolean): string | undefined {
   if (!makesMount(plan)) {
     return '"replace" is for new mounts: change one that is mounted in a call of its own';
   }
-  const isInner = directoriesAbove(plan.subpath).some((path) => before.has(path));
+  const isInner = isElsewhere && directoriesAbove(plan.subpath).some((path) => before.has(path));
   const isPossible = hasFeature("mountBeneath") && usesMountSetattr() && hasFeature("openat2");
   if (isPossible && (!isInner || hasFeature("detachedTargets"))) return undefined;
   if (!mayMount()) return undefined; // the probes say nothing, and the call that makes it does
@@ -96,8 +100,8 @@ function whyNot(plan: Plan, before: ReadonlySet<string>): string | undefined {
     return "replacing a mount needs MOVE_MOUNT_BENEATH of move_mount(2), which came with Linux 6.5, and the calls " +
       "openat2(2) and mount_setattr(2), which a seccomp filter may forbid";
   }
-  return "replacing a mount by one with another mount inside needs move_mount(2) onto a detached mount, which came with " +
-    "Linux 6.15";
+  return "in another mount namespace, replacing a mount by one with another mount inside needs move_mount(2) onto a " +
+    "detached mount, which came with Linux 6.15";
 }
 
 /** The new mounts of a list that replaces what is mounted on its mountpoints. */
@@ -134,7 +138,7 @@ export class ReplacingMounts implements Disposable {
     return {
       root: fd,
       inside: plan.subpath === "/" ? subpath : subpath.slice(plan.subpath.length),
-      made: { push: ({ directory }) => directories.push(directory) },
+      made: { push: ({ directory }) => directories.push(pathInside(tree, directory)) },
     };
   }
 
@@ -154,11 +158,19 @@ export class ReplacingMounts implements Disposable {
     const mount: NewMount = { plan, fd, id: statxMountUniqueFd(fd), mountpoint };
     const outer = this.#treeAbove(plan.subpath);
     if (outer) {
-      this.#mounts.push({ ...mount, outer, inside: fdPath(target) }); // detached: the path begins at the outer root
+      this.#mounts.push({ ...mount, outer, inside: pathInside(outer, fdPath(target)) });
+      if (!hasFeature("detachedTargets")) outer.stage ??= stageOf(outer);
       return attachMount(fd, target);
     }
     resolved.fds.take(target, this.#targets);
-    const tree: NewTree = { ...mount, target, old: undefined, directories: [], state: "detached" };
+    const tree: NewTree = {
+      ...mount,
+      target,
+      old: undefined,
+      directories: [],
+      stage: undefined,
+      state: "detached",
+    };
     await this.#look(tree);
     this.#mounts.push(tree);
     this.#trees.push(tree);
@@ -206,11 +218,22 @@ export class ReplacingMounts implements Disposable {
   async rollBack(): Promise<void> {
     this.#targets[Symbol.dispose]();
     for (const tree of this.#trees.toReversed()) {
+      using whole = this.#wholeOf(tree);
       await this.#run(() => this.#takeOff(tree));
+      unstage(tree);
       for (const directory of tree.directories.toReversed()) {
-        removeDirectory(`${procFdPath(tree.fd)}${directory}`);
+        removeDirectory(`${procFdPath(whole ?? tree.fd)}${directory}`);
       }
     }
+  }
+
+  /**
+   * A detached clone of a tree that is mounted, by which directories in it can be removed: taken off, its mounts are no
+   * longer connected, and as long as it is mounted, no mountpoint can be removed.
+   */
+  #wholeOf({ directories, state, stage, fd }: NewTree): OwnedFd | undefined {
+    if (directories.length === 0 || (state === "detached" && stage === undefined)) return undefined;
+    return this.#run(() => openTree(fd.fd, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH));
   }
 
   /** Closes the descriptors: what is still detached is freed. */
@@ -234,7 +257,8 @@ export class ReplacingMounts implements Disposable {
   async #attach(tree: NewTree): Promise<void> {
     for (let tries = 0;; tries++) {
       try {
-        return attachTree(tree);
+        attachTree(tree);
+        return unstage(tree);
       } catch (error) {
         const { old } = tree;
         if (!old || tries >= MAX_TRIES || await this.#run(() => isMounted(old))) throw error;
@@ -293,6 +317,33 @@ function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefi
     if (found !== undefined) return found;
   }
   return undefined;
+}
+
+/**
+ * Mounts a tree at a temporary place, so that others can be mounted inside of it: the fallback before Linux 6.15. From
+ * there move_mount(2) moves it as a whole.
+ */
+function stageOf({ plan, fd }: NewTree): Stage {
+  const stage = new Stage(isPeerTree(plan), false);
+  try {
+    using mountpoint = openTarget(stage.mountpoint);
+    attachMount(fd, mountpoint);
+  } catch (error) {
+    stage[Symbol.dispose]();
+    throw error;
+  }
+  return stage;
+}
+
+/** Removes the temporary place, with what is still mounted there. */
+function unstage(tree: NewTree): void {
+  tree.stage?.[Symbol.dispose]();
+  tree.stage = undefined;
+}
+
+/** The part of a path that is inside of a tree. As long as that is detached, the path begins at its root. */
+function pathInside({ fd, stage }: NewTree, path: string): string {
+  return stage === undefined ? path : path.slice(fdPath(fd).length) || "/";
 }
 
 const MAX_TRIES = 1000;

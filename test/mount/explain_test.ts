@@ -103,46 +103,55 @@ for (const [way, missing] of Object.entries(ways)) {
   });
 }
 
-kernelTest("explain() describes the calls that strace sees when a list replaces what is mounted", {
-  root: true,
-  tools: ["strace", "mount.fuse3", "bindfs"],
-  features: ["mountBeneath", "detachedTargets", "overlayDescriptors"],
-  permissions: { run: true },
-}, async (t) => {
-  t.make("root/empty", "root/other", "lower", "other", "upper", "work", "source/in");
-  const tmpfs = (target: string, ...options: string[]): Mount => ({
-    type: "tmpfs",
-    source: "t",
-    target,
-    options,
-  });
-  const bind = (...options: string[]): Mount => ({ type: "bind", source: `${t.dir}/source`, options });
-  const overlay = {
-    type: "overlay",
-    source: "o",
-    options: [`lowerdir=${t.dir}/lower:${t.dir}/other`, ...maps],
-  };
-  const given: Mount[][] = [
-    [bind("rbind", "ro", "rprivate")],
-    [tmpfs("/"), tmpfs("/")],
-    [bind("bind"), tmpfs("/in", "private")],
-    [overlay],
-    [tmpfs("/empty"), tmpfs("/other")],
-    [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
-    [{ type: "fuse3.bindfs", source: `${t.dir}/source`, target: "/empty", options: ["ro"] }],
-  ];
-  const old = [tmpfs("/"), tmpfs("/empty", "X-mount.mkdir"), tmpfs("/other", "X-mount.mkdir")];
-  const traced = await trace(t.dir, given, [], old);
-  await using _old = await mountAll(old, `${t.dir}/root`);
-  for (const [index, list] of given.entries()) {
-    const steps = explain(list, `${t.dir}/root`, { replace: true });
-    const calls = steps.filter(({ call }) => CALLS.split(",").includes(call)).map(summary);
-    // An old mount with others below it is busy: it is detached in a second call.
-    const busy = list.some(({ target = "/" }) => target === "/") ? ["umount2 MNT_DETACH"] : [];
-    const at = calls.findLastIndex((each) => each === "umount2") + 1;
-    assertEquals(calls.toSpliced(at, 0, ...busy), traced[index], JSON.stringify(list));
-  }
-});
+for (const missing of [[], ["detachedTargets"]] satisfies Feature[][]) {
+  kernelTest(
+    `explain() describes the calls that strace sees when a list replaces what is mounted${
+      missing.length ? ", before 6.15" : ""
+    }`,
+    {
+      root: true,
+      tools: ["strace", "mount.fuse3", "bindfs"],
+      features: ["mountBeneath", ...missing.length ? [] : ["detachedTargets" as const], "overlayDescriptors"],
+      permissions: { run: true },
+    },
+    async (t) => {
+      t.make("root/empty", "root/other", "lower", "other", "upper", "work", "source/in");
+      const tmpfs = (target: string, ...options: string[]): Mount => ({
+        type: "tmpfs",
+        source: "t",
+        target,
+        options,
+      });
+      const bind = (...options: string[]): Mount => ({ type: "bind", source: `${t.dir}/source`, options });
+      const overlay = {
+        type: "overlay",
+        source: "o",
+        options: [`lowerdir=${t.dir}/lower:${t.dir}/other`, ...maps],
+      };
+      const given: Mount[][] = [
+        [bind("rbind", "ro", "rprivate")],
+        [tmpfs("/"), tmpfs("/")],
+        [bind("bind"), tmpfs("/in", "private")],
+        [overlay],
+        [tmpfs("/empty"), tmpfs("/other")],
+        [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
+        [{ type: "fuse3.bindfs", source: `${t.dir}/source`, target: "/empty", options: ["ro"] }],
+      ];
+      const old = [tmpfs("/"), tmpfs("/empty", "X-mount.mkdir"), tmpfs("/other", "X-mount.mkdir")];
+      const traced = await trace(t.dir, given, missing, old);
+      using _way = pretendMissing(...missing);
+      await using _old = await mountAll(old, `${t.dir}/root`);
+      for (const [index, list] of given.entries()) {
+        const steps = explain(list, `${t.dir}/root`, { replace: true });
+        const calls = steps.filter(({ call }) => CALLS.split(",").includes(call)).map(summary);
+        // An old mount with others below it is busy: it is detached in a second call.
+        const busy = list.some(({ target = "/" }) => target === "/") ? ["umount2 MNT_DETACH"] : [];
+        const at = calls.findLastIndex((each) => each === "umount2") + 1;
+        assertEquals(calls.toSpliced(at, 0, ...busy), traced[index], JSON.stringify(list));
+      }
+    },
+  );
+}
 
 /** Mounts each list below strace, and returns the calls of each; with a list to replace, each replaces that. */
 async function trace(

@@ -14,15 +14,17 @@ import {
   pretendMissing,
   umount2,
 } from "../../linux/mod.ts";
+import type { Feature } from "../../linux/syscalls/features.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { names, parseTable, readText } from "../kernel.ts";
 import { stoppedServer } from "../hang/stopped_server.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
-const needs: Needs = { privateDirectory: true, features: ["mountBeneath", "detachedTargets"] };
+const needs: Needs = { privateDirectory: true, features: ["mountBeneath"] };
 const elsewhere: Needs = {
   ...needs,
+  features: ["mountBeneath", "detachedTargets"],
   tools: ["unshare", "nsenter", "mount", "cat"],
   permissions: { run: true },
 };
@@ -47,30 +49,38 @@ const seenBy = (pid: number, { dir }: KernelContext) =>
     .filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`))
     .map(({ source, mountpoint }) => `${source} ${mountpoint.slice(dir.length)}`);
 
+/** The ways in which a mount gets others inside of it before it is visible. */
+const ways: [name: string, missing: Feature[]][] = [
+  ["detached", []],
+  ["at a temporary place (before 6.15)", ["detachedTargets"]],
+];
+
 const READS = 20_000;
 
-kernelTest(`none of ${READS} reads in another process misses a list that is replaced meanwhile`, {
-  ...needs,
-  permissions: { run: true },
-}, async (t) => {
-  const target = t.make("target/inner");
-  const versions = ["one", "two"].map((version) => {
-    const outer = t.make(`${version}/outer/inner`, `${version}/in`).slice(0, -"/inner".length);
-    for (const file of [`${outer}/file`, `${t.dir}/${version}/in/file`]) {
-      Deno.writeTextFileSync(file, version);
-    }
-    return [
-      { type: "bind", source: outer, options: ["ro"] },
-      { type: "bind", source: `${t.dir}/${version}/in`, target: "/inner" },
-    ];
-  });
-  const root = target.slice(0, -"/inner".length);
-  for (const directory of [root, target]) Deno.writeTextFileSync(`${directory}/file`, "below");
-  const [first = [], second = []] = versions;
-  await using _first = await mountAll(first, root);
-  Deno.writeTextFileSync(
-    `${t.dir}/reader.ts`,
-    `const found: Record<string, number> = {};
+for (const [way, missing] of ways) {
+  kernelTest(`none of ${READS} reads in another process misses a list that is replaced meanwhile, ${way}`, {
+    ...needs,
+    permissions: { run: true },
+  }, async (t) => {
+    using _way = pretendMissing(...missing);
+    const target = t.make("target/inner");
+    const versions = ["one", "two"].map((version) => {
+      const outer = t.make(`${version}/outer/inner`, `${version}/in`).slice(0, -"/inner".length);
+      for (const file of [`${outer}/file`, `${t.dir}/${version}/in/file`]) {
+        Deno.writeTextFileSync(file, version);
+      }
+      return [
+        { type: "bind", source: outer, options: ["ro"] },
+        { type: "bind", source: `${t.dir}/${version}/in`, target: "/inner" },
+      ];
+    });
+    const root = target.slice(0, -"/inner".length);
+    for (const directory of [root, target]) Deno.writeTextFileSync(`${directory}/file`, "below");
+    const [first = [], second = []] = versions;
+    await using _first = await mountAll(first, root);
+    Deno.writeTextFileSync(
+      `${t.dir}/reader.ts`,
+      `const found: Record<string, number> = {};
      console.log("ready");
      for (let count = 0; count < ${READS}; count++) {
        const path = count % 2 ? "${root}/file" : "${target}/file";
@@ -79,32 +89,33 @@ kernelTest(`none of ${READS} reads in another process misses a list that is repl
        found[text] = (found[text] ?? 0) + 1;
      }
      console.log(JSON.stringify(found));`,
-  );
-  const reader = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--quiet", "--no-config", `--allow-read=${t.dir}`, `${t.dir}/reader.ts`],
-    stdout: "piped",
-  }).spawn();
-  let output = "";
-  const ended = reader.stdout.pipeThrough(new TextDecoderStream()).pipeTo(
-    new WritableStream({ write: (text) => void (output += text) }),
-  ).then(() => true);
-  while (!output.startsWith("ready")) await new Promise((done) => setTimeout(done, 1));
-  let replaced = 0;
-  for (let isOver = false; !isOver; replaced++) {
-    await mountAll(replaced % 2 ? first : second, root, replace); // the next one replaces it
-    isOver = await Promise.race([ended, new Promise<false>((done) => setTimeout(done, 0, false))]);
-  }
-  await reader.status;
-  const found: Record<string, number> = JSON.parse(output.slice("ready\n".length));
-  assertEquals([Object.keys(found).sort(), Object.values(found).reduce((a, b) => a + b)], [
-    ["one", "two"],
-    READS,
-  ]);
-  assert(replaced > 20, `only ${replaced} replacements`);
-  umount2(target, 0);
-  umount2(root, 0);
-  assertEquals(rows(t), []);
-});
+    );
+    const reader = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-config", `--allow-read=${t.dir}`, `${t.dir}/reader.ts`],
+      stdout: "piped",
+    }).spawn();
+    let output = "";
+    const ended = reader.stdout.pipeThrough(new TextDecoderStream()).pipeTo(
+      new WritableStream({ write: (text) => void (output += text) }),
+    ).then(() => true);
+    while (!output.startsWith("ready")) await new Promise((done) => setTimeout(done, 1));
+    let replaced = 0;
+    for (let isOver = false; !isOver; replaced++) {
+      await mountAll(replaced % 2 ? first : second, root, replace); // the next one replaces it
+      isOver = await Promise.race([ended, new Promise<false>((done) => setTimeout(done, 0, false))]);
+    }
+    await reader.status;
+    const found: Record<string, number> = JSON.parse(output.slice("ready\n".length));
+    assertEquals([Object.keys(found).sort(), Object.values(found).reduce((a, b) => a + b)], [
+      ["one", "two"],
+      READS,
+    ]);
+    assert(replaced > 20, `only ${replaced} replacements`);
+    umount2(target, 0);
+    umount2(root, 0);
+    assertEquals(rows(t), []);
+  });
+}
 
 kernelTest(
   "of a stack the topmost mount is replaced, and the handle unmounts the new mount alone",
@@ -244,58 +255,80 @@ kernelTest("the submounts of an old recursive bind's source stay", needs, async 
   assertEquals(mounted(t), ["source /source", "in /source/in", "new /target"]);
 });
 
-kernelTest("a list that fails leaves the old mounts as they are, and no directory", needs, async (t) => {
-  const target = t.make("target/free", "source").slice(0, -"/free".length);
-  await using _old = await mountAll([tmpfs("old"), tmpfs("in", "/in", "X-mount.mkdir")], target);
-  const before = rows(t);
-  const made = ["X-mount.mkdir"];
-  const list = [
-    { type: "bind", source: `${t.dir}/source` },
-    { type: "bind", source: `${t.dir}/source`, target: "/a/b", options: made },
-    tmpfs("c", "/a/b/c/d", ...made),
-  ];
-  for (
-    const wrong of [tmpfs("wrong", "/a", "bogus"), tmpfs("wrong", "/none"), tmpfs("wrong", "/", "bogus")]
-  ) {
-    await assertRejects(() => mountAll([...list, wrong], target, replace), MountError, `${target}`);
-    assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
-  }
-  const reason = new RangeError("mine");
-  const aborted = { ...replace, signal: AbortSignal.abort(reason) };
-  assertEquals(await mountAll(list, target, aborted).catch((error) => error), reason);
-  assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
-});
+for (const [way, missing] of ways) {
+  kernelTest(
+    `a list that fails leaves the old mounts as they are, and no directory, ${way}`,
+    needs,
+    async (t) => {
+      using _way = pretendMissing(...missing);
+      const target = t.make("target/free", "source").slice(0, -"/free".length);
+      await using _old = await mountAll([tmpfs("old"), tmpfs("in", "/in", "X-mount.mkdir")], target);
+      const before = rows(t);
+      const made = ["X-mount.mkdir"];
+      const list = [
+        { type: "bind", source: `${t.dir}/source` },
+        { type: "bind", source: `${t.dir}/source`, target: "/a/b", options: made },
+        tmpfs("c", "/a/b/c/d", ...made),
+      ];
+      for (
+        const wrong of [tmpfs("wrong", "/a", "bogus"), tmpfs("wrong", "/none"), tmpfs("wrong", "/", "bogus")]
+      ) {
+        await assertRejects(() => mountAll([...list, wrong], target, replace), MountError, `${target}`);
+        assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
+      }
+      const reason = new RangeError("mine");
+      const aborted = { ...replace, signal: AbortSignal.abort(reason) };
+      assertEquals(await mountAll(list, target, aborted).catch((error) => error), reason);
+      assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
+    },
+  );
+}
 
-kernelTest("if one of several can't be attached beneath, the others are put back", needs, async (t) => {
-  const target = t.make("target/a", "target/b", "target/c", "target/shared").slice(0, -"/a".length);
-  const shared = `${target}/shared`;
-  mountSyscall(shared, shared, null, MS_BIND, null);
-  mountSyscall(null, shared, null, MS_SHARED, null);
-  Deno.mkdirSync(`${shared}/itself`);
-  mountSyscall(`${shared}/itself`, `${shared}/itself`, null, MS_BIND, null);
-  try {
-    const old = [tmpfs("a", "/a", "shared"), tmpfs("in", "/a/in", "X-mount.mkdir"), tmpfs("b", "/b")];
-    await mountAll(old, target);
-    Deno.writeTextFileSync(`${target}/a/in/file`, "old");
-    const before = mounted(t).sort();
-    const list = [
-      tmpfs("x", "/a"),
-      tmpfs("y", "/b"),
-      tmpfs("z", "/b"),
-      tmpfs("f", "/c"),
-      tmpfs("s", "/shared/itself"),
-    ];
-    const error = await assertRejects(
-      () => mountAll(list, target, replace),
-      MountError,
-      "nothing beneath the mount on",
-    );
-    assertEquals([error.target, error.mount], [`${shared}/itself`, list.at(-1)]);
-    assertEquals([mounted(t).sort(), Deno.readTextFileSync(`${target}/a/in/file`)], [before, "old"]);
-  } finally {
-    for (const path of ["a/in", "a", "b", "shared/itself", "shared"]) umount2(`${target}/${path}`, 0);
-  }
-});
+for (const [way, missing] of ways) {
+  kernelTest(
+    `if one of several can't be attached beneath, the others are put back, ${way}`,
+    needs,
+    async (t) => {
+      using _way = pretendMissing(...missing);
+      const target = t.make("target/a", "target/b", "target/c", "target/shared", "source", "free").slice(
+        0,
+        -"/a".length,
+      );
+      const shared = `${target}/shared`;
+      mountSyscall(shared, shared, null, MS_BIND, null);
+      mountSyscall(null, shared, null, MS_SHARED, null);
+      Deno.mkdirSync(`${shared}/itself`);
+      mountSyscall(`${shared}/itself`, `${shared}/itself`, null, MS_BIND, null);
+      try {
+        const old = [tmpfs("a", "/a", "shared"), tmpfs("in", "/a/in", "X-mount.mkdir"), tmpfs("b", "/b")];
+        await mountAll(old, target);
+        Deno.writeTextFileSync(`${target}/a/in/file`, "old");
+        const before = mounted(t).sort();
+        const list = [
+          { type: "bind", source: `${t.dir}/source`, target: "/a" },
+          tmpfs("m", "/a/d/e", "X-mount.mkdir"),
+          { type: "bind", source: `${t.dir}/free`, target: "/a/d/e" },
+          tmpfs("n", "/a/d/e/f", "X-mount.mkdir"),
+          tmpfs("y", "/b"),
+          tmpfs("z", "/b"),
+          { type: "bind", source: `${t.dir}/free`, target: "/c" },
+          tmpfs("n", "/c/d/e", "X-mount.mkdir"),
+          tmpfs("s", "/shared/itself"),
+        ];
+        const error = await assertRejects(
+          () => mountAll(list, target, replace),
+          MountError,
+          "nothing beneath the mount on",
+        );
+        assertEquals([error.target, error.mount], [`${shared}/itself`, list.at(-1)]);
+        assertEquals([mounted(t).sort(), Deno.readTextFileSync(`${target}/a/in/file`)], [before, "old"]);
+        assertEquals([names(`${t.dir}/source`), names(`${t.dir}/free`)], [[], []]);
+      } finally {
+        for (const path of ["a/in", "a", "b", "shared/itself", "shared"]) umount2(`${target}/${path}`, 0);
+      }
+    },
+  );
+}
 
 kernelTest(
   "a list is replaced in another mount namespace, with sources of this one",
@@ -312,6 +345,14 @@ kernelTest(
       { type: "bind", source: `${t.dir}/source`, target: "/s", options: ["X-mount.mkdir", "ro"] },
     ];
     const failing = [...list, tmpfs("wrong", "/", "bogus")];
+    {
+      using _ = pretendMissing("detachedTargets");
+      await assertRejects(
+        () => mountAll(list, target, { ...namespace, ...replace }),
+        MountError,
+        "Linux 6.15",
+      );
+    }
     await assertRejects(() => mountAll(failing, target, { ...namespace, ...replace }), MountError, "bogus");
     assertEquals(seenBy(other.pid, t), ["old /target", "in /target/in"]);
     const handle = await mountAll(list, target, { ...namespace, ...replace });
@@ -404,10 +445,6 @@ kernelTest(
       [tmpfs("new", "/a"), tmpfs("new")],
       `"replace" takes no list with ${target}/a beside this mount`,
     );
-    {
-      using _ = pretendMissing("detachedTargets");
-      await refuse([tmpfs("new"), tmpfs("in", "/b", "X-mount.mkdir")], "Linux 6.15");
-    }
     await refuse([tmpfs("new")], "the kernel mounts nothing beneath the mount on /: ", "/");
     for (const feature of ["mountBeneath", "mountSetattr", "mountApi", "openat2"] as const) {
       using _ = pretendMissing(feature);
