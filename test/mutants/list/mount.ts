@@ -338,8 +338,8 @@ export const mount: MutantRoom = {
     {
       name: "the call's user namespace is not used",
       file: at("mount"),
-      find: "{ replace, userns: userns?.fd }",
-      replace: "{ replace }",
+      find: "const how = { replace, userns: userns?.fd };",
+      replace: "const how = { replace };",
       rule: "Every new mount of a call gets the maps of its namespace.",
       tests: USERNS,
     },
