@@ -54,6 +54,10 @@ export const operations: Record<string, Operation> = {
     prepare: (dir) => library.mount(tmpfs, target(dir)),
     run: (dir) => library.mount({ type: "", source: "", options: ["remount", "ro"] }, target(dir)),
   },
+  "`mount` with `replace`": {
+    prepare: (dir) => library.mount(tmpfs, target(dir)),
+    run: (dir) => library.mount(bind(dir), target(dir), { replace: true }),
+  },
   "`mountAll`": { run: (dir) => library.mountAll([tmpfs, bind(dir)], target(dir)) },
   "`idMapMount`": {
     async run(dir) {
