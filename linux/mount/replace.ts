@@ -10,6 +10,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { requirePermission } from "../../ffi/permission.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree, isTree } from "../filesystem/bind.ts";
 import type { Resolved } from "../filesystem/resolved.ts";
@@ -95,6 +96,7 @@ function whyNot(plan: Plan, before: ReadonlySet<string>, isElsewhere: boolean): 
   const isInner = isElsewhere && directoriesAbove(plan.subpath).some((path) => before.has(path));
   const isPossible = hasFeature("mountBeneath") && usesMountSetattr() && hasFeature("openat2");
   if (isPossible && (!isInner || hasFeature("detachedTargets"))) return undefined;
+  requirePermission({ name: "ffi" }); // without it no probe works either
   if (!mayMount()) return undefined; // the probes say nothing, and the call that makes it does
   if (!isPossible) {
     return "replacing a mount needs MOVE_MOUNT_BENEATH of move_mount(2), which came with Linux 6.5, and the calls " +
