@@ -140,7 +140,15 @@ async function makeMount(
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
   const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
-  const mount = { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
+  const mount: AttachedMount = {
+    mountpoint,
+    isTree: isTree(plan),
+    isPeer: isPeerTree(plan),
+    id,
+    isUnique,
+    device,
+    isImmediate: plan.kind === "overlay" && plan.layers.upper === undefined, // and stays read-only
+  };
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));

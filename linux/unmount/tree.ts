@@ -57,7 +57,7 @@ export async function unmountIfChildless(target: string, deadline: Deadline): Pr
   const top = topMount(target, deadline);
   if (top === undefined) return true;
   try {
-    await umountOnce(target, deadline, top);
+    await umountOnce(target, deadline, top, false);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;

@@ -38,6 +38,7 @@ export interface FilesystemState {
  * @param target the mountpoint.
  * @param deadline its flags, and how long to wait for a server or a helper.
  * @param top the topmost mount; undefined if there is none, for the error of umount2(2).
+ * @param isImmediate whether it is known that umount2(2) need not wait.
  * @returns undefined if it is unmounted; else the work that may wait.
  * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount; ETIMEDOUT if a server does not answer.
  */
@@ -45,8 +46,9 @@ export function umountOnce(
   target: string,
   deadline: Deadline,
   top: StatxMount | undefined,
+  isImmediate: boolean,
 ): Promise<void> | undefined {
-  const result = tryUmountSync(target, deadline.flags, top);
+  const result = tryUmountSync(target, deadline.flags, isImmediate ? undefined : top);
   return result === "unmounted" ? undefined : umountMayWait(target, deadline, result, top);
 }
 
