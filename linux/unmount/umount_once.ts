@@ -150,12 +150,17 @@ function statmountFilesystem(top: StatxMount): FilesystemState | undefined {
 
 const SB_RDONLY = 1; // linux/fs.h
 
-// linux/magic.h, the types that are unmounted most often
+// linux/magic.h, and fs/xfs/libxfs/xfs_format.h: the types that are unmounted most often
 const typeByMagic = new Map([
   [TMPFS_MAGIC, "tmpfs"],
   [OVERLAYFS_SUPER_MAGIC, "overlay"],
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
+  [0xef53, "ext4"], // and ext2 and ext3, for which it is the same
+  [0x58465342, "xfs"],
+  [0x9123683e, "btrfs"],
+  [0x73717368, "squashfs"],
+  [0xe0f5e1e2, "erofs"],
 ]);
 
 const TMPFS_BYTES = 16 * 2 ** 20; // the kernel takes some tenths of a second to free a gigabyte
