@@ -65,7 +65,7 @@ export async function loopList(flags: { json?: true }): Promise<number> {
       const options = (["readonly", "autoclear", "direct"] as const).filter((name) => attributes[name]);
       return [device, escapeControl(backingFile), `${offset}`, options.join(",")];
     });
-    print(columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
+    print(await columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
   }
   return 0;
 }
