@@ -24,7 +24,7 @@
 
 export { SyscallError, type SyscallFailure } from "./ffi/errno.ts";
 export { OwnedFd } from "./ffi/fd.ts";
-export { explain, type Step } from "./linux/mount/explain.ts";
+export { explain, type ExplainOptions, type Step } from "./linux/mount/explain.ts";
 export { type Feature, featureVersions, kernelFeatures } from "./linux/syscalls/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/mount/idmap_mount.ts";
@@ -50,6 +50,7 @@ export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./
 export { listMounts } from "./linux/mountinfo/list_mounts.ts";
 export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace/mount.ts";
+export type { UserNamespace } from "./linux/namespace/open_user.ts";
 export { canonicalizePath, rootPath } from "./linux/path/path.ts";
 export { AbandonedCallsError, type WaitOptions } from "./linux/path/wait.ts";
 export { withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";

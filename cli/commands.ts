@@ -88,17 +88,21 @@ export async function idmap(
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
- * @param flags whether to print JSON.
+ * @param flags whether to print JSON, and whether the list replaces what is mounted.
  * @returns the exit status.
  */
-export async function explainList(file: string, target: string, flags: { json?: true }): Promise<number> {
+export async function explainList(
+  file: string,
+  target: string,
+  flags: { json?: true; replace?: true },
+): Promise<number> {
   const mounts = await readMounts(file);
   if (needsManager(mounts)) {
     throw new Error(
       'this list is for the mount manager: "denomount activate NAME FILE" prints the list that "denomount explain" takes',
     );
   }
-  const steps = explain(mounts, target);
+  const steps = explain(mounts, target, { replace: flags.replace });
   if (flags.json) print(JSON.stringify(steps, null, 2));
   else {for (const step of steps) {
       print(`${escapeControl(`${step.call}(${step.arguments})`)}  ${dim(`// ${step.purpose}`)}`);

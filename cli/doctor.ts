@@ -31,6 +31,8 @@ const features: Record<Feature, [string, string]> = {
   statmount: ["constant-time lookup (statmount)", "the mount table is read"],
   pidfdNamespaces: ["namespaces from a pidfd", "/proc is used"],
   mountEvents: ["mount events (fanotify)", "mount tables are compared"],
+  mountBeneath: ["replacing a mount (up --replace)", "--replace is refused"],
+  detachedTargets: ["mounts inside of a detached mount", "a temporary mount is used"],
 };
 
 const programs: [string, string, string][] = [

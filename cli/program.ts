@@ -108,13 +108,19 @@ function addUp(top: Command, done: Done): void {
       "--namespace <PID|NAME>",
       `look up TARGET in this process's mount namespace, the sources in the current one; ${ITS_NAMESPACE}`,
     )
+    .option("--replace", "replace what is mounted there, with no moment without a mount (Linux 6.5)")
     .addHelpText(
       "after",
       `${JSON_FILE}${MANAGED_LIST}
 ${SNAPSHOT}
 
+With --replace, the new mounts are attached beneath those that are on their mountpoints, and these are unmounted. One
+that is in use is detached: its users keep it. If the list fails, the old mounts stay. Once they are unmounted the new
+ones stay in any case: a signal that arrives then changes nothing.
+
 Prints each mountpoint. Examples:
   denomount up mounts.json /mnt
+  denomount up --replace mounts.json /mnt
   denomount up --containerd overlayfs/KEY /mnt`,
     )
     .action(async (file, target, { containerd, ...flags }) => {
@@ -122,7 +128,7 @@ Prints each mountpoint. Examples:
       const snapshot = snapshotOf(command, file);
       done(await (await loadContainerd()).up(snapshot, target, flags));
     });
-  addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
+  addContainerdOptions(command, OF_SNAPSHOT, ["allowDir", "replace"]);
 }
 
 function addDown(top: Command, done: Done): void {
@@ -281,6 +287,7 @@ Example:
 function addExplain(top: Command, done: Done): void {
   top.command("explain").description("print the system calls that mount a list, without making them")
     .argument("<FILE>").argument("<TARGET>")
+    .option("--replace", 'those of "denomount up --replace"')
     .option("--json", "as JSON")
     .addHelpText(
       "after",

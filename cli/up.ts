@@ -36,6 +36,8 @@ import { DeferredSignals } from "./signals.ts";
 export interface UpFlags extends ManagerFlags {
   /** The process whose mount namespace contains the target. */
   namespace?: number;
+  /** Replaces what is mounted on the mountpoints. */
+  replace?: true;
 }
 
 /**
@@ -44,15 +46,26 @@ export interface UpFlags extends ManagerFlags {
  *
  * @param file the list's file, or "-".
  * @param target the directory to mount under.
- * @param flags the process whose mount namespace contains the target, and the manager of a list that needs one.
+ * @param flags the process whose mount namespace contains the target, whether what is mounted is replaced, and the manager
+ * of a list that needs one.
  * @returns the exit status.
  */
-export async function up(file: string, target: string, { namespace, ...place }: UpFlags): Promise<number> {
+export async function up(
+  file: string,
+  target: string,
+  { namespace, replace, ...place }: UpFlags,
+): Promise<number> {
   const mounts = await readMounts(file);
-  const options: MountOptions = namespace === undefined ? {} : { namespace };
+  const options: MountOptions = { replace, ...namespace === undefined ? {} : { namespace } };
   const mountWith = (more: MountOptions) =>
-    mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }));
+    mountAndPrint(target, (signal) => mountAll(mounts, target, { ...options, ...more, signal }), replace);
   if (!needsManager(mounts)) return await mountWith({});
+  if (replace) {
+    throw new Error(
+      'a list for the mount manager can\'t replace another: activate it under a name with "denomount activate", and ' +
+        'give the list that this prints to "denomount up --replace"',
+    );
+  }
   const name = await withNamespaceErrors(namespace, () => nameFor(target, namespace));
   await using manager = await openManager(place);
   using _lock = await lockTarget(name, target, managerRoot(place.root));
@@ -69,22 +82,27 @@ export async function up(file: string, target: string, { namespace, ...place }: 
  *
  * @param target the directory to mount under.
  * @param mount mounts until the signal aborts.
+ * @param isFinal whether what is mounted stays in any case: what it has replaced can't be mounted again.
  * @returns the exit status.
  */
 export async function mountAndPrint(
   target: string,
   mount: (signal: AbortSignal) => Promise<MountHandle>,
+  isFinal = false,
 ): Promise<number> {
   using signals = new DeferredSignals();
   const handle = await signals.abortable((signal) =>
     withProgress(`mounting on ${escapeControl(target)}`, mount(signal))
   );
   const status = await signals.status();
-  if (status !== undefined) {
-    await handle?.unmount();
+  const undo = async () => {
+    if (!isFinal) await handle?.unmount();
+  };
+  if (status !== undefined && !(isFinal && handle)) {
+    await undo();
     return status;
   }
-  await printOrUndo(handle?.mountpoints.map(escapeControl) ?? [], async () => await handle?.unmount());
+  await printOrUndo(handle?.mountpoints.map(escapeControl) ?? [], undo);
   return 0;
 }
 

@@ -102,6 +102,18 @@ export class OwnedFds implements Disposable {
   }
 
   /**
+   * Gives one descriptor to another owner.
+   *
+   * @param fd a descriptor of these.
+   * @param owner its new owner.
+   * @returns the same descriptor.
+   */
+  take<T extends OwnedFd>(fd: T, owner: OwnedFds): T {
+    this.#all = this.#all.filter((other) => other !== fd);
+    return owner.add(fd);
+  }
+
+  /**
    * Gives up ownership of all of them.
    *
    * @param owner their new owner; the caller, if left out.

@@ -5,6 +5,7 @@
  * @module
  */
 
+import type { OwnedFd } from "../../ffi/fd.ts";
 import type { MountTarget } from "../path/mount_target.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, mountCall, quoted, setattrCall } from "../spec/call.ts";
@@ -22,9 +23,20 @@ import { mount, mountSetattr } from "../syscalls/mod.ts";
 export function setPropagation(steps: readonly PropagationStep[], target: MountTarget): void {
   for (const { type, recursive } of steps) {
     using mounted = openTopMount(target);
-    if (hasFeature("mountSetattr")) {
-      mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
-    } else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
+    if (hasFeature("mountSetattr")) setPropagationFd([{ type, recursive }], mounted);
+    else mount(null, procFdPath(mounted), null, type | (recursive ? MS_REC : 0), null);
+  }
+}
+
+/**
+ * Changes the propagation of a mount that is held by a descriptor. It needs mount_setattr(2).
+ *
+ * @param steps the changes, in their order.
+ * @param mounted the root of the mount.
+ */
+export function setPropagationFd(steps: readonly PropagationStep[], mounted: OwnedFd): void {
+  for (const { type, recursive } of steps) {
+    mountSetattr(mounted.fd, "", AT_EMPTY_PATH | (recursive ? AT_RECURSIVE : 0), { propagation: type });
   }
 }
 

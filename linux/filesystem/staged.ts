@@ -28,7 +28,14 @@ import { mount, open, openTree, umount2 } from "../syscalls/mod.ts";
 import { TempDirectory } from "../temp/temp_directory.ts";
 import { detachTopMount } from "../unmount/tree.ts";
 import { isPeerTree, isTree } from "./bind.ts";
-import { createDetached, describeDetached, describeOnto, isCreatedDetached, mountOnto } from "./kinds.ts";
+import {
+  createDetached,
+  describeDetached,
+  describeOnto,
+  isCreatedDetached,
+  isStaged,
+  mountOnto,
+} from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 import { changeRoot, describeRootChange } from "./root_change.ts";
 
@@ -39,6 +46,33 @@ import { changeRoot, describeRootChange } from "./root_change.ts";
  * @param resolved its descriptors.
  */
 export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promise<void> {
+  const clone = await cloneStaged(plan, resolved);
+  if (clone) attachMount(clone, resolved.target);
+}
+
+/**
+ * Makes a mount complete and detached, whichever way it is made. It needs open_tree(2).
+ *
+ * @param plan the mount.
+ * @param resolved its descriptors.
+ * @returns the detached mount.
+ */
+export async function createComplete(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd> {
+  if (!isStaged(plan) && plan.kind !== "fuse" && isCreatedDetached(plan)) {
+    const created = createDetached(plan, resolved);
+    const mounted = created instanceof Promise ? await created : created;
+    changeRoot(mounted, plan.root);
+    return mounted;
+  }
+  const clone = await cloneStaged(plan, resolved);
+  if (clone === undefined) {
+    throw new TypeError("this kernel makes no detached mount: open_tree(2) is missing");
+  }
+  return clone;
+}
+
+/** A detached clone of what was mounted on the stage; undefined if mount(2) has bound it on the target instead. */
+async function cloneStaged(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd | undefined> {
   const { target, fds } = resolved;
   let clone: OwnedFd | undefined;
   let isMoved = false;
@@ -54,7 +88,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
     if (isMoved) detachTopMount(target, isPeerTree(plan)); // the stage could not be removed
     throw error;
   }
-  if (clone) attachMount(clone, target);
+  return clone;
 }
 
 async function mountOnStage(plan: NewMountPlan, stage: Stage, resolved: Resolved): Promise<void> {
@@ -76,7 +110,7 @@ function cloneFlags(plan: NewMountPlan): number {
  * itself, or, for a mountpoint that is a file, a tmpfs with that file. On the disk, a crash would leave the file behind,
  * and a cleanup deletes no files.
  */
-class Stage implements Disposable {
+export class Stage implements Disposable {
   readonly #directory = new TempDirectory();
   readonly #root = this.#directory.root;
   /** The mountpoint. */
@@ -87,6 +121,7 @@ class Stage implements Disposable {
    *
    * @param isPeer whether what is mounted on it is a peer of its source.
    * @param isFile whether a file is mounted.
+   * @throws {SyscallError} if it can't be created or mounted.
    */
   constructor(readonly isPeer: boolean, isFile: boolean) {
     const root = this.#root;
@@ -115,6 +150,9 @@ class Stage implements Disposable {
   }
 }
 
+/** The path of a stage in what {@linkcode describeStaged} returns. */
+export const STAGE = "…/denomount-XXXXXX/root";
+
 const STAGE_SIZE = "size=4k,nr_inodes=2,mode=700";
 
 function makePrivate(path: string): void {
@@ -139,7 +177,30 @@ function detachRetrying(path: string): void {
  * @returns its calls.
  */
 export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  const directory = "…/denomount-XXXXXX/root";
+  return [
+    ...describeStagedClone(plan, options),
+    ...hasFeature("mountApi")
+      ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")]
+      : [],
+  ];
+}
+
+/**
+ * Describes {@linkcode createComplete}.
+ *
+ * @param plan the mount.
+ * @param options the mountpoint.
+ * @returns its calls.
+ */
+export function describeComplete(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  if (isStaged(plan) || plan.kind === "fuse" || !isCreatedDetached(plan)) {
+    return describeStagedClone(plan, options);
+  }
+  return [...describeDetached(plan, options), ...describeRootChange(plan.root)];
+}
+
+function describeStagedClone(plan: NewMountPlan, options: DescribeOptions): Call[] {
+  const directory = STAGE;
   const isFile = plan.kind === "bind" && isOtherFile(options.target);
   const stage = isFile ? `${directory}/file` : directory;
   const staged = plan.kind !== "fuse" && isCreatedDetached(plan)
@@ -149,15 +210,9 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
     ]
     : describeOnto(plan, { ...options, target: stage });
   const source = plan.subdir === undefined || plan.kind === "bind" ? stage : `${stage}/${plan.subdir}`;
-  const remove = call("umount2", [quoted(directory), "MNT_DETACH"], "remove the temporary mountpoint");
+  const { before, remove } = describeStage(isFile);
   return [
-    mountCall(
-      isFile
-        ? { source: "denomount", target: directory, type: "tmpfs", flags: 0, data: STAGE_SIZE }
-        : { source: directory, target: directory, flags: MS_BIND },
-      "a temporary mountpoint",
-    ),
-    mountCall({ target: directory, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+    ...before,
     ...staged,
     ...describeRootChange(plan.root),
     describeClone(plan, source, options.target),
@@ -166,10 +221,27 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
       : [],
     remove,
     ...isFile ? [] : [remove],
-    ...hasFeature("mountApi")
-      ? [call("move_mount", ["tree", quoted(options.target)], "attach the clone")]
-      : [],
   ];
+}
+
+/**
+ * Describes {@linkcode Stage}.
+ *
+ * @param isFile whether a file is mounted on it.
+ * @returns the calls that make it, and the one that unmounts a mount from it.
+ */
+export function describeStage(isFile: boolean): { before: Call[]; remove: Call } {
+  const remove = call("umount2", [quoted(STAGE), "MNT_DETACH"], "remove the temporary mountpoint");
+  const before = [
+    mountCall(
+      isFile
+        ? { source: "denomount", target: STAGE, type: "tmpfs", flags: 0, data: STAGE_SIZE }
+        : { source: STAGE, target: STAGE, flags: MS_BIND },
+      "a temporary mountpoint",
+    ),
+    mountCall({ target: STAGE, flags: MS_PRIVATE }, "what is mounted on it stays in this namespace"),
+  ];
+  return { before, remove };
 }
 
 function describeClone(plan: NewMountPlan, source: string, target: string): Call {

@@ -5,11 +5,17 @@
  * @module
  */
 
-import { OwnedFds } from "../../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree, isTree } from "../filesystem/bind.ts";
 import { explainFailure } from "../filesystem/failure.ts";
-import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
+import {
+  createDetached,
+  isCreatedDetached,
+  isStaged,
+  isUnmountedAtOnce,
+  mountOnto,
+} from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
 import { changeRoot } from "../filesystem/root_change.ts";
@@ -27,6 +33,7 @@ import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
 import { type MadeDirectory, removeDirectory } from "./make_target.ts";
+import { ReplacingMounts } from "./replace.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
 
 /** What executing a list has made. */
@@ -35,6 +42,16 @@ export interface ExecutedPlans {
   readonly attached: readonly AttachedMount[];
   /** The same with the directories that were made for mountpoints, in their order. */
   readonly undo: readonly (AttachedMount | MadeDirectory)[];
+}
+
+/** How a list is executed. */
+export interface ExecuteOptions {
+  /** The thread in the target's mount namespace, if that is another one. */
+  readonly thread?: NamespaceThread | undefined;
+  /** The user namespace of the call. */
+  readonly userns?: OwnedFd | undefined;
+  /** Whether the mounts replace what is mounted on their mountpoints; {@linkcode refuseReplacing} has said nothing. */
+  readonly replace?: boolean | undefined;
 }
 
 /** The mounts of one list. */
@@ -50,7 +67,7 @@ interface MountTransaction extends ResolveContext, ExecutedPlans {
  * @param plans the plans, in the order to mount.
  * @param target the directory that they go under.
  * @param wait the timeout of each wait, and the signal, whose reason is thrown as it is.
- * @param thread the thread in the target's mount namespace, if that is another one.
+ * @param options the target's mount namespace, the call's user namespace, and whether the list replaces what is mounted.
  * @returns what is attached, and the directories that were made for it.
  * @throws {MountError} for the plan that failed. What was attached before it is detached again.
  */
@@ -58,19 +75,22 @@ export async function executePlans(
   plans: readonly Plan[],
   target: string,
   wait: WaitOptions,
-  thread?: NamespaceThread,
+  { thread, userns, replace = false }: ExecuteOptions = {},
 ): Promise<ExecutedPlans> {
   const transaction: MountTransaction = {
     target,
     thread,
     wait,
     namespaces: new UserNamespaces(),
+    userns,
+    replacing: replace ? new ReplacingMounts(target, thread) : undefined,
     attached: [],
     undo: [],
   };
   try {
     try {
       await executeAll(plans, transaction);
+      if (transaction.replacing) await reveal(transaction.replacing, transaction);
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
@@ -78,7 +98,16 @@ export async function executePlans(
   } catch (error) {
     await rollBack(transaction);
     throw error;
+  } finally {
+    transaction.replacing?.[Symbol.dispose]();
   }
+}
+
+/** What was made for the mounts that replace others is attached. From here on an abort comes too late. */
+async function reveal(replacing: ReplacingMounts, { attached, undo, wait }: MountTransaction): Promise<void> {
+  await replacing.reveal(wait.timeout);
+  attached.push(...replacing.attached);
+  undo.push(...replacing.attached);
 }
 
 const TURN = 20; // ms
@@ -99,7 +128,8 @@ async function executeAll(plans: readonly Plan[], transaction: MountTransaction)
 }
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
-async function rollBack({ undo, thread }: MountTransaction): Promise<void> {
+async function rollBack({ undo, thread, replacing }: MountTransaction): Promise<void> {
+  await replacing?.rollBack();
   const undoAll = async () => {
     for (const step of undo.reverse()) {
       if ("directory" in step) removeDirectory(step.directory);
@@ -117,7 +147,8 @@ async function executePlan(plan: Plan, transaction: MountTransaction): Promise<v
   try {
     try {
       resolved = await resolvePlan(plan, transaction, fds, transaction.undo);
-      if (makesMount(plan)) await makeMount(plan, resolved, transaction);
+      if (makesMount(plan) && transaction.replacing) await transaction.replacing.add(plan, resolved);
+      else if (makesMount(plan)) await makeMount(plan, resolved, transaction);
       else await changeMount(plan, resolved.target, transaction);
     } finally {
       fds[Symbol.dispose](); // before what is held, which open descriptors keep busy
@@ -147,7 +178,7 @@ async function makeMount(
     id,
     isUnique,
     device,
-    isImmediate: plan.kind === "overlay" && plan.layers.upper === undefined, // and stays read-only
+    isImmediate: isUnmountedAtOnce(plan),
   };
   attached.push(mount);
   undo.push(mount);
@@ -209,8 +240,12 @@ function requireSetattr(thread: NamespaceThread | undefined): void {
 }
 
 /** Runs after the plan's descriptors are closed: it opens some, and they may be what had run out. */
-async function explain(error: unknown, plan: Plan, { namespaces }: MountTransaction): Promise<unknown> {
-  const userns = plan.idMaps && namespaces.known(plan.idMaps);
+async function explain(
+  error: unknown,
+  plan: Plan,
+  { namespaces, ...call }: MountTransaction,
+): Promise<unknown> {
+  const userns = plan.idMaps && (plan.idMaps.ofCall ? call.userns : namespaces.known(plan.idMaps));
   try {
     if (userns === undefined || plan.kind !== "bind") return explainFailure(error, plan);
     return await explainIdMap(error, plan.source, userns, plan.recursive);

@@ -16,11 +16,14 @@ import { describeRemount } from "../filesystem/remount.ts";
 import { describeRootChange } from "../filesystem/root_change.ts";
 import type { DescribeOptions } from "../filesystem/resolved.ts";
 import { describeStaged } from "../filesystem/staged.ts";
-import { describeUserNamespace } from "../namespace/describe_user.ts";
+import { describeOpenedNamespace, describeUserNamespace } from "../namespace/describe_user.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
+import { describeReplacing } from "./describe_replace.ts";
+import type { MountOptions } from "./mount.ts";
+import { refuseReplacing } from "./replace.ts";
 
 /** A system call that {@linkcode mountAll} would make. */
 export interface Step {
@@ -34,6 +37,9 @@ export interface Step {
   purpose: string;
 }
 
+/** The options of {@linkcode mountAll} that change the calls. */
+export type ExplainOptions = Pick<MountOptions, "replace" | "userNamespace">;
+
 /**
  * The system calls that {@linkcode mountAll} would make on this kernel for a list, in their order. Calls that only look,
  * such as those that resolve a path, are left out.
@@ -42,6 +48,7 @@ export interface Step {
  *
  * @param mounts the mounts; they are not changed.
  * @param target the directory that they would go under.
+ * @param options those of {@linkcode mountAll} that change the calls.
  * @returns the calls; those of the fallback, if the kernel lacks a feature.
  * @throws {MountError} for the first mount that is refused.
  *
@@ -54,15 +61,28 @@ export interface Step {
  * }
  * ```
  */
-export function explain(mounts: readonly Mount[], target: string): Step[] {
+export function explain(
+  mounts: readonly Mount[],
+  target: string,
+  { replace = false, userNamespace }: ExplainOptions = {},
+): Step[] {
   const mapped = new Set<string>();
-  return planMounts(mounts, target).flatMap((plan) => {
+  const plans = planMounts(mounts, target, userNamespace !== undefined);
+  if (replace) refuseReplacing(plans, target, false);
+  const named = (plan: Plan, describe: () => Call[]): Step[] => {
     try {
-      return describePlan(plan, target, mapped).map((step) => ({ mount: plan.mount, ...step }));
+      return describe().map((step) => ({ mount: plan.mount, ...step }));
     } catch (error) {
       throw new MountError(plan.mount, mountpointOf(plan, target), error);
     }
-  });
+  };
+  const [first] = plans;
+  return [
+    ...first ? named(first, () => describeOpenedNamespace(userNamespace)) : [],
+    ...replace
+      ? describeReplacing(plans, target, mapped, named)
+      : plans.flatMap((plan) => named(plan, () => describePlan(plan, target, mapped))),
+  ];
 }
 
 function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {

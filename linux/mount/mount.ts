@@ -6,13 +6,20 @@
 
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { enterNamespace, explainNamespace, type MountNamespace, openNamespace } from "../namespace/mount.ts";
+import {
+  explainUserNamespace,
+  type OpenedUserNamespace,
+  openUserNamespace,
+  type UserNamespace,
+} from "../namespace/open_user.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
-import { type Plan, planMounts } from "../spec/plan.ts";
-import { executePlans } from "./execute.ts";
+import { mountpointOf, type Plan, planMounts } from "../spec/plan.ts";
+import { type ExecuteOptions, executePlans } from "./execute.ts";
 import { AttachedMounts, type MountHandle } from "./handle.ts";
 import { type ListActivator, mountManaged } from "./managed.ts";
+import { refuseReplacing } from "./replace.ts";
 
 export type { ListActivator, MountHandle };
 
@@ -37,6 +44,42 @@ export interface MountOptions extends WaitOptions {
    * handle deactivates it.
    */
   manager?: ListActivator | undefined;
+  /**
+   * Replaces what is mounted on the mountpoints of the list, so that a path always leads to the old mount or to the new
+   * one, and never to an empty or half done mountpoint: every mount is made first, and attached beneath the one that is on
+   * its mountpoint, which is then unmounted. Of a stack only the topmost mount is replaced. Where nothing is mounted, it is
+   * a plain mount.
+   *
+   * An old mount that is in use is detached (MNT_DETACH), with the mounts below it: a process that has a file of it open,
+   * or its working directory in it, keeps it, and the kernel frees it when the last one is gone. Its handle then unmounts
+   * nothing. The new handle unmounts the new mounts only; the old ones don't come back.
+   *
+   * Sources and layers below the target are looked up in what is mounted there until then; the mountpoint of an entry that
+   * is inside of another entry's, in that new mount. If an entry fails, the old mounts stay. If a mount of several can't be
+   * attached beneath, those that were are taken off again, and their old mounts are put back as clones of themselves: with
+   * new ids, and the new mount is visible for an instant. If another process mounts on one of the places during the call,
+   * the error says so; old mounts that are unmounted by then are gone.
+   *
+   * Needs Linux 6.5, and 6.15 for a list with an entry inside of another one in another mount namespace; else the list is
+   * refused before anything is mounted, and so are entries that change a mount. The kernel mounts nothing beneath the root directory of a process, a
+   * mount that a user namespace has locked, and one onto which what is mounted on its parent propagates, such as a
+   * directory that is bound on itself below a shared mount. A FUSE helper, and what mount(2) makes, mounts at a temporary
+   * place first; the server is told the path of that place.
+   */
+  replace?: boolean | undefined;
+  /**
+   * The user namespace whose id maps every new mount of the list gets, as `uidmap=` and `gidmap=` are the maps of one
+   * mount: a bind with the mounts below it (`idmap` maps the top mount alone), a file system, and the lower layers of an
+   * overlay. No process is started, and several calls share the namespace. An entry with `uidmap=`, `gidmap=` or
+   * `X-mount.idmap=` of its own is refused, for a mount has one id map; so is one that can't be mapped, such as FUSE or
+   * proc. Entries that change a mount are as they are without.
+   *
+   * The former upper directory of an overlay of `readonlyMounts` has to be named with `X-denomount.unmapped=`, and what a
+   * `manager` mounts itself is not mapped.
+   *
+   * A descriptor stays open and belongs to the caller; it need not stay open after the call.
+   */
+  userNamespace?: UserNamespace | undefined;
 }
 
 /**
@@ -101,20 +144,52 @@ export async function mountAll(
   options: MountOptions = {},
 ): Promise<MountHandle> {
   checkWait(options);
-  const { namespace, manager, ...wait } = options;
+  const { manager, replace = false, userNamespace } = options;
   if (manager !== undefined) {
     return await mountManaged(
       mounts,
       manager,
-      wait,
+      { timeout: options.timeout, signal: options.signal },
       (rest) => mountAll(rest, target, { ...options, manager: undefined }),
     );
   }
-  const plans = planMounts(mounts, target);
+  const plans = planMounts(mounts, target, userNamespace !== undefined);
+  if (replace) refuseReplacing(plans, target, options.namespace !== undefined);
+  if (userNamespace === undefined) return await execute(plans, target, options, { replace });
+  using userns = await openUserns(plans, target, userNamespace, options);
+  return await execute(plans, target, options, { replace, userns: userns?.fd });
+}
+
+async function execute(
+  plans: Plan[],
+  target: string,
+  { namespace, ...wait }: MountOptions,
+  how: ExecuteOptions,
+): Promise<MountHandle> {
   if (namespace !== undefined && plans.length > 0) {
-    return await mountInNamespace(plans, target, namespace, options);
+    return await mountInNamespace(plans, target, namespace, wait, how);
   }
-  return new AttachedMounts(target, await executePlans(plans, target, options));
+  return new AttachedMounts(target, await executePlans(plans, target, wait, how));
+}
+
+/** Undefined for an empty list. */
+async function openUserns(
+  [first]: readonly Plan[],
+  target: string,
+  userNamespace: UserNamespace,
+  wait: WaitOptions,
+): Promise<OpenedUserNamespace | undefined> {
+  if (first === undefined) return undefined;
+  try {
+    return await openUserNamespace(userNamespace, wait);
+  } catch (error) {
+    wait.signal?.throwIfAborted();
+    throw new MountError(
+      first.mount,
+      mountpointOf(first, target),
+      explainUserNamespace(error, userNamespace),
+    );
+  }
 }
 
 async function mountInNamespace(
@@ -122,6 +197,7 @@ async function mountInNamespace(
   target: string,
   namespace: MountNamespace,
   { timeout, signal }: WaitOptions,
+  how: ExecuteOptions,
 ): Promise<MountHandle> {
   const wait = { timeout, signal };
   let opened: OwnedFd | undefined;
@@ -129,7 +205,7 @@ async function mountInNamespace(
     refuseRelative(target);
     opened = await openNamespace(namespace, wait);
     await using thread = await enterNamespace(opened);
-    return new AttachedMounts(target, await executePlans(plans, target, wait, thread), opened);
+    return new AttachedMounts(target, await executePlans(plans, target, wait, { ...how, thread }), opened);
   } catch (error) {
     opened?.close();
     signal?.throwIfAborted();

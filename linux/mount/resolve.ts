@@ -26,11 +26,14 @@ import {
   openCached,
   openMayWait,
   tryOpenCached,
+  tryOpenMayWait,
 } from "../path/cached_lookup.ts";
 import {
   type MountTarget,
   openTarget,
   openTargetCached,
+  procFdPath,
+  resolveInside,
   resolveTarget,
   tryResolveTarget,
 } from "../path/mount_target.ts";
@@ -38,6 +41,7 @@ import { commonDirectory, join } from "../path/path.ts";
 import { readTextFile } from "../path/text_file.ts";
 import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
+import type { IdMaps } from "../spec/options.ts";
 import {
   type BindPlan,
   type FilesystemPlan,
@@ -53,11 +57,13 @@ import {
   O_CLOEXEC,
   O_PATH,
   O_RDONLY,
+  RESOLVE_IN_ROOT,
   RESOLVE_NO_XDEV,
 } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { open } from "../syscalls/mod.ts";
 import { type MadeDirectories, makeTarget } from "./make_target.ts";
+import type { ReplacingMounts } from "./replace.ts";
 
 /** What the plans of a list are resolved against. */
 export interface ResolveContext {
@@ -67,6 +73,10 @@ export interface ResolveContext {
   readonly thread: NamespaceThread | undefined;
   /** The user namespaces of the id-mapped plans. */
   readonly namespaces: UserNamespaces;
+  /** The user namespace of the call, for the plans that have no maps of their own. */
+  readonly userns: OwnedFd | undefined;
+  /** The new mounts, where they replace what is mounted. */
+  readonly replacing: ReplacingMounts | undefined;
   /** The timeout and the signal of each wait. */
   readonly wait: WaitOptions;
 }
@@ -96,9 +106,7 @@ export async function resolvePlan(
   const { idMaps } = plan;
   const { wait } = context;
   const userns = idMaps &&
-    (idMaps.file === undefined
-      ? context.namespaces.of(idMaps)
-      : await openNamespaceFile(idMaps.file, wait, fds));
+    (idMaps.file === undefined ? usernsOf(idMaps, context) : await openNamespaceFile(idMaps.file, wait, fds));
   const source = plan.kind === "bind"
     ? (asksServer(plan) ? undefined : openCachedSource(plan, fds)) ?? await waitForSource(plan, wait, fds)
     : NO_SOURCE;
@@ -119,6 +127,17 @@ export async function resolvePlan(
     else mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
   }
   return { target, fds, source: source.fd, userns, device, mappedLayers, held, wait };
+}
+
+/**
+ * The user namespace that a plan is mapped with, if it is not that of a file.
+ *
+ * @param maps the plan's maps.
+ * @param context the namespaces of the list, and that of the call.
+ * @returns its descriptor, which belongs to the context.
+ */
+function usernsOf(maps: IdMaps, { namespaces, userns }: ResolveContext): OwnedFd | undefined {
+  return maps.ofCall === undefined ? namespaces.of(maps) : userns;
 }
 
 /** A bind's source. */
@@ -270,8 +289,12 @@ async function mapDetached(
   return [...lower, ...dataOnly].map((path) => plan.unmapped.includes(path) ? undefined : mapped[next++]);
 }
 
-function cachedTarget({ subpath }: Plan, { target, thread }: ResolveContext): MountTarget | undefined {
-  return thread === undefined ? openTargetCached(target, subpath) : undefined;
+function cachedTarget(
+  { subpath }: Plan,
+  { target, thread, replacing }: ResolveContext,
+): MountTarget | undefined {
+  if (thread !== undefined || replacing?.find(subpath) !== undefined) return undefined;
+  return openTargetCached(target, subpath);
 }
 
 async function waitForTarget(
@@ -299,9 +322,16 @@ function withMountpoint(error: unknown, plan: Plan, path: string): unknown {
 
 async function findTarget(
   { subpath, mkdir }: Plan,
-  { target, thread, wait }: ResolveContext,
+  { target, thread, wait, replacing }: ResolveContext,
   made: MadeDirectories,
 ): Promise<MountTarget> {
+  const within = replacing?.find(subpath);
+  if (within !== undefined) {
+    const { root, inside } = within;
+    if (mkdir === undefined) return await resolveInside(root, inside, wait);
+    await tryOpenMayWait(root.fd, inside, RESOLVE_IN_ROOT, wait).then((found) => found?.close());
+    return makeTarget(procFdPath(root), inside, mkdir, within.made);
+  }
   if (thread !== undefined) {
     await ensureTargetInNamespace(join(target, subpath), thread, wait);
     return thread.run(() =>

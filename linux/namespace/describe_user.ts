@@ -6,7 +6,8 @@
 
 import { type Call, call, quoted } from "../spec/call.ts";
 import type { IdMaps } from "../spec/options.ts";
-import { requireIdMapping } from "../syscalls/features.ts";
+import { hasFeature, requireIdMapping } from "../syscalls/features.ts";
+import type { UserNamespace } from "./open_user.ts";
 
 /**
  * Describes how the user namespace of an id-mapped mount is made.
@@ -16,8 +17,9 @@ import { requireIdMapping } from "../syscalls/features.ts";
  * @returns the calls; none if a mount before has the same maps.
  * @throws {TypeError} if the kernel has no id-mapped mounts.
  */
-export function describeUserNamespace({ uid, gid, file }: IdMaps, made: Set<string>): Call[] {
+export function describeUserNamespace({ uid, gid, file, ofCall }: IdMaps, made: Set<string>): Call[] {
   requireIdMapping();
+  if (ofCall !== undefined) return [];
   if (file !== undefined) return [call("open", [quoted(file), "O_RDONLY"], "the user namespace")];
   const key = `${uid}/${gid}`;
   if (made.has(key)) return [];
@@ -30,4 +32,26 @@ export function describeUserNamespace({ uid, gid, file }: IdMaps, made: Set<stri
     written("gid_map", gid),
     call("pidfd_send_signal", ["child", "SIGKILL"], "the namespace's descriptor holds it from here on"),
   ];
+}
+
+/**
+ * Describes how the user namespace of a call is opened.
+ *
+ * @param namespace the namespace.
+ * @returns the calls; none for a descriptor.
+ * @throws {TypeError} if the kernel has no id-mapped mounts.
+ */
+export function describeOpenedNamespace(namespace: UserNamespace | undefined): Call[] {
+  if (namespace === undefined) return [];
+  requireIdMapping();
+  if (typeof namespace === "string") {
+    return [call("open", [quoted(namespace), "O_RDONLY"], "the user namespace of all mounts")];
+  }
+  if (typeof namespace !== "number") return [];
+  return hasFeature("pidfdNamespaces")
+    ? [
+      call("pidfd_open", [namespace], "the process"),
+      call("ioctl", ["process", "PIDFD_GET_USER_NAMESPACE"], "its user namespace, of all mounts"),
+    ]
+    : [call("open", [quoted(`/proc/${namespace}/ns/user`), "O_RDONLY"], "the user namespace of all mounts")];
 }

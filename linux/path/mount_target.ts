@@ -50,9 +50,9 @@ export class MountTarget extends OwnedFd {
   }
 
   /** Attaches a detached mount to it, from its mount namespace. */
-  attach(mount: OwnedFd): void {
-    if (this.#thread === undefined) move(mount, this);
-    else this.#thread.run(() => move(mount, this));
+  attach(mount: OwnedFd, flags: number): void {
+    if (this.#thread === undefined) move(mount, this, flags);
+    else this.#thread.run(() => move(mount, this, flags));
   }
 
   /** Runs a function whose calls are made in its mount namespace. */
@@ -111,6 +111,26 @@ export async function resolveTarget(
     await ensureResolvable(joinWithoutSlash(target, inside), wait);
     return new MountTarget(openInRootByReadlink(root, inside).release());
   }
+  return await resolveInside(root, inside, wait);
+}
+
+/**
+ * Opens a mountpoint inside of an open directory, which may be the root of a detached mount, without blocking the event
+ * loop on a server that does not answer. No symbolic link and no `..` leads out of the directory.
+ *
+ * Needs openat2(2).
+ *
+ * @param root the directory.
+ * @param inside the normalized path below it.
+ * @param wait the timeout and the signal.
+ * @returns an O_PATH descriptor of the topmost mount at that path.
+ * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
+ */
+export async function resolveInside(
+  root: OwnedFd,
+  inside: string,
+  wait: WaitOptions,
+): Promise<MountTarget> {
   for (let tries = 0;; tries++) {
     try {
       return new MountTarget(
@@ -233,12 +253,13 @@ export function procFdPath(file: OwnedFd): string {
  *
  * @param mount the detached mount.
  * @param target an open descriptor of the mountpoint.
+ * @param flags `MOVE_MOUNT_BENEATH`, or none.
  * @throws {SyscallError} ENOTDIR if only one of the two is a directory; otherwise the errno of move_mount(2).
  */
-export function attachMount(mount: OwnedFd, target: OwnedFd): void {
+export function attachMount(mount: OwnedFd, target: OwnedFd, flags = 0): void {
   try {
-    if (target instanceof MountTarget) target.attach(mount);
-    else move(mount, target);
+    if (target instanceof MountTarget) target.attach(mount, flags);
+    else move(mount, target, flags);
   } catch (error) {
     // move_mount(2) returns EINVAL for many reasons. For this one, mount(2) returns ENOTDIR.
     if (!isErrno(error, "EINVAL") || isDirectory(mount) === isDirectory(target)) throw error;
@@ -246,8 +267,8 @@ export function attachMount(mount: OwnedFd, target: OwnedFd): void {
   }
 }
 
-function move(mount: OwnedFd, target: OwnedFd): void {
-  moveMount(mount.fd, "", target.fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+function move(mount: OwnedFd, target: OwnedFd, flags: number): void {
+  moveMount(mount.fd, "", target.fd, "", flags | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
 /**

@@ -47,6 +47,17 @@ export function join(...paths: string[]): string {
 }
 
 /**
+ * The directories that a path leads through.
+ *
+ * @param path an absolute normalized path.
+ * @returns their paths, the shortest first, without the path itself.
+ */
+export function directoriesAbove(path: string): string[] {
+  const above = [...path.matchAll(/(?<=.)\//g)].map(({ index }) => path.slice(0, index));
+  return path === "/" ? above : ["/", ...above];
+}
+
+/**
  * {@linkcode join} without a slash at the end, and quicker for a path that is already normalized.
  *
  * @param path an absolute path.

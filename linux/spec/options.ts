@@ -44,6 +44,11 @@ export interface IdMaps {
   readonly file?: string;
   /** Whether the top mount alone is mapped, though the bind is recursive: OCI's `idmap`. */
   readonly topOnly?: boolean;
+  /**
+   * Present if the maps are those of the call's `userNamespace`: "implied" if the mount says nothing about it, "asked" if
+   * it has OCI's word `idmap` or `ridmap`.
+   */
+  readonly ofCall?: "implied" | "asked";
 }
 
 /** What a list of options says. */
@@ -92,10 +97,11 @@ interface Seen {
  * Reads a list of options.
  *
  * @param options the options; an entry with commas counts as several.
+ * @param isMapped whether the call has a user namespace whose maps every new mount gets.
  * @returns what they say.
  * @throws {TypeError} for what this library can't do, or what contradicts itself.
  */
-export function parseOptions(options: readonly string[]): ParsedOptions {
+export function parseOptions(options: readonly string[], isMapped = false): ParsedOptions {
   const parsed: ParsedOptions = {
     bind: false,
     recursive: false,
@@ -122,8 +128,8 @@ export function parseOptions(options: readonly string[]): ParsedOptions {
     if (!entry.includes(",")) readOption(entry, parsed, seen);
     else for (const option of splitOptions(entry)) readOption(option, parsed, seen);
   }
-  if (seen.implied && seen.takenBack) return parseOptions(withoutTakenBack(options));
-  readIdMaps(parsed, seen);
+  if (seen.implied && seen.takenBack) return parseOptions(withoutTakenBack(options), isMapped);
+  readIdMaps(parsed, seen, isMapped);
   readLoop(parsed, seen);
   return parsed;
 }
@@ -261,12 +267,19 @@ function parseSize(name: string, text: string): number {
   return match[2] === undefined ? Number(match[1]) : size;
 }
 
-function readIdMaps(parsed: ParsedOptions, { uid, gid, idmap }: Seen): void {
+function readIdMaps(parsed: ParsedOptions, { uid, gid, idmap }: Seen, isMapped: boolean): void {
   const given = parsed.xMount.idmap;
   if (uid === undefined && gid === undefined && given === undefined) {
-    if (idmap === undefined) return;
+    if (isMapped) parsed.idMaps = idMapsOfCall(idmap);
+    if (isMapped || idmap === undefined) return;
     throw new TypeError(
       `"${idmap === "tree" ? "ridmap" : "idmap"}" needs the maps: "uidmap=" and "gidmap=" beside it`,
+    );
+  }
+  if (isMapped) {
+    throw new TypeError(
+      `"${given ? "X-mount.idmap=" : "uidmap="}" and the call's user namespace contradict each other: ` +
+        "a mount has one id map",
     );
   }
   if (given !== undefined && (uid !== undefined || gid !== undefined)) {
@@ -274,6 +287,10 @@ function readIdMaps(parsed: ParsedOptions, { uid, gid, idmap }: Seen): void {
   }
   const topOnly = idmap === "top";
   parsed.idMaps = given !== undefined ? idMapsOfText(given, topOnly) : idMapsOfPair(uid, gid, topOnly);
+}
+
+function idMapsOfCall(idmap: Seen["idmap"]): IdMaps {
+  return { uid: "", gid: "", topOnly: idmap === "top", ofCall: idmap === undefined ? "implied" : "asked" };
 }
 
 function idMapsOfText(given: IdMapText, topOnly: boolean): IdMaps {

@@ -164,14 +164,15 @@ export function mountpointOf({ subpath }: CommonPlan, target: string): string {
  *
  * @param mounts the mounts; they are not changed.
  * @param target the directory that they go under.
+ * @param isMapped whether the call has a user namespace whose maps every new mount gets.
  * @returns the plans, in the list's order.
  * @throws {MountError} for the first mount that is refused.
  */
-export function planMounts(mounts: readonly Mount[], target: string): Plan[] {
-  return mounts.map((mount) => planMount(mount, target));
+export function planMounts(mounts: readonly Mount[], target: string, isMapped = false): Plan[] {
+  return mounts.map((mount) => planMount(mount, target, isMapped));
 }
 
-function planMount(mount: Mount, target: string): Plan {
+function planMount(mount: Mount, target: string, isMapped: boolean): Plan {
   let path = target;
   try {
     const checked = checkMount(mount);
@@ -187,8 +188,10 @@ function planMount(mount: Mount, target: string): Plan {
     refuseBadText(source);
     for (const option of given) refuseBadText(option);
     refuseManagerType(type);
-    const options = isFuse(type) ? parseFuseOptions(given) : parseOptions(given);
+    const options = isFuse(type) ? parseFuseOptions(given, isMapped) : parseOptions(given, isMapped);
     const plan = planKind(commonPlan(mount, subpath, options), checked, options);
+    // The call's namespace is for new mounts; a change of one says nothing about ids.
+    if (plan.idMaps?.ofCall === "implied" && !makesMount(plan)) return { ...plan, idMaps: undefined };
     if (options.idMaps) refuseIdMaps(plan);
     return plan;
   } catch (error) {
@@ -322,15 +325,15 @@ const HELPER_WORDS = new Set([
 ]);
 
 /** What this library carries out; the rest is the helper's and the server's. */
-function parseFuseOptions(given: readonly string[]): ParsedOptions {
+function parseFuseOptions(given: readonly string[], isMapped: boolean): ParsedOptions {
   const options = given.flatMap(splitOptions);
   const isChange = options.includes("remount") || options.includes("bind") || options.includes("rbind");
-  if (isChange) return parseOptions(options);
+  if (isChange) return parseOptions(options, isMapped);
   const known = options.filter((word) => !isData(word));
-  const parsed = parseOptions(known.filter((word) => !HELPER_WORDS.has(word)));
+  const parsed = parseOptions(known.filter((word) => !HELPER_WORDS.has(word)), isMapped);
   if (!hasChanges(topAttributes(parsed))) return parsed;
   // What is set after the helper has mounted must not overrule a later word that the helper has carried out.
-  return { ...parseOptions(known), superFlags: parsed.superFlags };
+  return { ...parseOptions(known, isMapped), superFlags: parsed.superFlags };
 }
 
 /** Whether a word is none of this library's. */

@@ -116,6 +116,8 @@ export const OPEN_TREE_CLOEXEC: number = O_CLOEXEC;
 export const MOVE_MOUNT_F_EMPTY_PATH: number = 4;
 /** An empty target path means the target descriptor. */
 export const MOVE_MOUNT_T_EMPTY_PATH: number = 0x40;
+/** Attach the mount beneath the topmost one of the target (Linux 6.5). */
+export const MOVE_MOUNT_BENEATH: number = 0x200;
 /** Close the descriptor on execve. */
 export const FSOPEN_CLOEXEC: number = 1;
 /** Close the descriptor on execve. */
@@ -253,6 +255,8 @@ export const FAN_EVENT_INFO_TYPE_MNT: number = 7;
 
 // linux/nsfs.h
 
+/** Read the kind of a namespace, a `CLONE_NEW…` flag: _IO(0xb7, 3), Linux 4.11. */
+export const NS_GET_NSTYPE: number = 0xb703;
 /** Read the 64-bit id of a mount namespace: _IOR(0xb7, 5, __u64), Linux 6.11. */
 export const NS_GET_MNTNS_ID: number = 0x8008b705;
 

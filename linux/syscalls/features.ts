@@ -14,6 +14,7 @@ import {
   FAN_REPORT_MNT,
   FSPICK_EMPTY_PATH,
   MOUNT_ATTR_NOSYMFOLLOW,
+  MOVE_MOUNT_BENEATH,
   MOVE_MOUNT_F_EMPTY_PATH,
   MOVE_MOUNT_T_EMPTY_PATH,
   O_PATH,
@@ -67,7 +68,11 @@ export type Feature =
   /** ioctl(2) for the namespaces of a pidfd, Linux 6.11. */
   | "pidfdNamespaces"
   /** fanotify events of a mount namespace, Linux 6.15. */
-  | "mountEvents";
+  | "mountEvents"
+  /** move_mount(2) beneath another mount, Linux 6.5. */
+  | "mountBeneath"
+  /** move_mount(2) onto a detached mount, Linux 6.15. */
+  | "detachedTargets";
 
 /**
  * The Linux version that introduced each feature. A distribution may have backported it, or blocked it.
@@ -92,6 +97,8 @@ export const featureVersions: Readonly<Record<Feature, string>> = {
   statmount: "6.13",
   pidfdNamespaces: "6.11",
   mountEvents: "6.15",
+  mountBeneath: "6.5",
+  detachedTargets: "6.15",
 };
 
 const UNKNOWN_FLAG = 0x40000000;
@@ -145,6 +152,22 @@ const probes: Record<Feature, () => boolean> = {
       new OwnedFd(ioctl(self.fd, PIDFD_GET_USER_NAMESPACE, 0)).close();
     }),
   mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
+  // An unknown flag fails with EINVAL, a known one with EBADF, for -1 is not a descriptor. Without CAP_SYS_ADMIN, EPERM
+  // says nothing.
+  mountBeneath: () => {
+    const flags = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    const attempt = () => moveMount(-1, "", -1, "", flags);
+    if (!mayMount()) attempt();
+    return works(attempt, "ENOSYS", "EINVAL", "EPERM");
+  },
+  detachedTargets: () => {
+    using root = detachedTmpfs();
+    using inside = detachedTmpfs();
+    mkdir(`/proc/self/fd/${root.fd}/inside`, 0o700);
+    using mountpoint = openat(root.fd, "inside", O_PATH);
+    const flags = MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
+    return works(() => moveMount(inside.fd, "", mountpoint.fd, "", flags));
+  },
 };
 
 /** Temporary failures, which do not show whether the kernel has the feature. */
@@ -211,6 +234,8 @@ export function kernelFeatures(): Record<Feature, boolean> {
     statmount: hasFeature("statmount"),
     pidfdNamespaces: hasFeature("pidfdNamespaces"),
     mountEvents: hasFeature("mountEvents"),
+    mountBeneath: hasFeature("mountBeneath"),
+    detachedTargets: hasFeature("detachedTargets"),
   };
 }
 

@@ -5,6 +5,7 @@
  */
 
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+import { directoriesAbove } from "../path/path.ts";
 
 /** A mount of a tree. */
 export interface TreeMount {
@@ -69,12 +70,6 @@ export function hidersIn(table: readonly MountInfo[]): (info: MountInfo) => Moun
     }
     return places.flatMap((place) => byPlace.get(place) ?? []).filter((hider) => hider !== info);
   };
-}
-
-/** Without the path itself. */
-function directoriesAbove(path: string): string[] {
-  const above = [...path.matchAll(/(?<=.)\//g)].map(({ index }) => path.slice(0, index));
-  return path === "/" ? above : ["/", ...above];
 }
 
 const byLength = (a: MountInfo, b: MountInfo) => a.mountpoint.length - b.mountpoint.length;

@@ -57,7 +57,7 @@ export async function unmountIfChildless(target: string, deadline: Deadline): Pr
   const top = topMount(target, deadline);
   if (top === undefined) return true;
   try {
-    await umountOnce(target, deadline, top, false);
+    await umountOnce(target, deadline, top);
     return true;
   } catch (error) {
     if (isErrno(error, "EBUSY")) return false;
@@ -65,8 +65,14 @@ export async function unmountIfChildless(target: string, deadline: Deadline): Pr
   }
 }
 
-/** Whether a mount is in the tree of another one. */
-function subtreeOf(table: readonly MountInfo[], root: number): (info: MountInfo) => boolean {
+/**
+ * Finds the mounts of a tree.
+ *
+ * @param table the mount table.
+ * @param root the mountinfo id of the tree's topmost mount.
+ * @returns a function that tells whether a mount is in the tree.
+ */
+export function subtreeOf(table: readonly MountInfo[], root: number): (info: MountInfo) => boolean {
   const children = Map.groupBy(table, ({ parent }) => parent);
   const ids = new Set([root]);
   for (const id of ids) for (const child of children.get(id) ?? []) ids.add(child.id); // a Set iterates what is added

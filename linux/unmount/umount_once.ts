@@ -46,7 +46,7 @@ export function umountOnce(
   target: string,
   deadline: Deadline,
   top: StatxMount | undefined,
-  isImmediate: boolean,
+  isImmediate = false,
 ): Promise<void> | undefined {
   const result = tryUmountSync(target, deadline.flags, isImmediate ? undefined : top);
   return result === "unmounted" ? undefined : umountMayWait(target, deadline, result, top);
@@ -113,7 +113,13 @@ async function umountMayWait(
   }
 }
 
-async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
+/**
+ * Whether a mount is in the mount table.
+ *
+ * @param mount the mount.
+ * @returns false if it is unmounted, or detached.
+ */
+export async function isMounted({ mountId, isUnique }: StatxMount): Promise<boolean> {
   if (!isUnique) return await findMountById(mountId) !== undefined;
   try {
     statmountBasic(mountId);

@@ -407,6 +407,7 @@ kernelTest("--containerd takes no options of mounts, and --address is for it alo
     [["up", "--containerd", "overlayfs", "/mnt"], "Must be SNAPSHOTTER/KEY"],
     [["down", "--containerd", "/key", "/mnt"], "Must be SNAPSHOTTER/KEY"],
     [["up", "--containerd", "--allow-dir", "/srv", "a/b", "/mnt"], "--allow-dir"],
+    [["up", "--containerd", "--replace", "a/b", "/mnt"], "--replace"],
     [["down", "--containerd", "--allow-dir", "/srv", "a/b", "/mnt"], "--allow-dir"],
     [["ls", "--containerd", "--type", "tmpfs"], "--type"],
     [["ls", "--containerd", "/run"], "takes no PATH"],

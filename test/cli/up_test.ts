@@ -48,6 +48,35 @@ kernelTest("a list that needs no manager is mounted without one", needs, async (
   assertEquals(names(t.dir), ["list.json", "target"]);
 });
 
+kernelTest("up --replace replaces what is mounted, and leaves it if the list fails or needs the manager", {
+  ...needs,
+  features: ["mountBeneath"],
+}, async (t) => {
+  const target = t.make("target");
+  const list = (name: string, ...options: string[]) =>
+    listFile(t.dir, [{ type: "tmpfs", source: name, options }]);
+  const sources = () => t.mounts().map(({ source, mountpoint }) => [source, mountpoint]);
+  assertEquals((await command(["up", list("old"), target])).code, 0);
+  assertEquals(await command(["up", "--replace", list("new"), target]), { ...DONE, out: `${target}\n` });
+  assertEquals(sources(), [["new", "/target"]]);
+  const { code, err } = await command(["up", "--replace", list("wrong", "bogus"), target]);
+  assertEquals([code, sources()], [1, [["new", "/target"]]]);
+  assertStringIncludes(err, "bogus");
+  const managed = await command(["up", ...at(t), "--replace", listFile(t.dir, MANAGED), target]);
+  assertEquals([managed.code, sources(), leftBehind(t)], [1, [["new", "/target"]], []]);
+  assertStringIncludes(managed.err, "denomount activate");
+  const unprinted = await command(["up", "--replace", list("newer"), target], {
+    write: () => {
+      throw new Deno.errors.BrokenPipe("closed");
+    },
+  });
+  assertEquals([unprinted.code, sources()], [1, [["newer", "/target"]]]); // the old one can't be mounted again
+  const { out } = await command(["explain", "--replace", list("new"), target]);
+  assertStringIncludes(out, `move_mount(mount, "${target}", MOVE_MOUNT_BENEATH)`);
+  assertEquals(await command(["down", list("new"), target]), DONE);
+  assertEquals(t.mounts(), []);
+});
+
 kernelTest("a second up of a target is refused, and the first stays", needs, async (t) => {
   const list = listFile(t.dir, MANAGED);
   const target = t.make("target");

@@ -103,6 +103,7 @@ export function operations(dir: string): Operation[] {
   const image: Mount = { type: "ext4", source: `${dir}/image`, options: ["loop"] };
   const fuse: Mount = { type: "fuse3.bindfs", source: `${dir}/source`, target: "/inner" }; // FUSE requires an empty directory
   const list: Mount[] = [tmpfs, readonly, overlay];
+  const inner: Mount = { type: "tmpfs", source: "inner", target: "/made", options: ["X-mount.mkdir"] };
   const ext4 = ["mkfs.ext4"];
   const bindfs = ["mount.fuse3", "bindfs"];
 
@@ -121,6 +122,24 @@ export function operations(dir: string): Operation[] {
       async run() {
         using _ = pretendMissing(...missing);
         stack = await mountAll(mounts, at);
+      },
+      async undo() {
+        await stack?.unmount();
+      },
+    };
+  };
+
+  /** Mounts a list in place of another one. */
+  const replacing = (name: string, old: Mount[], mounts: Mount[]): Operation => {
+    let stack: MountHandle | undefined;
+    return {
+      name,
+      takes: true,
+      async prepare() {
+        await mountAll(old, target);
+      },
+      async run() {
+        stack = await mountAll(mounts, target, { replace: true });
       },
       async undo() {
         await stack?.unmount();
@@ -180,6 +199,8 @@ export function operations(dir: string): Operation[] {
     attaching(dir),
     detaching(dir),
     mounting("FUSE", [fuse], [], bindfs),
+    replacing("replace", [tmpfs], [bind]),
+    replacing("replace, a list in use by its own mounts", [tmpfs, inner], [readonly, inner]),
     { name: "withTempMount", run: () => withTempMount([tmpfs, overlay], () => {}) },
     { name: "withTempMount, with mount(2)", run: () => tempMountWithMount2([tmpfs, overlay]) },
     mounting("mountAll of three", list),

@@ -172,6 +172,15 @@ const mountCases: readonly Case[] = [
       release(library.mount(bind(`${t.dir}/source`), newTarget(t), { ...wait, namespace: path })),
   },
   {
+    name: "user namespace",
+    call: (path, t) =>
+      release(library.mount(bind(`${t.dir}/source`), newTarget(t), { ...wait, userNamespace: path })),
+  },
+  {
+    name: "target, replaced",
+    call: (path, t) => release(library.mount(bind(`${t.dir}/source`), path, { ...wait, replace: true })),
+  },
+  {
     name: "target in a namespace",
     times: 8,
     limit: WORKERS,

@@ -1,4 +1,4 @@
-import { explain, type Mount, MountError, type Step } from "../../mod.ts";
+import { explain, type Mount, mountAll, MountError, type Step } from "../../mod.ts";
 import { type Feature, pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals, assertStringIncludes, assertThrows } from "../assert.ts";
 import { kernelHas } from "../feature.ts";
@@ -15,6 +15,8 @@ const features = [
   "detachedLayers",
   "pidfdNamespaces",
   "statmount",
+  "mountBeneath",
+  "detachedTargets",
 ] as const;
 
 /** Every way that a mount can take, by what the kernel lacks. */
@@ -84,7 +86,7 @@ for (const [way, missing] of Object.entries(ways)) {
     tools: ["strace", "mkfs.ext4", "mount.fuse3", "bindfs"],
     features: features.filter((feature) =>
       !missing.includes(feature) && feature !== "statmount" && feature !== "pidfdNamespaces" &&
-      feature !== "openat2"
+      feature !== "openat2" && feature !== "mountBeneath" && feature !== "detachedTargets"
     ),
     permissions: { run: true },
   }, async (t) => {
@@ -101,8 +103,63 @@ for (const [way, missing] of Object.entries(ways)) {
   });
 }
 
-/** Mounts each list below strace, and returns the calls of each. */
-async function trace(dir: string, given: Mount[][], missing: readonly Feature[]): Promise<string[][]> {
+for (const missing of [[], ["detachedTargets"]] satisfies Feature[][]) {
+  kernelTest(
+    `explain() describes the calls that strace sees when a list replaces what is mounted${
+      missing.length ? ", before 6.15" : ""
+    }`,
+    {
+      root: true,
+      tools: ["strace", "mount.fuse3", "bindfs"],
+      features: ["mountBeneath", ...missing.length ? [] : ["detachedTargets" as const], "overlayDescriptors"],
+      permissions: { run: true },
+    },
+    async (t) => {
+      t.make("root/empty", "root/other", "lower", "other", "upper", "work", "source/in");
+      const tmpfs = (target: string, ...options: string[]): Mount => ({
+        type: "tmpfs",
+        source: "t",
+        target,
+        options,
+      });
+      const bind = (...options: string[]): Mount => ({ type: "bind", source: `${t.dir}/source`, options });
+      const overlay = {
+        type: "overlay",
+        source: "o",
+        options: [`lowerdir=${t.dir}/lower:${t.dir}/other`, ...maps],
+      };
+      const given: Mount[][] = [
+        [bind("rbind", "ro", "rprivate")],
+        [tmpfs("/"), tmpfs("/")],
+        [bind("bind"), tmpfs("/in", "private")],
+        [overlay],
+        [tmpfs("/empty"), tmpfs("/other")],
+        [{ type: "tmpfs", source: "s".repeat(300), options: ["noexec"] }], // too long for fsconfig(2)
+        [{ type: "fuse3.bindfs", source: `${t.dir}/source`, target: "/empty", options: ["ro"] }],
+      ];
+      const old = [tmpfs("/"), tmpfs("/empty", "X-mount.mkdir"), tmpfs("/other", "X-mount.mkdir")];
+      const traced = await trace(t.dir, given, missing, old);
+      using _way = pretendMissing(...missing);
+      await using _old = await mountAll(old, `${t.dir}/root`);
+      for (const [index, list] of given.entries()) {
+        const steps = explain(list, `${t.dir}/root`, { replace: true });
+        const calls = steps.filter(({ call }) => CALLS.split(",").includes(call)).map(summary);
+        // An old mount with others below it is busy: it is detached in a second call.
+        const busy = list.some(({ target = "/" }) => target === "/") ? ["umount2 MNT_DETACH"] : [];
+        const at = calls.findLastIndex((each) => each === "umount2") + 1;
+        assertEquals(calls.toSpliced(at, 0, ...busy), traced[index], JSON.stringify(list));
+      }
+    },
+  );
+}
+
+/** Mounts each list below strace, and returns the calls of each; with a list to replace, each replaces that. */
+async function trace(
+  dir: string,
+  given: Mount[][],
+  missing: readonly Feature[],
+  old: Mount[] = [],
+): Promise<string[][]> {
   const program = `
     import { mountAll } from "${new URL("../../mod.ts", import.meta.url).href}";
     import { hasFeature, pretendMissing } from "${
@@ -113,10 +170,12 @@ async function trace(dir: string, given: Mount[][], missing: readonly Feature[])
     const { umount2 } = Deno.dlopen("libc.so.6", { umount2: { parameters: ["buffer", "i32"], result: "i32" } }).symbols;
     const mark = (name: string) => umount2(new TextEncoder().encode(name + "\\0"), 0);
     for (const list of ${JSON.stringify(given)}) {
+      const old = await mountAll(${JSON.stringify(old)}, ${JSON.stringify(`${dir}/root`)});
       mark("/begin");
-      const handle = await mountAll(list, ${JSON.stringify(`${dir}/root`)});
+      const handle = await mountAll(list, ${JSON.stringify(`${dir}/root`)}, { replace: ${old.length > 0} });
       mark("/end");
       await handle.unmount();
+      await old.unmount();
     }`;
   Deno.writeTextFileSync(`${dir}/program.ts`, program);
   const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${dir}/program.ts`];
@@ -129,7 +188,9 @@ async function trace(dir: string, given: Mount[][], missing: readonly Feature[])
   const helpers = new Set(lines.flatMap((line) => line.includes('"fuse') ? [line.split(" ")[0]] : []));
   const text = lines.filter((line) => !helpers.has(line.split(" ")[0])).join("\n");
   return [...text.matchAll(/umount2\("\/begin".*\n([^]*?)umount2\("\/end"/g)].map(([, calls = ""]) =>
-    [...calls.matchAll(/^\d+ +(\w+)\((.*)$/gm)].map(([, name = "", args = ""]) => line(name, args))
+    [...calls.matchAll(/^\d+ +(?!syscall_)(\w+)\((.*)$/gm)].map(([, name = "", args = ""]) =>
+      line(name, args)
+    )
   );
 }
 

@@ -41,10 +41,10 @@ const module = new URL("../../mod.ts", import.meta.url).href;
 const filter = new URL("with_filter.ts", import.meta.url).pathname;
 const calls: [call: string, number: number, missing: (keyof typeof featureVersions)[]][] = [
   ["open_tree", 428, ["mountApi"]],
-  ["move_mount", 429, ["mountApi"]],
-  ["fsopen", 430, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers"]],
-  ["fsconfig", 431, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers"]],
-  ["fsmount", 432, ["mountApi", "detachedLayers"]],
+  ["move_mount", 429, ["mountApi", "mountBeneath", "detachedTargets"]],
+  ["fsopen", 430, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers", "detachedTargets"]],
+  ["fsconfig", 431, ["mountApi", "overlayLayers", "overlayDescriptors", "detachedLayers", "detachedTargets"]],
+  ["fsmount", 432, ["mountApi", "detachedLayers", "detachedTargets"]],
   ["fspick", 433, ["mountApi"]],
   ["openat2", 437, ["openat2"]],
   ["mount_setattr", 442, ["mountSetattr", "nosymfollow"]],

@@ -39,6 +39,7 @@ const LIBC = `
 const ofLibc = ["MNT_FORCE", "MNT_DETACH", "MNT_EXPIRE", "UMOUNT_NOFOLLOW", "EFD_CLOEXEC", "EFD_NONBLOCK"];
 
 const newer: Readonly<Record<string, [version: string, value: string]>> = {
+  MOVE_MOUNT_BENEATH: ["6.5", "0x200"],
   STATX_MNT_ID_UNIQUE: ["6.8", "0x4000"],
   STATMOUNT_SB_BASIC: ["6.8", "0x1"],
   STATMOUNT_MNT_BASIC: ["6.8", "0x2"],

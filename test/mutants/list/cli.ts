@@ -264,7 +264,7 @@ export const cli: MutantRoom = {
     {
       name: "a signal leaves the list mounted",
       file: "cli/up.ts",
-      find: `    await handle?.unmount();
+      find: `    await undo();
     return status;`,
       replace: "    return status;",
       rule: "up ended by a signal leaves nothing mounted.",
@@ -273,18 +273,34 @@ export const cli: MutantRoom = {
     {
       name: "the signal's status",
       file: "cli/up.ts",
-      find: `    await handle?.unmount();
+      find: `    await undo();
     return status;`,
-      replace: `    await handle?.unmount();
+      replace: `    await undo();
     return 0;`,
       rule: "up ended by a signal exits with 128 and its number.",
       tests: SIGNALS,
     },
     {
+      name: "up --replace unmounts what it can't print",
+      file: "cli/up.ts",
+      find: "    if (!isFinal) await handle?.unmount();",
+      replace: "    await handle?.unmount();",
+      rule: "What has replaced a mount stays: the old one can't be mounted again.",
+      tests: ["test/cli/up_test.ts"],
+    },
+    {
+      name: "up --replace mounts on top",
+      file: "cli/up.ts",
+      find: "const options: MountOptions = { replace, ...",
+      replace: "const options: MountOptions = { ...",
+      rule: "up --replace replaces what is mounted.",
+      tests: ["test/cli/up_test.ts"],
+    },
+    {
       name: "up does not undo",
       file: "cli/up.ts",
-      find: "async () => await handle?.unmount());",
-      replace: "async () => {});",
+      find: "map(escapeControl) ?? [], undo);",
+      replace: "map(escapeControl) ?? [], async () => {});",
       rule: "up unmounts the list if it can't print the mountpoints.",
       tests: OUTPUT,
     },
@@ -1155,7 +1171,7 @@ export const cli: MutantRoom = {
     {
       name: "ls --tree",
       file: "cli/list.ts",
-      find: "tree ? await mountTree(mounts, namespace) : mountTable(mounts)",
+      find: "tree ? mountTree(mounts, namespace) : mountTable(mounts)",
       replace: "mountTable(mounts)",
       rule: "ls --tree prints a tree.",
       tests: LS,

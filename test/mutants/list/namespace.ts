@@ -3,6 +3,7 @@ import type { MutantRoom } from "../mutant.ts";
 const owner = ["test/namespace/owner_test.ts"];
 const users = ["test/namespace/user_test.ts"];
 const mounts = ["test/namespace/mount_test.ts"];
+const shared = ["test/idmap/user_namespace_test.ts"];
 const pidfds = ["test/namespace/pidfd_test.ts"];
 
 /** The mutants of linux/pidfd.ts. */
@@ -333,6 +334,38 @@ export const namespace: MutantRoom = {
       replace: 'written("gid_map", uid)',
       rule: "explain() says what the library does",
       tests: owner,
+    },
+    {
+      name: "any descriptor is a user namespace",
+      file: "linux/namespace/open_user.ts",
+      find: "  if (isUserNamespace(fd)) return opened;\n",
+      replace: "  return opened;\n",
+      rule: "what is no user namespace is refused by a sentence",
+      tests: shared,
+    },
+    {
+      name: "a mount namespace is a user namespace",
+      file: "linux/namespace/open_user.ts",
+      find: "return ioctl(fd, NS_GET_NSTYPE, 0) === CLONE_NEWUSER;",
+      replace: "return ioctl(fd, NS_GET_NSTYPE, 0) !== 0;",
+      rule: "what is no user namespace is refused by a sentence",
+      tests: shared,
+    },
+    {
+      name: "the caller's descriptor is closed",
+      file: "linux/namespace/open_user.ts",
+      find: "isOwn ? undefined : fd.close()",
+      replace: "fd.close()",
+      rule: "a descriptor of the caller stays open",
+      tests: shared,
+    },
+    {
+      name: "the descriptor of a path or a process stays open",
+      file: "linux/namespace/open_user.ts",
+      find: "isOwn ? undefined : fd.close()",
+      replace: "undefined",
+      rule: "no descriptor is left",
+      tests: shared,
     },
   ],
 };

@@ -329,8 +329,8 @@ export const path: MutantRoom = {
     {
       name: "a mount for another namespace is attached from this one",
       file: "linux/path/mount_target.ts",
-      find: "else this.#thread.run(() => move(mount, this));",
-      replace: "else move(mount, this);",
+      find: "else this.#thread.run(() => move(mount, this, flags));",
+      replace: "else move(mount, this, flags);",
       rule: "A target in another mount namespace is mounted on there.",
       tests: ["test/namespace/mount_test.ts"],
     },

@@ -1,0 +1,374 @@
+/**
+ * Replacing what is mounted on the mountpoints of a list, so that no path lookup finds them empty or half done.
+ *
+ * Every mount of the list is made detached first, with what the list mounts inside of it. Then each is attached beneath the
+ * mount that is on its mountpoint (MOVE_MOUNT_BENEATH): nothing of it is visible yet. Unmounting what is on top makes it
+ * visible in one step.
+ *
+ * @module
+ */
+
+import { isErrno } from "../../ffi/errno.ts";
+import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
+import { isPeerTree, isTree } from "../filesystem/bind.ts";
+import { isUnmountedAtOnce } from "../filesystem/kinds.ts";
+import type { Resolved } from "../filesystem/resolved.ts";
+import { setPropagationFd } from "../filesystem/propagation.ts";
+import { createComplete, Stage } from "../filesystem/staged.ts";
+import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import { attachMount, fdPath, type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
+import { directoriesAbove, join } from "../path/path.ts";
+import { ExplainedError, MountError } from "../spec/error.ts";
+import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
+import { AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_BENEATH, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
+import { openTree } from "../syscalls/mod.ts";
+import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
+import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { isMounted } from "../unmount/umount_once.ts";
+import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
+import { type MadeDirectories, removeDirectory } from "./make_target.ts";
+
+/** Where an entry goes that is inside of another new mount of its list. */
+export interface InsideTree {
+  /** The root of that mount, detached. */
+  readonly root: OwnedFd;
+  /** The normalized path from there. */
+  readonly inside: string;
+  /** Gets each directory that was made for the mountpoint, as a path from the root. */
+  readonly made: MadeDirectories;
+}
+
+/** A new mount. */
+interface NewMount {
+  readonly plan: NewMountPlan;
+  /** Its root. */
+  readonly fd: OwnedFd;
+  readonly id: StatxMount;
+  /** Its mountpoint: of one inside of another new mount, as the list says it until that is attached. */
+  mountpoint: string;
+}
+
+/** A new mount inside of another one. */
+interface InnerMount extends NewMount {
+  readonly outer: NewTree;
+  /** Its mountpoint, from the root of the outer one. */
+  readonly inside: string;
+}
+
+/** A new mount that is not inside of another one of its list, with what the list mounts inside of it. */
+interface NewTree extends NewMount {
+  /** The mountpoint; the root of what is mounted there. */
+  target: MountTarget;
+  /** What is mounted there; undefined if nothing is. */
+  old: StatxMount | undefined;
+  /** The directories that were made in it for mountpoints, from its root. */
+  readonly directories: string[];
+  /** Where it is mounted as long as mounts are made inside of it: before Linux 6.15. */
+  stage: Stage | undefined;
+  /** "beneath" as long as the old mount is on top of it. */
+  state: "detached" | "beneath" | "attached";
+}
+
+/**
+ * Refuses a list that can't replace what is mounted, before anything is done.
+ *
+ * @param plans the plans of the list.
+ * @param target the directory that they go under.
+ * @param isElsewhere whether the target is in another mount namespace.
+ * @throws {MountError} for the first mount that can't.
+ */
+export function refuseReplacing(plans: readonly Plan[], target: string, isElsewhere: boolean): void {
+  const before = new Set<string>();
+  for (const plan of plans) {
+    const reason = whyNot(plan, before, isElsewhere);
+    if (reason !== undefined) {
+      throw new MountError(plan.mount, mountpointOf(plan, target), new TypeError(reason));
+    }
+    before.add(plan.subpath);
+  }
+}
+
+function whyNot(plan: Plan, before: ReadonlySet<string>, isElsewhere: boolean): string | undefined {
+  if (!makesMount(plan)) {
+    return '"replace" is for new mounts: change one that is mounted in a call of its own';
+  }
+  const isInner = isElsewhere && directoriesAbove(plan.subpath).some((path) => before.has(path));
+  const isPossible = hasFeature("mountBeneath") && usesMountSetattr() && hasFeature("openat2");
+  if (isPossible && (!isInner || hasFeature("detachedTargets"))) return undefined;
+  if (!mayMount()) return undefined; // the probes say nothing, and the call that makes it does
+  if (!isPossible) {
+    return "replacing a mount needs MOVE_MOUNT_BENEATH of move_mount(2), which came with Linux 6.5, and the calls " +
+      "openat2(2) and mount_setattr(2), which a seccomp filter may forbid";
+  }
+  return "in another mount namespace, replacing a mount by one with another mount inside needs move_mount(2) onto a " +
+    "detached mount, which came with Linux 6.15";
+}
+
+/** The new mounts of a list that replaces what is mounted on its mountpoints. */
+export class ReplacingMounts implements Disposable {
+  readonly #trees: NewTree[] = [];
+  readonly #treeAt = new Map<string, NewTree>(); // the last one, by its path below the target of the list
+  readonly #mounts: (NewTree | InnerMount)[] = [];
+  readonly #fds = new OwnedFds();
+  readonly #targets = new OwnedFds();
+
+  /**
+   * The mounts of a list, none yet.
+   *
+   * @param under the directory that the list goes under.
+   * @param thread the thread in the target's mount namespace, if that is another one.
+   */
+  constructor(readonly under: string, readonly thread: NamespaceThread | undefined) {}
+
+  /** The new mounts, in the order of the list, once they are visible. */
+  get attached(): AttachedMount[] {
+    return this.#mounts.map(toAttached);
+  }
+
+  /**
+   * Finds the new mount that a mountpoint is inside of.
+   *
+   * @param subpath the mountpoint's path below the target of the list.
+   * @returns undefined if it is inside of none: then it is a mountpoint of its own.
+   */
+  find(subpath: string): InsideTree | undefined {
+    const tree = this.#treeAbove(subpath);
+    if (tree === undefined) return undefined;
+    const { fd, plan, directories } = tree;
+    return {
+      root: fd,
+      inside: plan.subpath === "/" ? subpath : subpath.slice(plan.subpath.length),
+      made: { push: ({ directory }) => directories.push(pathInside(tree, directory)) },
+    };
+  }
+
+  #treeAbove(subpath: string): NewTree | undefined {
+    return firstOf(directoriesAbove(subpath), (path) => this.#treeAt.get(path));
+  }
+
+  /**
+   * Makes a mount, detached or inside of a detached one.
+   *
+   * @param plan the mount.
+   * @param resolved its descriptors, of which those that are needed later are kept.
+   */
+  async add(plan: NewMountPlan, { target, ...resolved }: Resolved): Promise<void> {
+    const fd = resolved.fds.take(await createComplete(plan, { target, ...resolved }), this.#fds);
+    const mountpoint = mountpointOf(plan, this.under);
+    const mount: NewMount = { plan, fd, id: statxMountUniqueFd(fd), mountpoint };
+    const outer = this.#treeAbove(plan.subpath);
+    if (outer) {
+      this.#mounts.push({ ...mount, outer, inside: pathInside(outer, fdPath(target)) });
+      if (!hasFeature("detachedTargets")) outer.stage ??= stageOf(outer);
+      return attachMount(fd, target);
+    }
+    resolved.fds.take(target, this.#targets);
+    const tree: NewTree = {
+      ...mount,
+      target,
+      old: undefined,
+      directories: [],
+      stage: undefined,
+      state: "detached",
+    };
+    await this.#look(tree);
+    this.#mounts.push(tree);
+    this.#trees.push(tree);
+    this.#treeAt.set(plan.subpath, tree);
+  }
+
+  /** Reads what is mounted on a mountpoint, and its path: that of a mount which is gone by then would be "/". */
+  async #look(tree: NewTree): Promise<void> {
+    for (let tries = 0;; tries++) {
+      const top = statxMountUniqueFd(tree.target);
+      tree.old = top.isRoot ? top : undefined;
+      tree.mountpoint = tree.target.path;
+      if (!top.isRoot || tries >= MAX_TRIES || await this.#run(() => isMounted(top))) return;
+      tree.target = this.#targets.add(this.#run(() => openTarget(this.under, tree.plan.subpath)));
+    }
+  }
+
+  /**
+   * Attaches every mount, and unmounts what was mounted.
+   *
+   * @param timeout the timeout of the wait for the server of each old mount.
+   * @throws {MountError} for the mount that can't be attached, or whose predecessor can't be unmounted.
+   */
+  async reveal(timeout: number | undefined): Promise<void> {
+    this.#refuseCovering();
+    for (const tree of this.#trees) await this.#named(tree, () => this.#attach(tree));
+    this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy
+    for (const mount of this.#mounts) {
+      if ("outer" in mount) mount.mountpoint = join(mount.outer.mountpoint, mount.inside);
+    }
+    for (const tree of this.#trees) {
+      if (tree.state === "beneath") await this.#named(tree, () => this.#unmountOld(tree, timeout));
+    }
+    for (const mount of this.#mounts) {
+      const { plan: { propagation }, fd } = mount;
+      if (propagation.length === 0) continue;
+      await this.#named(mount, () => this.#run(() => setPropagationFd(propagation, fd)));
+    }
+  }
+
+  /**
+   * Takes off what {@linkcode reveal} has attached, and puts back what is still mounted on it. Of several mounts the old
+   * ones are put back as clones, because the kernel moves no mount from beneath another one.
+   */
+  async rollBack(): Promise<void> {
+    this.#targets[Symbol.dispose]();
+    for (const tree of this.#trees.toReversed()) {
+      using whole = this.#wholeOf(tree);
+      await this.#run(() => this.#takeOff(tree));
+      unstage(tree);
+      for (const directory of tree.directories.toReversed()) {
+        removeDirectory(`${procFdPath(whole ?? tree.fd)}${directory}`);
+      }
+    }
+  }
+
+  /**
+   * A detached clone of a tree that is mounted, by which directories in it can be removed: taken off, its mounts are no
+   * longer connected, and as long as it is mounted, no mountpoint can be removed.
+   */
+  #wholeOf({ directories, state, stage, fd }: NewTree): OwnedFd | undefined {
+    if (directories.length === 0 || (state === "detached" && stage === undefined)) return undefined;
+    return this.#run(() => openTree(fd.fd, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH));
+  }
+
+  /** Closes the descriptors: what is still detached is freed. */
+  [Symbol.dispose](): void {
+    this.#targets[Symbol.dispose]();
+    this.#fds[Symbol.dispose]();
+  }
+
+  /** A mount on a directory that another one of the list covers would vanish with the old mount that it is in. */
+  #refuseCovering(): void {
+    const byMountpoint = new Map(this.#trees.map((tree) => [tree.mountpoint, tree]));
+    for (const { mountpoint } of this.#trees) {
+      const covering = firstOf(directoriesAbove(mountpoint), (path) => byMountpoint.get(path));
+      if (covering === undefined) continue;
+      const reason = `"replace" takes no list with ${mountpoint} beside this mount, which covers it: ` +
+        "name it after this one, and by a path without symbolic links";
+      throw new MountError(covering.plan.mount, covering.mountpoint, new TypeError(reason));
+    }
+  }
+
+  async #attach(tree: NewTree): Promise<void> {
+    for (let tries = 0;; tries++) {
+      try {
+        attachTree(tree);
+        return unstage(tree);
+      } catch (error) {
+        const { old } = tree;
+        if (!old || tries >= MAX_TRIES || await this.#run(() => isMounted(old))) throw error;
+      }
+      // Another process has unmounted the old mount, or replaced it too.
+      tree.target = this.#targets.add(this.#run(() => openTarget(this.under, tree.plan.subpath)));
+      await this.#look(tree);
+    }
+  }
+
+  async #unmountOld(tree: NewTree, timeout: number | undefined): Promise<void> {
+    const { old, mountpoint } = tree;
+    if (old === undefined) return;
+    // Another call that replaces the same mount may have unmounted it; then its own mount is on top of this one.
+    if (
+      !await this.#run(() => unmountOrDetach(mountpoint, old, timeout)) &&
+      await this.#run(() => isMounted(old))
+    ) {
+      throw new Error(`another process has mounted something on ${mountpoint} meanwhile`);
+    }
+    for (const other of this.#trees) if (other.old?.mountId === old.mountId) other.state = "attached";
+  }
+
+  async #takeOff(tree: NewTree): Promise<void> {
+    const { state, old, mountpoint } = tree;
+    if (state === "detached") return;
+    tree.state = "detached";
+    const restored = state === "beneath" && old ? restoreBeneath(mountpoint, old) : undefined;
+    if (restored !== undefined) {
+      for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;
+    } else if (!await detachOwn(toAttached(tree))) {
+      console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
+    }
+  }
+
+  #run<T>(code: () => T): T {
+    return this.thread === undefined ? code() : this.thread.run(code);
+  }
+
+  async #named({ plan, mountpoint }: NewMount, code: () => void | Promise<void>): Promise<void> {
+    try {
+      await code();
+    } catch (error) {
+      throw new MountError(plan.mount, mountpoint, error);
+    }
+  }
+}
+
+function toAttached({ plan, id: { mountId: id, isUnique, device }, mountpoint }: NewMount): AttachedMount {
+  return {
+    mountpoint,
+    isTree: isTree(plan),
+    isPeer: isPeerTree(plan),
+    id,
+    isUnique,
+    device,
+    isImmediate: isUnmountedAtOnce(plan),
+  };
+}
+
+function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {
+  for (const path of paths) {
+    const found = find(path);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
+/**
+ * Mounts a tree at a temporary place, so that others can be mounted inside of it: the fallback before Linux 6.15. From
+ * there move_mount(2) moves it as a whole.
+ */
+function stageOf({ plan, fd }: NewTree): Stage {
+  const stage = new Stage(isPeerTree(plan), false);
+  try {
+    using mountpoint = openTarget(stage.mountpoint);
+    attachMount(fd, mountpoint);
+  } catch (error) {
+    stage[Symbol.dispose]();
+    throw error;
+  }
+  return stage;
+}
+
+/** Removes the temporary place, with what is still mounted there. */
+function unstage(tree: NewTree): void {
+  tree.stage?.[Symbol.dispose]();
+  tree.stage = undefined;
+}
+
+/** The part of a path that is inside of a tree. As long as that is detached, the path begins at its root. */
+function pathInside({ fd, stage }: NewTree, path: string): string {
+  return stage === undefined ? path : path.slice(fdPath(fd).length) || "/";
+}
+
+const MAX_TRIES = 1000;
+
+function attachTree(tree: NewTree): void {
+  const { fd, target, old, mountpoint } = tree;
+  try {
+    attachMount(fd, target, old === undefined ? 0 : MOVE_MOUNT_BENEATH);
+    tree.state = old === undefined ? "attached" : "beneath";
+  } catch (error) {
+    if (old === undefined || !isErrno(error, "EINVAL")) throw error;
+    throw new ExplainedError(
+      error,
+      [],
+      `the kernel mounts nothing beneath the mount on ${mountpoint}: it is the root directory of this process, ` +
+        "or locked by a user namespace, or gets what is mounted on its parent by propagation",
+    );
+  }
+}

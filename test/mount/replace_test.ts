@@ -1,0 +1,454 @@
+/**
+ * The option `replace`: what is mounted is replaced in one step, here and in another mount namespace.
+ *
+ * @module
+ */
+
+import { type Mount, mount, mountAll, MountError, unmountAll } from "../../mod.ts";
+import {
+  mount as mountSyscall,
+  MS_BIND,
+  MS_PRIVATE,
+  MS_REC,
+  MS_SHARED,
+  pretendMissing,
+  umount2,
+} from "../../linux/mod.ts";
+import type { Feature } from "../../linux/syscalls/features.ts";
+import { assert, assertEquals, assertRejects } from "../assert.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
+import { names, parseTable, readText } from "../kernel.ts";
+import { stoppedServer } from "../hang/stopped_server.ts";
+import { MountNamespace } from "../namespace/namespaces.ts";
+
+const needs: Needs = { privateDirectory: true, features: ["mountBeneath"] };
+const elsewhere: Needs = {
+  ...needs,
+  features: ["mountBeneath", "detachedTargets"],
+  tools: ["unshare", "nsenter", "mount", "cat"],
+  permissions: { run: true },
+};
+const replace = { replace: true };
+const tmpfs = (source: string, target?: string, ...options: string[]): Mount => ({
+  type: "tmpfs",
+  source,
+  ...target === undefined ? {} : { target },
+  options,
+});
+
+/** The mounts as "source mountpoint", in the order of the table. */
+const mounted = (t: KernelContext) => t.mounts().map(({ source, mountpoint }) => `${source} ${mountpoint}`);
+
+/** The rows of the mount table, with the ids of the mounts. */
+const rows = (t: KernelContext) =>
+  (readText("/proc/self/mountinfo") ?? "").split("\n").filter((row) => row.includes(`${t.dir}/`));
+
+/** The mounts that a process sees, as "source mountpoint". */
+const seenBy = (pid: number, { dir }: KernelContext) =>
+  parseTable(readText(`/proc/${pid}/mountinfo`) ?? "")
+    .filter(({ mountpoint }) => mountpoint.startsWith(`${dir}/`))
+    .map(({ source, mountpoint }) => `${source} ${mountpoint.slice(dir.length)}`);
+
+/** The ways in which a mount gets others inside of it before it is visible. */
+const ways: [name: string, missing: Feature[]][] = [
+  ["detached", []],
+  ["at a temporary place (before 6.15)", ["detachedTargets"]],
+];
+
+const READS = 20_000;
+
+for (const [way, missing] of ways) {
+  kernelTest(`none of ${READS} reads in another process misses a list that is replaced meanwhile, ${way}`, {
+    ...needs,
+    permissions: { run: true },
+  }, async (t) => {
+    using _way = pretendMissing(...missing);
+    const target = t.make("target/inner");
+    const versions = ["one", "two"].map((version) => {
+      const outer = t.make(`${version}/outer/inner`, `${version}/in`).slice(0, -"/inner".length);
+      for (const file of [`${outer}/file`, `${t.dir}/${version}/in/file`]) {
+        Deno.writeTextFileSync(file, version);
+      }
+      return [
+        { type: "bind", source: outer, options: ["ro"] },
+        { type: "bind", source: `${t.dir}/${version}/in`, target: "/inner" },
+      ];
+    });
+    const root = target.slice(0, -"/inner".length);
+    for (const directory of [root, target]) Deno.writeTextFileSync(`${directory}/file`, "below");
+    const [first = [], second = []] = versions;
+    await using _first = await mountAll(first, root);
+    Deno.writeTextFileSync(
+      `${t.dir}/reader.ts`,
+      `const found: Record<string, number> = {};
+     console.log("ready");
+     for (let count = 0; count < ${READS}; count++) {
+       const path = count % 2 ? "${root}/file" : "${target}/file";
+       let text;
+       try { text = Deno.readTextFileSync(path); } catch (error) { text = String(error); }
+       found[text] = (found[text] ?? 0) + 1;
+     }
+     console.log(JSON.stringify(found));`,
+    );
+    const reader = new Deno.Command(Deno.execPath(), {
+      args: ["run", "--quiet", "--no-config", `--allow-read=${t.dir}`, `${t.dir}/reader.ts`],
+      stdout: "piped",
+    }).spawn();
+    let output = "";
+    const ended = reader.stdout.pipeThrough(new TextDecoderStream()).pipeTo(
+      new WritableStream({ write: (text) => void (output += text) }),
+    ).then(() => true);
+    while (!output.startsWith("ready")) await new Promise((done) => setTimeout(done, 1));
+    let replaced = 0;
+    for (let isOver = false; !isOver; replaced++) {
+      await mountAll(replaced % 2 ? first : second, root, replace); // the next one replaces it
+      isOver = await Promise.race([ended, new Promise<false>((done) => setTimeout(done, 0, false))]);
+    }
+    await reader.status;
+    const found: Record<string, number> = JSON.parse(output.slice("ready\n".length));
+    assertEquals([Object.keys(found).sort(), Object.values(found).reduce((a, b) => a + b)], [
+      ["one", "two"],
+      READS,
+    ]);
+    assert(replaced > 20, `only ${replaced} replacements`);
+    umount2(target, 0);
+    umount2(root, 0);
+    assertEquals(rows(t), []);
+  });
+}
+
+kernelTest(
+  "of a stack the topmost mount is replaced, and the handle unmounts the new mount alone",
+  needs,
+  async (t) => {
+    const target = t.make("target");
+    await using _lower = await mount(tmpfs("lower"), target);
+    const old = await mount(tmpfs("old"), target);
+    const handle = await mountAll([tmpfs("new"), tmpfs("free", "/free", "X-mount.mkdir")], target, replace);
+    assertEquals(mounted(t), ["lower /target", "new /target", "free /target/free"]);
+    assertEquals(handle.mountpoints, [target, `${target}/free`]);
+    await old.unmount(); // it is gone
+    assertEquals(mounted(t).length, 3);
+    await handle.unmount();
+    assertEquals(mounted(t), ["lower /target"]);
+  },
+);
+
+kernelTest("where nothing is mounted, replace is a plain mount", needs, async (t) => {
+  const target = t.make("target");
+  {
+    await using _new = await mountAll(
+      [tmpfs("a"), tmpfs("b"), tmpfs("c", "/c", "X-mount.mkdir")],
+      target,
+      replace,
+    );
+    assertEquals(mounted(t), ["a /target", "b /target", "c /target/c"]);
+  }
+  assertEquals(mounted(t), []);
+});
+
+kernelTest(
+  "entries with one mountpoint are stacked in their order in place of the old mount",
+  needs,
+  async (t) => {
+    const target = t.make("target");
+    await mount(tmpfs("old"), target);
+    await using _new = await mountAll([tmpfs("a"), tmpfs("b")], target, replace);
+    assertEquals(mounted(t), ["a /target", "b /target"]);
+  },
+);
+
+kernelTest("each mount of a list is replaced at its own mountpoint, also one on a file", needs, async (t) => {
+  const target = t.make("target/a", "target/b").slice(0, -"/a".length);
+  const files = ["old", "new", "target/file"].map((name) => `${t.dir}/${name}`);
+  for (const file of files) Deno.writeTextFileSync(file, file);
+  await mountAll([tmpfs("old", "/a"), { type: "bind", source: `${t.dir}/old`, target: "/file" }], target);
+  const list = [tmpfs("new", "/a"), tmpfs("free", "/b"), {
+    type: "bind",
+    source: `${t.dir}/new`,
+    target: "/file",
+    options: ["ro"],
+  }];
+  await using _new = await mountAll(list, target, replace);
+  assertEquals(
+    t.mounts().map(({ source, root, mountpoint, options }) => [
+      source === "new" || source === "free" ? source : root.slice(root.lastIndexOf("/")),
+      mountpoint,
+      options[0],
+    ]),
+    [["new", "/target/a", "rw"], ["free", "/target/b", "rw"], ["/new", "/target/file", "ro"]],
+  );
+});
+
+kernelTest("an old mount in use is detached with those below it, and its users keep it", needs, async (t) => {
+  const target = t.make("target");
+  const old = await mountAll([tmpfs("old"), tmpfs("in", "/in", "X-mount.mkdir")], target);
+  Deno.writeTextFileSync(`${target}/in/file`, "old");
+  using file = Deno.openSync(`${target}/in/file`);
+  await using _new = await mount(tmpfs("new"), target, replace);
+  assertEquals([mounted(t), names(target)], [["new /target"], []]);
+  const bytes = new Uint8Array(8);
+  assertEquals(new TextDecoder().decode(bytes.subarray(0, file.readSync(bytes) ?? 0)), "old");
+  await old.unmount();
+  assertEquals(mounted(t), ["new /target"]);
+});
+
+kernelTest("two processes that replace the same mount at once leave no moment without one", {
+  ...needs,
+  permissions: { run: true },
+}, async (t) => {
+  const target = t.make("target", "source");
+  Deno.writeTextFileSync(`${t.dir}/source/file`, "");
+  await mount({ type: "bind", source: `${t.dir}/source` }, target);
+  Deno.writeTextFileSync(
+    `${t.dir}/program.ts`,
+    `import { mount } from "${new URL("../../mod.ts", import.meta.url).href}";
+     const bind = { type: "bind", source: "${t.dir}/source" };
+     for (let count = 0; count < 300; count++) {
+       await mount(bind, "${target}", { replace: true });
+       Deno.statSync("${target}/file");
+     }`,
+  );
+  const args = ["run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
+  const start = () => new Deno.Command(Deno.execPath(), { args, stdout: "piped", stderr: "piped" }).output();
+  for (const { code, stderr } of await Promise.all([start(), start()])) {
+    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+  }
+  assert(rows(t).length > 0);
+  await unmountAll(target);
+});
+
+kernelTest("two calls at once both mount, and each handle unmounts its own", needs, async (t) => {
+  const target = t.make("target");
+  await using _lower = await mount(tmpfs("lower"), target);
+  await mount(tmpfs("old"), target);
+  const [one, two] = await Promise.all([
+    mount(tmpfs("one"), target, replace),
+    mountAll([tmpfs("two"), tmpfs("in", "/in", "X-mount.mkdir")], target, replace),
+  ]);
+  assertEquals(mounted(t).filter((row) => row.startsWith("old")), []);
+  const top = mounted(t).filter((row) => row.endsWith(" /target")).at(-1);
+  for (const handle of top === "one /target" ? [one, two] : [two, one]) await handle.unmount();
+  assertEquals(mounted(t), ["lower /target"]);
+});
+
+kernelTest("a mount whose server does not answer is replaced, within the timeout", {
+  ...needs,
+  root: true,
+  tools: ["bindfs", "umount", "sh", "timeout", "fusermount3", "fusermount"],
+}, async (t) => {
+  const server = await stoppedServer(t);
+  try {
+    await using _new = await mount(tmpfs("new"), `${t.dir}/server`, replace);
+    assertEquals(mounted(t), ["new /server"]);
+  } finally {
+    await server[Symbol.asyncDispose]();
+  }
+});
+
+kernelTest("the submounts of an old recursive bind's source stay", needs, async (t) => {
+  const [source, target] = [t.make("source/in").slice(0, -"/in".length), t.make("target")];
+  await using _source = await mount(tmpfs("source", undefined, "shared"), source);
+  await using _in = await mount(tmpfs("in", "/in", "X-mount.mkdir"), source);
+  mountSyscall(source, target, null, MS_BIND | MS_REC, null); // a peer of its source, as mount --rbind makes it
+  await using _new = await mount(tmpfs("new"), target, replace);
+  assertEquals(mounted(t), ["source /source", "in /source/in", "new /target"]);
+});
+
+for (const [way, missing] of ways) {
+  kernelTest(
+    `a list that fails leaves the old mounts as they are, and no directory, ${way}`,
+    needs,
+    async (t) => {
+      using _way = pretendMissing(...missing);
+      const target = t.make("target/free", "source").slice(0, -"/free".length);
+      await using _old = await mountAll([tmpfs("old"), tmpfs("in", "/in", "X-mount.mkdir")], target);
+      const before = rows(t);
+      const made = ["X-mount.mkdir"];
+      const list = [
+        { type: "bind", source: `${t.dir}/source` },
+        { type: "bind", source: `${t.dir}/source`, target: "/a/b", options: made },
+        tmpfs("c", "/a/b/c/d", ...made),
+      ];
+      for (
+        const wrong of [tmpfs("wrong", "/a", "bogus"), tmpfs("wrong", "/none"), tmpfs("wrong", "/", "bogus")]
+      ) {
+        await assertRejects(() => mountAll([...list, wrong], target, replace), MountError, `${target}`);
+        assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
+      }
+      const reason = new RangeError("mine");
+      const aborted = { ...replace, signal: AbortSignal.abort(reason) };
+      assertEquals(await mountAll(list, target, aborted).catch((error) => error), reason);
+      assertEquals([rows(t), names(`${t.dir}/source`)], [before, []]);
+    },
+  );
+}
+
+for (const [way, missing] of ways) {
+  kernelTest(
+    `if one of several can't be attached beneath, the others are put back, ${way}`,
+    needs,
+    async (t) => {
+      using _way = pretendMissing(...missing);
+      const target = t.make("target/a", "target/b", "target/c", "target/shared", "source", "free").slice(
+        0,
+        -"/a".length,
+      );
+      const shared = `${target}/shared`;
+      mountSyscall(shared, shared, null, MS_BIND, null);
+      mountSyscall(null, shared, null, MS_SHARED, null);
+      Deno.mkdirSync(`${shared}/itself`);
+      mountSyscall(`${shared}/itself`, `${shared}/itself`, null, MS_BIND, null);
+      try {
+        const old = [tmpfs("a", "/a", "shared"), tmpfs("in", "/a/in", "X-mount.mkdir"), tmpfs("b", "/b")];
+        await mountAll(old, target);
+        Deno.writeTextFileSync(`${target}/a/in/file`, "old");
+        const before = mounted(t).sort();
+        const list = [
+          { type: "bind", source: `${t.dir}/source`, target: "/a" },
+          tmpfs("m", "/a/d/e", "X-mount.mkdir"),
+          { type: "bind", source: `${t.dir}/free`, target: "/a/d/e" },
+          tmpfs("n", "/a/d/e/f", "X-mount.mkdir"),
+          tmpfs("y", "/b"),
+          tmpfs("z", "/b"),
+          { type: "bind", source: `${t.dir}/free`, target: "/c" },
+          tmpfs("n", "/c/d/e", "X-mount.mkdir"),
+          tmpfs("s", "/shared/itself"),
+        ];
+        const error = await assertRejects(
+          () => mountAll(list, target, replace),
+          MountError,
+          "nothing beneath the mount on",
+        );
+        assertEquals([error.target, error.mount], [`${shared}/itself`, list.at(-1)]);
+        assertEquals([mounted(t).sort(), Deno.readTextFileSync(`${target}/a/in/file`)], [before, "old"]);
+        assertEquals([names(`${t.dir}/source`), names(`${t.dir}/free`)], [[], []]);
+      } finally {
+        for (const path of ["a/in", "a", "b", "shared/itself", "shared"]) umount2(`${target}/${path}`, 0);
+      }
+    },
+  );
+}
+
+kernelTest(
+  "a list is replaced in another mount namespace, with sources of this one",
+  elsewhere,
+  async (t) => {
+    const target = t.make("target", "source");
+    Deno.writeTextFileSync(`${t.dir}/source/file`, "new");
+    await using other = await MountNamespace.start();
+    await using _here = await mount(tmpfs("here"), target);
+    const namespace = { namespace: other.pid };
+    const old = await mountAll([tmpfs("old"), tmpfs("in", "/in", "X-mount.mkdir")], target, namespace);
+    const list = [
+      tmpfs("new"),
+      { type: "bind", source: `${t.dir}/source`, target: "/s", options: ["X-mount.mkdir", "ro"] },
+    ];
+    const failing = [...list, tmpfs("wrong", "/", "bogus")];
+    {
+      using _ = pretendMissing("detachedTargets");
+      await assertRejects(
+        () => mountAll(list, target, { ...namespace, ...replace }),
+        MountError,
+        "Linux 6.15",
+      );
+    }
+    await assertRejects(() => mountAll(failing, target, { ...namespace, ...replace }), MountError, "bogus");
+    assertEquals(seenBy(other.pid, t), ["old /target", "in /target/in"]);
+    const handle = await mountAll(list, target, { ...namespace, ...replace });
+    assertEquals(seenBy(other.pid, t).map((row) => row.replace(/^\/\S+/, "disk")), [
+      "new /target",
+      "disk /target/s",
+    ]);
+    assertEquals(await other.run("cat", `${target}/s/file`), "new");
+    assertEquals([handle.mountpoints, mounted(t)], [[target, `${target}/s`], ["here /target"]]);
+    await old.unmount();
+    await handle.unmount();
+    assertEquals(seenBy(other.pid, t), []);
+  },
+);
+
+kernelTest(
+  "below a shared mount, the mount is replaced in the namespaces that it propagates to, and gets its propagation",
+  elsewhere,
+  async (t) => {
+    const shared = t.make("shared");
+    mountSyscall("shared", shared, "tmpfs", 0, null);
+    mountSyscall(null, shared, null, MS_SHARED, null);
+    try {
+      const target = t.make("shared/target");
+      await using other = await MountNamespace.start("--propagation", "slave");
+      await mountAll([tmpfs("old")], target);
+      assertEquals(seenBy(other.pid, t).at(-1), "old /shared/target");
+      await using _new = await mount(tmpfs("new", undefined, "private"), target, replace);
+      assertEquals(seenBy(other.pid, t).slice(-2), ["shared /shared", "new /shared/target"]);
+      assertEquals(t.mounts().map(({ source, optional }) => [source, optional.includes("shared")]), [
+        ["shared", true],
+        ["new", false],
+      ]);
+      await other.run("umount", target);
+    } finally {
+      mountSyscall(null, shared, null, MS_PRIVATE, null);
+      umount2(shared, 0);
+    }
+  },
+);
+
+kernelTest("what a FUSE helper or mount(2) makes is replaced too", {
+  ...needs,
+  root: true,
+  features: ["mountBeneath", "overlay"],
+  tools: ["mount.fuse3", "bindfs", "fusermount3", "fusermount"],
+}, async (t) => {
+  const target = t.make("target", "source", "lower", "other");
+  Deno.writeTextFileSync(`${t.dir}/source/file`, "fuse");
+  await mount(tmpfs("old"), target);
+  const fuse = await mount(
+    { type: "fuse3.bindfs", source: `${t.dir}/source`, options: ["ro"] },
+    target,
+    replace,
+  );
+  assertEquals(t.mounts().map(({ fsType, mountpoint }) => [fsType, mountpoint]), [["fuse", "/target"]]);
+  assertEquals(Deno.readTextFileSync(`${target}/file`), "fuse");
+  using _file = Deno.openSync(`${target}/file`); // so the next one detaches it
+  using _ = pretendMissing("overlayLayers");
+  const overlay = {
+    type: "overlay",
+    source: "new",
+    options: [`lowerdir=${t.dir}/lower:${t.dir}/other`, "noexec"],
+  };
+  await using _overlay = await mount(overlay, target, replace);
+  assertEquals(t.mounts().map(({ source, options }) => [source, options.includes("noexec")]), [[
+    "new",
+    true,
+  ]]);
+  await fuse.unmount();
+  assertEquals(mounted(t), ["new /target"]);
+});
+
+kernelTest(
+  "what can't be replaced is refused by a sentence, before anything is mounted",
+  needs,
+  async (t) => {
+    const target = t.make("target/a").slice(0, -"/a".length);
+    Deno.symlinkSync("target", `${t.dir}/link`);
+    await using _old = await mountAll([tmpfs("old"), tmpfs("in", "/a", "X-mount.mkdir")], target);
+    const before = rows(t);
+    const refuse = async (list: Mount[], sentence: string, at = target) => {
+      await assertRejects(() => mountAll([...list], at, replace), MountError, sentence);
+      assertEquals(rows(t), before);
+    };
+    const change = { type: "none", source: "none", options: ["remount", "bind", "ro"] };
+    await refuse([tmpfs("new"), change], '"replace" is for new mounts');
+    await refuse([{ type: "none", source: "none", options: ["private"] }], '"replace" is for new mounts');
+    await refuse(
+      [tmpfs("new", "/a"), tmpfs("new")],
+      `"replace" takes no list with ${target}/a beside this mount`,
+    );
+    await refuse([tmpfs("new")], "the kernel mounts nothing beneath the mount on /: ", "/");
+    for (const feature of ["mountBeneath", "mountSetattr", "mountApi", "openat2"] as const) {
+      using _ = pretendMissing(feature);
+      await refuse([tmpfs("new")], "Linux 6.5");
+    }
+  },
+);
