@@ -10,4 +10,5 @@ export { bold, cyan, dim, green, red, setColorEnabled, yellow } from "npm:deno-s
 
 /** The width of a text on a terminal, in columns. It is loaded for a table only: that takes as long as the rest. */
 export const loadStringWidth = async (): Promise<(text: string) => number> =>
+  // deno-lint-ignore no-import-prefix
   (await import("npm:string-width@9.0.0")).default;

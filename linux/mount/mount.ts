@@ -155,21 +155,26 @@ export async function mountAll(
   }
   const plans = planMounts(mounts, target, userNamespace !== undefined);
   if (replace) refuseReplacing(plans, target, options.namespace !== undefined);
-  if (userNamespace === undefined) return await execute(plans, target, options, { replace });
-  using userns = await openUserns(plans, target, userNamespace, options);
-  return await execute(plans, target, options, { replace, userns: userns?.fd });
+  if (userNamespace !== undefined) return await mountMapped(plans, target, options, userNamespace);
+  if (options.namespace !== undefined && plans.length > 0) {
+    return await mountInNamespace(plans, target, options.namespace, options, { replace });
+  }
+  return new AttachedMounts(target, await executePlans(plans, target, options, { replace }));
 }
 
-async function execute(
+async function mountMapped(
   plans: Plan[],
   target: string,
-  { namespace, ...wait }: MountOptions,
-  how: ExecuteOptions,
+  options: MountOptions,
+  userNamespace: UserNamespace,
 ): Promise<MountHandle> {
+  using userns = await openUserns(plans, target, userNamespace, options);
+  const { namespace, replace } = options;
+  const how = { replace, userns: userns?.fd };
   if (namespace !== undefined && plans.length > 0) {
-    return await mountInNamespace(plans, target, namespace, wait, how);
+    return await mountInNamespace(plans, target, namespace, options, how);
   }
-  return new AttachedMounts(target, await executePlans(plans, target, wait, how));
+  return new AttachedMounts(target, await executePlans(plans, target, options, how));
 }
 
 /** Undefined for an empty list. */

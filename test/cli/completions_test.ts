@@ -36,7 +36,7 @@ const cases: Case[] = [
   { line: "denomount ls -t moun", unwanted: FILES }, // the value of an option
   { line: "denomount run mounts-one -- --", unwanted: ["--chroot"] },
   { line: "denomount ls --", wanted: ["--containerd", "--address", "--namespace"] },
-  { line: "denomount up --rep", wanted: ["--replace"] },
+  { line: "denomount up --", wanted: ["--replace", "--namespace"] },
   { line: "denomount explain --", wanted: ["--replace", "--json"] },
   { line: "denomount up --containerd --", wanted: ["--address", "--namespace"] },
   { line: "denomount down --containerd --address moun", unwanted: FILES },

@@ -14,6 +14,7 @@ const core = [
   "mount/containerd_cases",
   "mount/propagation",
   "mount/replace",
+  "mount/replace_race",
   "unmount/own",
   "unmount/unmount",
   "unmount/holders",

@@ -9,7 +9,7 @@ import type { MutantRoom } from "../mutant.ts";
 const at = (name: string) => `linux/mount/${name}.ts`;
 const test = (name: string) => `test/mount/${name}_test.ts`;
 const NAMESPACE = "test/namespace/mount_test.ts";
-const REPLACE = [test("replace")];
+const REPLACE = [test("replace"), test("replace_race")];
 const USERNS = ["test/idmap/user_namespace_test.ts"];
 const LAYERS = "test/filesystem/kinds_test.ts";
 
@@ -354,8 +354,8 @@ export const mount: MutantRoom = {
     {
       name: "the call's user namespace is not used",
       file: at("mount"),
-      find: "{ replace, userns: userns?.fd }",
-      replace: "{ replace }",
+      find: "const how = { replace, userns: userns?.fd };",
+      replace: "const how = { replace };",
       rule: "Every new mount of a call gets the maps of its namespace.",
       tests: USERNS,
     },

@@ -658,7 +658,7 @@ export const unmount: MutantRoom = {
       find: '  if (isErrno(error, "EINVAL", "ENOENT") && !isOnTop(target, old)) return false;\n',
       replace: "",
       rule: "Two processes can replace the same mount at once.",
-      tests: ["test/mount/replace_test.ts"],
+      tests: ["test/mount/replace_race_test.ts"],
       equivalent:
         "the other process has to unmount it between two system calls, which few runs of the test see",
     },
