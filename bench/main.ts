@@ -88,7 +88,7 @@ try {
 judge(results);
 const short = results.filter(({ verdicts }) => verdicts.some(({ reached }) => !reached));
 if (options.json) console.log(JSON.stringify(results, null, 2));
-else printTable(results);
+else await printTable(results);
 if (options.save) {
   await Deno.writeTextFile(new URL("results.json", import.meta.url), JSON.stringify(results, null, 2) + "\n");
   const picture = new URL("results.svg", import.meta.url);

@@ -39,7 +39,7 @@ function ratioText(name: string, { low, median, high }: Spread): string {
 }
 
 /** Formats the results for a terminal. */
-export function printTable(results: readonly Result[]): void {
+export async function printTable(results: readonly Result[]): Promise<void> {
   const rows = results.flatMap(({ name, unit, times, shares, ratios, verdicts }) => {
     const cells = [
       [name],
@@ -51,7 +51,7 @@ export function printTable(results: readonly Result[]): void {
     const height = Math.max(...cells.map(({ length }) => length));
     return Array.from({ length: height }, (_, line) => cells.map((lines) => lines[line] ?? ""));
   });
-  console.log(columns(["work", "time", "shares", "ratios (quartiles)", "limits"], rows));
+  console.log(await columns(["work", "time", "shares", "ratios (quartiles)", "limits"], rows));
 }
 
 /** Formats the results for bench/README.md: times, ratios, shares and limits. */

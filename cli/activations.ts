@@ -90,7 +90,7 @@ export interface ActivationsFlags {
 export async function activations({ json, names, ...flags }: ActivationsFlags): Promise<number> {
   const found = await findActivations(flags);
   if (json) print(JSON.stringify(found, null, 2));
-  else if (!names) print(columns(["NAME", "STATE", "MOUNTS", "LABELS"], found.map(row)));
+  else if (!names) print(await columns(["NAME", "STATE", "MOUNTS", "LABELS"], found.map(row)));
   else for (const { name } of found) print(escapeControl(name));
   return 0;
 }

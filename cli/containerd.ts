@@ -98,8 +98,8 @@ export async function ls({ json, tree, ...flags }: ListContainerdFlags): Promise
   if (json) print(JSON.stringify(node, null, 2));
   else {
     const { snapshots, activations = [] } = node;
-    print(tree ? snapshotTree(snapshots) : snapshotTable(snapshots));
-    if (activations.length > 0) print(`\n${activationTable(activations)}`);
+    print(await (tree ? snapshotTree(snapshots) : snapshotTable(snapshots)));
+    if (activations.length > 0) print(`\n${await activationTable(activations)}`);
   }
   for (const error of failures) printError(`denomount: ${escapeControl(errorMessage(error))}`);
   return failures.length === 0 ? 0 : 1;
@@ -187,7 +187,7 @@ const usageCells = ({ size, inodes }: Usage) => [
   inodes === undefined ? "" : `${inodes}`,
 ];
 
-function snapshotTable(snapshots: readonly Snapshot[]): string {
+async function snapshotTable(snapshots: readonly Snapshot[]): Promise<string> {
   const rows = snapshots.map(({ namespace, snapshotter, name, kind, parent, ...usage }) => [
     escapeControl(namespace),
     bold(escapeControl(`${snapshotter}/${name}`)),
@@ -195,11 +195,11 @@ function snapshotTable(snapshots: readonly Snapshot[]): string {
     ...usageCells(usage),
     escapeControl(parent),
   ]);
-  return columns(["NAMESPACE", "SNAPSHOT", "KIND", "USED", "INODES", "PARENT"], rows);
+  return await columns(["NAMESPACE", "SNAPSHOT", "KIND", "USED", "INODES", "PARENT"], rows);
 }
 
 /** Each snapshot below its parent, and those without one below their snapshotter. */
-function snapshotTree(snapshots: readonly Snapshot[]): string {
+async function snapshotTree(snapshots: readonly Snapshot[]): Promise<string> {
   const roots = new Map<string, TreeNode<string[]>>();
   const nodes = new Map<string, TreeNode<string[]>>();
   const idOf = ({ namespace, snapshotter }: Snapshot, name = "") => [namespace, snapshotter, name].join("\0");
@@ -219,17 +219,19 @@ function snapshotTree(snapshots: readonly Snapshot[]): string {
     dim(branches) + first,
     ...cells,
   ]);
-  return columns(["SNAPSHOT", "KIND", "USED", "INODES"], rows);
+  return await columns(["SNAPSHOT", "KIND", "USED", "INODES"], rows);
 }
 
-function activationTable(activations: readonly (Activation & { namespace: string })[]): string {
+async function activationTable(
+  activations: readonly (Activation & { namespace: string })[],
+): Promise<string> {
   const rows = activations.flatMap(({ namespace, name, active, labels }) => {
     const mounts: readonly Partial<ActiveMount>[] = active.length === 0 ? [{}] : active;
     return mounts.map(({ type = "", mountPoint = "" }) =>
       [namespace, name, type, mountPoint, keepersOf(labels)].map(escapeControl)
     );
   });
-  return columns(["NAMESPACE", "ACTIVATION", "TYPE", "MOUNTPOINT", "OF"], rows);
+  return await columns(["NAMESPACE", "ACTIVATION", "TYPE", "MOUNTPOINT", "OF"], rows);
 }
 
 const REFERENCE = "containerd.io/gc.bref.";

@@ -6,5 +6,9 @@
  */
 
 export { Command, CommanderError, InvalidArgumentError, Option } from "npm:commander@14.0.2";
-export { default as stringWidth } from "npm:string-width@9.0.0";
 export { bold, cyan, dim, green, red, setColorEnabled, yellow } from "npm:deno-std@1.4.0/fmt/colors.js";
+
+/** The width of a text on a terminal, in columns. It is loaded for a table only: that takes as long as the rest. */
+export const loadStringWidth = async (): Promise<(text: string) => number> =>
+  // deno-lint-ignore no-import-prefix
+  (await import("npm:string-width@9.0.0")).default;

@@ -62,7 +62,7 @@ export async function ls(path: string | undefined, flags: ListFlags): Promise<nu
   const list = () => listMounts({ filter, ...namespace === undefined ? {} : { pid: namespace } });
   const mounts = await withNamespaceErrors(namespace, list);
   if (json) print(JSON.stringify(mounts, null, 2));
-  else print(tree ? await mountTree(mounts, namespace) : mountTable(mounts));
+  else print(await (tree ? mountTree(mounts, namespace) : mountTable(mounts)));
   return 0;
 }
 
@@ -98,7 +98,7 @@ async function mountTree(mounts: readonly MountInfo[], namespace?: number): Prom
       colored(yellow, optionText(value)),
     ]);
   }
-  return columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
+  return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "USED", "OPTIONS"], rows);
 }
 
 /** Leaves an empty cell empty, without escape sequences. */

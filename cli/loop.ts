@@ -40,7 +40,6 @@ export async function loopDetach(devices: readonly string[]): Promise<number> {
  * @param flags whether to print JSON.
  * @returns the exit status.
  */
-// deno-lint-ignore require-await
 export async function loopList(flags: { json?: true }): Promise<number> {
   // From /proc/partitions: Deno.readDir() of /sys needs --allow-all.
   const names = [...(textOf("/proc/partitions") ?? "").matchAll(/\b(loop\d+)$/gm)].map(([, name = ""]) =>
@@ -65,7 +64,7 @@ export async function loopList(flags: { json?: true }): Promise<number> {
       const options = (["readonly", "autoclear", "direct"] as const).filter((name) => attributes[name]);
       return [device, escapeControl(backingFile), `${offset}`, options.join(",")];
     });
-    print(columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
+    print(await columns(["DEVICE", "BACKING FILE", "OFFSET", "OPTIONS"], rows));
   }
   return 0;
 }

@@ -6,7 +6,7 @@
 
 import { encodeName } from "../ffi/text.ts";
 import type { MountInfo } from "../mod.ts";
-import { stringWidth } from "./deps.ts";
+import { loadStringWidth } from "./deps.ts";
 
 /**
  * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
@@ -97,7 +97,8 @@ const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).p
  * @param rows the cells, each one line.
  * @returns the lines.
  */
-export function columns(head: readonly string[], rows: readonly string[][]): string {
+export async function columns(head: readonly string[], rows: readonly string[][]): Promise<string> {
+  const stringWidth = await loadStringWidth();
   const lines = [head, ...rows];
   const widths = head.map((_, column) =>
     lines.reduce((most, row) => Math.max(most, stringWidth(row[column] ?? "")), 0)
@@ -113,11 +114,11 @@ export function columns(head: readonly string[], rows: readonly string[][]): str
  * @param mounts the mounts.
  * @returns the lines.
  */
-export function mountTable(mounts: readonly MountInfo[]): string {
+export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
   const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
     [mountpoint, fsType, source, options].map(escapeControl)
   );
-  return columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
+  return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
 }
 
 /**

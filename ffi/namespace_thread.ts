@@ -15,7 +15,7 @@
 import type { AsyncLocalStorage } from "node:async_hooks";
 import { SyscallError } from "./errno.ts";
 import type { OwnedFd } from "./fd.ts";
-import { type CallRedirect, errno, type Libc, redirectCalls } from "./libc.ts";
+import { type CallRedirect, type Libc, redirectCalls } from "./libc.ts";
 import { allocCString, readCString } from "./memory.ts";
 import type { Scratch } from "./scratch.ts";
 import { type LibcName, libcSymbols } from "./symbols.ts";

@@ -1,15 +1,10 @@
 /**
  * Runs the fuzzing rules and the races with any number of inputs, as root: `deno task test:proofs`.
  *
- *     --runs=N      inputs for each rule
- *     --names=N     mountpoints with random names
- *     --tries=N     attempts of each race
- *     --save        writes the results to docs/trust.md
- *
  * @module
  */
 
-import { parseArgs } from "node:util";
+import { Command } from "../cli/deps.ts";
 import { mountAtRandomNames } from "./fuzz/names.ts";
 import { comparePaths } from "./fuzz/paths.ts";
 import { rules } from "./fuzz/rules.ts";
@@ -17,14 +12,21 @@ import { cases, timed } from "./fuzz/scale.ts";
 import { type Attempts, kernels, swapSource, swapTarget } from "./race/races.ts";
 import { markdownTable, record } from "./trust.ts";
 
-const { values: options } = parseArgs({
-  options: {
-    runs: { type: "string", default: "60000" },
-    names: { type: "string", default: "5000" },
-    tries: { type: "string", default: "10000" },
-    save: { type: "boolean", default: false },
-  },
-});
+interface Options {
+  runs: string;
+  names: string;
+  tries: string;
+  save?: true;
+}
+
+const options = new Command("deno task test:proofs")
+  .description("Runs the fuzzing rules and the races with any number of inputs, as root.")
+  .option("--runs <number>", "inputs for each rule", "60000")
+  .option("--names <number>", "mountpoints with random names", "5000")
+  .option("--tries <number>", "attempts of each race", "10000")
+  .option("--save", "write the results to docs/trust.md")
+  .parse(Deno.args, { from: "user" })
+  .opts<Options>();
 const [runs, names, tries] = [options.runs, options.names, options.tries].map(Number);
 if (!runs || !names || !tries) throw new TypeError("runs, names and tries are numbers");
 const MOST_NAMES = 500; // mounted at the same time

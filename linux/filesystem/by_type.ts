@@ -53,7 +53,7 @@ export function usesFsopen(plan: FilesystemPlan): boolean {
 export function createFilesystem(plan: FilesystemPlan, resolved: Resolved): OwnedFd | Promise<OwnedFd> {
   const source = resolved.device ?? plan.source;
   if (isServed(plan.type)) return createOnServer(plan, source, resolved);
-  if (readsDisk(source)) return createOnDisk(plan, source, resolved);
+  if (resolved.device !== undefined || readsDisk(source)) return createOnDisk(plan, source, resolved);
   return mountSuperblock(plan, createSuperblock(openContext(plan, source), "create"), resolved);
 }
 
@@ -157,7 +157,7 @@ export function mountFilesystemOnto(
   const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   const data = mountData(plan);
   const complete = () => remount && remountTop(remount, target);
-  if (readsDisk(source)) {
+  if (resolved.device !== undefined || readsDisk(source)) {
     return mountOffThread(source, procFdPath(target), plan.type, flags, data).catch((error) => {
       throw withoutSource(error, target);
     }).then(complete);

@@ -188,3 +188,13 @@ function describeLoop(image: string | undefined): Call[] {
     ),
   ];
 }
+
+/**
+ * Whether the last unmount of a mount has nothing to write and little to free, whatever happens to it until then.
+ *
+ * @param plan the mount.
+ * @returns true for an overlay without an upper layer, which stays read-only; false if it is not known.
+ */
+export function isUnmountedAtOnce(plan: NewMountPlan): boolean {
+  return plan.kind === "overlay" && plan.layers.upper === undefined;
+}

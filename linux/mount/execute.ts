@@ -9,7 +9,13 @@ import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree, isTree } from "../filesystem/bind.ts";
 import { explainFailure } from "../filesystem/failure.ts";
-import { createDetached, isCreatedDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
+import {
+  createDetached,
+  isCreatedDetached,
+  isStaged,
+  isUnmountedAtOnce,
+  mountOnto,
+} from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
 import { changeRoot } from "../filesystem/root_change.ts";
@@ -165,7 +171,15 @@ async function makeMount(
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
   const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
-  const mount = { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
+  const mount: AttachedMount = {
+    mountpoint,
+    isTree: isTree(plan),
+    isPeer: isPeerTree(plan),
+    id,
+    isUnique,
+    device,
+    isImmediate: isUnmountedAtOnce(plan),
+  };
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));

@@ -13,6 +13,7 @@ import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree, isTree } from "../filesystem/bind.ts";
+import { isUnmountedAtOnce } from "../filesystem/kinds.ts";
 import type { Resolved } from "../filesystem/resolved.ts";
 import { setPropagationFd } from "../filesystem/propagation.ts";
 import { createComplete, Stage } from "../filesystem/staged.ts";
@@ -310,7 +311,15 @@ export class ReplacingMounts implements Disposable {
 }
 
 function toAttached({ plan, id: { mountId: id, isUnique, device }, mountpoint }: NewMount): AttachedMount {
-  return { mountpoint, isTree: isTree(plan), isPeer: isPeerTree(plan), id, isUnique, device };
+  return {
+    mountpoint,
+    isTree: isTree(plan),
+    isPeer: isPeerTree(plan),
+    id,
+    isUnique,
+    device,
+    isImmediate: isUnmountedAtOnce(plan),
+  };
 }
 
 function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {

@@ -6,7 +6,7 @@
  */
 
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
-import { OwnedFd, type OwnedFds, withDisposable } from "../../ffi/fd.ts";
+import { OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
 import { cString } from "../../ffi/memory.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { onPrivateThread, type ThreadCall } from "../../ffi/private_thread.ts";
@@ -25,6 +25,7 @@ import {
   isCached,
   openCached,
   openMayWait,
+  tryOpenCached,
   tryOpenMayWait,
 } from "../path/cached_lookup.ts";
 import {
@@ -36,7 +37,7 @@ import {
   resolveTarget,
   tryResolveTarget,
 } from "../path/mount_target.ts";
-import { join } from "../path/path.ts";
+import { commonDirectory, join } from "../path/path.ts";
 import { readTextFile } from "../path/text_file.ts";
 import { callOffThread, type WaitOptions } from "../path/wait.ts";
 import { ExplainedError } from "../spec/error.ts";
@@ -57,6 +58,7 @@ import {
   O_PATH,
   O_RDONLY,
   RESOLVE_IN_ROOT,
+  RESOLVE_NO_XDEV,
 } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { open } from "../syscalls/mod.ts";
@@ -227,12 +229,15 @@ async function ensureDevice(source: string, wait: WaitOptions): Promise<void> {
 
 /**
  * The kernel looks up the layers when the overlay is created, and calls statfs(2) on each, which asks a server. A layer
- * that is cached costs an openat2(2) and a statx(2), and each file system of the layers without a block device one statmount(2).
+ * that is cached costs an openat2(2) if it is on the mount of the directory that they have in common; else a statx(2) and a
+ * close(2) too, and each file system of the layers without a block device one statmount(2).
  */
 async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise<void> {
+  const all = [...layers.lower, ...layers.dataOnly, layers.upper, layers.work]
+    .filter((path): path is string => path !== undefined && path !== "");
   const devices = new Set<number>();
-  for (const path of [...layers.lower, ...layers.dataOnly, layers.upper ?? "", layers.work ?? ""]) {
-    const found = path === "" ? "enoent" : openCached(path);
+  for (const path of await withoutCached(all, devices)) {
+    const found = openCached(path);
     if (found === "uncached") await ensureAnswers(path, wait);
     if (!(found instanceof OwnedFd)) continue; // the kernel names a layer that is missing
     const mount = withDisposable(found, statxMountUniqueFd);
@@ -240,6 +245,36 @@ async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise
     devices.add(mount.device);
     if (await mayWaitForServer(mount)) await ensureAnswers(path, wait);
   }
+}
+
+const FEW = 3; // layers, from which on their common directory is worth its own calls
+const OPEN = 64; // descriptors of layers that are open at once
+
+/**
+ * The layers that are not cached on the mount of the directory that they have in common; all of them, if that may wait for
+ * a server. Adds the device of the others.
+ */
+async function withoutCached(layers: string[], devices: Set<number>): Promise<string[]> {
+  if (layers.length < FEW || !layers.every((path) => path.startsWith("/"))) return layers;
+  const common = commonDirectory(layers);
+  const found = openCached(common);
+  if (!(found instanceof OwnedFd)) return layers;
+  using directory = found;
+  const mount = statxMountUniqueFd(directory);
+  if (await mayWaitForServer(mount)) return layers;
+  devices.add(mount.device);
+  using opened = new OwnedFds();
+  return layers.filter((path, index) => {
+    if (index % OPEN === OPEN - 1) opened[Symbol.dispose]();
+    const fd = tryOpenCached(
+      directory.fd,
+      path.slice(common.length).replace(/^\/+/, "") || ".",
+      O_PATH,
+      RESOLVE_NO_XDEV,
+    );
+    if (fd >= 0) opened.add(new OwnedFd(fd));
+    return fd < 0;
+  });
 }
 
 /** A directory for each lower layer, in their order; undefined for one that is not mapped. */

@@ -75,8 +75,19 @@ export function openCached(path: string, flags = 0): OwnedFd | "enoent" | "uncac
   return unresolvable.includes(-fd) ? "enoent" : "uncached";
 }
 
-/** A rename or mount anywhere on the system makes a cached lookup fail with EAGAIN by chance: three in a row don't. */
-function tryOpenCached(dirfd: number, path: string, flags: number, resolve: number): number {
+/**
+ * Opens a path from the dentry cache. A rename or mount anywhere on the system makes a cached lookup fail with EAGAIN by
+ * chance: three in a row don't.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param dirfd the directory of a relative path; `AT_FDCWD`.
+ * @param path the path.
+ * @param flags `O_…` flags.
+ * @param resolve more `RESOLVE_…` flags.
+ * @returns the descriptor; a negative errno, EAGAIN if the kernel would have to ask a disk or a server.
+ */
+export function tryOpenCached(dirfd: number, path: string, flags: number, resolve: number): number {
   let fd = tryOpenat2(dirfd, path, flags, resolve | RESOLVE_CACHED);
   for (let tries = 1; fd === -EAGAIN && tries < 3; tries++) {
     fd = tryOpenat2(dirfd, path, flags, resolve | RESOLVE_CACHED);

@@ -37,6 +37,8 @@ export interface AttachedMount {
   readonly isUnique: boolean;
   /** The file system's device: major and minor as one number. */
   readonly device: number;
+  /** Whether its last unmount has nothing to write and little to free. */
+  readonly isImmediate: boolean;
 }
 
 /**
@@ -84,7 +86,7 @@ export async function unmountOwn(own: AttachedMount, deadline: Deadline): Promis
   await unmountRetrying(path, deadline, known, (found) => {
     isCovered = !isTop(own, found, path);
     return !isCovered;
-  });
+  }, own.isImmediate);
   if (isCovered) await unmountOwn(own, deadline); // moved, gone, or covered while it was busy
 }
 

@@ -72,6 +72,7 @@ export async function unmountStacked(
  * @param deadline its flags, and how long to retry and wait.
  * @param top the topmost mount.
  * @param isOwn whether the topmost mount is the one that is meant, if it must be no other.
+ * @param isImmediate whether it is known that umount2(2) need not wait.
  * @throws {BusyError} EBUSY if the mount is still busy at the deadline.
  * @throws {SyscallError} EINVAL if it is locked.
  */
@@ -80,12 +81,13 @@ export async function unmountRetrying(
   deadline: Deadline,
   top = topMount(target, deadline),
   isOwn?: (top: StatxMount) => boolean,
+  isImmediate = false,
 ): Promise<void> {
   for (;; top = topMount(target, deadline)) {
     if (isOwn && !(top && isOwn(top))) return; // another process has unmounted it, or covered it, meanwhile
     deadline.signal?.throwIfAborted();
     try {
-      return await umountOnce(target, deadline, top);
+      return await umountOnce(target, deadline, top, isImmediate);
     } catch (error) {
       if (isErrno(error, "EINVAL") && error.syscall === "umount2") return refuseLocked(target, deadline);
       if (!isErrno(error, "EBUSY")) throw error;

@@ -38,6 +38,7 @@ export interface FilesystemState {
  * @param target the mountpoint.
  * @param deadline its flags, and how long to wait for a server or a helper.
  * @param top the topmost mount; undefined if there is none, for the error of umount2(2).
+ * @param isImmediate whether it is known that umount2(2) need not wait.
  * @returns undefined if it is unmounted; else the work that may wait.
  * @throws {SyscallError} if umount2(2) fails, with EBUSY for a busy mount; ETIMEDOUT if a server does not answer.
  */
@@ -45,8 +46,9 @@ export function umountOnce(
   target: string,
   deadline: Deadline,
   top: StatxMount | undefined,
+  isImmediate = false,
 ): Promise<void> | undefined {
-  const result = tryUmountSync(target, deadline.flags, top);
+  const result = tryUmountSync(target, deadline.flags, isImmediate ? undefined : top);
   return result === "unmounted" ? undefined : umountMayWait(target, deadline, result, top);
 }
 
@@ -154,12 +156,17 @@ function statmountFilesystem(top: StatxMount): FilesystemState | undefined {
 
 const SB_RDONLY = 1; // linux/fs.h
 
-// linux/magic.h, the types that are unmounted most often
+// linux/magic.h, and fs/xfs/libxfs/xfs_format.h: the types that are unmounted most often
 const typeByMagic = new Map([
   [TMPFS_MAGIC, "tmpfs"],
   [OVERLAYFS_SUPER_MAGIC, "overlay"],
   [0x9fa0, "proc"],
   [0x62656572, "sysfs"],
+  [0xef53, "ext4"], // and ext2 and ext3, for which it is the same
+  [0x58465342, "xfs"],
+  [0x9123683e, "btrfs"],
+  [0x73717368, "squashfs"],
+  [0xe0f5e1e2, "erofs"],
 ]);
 
 const TMPFS_BYTES = 16 * 2 ** 20; // the kernel takes some tenths of a second to free a gigabyte

@@ -313,6 +313,6 @@ Deno.test("the last node of each level ends its branch", () => {
   ]);
 });
 
-Deno.test("a table has two spaces between its columns and none at the end of a line", () => {
-  assertEquals(columns(["A", "B"], [["long", "x"], ["y", ""]]), "A     B\nlong  x\ny");
+Deno.test("a table has two spaces between its columns and none at the end of a line", async () => {
+  assertEquals(await columns(["A", "B"], [["long", "x"], ["y", ""]]), "A     B\nlong  x\ny");
 });

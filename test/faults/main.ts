@@ -1,30 +1,36 @@
 /**
  * Injects faults at every system call of every operation, as root: `deno task test:faults`.
  *
- *     --only=TEXT     only operations with names that contain the text
- *     --without=TEXT  no operations with names that contain the text: those of the "manager" take an hour
- *     --sample=N      N random faults of each operation, repeatable by --seed=N
- *     --jobs=N        the number of concurrent operations
- *     --save          writes the table to docs/trust.md; only for a complete run
- *
  * @module
  */
 
-import { parseArgs } from "node:util";
+import { Command } from "../../cli/deps.ts";
 import { markdownTable, record } from "../trust.ts";
 import { faults } from "./harm.ts";
 import { type Row, runFaults } from "./run.ts";
 
-const { values: options } = parseArgs({
-  options: {
-    only: { type: "string", default: "" },
-    without: { type: "string" },
-    sample: { type: "string" },
-    seed: { type: "string", default: "1" },
-    jobs: { type: "string", default: `${navigator.hardwareConcurrency}` },
-    save: { type: "boolean", default: false },
-  },
-});
+interface Options {
+  only: string;
+  without?: string;
+  sample?: string;
+  seed: string;
+  jobs: string;
+  save?: true;
+}
+
+const options = new Command("deno task test:faults")
+  .description("Injects errors and SIGKILL at every system call of every operation, as root.")
+  .option("--only <text>", "only operations with names that contain the text", "")
+  .option(
+    "--without <text>",
+    'no operations with names that contain the text: those of the "manager" take long',
+  )
+  .option("--sample <number>", "so many random faults of each operation")
+  .option("--seed <number>", "repeats a sample", "1")
+  .option("--jobs <number>", "how many operations run at once", `${navigator.hardwareConcurrency}`)
+  .option("--save", "write the table to docs/trust.md; only for a complete run")
+  .parse(Deno.args, { from: "user" })
+  .opts<Options>();
 
 if (options.save && (options.only !== "" || (options.without ?? options.sample) !== undefined)) {
   throw new TypeError("--save requires a complete run, without --only, --without and --sample");

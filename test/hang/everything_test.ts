@@ -134,6 +134,11 @@ const mountCases: readonly Case[] = [
   { name: "block device", call: mounted((path) => ({ type: "ext4", source: path })) },
   { name: "lower layer", call: mounted((path, t) => overlay([`lowerdir=${path}:${t.dir}/source`])) },
   {
+    name: "one of many lower layers",
+    call: mounted((path, t) => overlay([`lowerdir=${t.dir}/source:${t.dir}/work:${path}:${t.dir}/target`])),
+  },
+  { name: "three lower layers", call: mounted((path) => overlay([`lowerdir=${path}:${path}:${path}`])) },
+  {
     name: "upper layer",
     call: mounted((path, t) =>
       overlay([`lowerdir=${t.dir}/source`, `upperdir=${path}`, `workdir=${t.dir}/work`])

@@ -11,20 +11,30 @@
  * @module
  */
 
-import { parseArgs } from "node:util";
+import { Command } from "../../cli/deps.ts";
 import { Cgroup, keepNamespace, TemporaryNames } from "./leftovers.ts";
 import { type Mutant, mutate, type Outcome } from "./mutant.ts";
 import { rooms } from "./rooms.ts";
 
-const { values } = parseArgs({
-  options: {
-    only: { type: "string", default: "" },
-    jobs: { type: "string", default: "2" },
-    timeout: { type: "string", default: "120" },
-    fresh: { type: "boolean", default: false },
-    twice: { type: "boolean", default: false },
-  },
-});
+interface Options {
+  only: string;
+  jobs: string;
+  timeout: string;
+  fresh?: true;
+  twice?: true;
+}
+
+const values = new Command("deno task test:mutants")
+  .description(
+    "Puts bugs into copies of the project, one at a time, and runs the tests that must notice each.",
+  )
+  .option("--only <text>", "only the mutants of rooms, files and names that contain the text", "")
+  .option("--jobs <number>", "how many run at once", "2")
+  .option("--timeout <seconds>", "how long the tests of a mutant may take", "120")
+  .option("--fresh", "run also those whose result is known")
+  .option("--twice", "run a mutant until the same test notices it twice in a row")
+  .parse(Deno.args, { from: "user" })
+  .opts<Options>();
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
 const project = new URL("../..", import.meta.url).pathname;

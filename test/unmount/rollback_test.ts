@@ -18,7 +18,15 @@ const sources = (t: KernelContext) => t.mounts().map(({ source }) => source);
 function remembered(mountpoint: string, isPeer = false): AttachedMount {
   const top = uniqueMountAt(mountpoint);
   assert(top !== undefined);
-  return { mountpoint, isTree: isPeer, isPeer, id: top.mountId, isUnique: top.isUnique, device: top.device };
+  return {
+    mountpoint,
+    isTree: isPeer,
+    isPeer,
+    id: top.mountId,
+    isUnique: top.isUnique,
+    device: top.device,
+    isImmediate: false,
+  };
 }
 
 for (const missing of [[], ["statmount"]] as const) {

@@ -64,7 +64,7 @@ Deno.test("a program imports only files of the library, npm packages and the run
 Deno.test("every dynamic import has a literal specifier, whose module is in the graph", async () => {
   for (const entry of entries) {
     const modules = await graph(entry);
-    const known = new Set(modules.map(({ specifier }) => specifier));
+    const known = new Set(modules.map(({ specifier }) => specifier.replace(/^npm:\//, "npm:")));
     for (const { specifier, local = "", dependencies = [] } of modules) {
       if (!specifier.startsWith(project.href)) continue;
       const dynamic = dependencies.filter(({ isDynamic }) => isDynamic);

@@ -1171,7 +1171,7 @@ export const cli: MutantRoom = {
     {
       name: "ls --tree",
       file: "cli/list.ts",
-      find: "tree ? await mountTree(mounts, namespace) : mountTable(mounts)",
+      find: "tree ? mountTree(mounts, namespace) : mountTable(mounts)",
       replace: "mountTable(mounts)",
       rule: "ls --tree prints a tree.",
       tests: LS,

@@ -18,6 +18,22 @@ export const mount: MutantRoom = {
   room: "linux/mount",
   mutants: [
     {
+      name: "a layer on another mount than its neighbours is not looked at",
+      file: "linux/mount/resolve.ts",
+      find: "      O_PATH,\n      RESOLVE_NO_XDEV,\n",
+      replace: "      O_PATH,\n      0,\n",
+      rule: "A dead server blocks no call for longer than its timeout.",
+      tests: ["test/hang/everything_test.ts"],
+    },
+    {
+      name: "layers on a dead server are not looked at if they are many",
+      file: "linux/mount/resolve.ts",
+      find: "if (await mayWaitForServer(mount)) return layers;",
+      replace: "",
+      rule: "A dead server blocks no call for longer than its timeout.",
+      tests: ["test/hang/everything_test.ts"],
+    },
+    {
       name: "a failed list stays mounted",
       file: at("execute"),
       find: "    await rollBack(transaction);\n",
