@@ -61,9 +61,9 @@ export interface MountOptions extends WaitOptions {
    * the error says so; old mounts that are unmounted by then are gone.
    *
    * Needs Linux 6.5, and 6.15 for a list with an entry inside of another one in another mount namespace; else the list is
-   * refused before anything is mounted, and so are entries that change a mount. The kernel mounts nothing beneath the root directory of a process, a
-   * mount that a user namespace has locked, and one onto which what is mounted on its parent propagates, such as a
-   * directory that is bound on itself below a shared mount. A FUSE helper, and what mount(2) makes, mounts at a temporary
+   * refused before anything is mounted, and so are entries that change a mount, and the root directory. The kernel mounts
+   * nothing beneath a mount that a user namespace has locked, and beneath one onto which what is mounted on its parent
+   * propagates, such as a directory that is bound on itself below a shared mount. A FUSE helper, and what mount(2) makes, mounts at a temporary
    * place first; the server is told the path of that place.
    */
   replace?: boolean | undefined;

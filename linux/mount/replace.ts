@@ -175,6 +175,7 @@ export class ReplacingMounts implements Disposable {
       state: "detached",
     };
     await this.#look(tree);
+    refuseRoot(tree);
     this.#mounts.push(tree);
     this.#trees.push(tree);
     this.#treeAt.set(plan.subpath, tree);
@@ -359,6 +360,13 @@ function pathInside({ fd, stage }: NewTree, path: string): string {
 
 const MAX_TRIES = 1000;
 
+/** Linux 7 mounts beneath the root directory too; to unmount that would take every path away from its processes. */
+function refuseRoot({ old, mountpoint }: NewTree): void {
+  if (old !== undefined && mountpoint === "/") {
+    throw new TypeError("the root directory can't be replaced: pivot_root(2) is for that");
+  }
+}
+
 function attachTree(tree: NewTree): void {
   const { fd, target, old, mountpoint } = tree;
   try {
@@ -369,8 +377,8 @@ function attachTree(tree: NewTree): void {
     throw new ExplainedError(
       error,
       [],
-      `the kernel mounts nothing beneath the mount on ${mountpoint}: it is the root directory of this process, ` +
-        "or locked by a user namespace, or gets what is mounted on its parent by propagation",
+      `the kernel mounts nothing beneath the mount on ${mountpoint}: it is locked by a user namespace, or gets what is ` +
+        "mounted on its parent by propagation",
     );
   }
 }

@@ -18,6 +18,14 @@ export const mount: MutantRoom = {
   room: "linux/mount",
   mutants: [
     {
+      name: "the root directory is replaced",
+      file: "linux/mount/replace.ts",
+      find: 'if (old !== undefined && mountpoint === "/") {',
+      replace: 'if (old !== undefined && mountpoint === "") {',
+      rule: "The root directory is never replaced.",
+      tests: ["test/mount/replace_test.ts"],
+    },
+    {
       name: "a layer on another mount than its neighbours is not looked at",
       file: "linux/mount/resolve.ts",
       find: "      O_PATH,\n      RESOLVE_NO_XDEV,\n",
