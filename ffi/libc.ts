@@ -13,8 +13,8 @@ export type Libc = Deno.DynamicLibrary<LibcSymbols>["symbols"];
 let ownLibc: Libc | undefined;
 
 /**
- * The C library. Each function is bound at its first use, and never unloaded. Code within `NamespaceThread.run()` gets functions
- * that make their calls on the thread in the other mount namespace.
+ * The C library. Each function is bound at its first use, and never unloaded. Code within `NamespaceThread.run()` gets
+ * functions that make their calls on the thread in the other mount namespace.
  *
  * Needs the permission `ffi`, without a path: Deno refuses pointer views under a path-scoped grant.
  *

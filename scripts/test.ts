@@ -47,7 +47,7 @@ function read(path: string): string | undefined {
   }
 }
 
-/** The files and processes that tests have left: processes are told by what is mounted at their /tmp. */
+/** The files and processes that tests have left: the processes are those with it mounted at /tmp. */
 async function leftovers(temporary: string): Promise<string[]> {
   const files = [...Deno.readDirSync(temporary)].map(({ name }) => `file /tmp/${name}`);
   const processes = () =>
@@ -229,11 +229,12 @@ const lanes: Part[][] = !root ? [[withoutRoot]] : !all ? [[{ ...withRoot, args }
 if (!root) console.log("Not root: tests of loop devices and block file systems require sudo.");
 const results = await runLanes(lanes);
 
+const after = machine();
 const left = [
-  ...machine().filter((line) => !before.includes(line)),
+  ...after.filter((line) => !before.includes(line)),
   ...results.flatMap((result) => result.left),
 ];
-const gone = before.filter((line) => line.startsWith("mount ") && !machine().includes(line));
+const gone = before.filter((line) => line.startsWith("mount ") && !after.includes(line));
 for (const line of left) console.error(`left behind: ${line}`);
 for (const line of gone) console.error(`gone: ${line}`);
 

@@ -53,7 +53,7 @@ export function usesFsopen(plan: FilesystemPlan): boolean {
 export function createFilesystem(plan: FilesystemPlan, resolved: Resolved): OwnedFd | Promise<OwnedFd> {
   const source = resolved.device ?? plan.source;
   if (isServed(plan.type)) return createOnServer(plan, source, resolved);
-  if (resolved.device !== undefined || readsDisk(source)) return createOnDisk(plan, source, resolved);
+  if (readsDisk(source, resolved)) return createOnDisk(plan, source, resolved);
   return mountSuperblock(plan, createSuperblock(openContext(plan, source), "create"), resolved);
 }
 
@@ -157,7 +157,7 @@ export function mountFilesystemOnto(
   const { flags, remount } = newMountFlags(plan.superFlags, topAttributes(plan));
   const data = mountData(plan);
   const complete = () => remount && remountTop(remount, target);
-  if (resolved.device !== undefined || readsDisk(source)) {
+  if (readsDisk(source, resolved)) {
     return mountOffThread(source, procFdPath(target), plan.type, flags, data).catch((error) => {
       throw withoutSource(error, target);
     }).then(complete);
@@ -202,8 +202,9 @@ export function describeFilesystemOnto(plan: FilesystemPlan, { target }: Describ
   ];
 }
 
-/** Whether making the file system reads a disk: a block device, or the file that an erofs is in. */
-function readsDisk(path: string): boolean {
+/** Whether making the file system reads a disk: a loop device or another block device, or the file that an erofs is in. */
+function readsDisk(path: string, { device }: Resolved): boolean {
+  if (device !== undefined) return true;
   if (!path.startsWith("/")) return false;
   try {
     const type = statx(AT_FDCWD, path, AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT;

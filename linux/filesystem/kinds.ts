@@ -114,6 +114,16 @@ export function isStaged(plan: NewMountPlan): boolean {
 }
 
 /**
+ * Whether a mount is complete as soon as it is made detached: only its root may have to be changed.
+ *
+ * @param plan the mount.
+ * @returns false if mount(2) or a helper program makes it, or if it has to be staged.
+ */
+export function isCompleteDetached(plan: NewMountPlan): plan is Exclude<NewMountPlan, { kind: "fuse" }> {
+  return !isStaged(plan) && isCreatedDetached(plan);
+}
+
+/**
  * Describes how a new mount is made.
  *
  * @param plan the mount.

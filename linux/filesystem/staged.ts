@@ -32,8 +32,8 @@ import {
   createDetached,
   describeDetached,
   describeOnto,
+  isCompleteDetached,
   isCreatedDetached,
-  isStaged,
   mountOnto,
 } from "./kinds.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
@@ -58,7 +58,7 @@ export async function mountStaged(plan: NewMountPlan, resolved: Resolved): Promi
  * @returns the detached mount.
  */
 export async function createComplete(plan: NewMountPlan, resolved: Resolved): Promise<OwnedFd> {
-  if (!isStaged(plan) && plan.kind !== "fuse" && isCreatedDetached(plan)) {
+  if (isCompleteDetached(plan)) {
     const created = createDetached(plan, resolved);
     const mounted = created instanceof Promise ? await created : created;
     changeRoot(mounted, plan.root);
@@ -193,9 +193,7 @@ export function describeStaged(plan: NewMountPlan, options: DescribeOptions): Ca
  * @returns its calls.
  */
 export function describeComplete(plan: NewMountPlan, options: DescribeOptions): Call[] {
-  if (isStaged(plan) || plan.kind === "fuse" || !isCreatedDetached(plan)) {
-    return describeStagedClone(plan, options);
-  }
+  if (!isCompleteDetached(plan)) return describeStagedClone(plan, options);
   return [...describeDetached(plan, options), ...describeRootChange(plan.root)];
 }
 

@@ -7,15 +7,9 @@
 
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { isPeerTree, isTree } from "../filesystem/bind.ts";
+import { isPeerTree } from "../filesystem/bind.ts";
 import { explainFailure } from "../filesystem/failure.ts";
-import {
-  createDetached,
-  isCreatedDetached,
-  isStaged,
-  isUnmountedAtOnce,
-  mountOnto,
-} from "../filesystem/kinds.ts";
+import { createDetached, isCompleteDetached, isStaged, mountOnto } from "../filesystem/kinds.ts";
 import { setPropagation } from "../filesystem/propagation.ts";
 import { remount } from "../filesystem/remount.ts";
 import { changeRoot } from "../filesystem/root_change.ts";
@@ -32,6 +26,7 @@ import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
+import { attachedMount } from "./attached_mount.ts";
 import { type MadeDirectory, removeDirectory } from "./make_target.ts";
 import { ReplacingMounts } from "./replace.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
@@ -170,16 +165,7 @@ async function makeMount(
   if (plan.propagation.length > 0) requireSetattr(thread);
   // The path is read before the mount is made: if it can't be read, nothing has to be undone.
   const mountpoint = target.path;
-  const { mountId: id, isUnique, device } = await attachNew(plan, resolved, thread);
-  const mount: AttachedMount = {
-    mountpoint,
-    isTree: isTree(plan),
-    isPeer: isPeerTree(plan),
-    id,
-    isUnique,
-    device,
-    isImmediate: isUnmountedAtOnce(plan),
-  };
+  const mount = attachedMount(plan, mountpoint, await attachNew(plan, resolved, thread));
   attached.push(mount);
   undo.push(mount);
   if (plan.propagation.length > 0) target.run(() => setPropagation(plan.propagation, target));
@@ -192,7 +178,7 @@ async function attachNew(
   thread: NamespaceThread | undefined,
 ): Promise<StatxMount> {
   const { target } = resolved;
-  if (!isStaged(plan) && plan.kind !== "fuse" && isCreatedDetached(plan)) {
+  if (isCompleteDetached(plan)) {
     const created = createDetached(plan, resolved);
     const mounted = created instanceof Promise ? await created : created;
     changeRoot(mounted, plan.root);

@@ -8,7 +8,7 @@ import {
   describeDetached,
   describeOnto,
   describeRelease,
-  isCreatedDetached,
+  isCompleteDetached,
   isStaged,
 } from "../filesystem/kinds.ts";
 import { describePropagation } from "../filesystem/propagation.ts";
@@ -101,7 +101,7 @@ function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
 
 function describeNewMount(plan: NewMountPlan, options: DescribeOptions): Call[] {
   if (isStaged(plan)) return describeStaged(plan, options);
-  if (plan.kind === "fuse" || !isCreatedDetached(plan)) return describeOnto(plan, options);
+  if (!isCompleteDetached(plan)) return describeOnto(plan, options);
   const mount = plan.kind === "bind" ? "tree" : "mount";
   return [
     ...describeDetached(plan, options),

@@ -64,7 +64,7 @@ export interface MountOptions extends WaitOptions {
    * refused before anything is mounted, and so are entries that change a mount, and the root directory. The kernel mounts
    * nothing beneath a mount that a user namespace has locked, and beneath one onto which what is mounted on its parent
    * propagates, such as a directory that is bound on itself below a shared mount. A FUSE helper, and what mount(2) makes, mounts at a temporary
-   * place first; the server is told the path of that place.
+   * place first; the server gets the path of that place.
    */
   replace?: boolean | undefined;
   /**
@@ -156,10 +156,19 @@ export async function mountAll(
   const plans = planMounts(mounts, target, userNamespace !== undefined);
   if (replace) refuseReplacing(plans, target, options.namespace !== undefined);
   if (userNamespace !== undefined) return await mountMapped(plans, target, options, userNamespace);
+  return await mountPlans(plans, target, options, { replace });
+}
+
+async function mountPlans(
+  plans: Plan[],
+  target: string,
+  options: MountOptions,
+  how: ExecuteOptions,
+): Promise<MountHandle> {
   if (options.namespace !== undefined && plans.length > 0) {
-    return await mountInNamespace(plans, target, options.namespace, options, { replace });
+    return await mountInNamespace(plans, target, options.namespace, options, how);
   }
-  return new AttachedMounts(target, await executePlans(plans, target, options, { replace }));
+  return new AttachedMounts(target, await executePlans(plans, target, options, how));
 }
 
 async function mountMapped(
@@ -169,12 +178,7 @@ async function mountMapped(
   userNamespace: UserNamespace,
 ): Promise<MountHandle> {
   using userns = await openUserns(plans, target, userNamespace, options);
-  const { namespace, replace } = options;
-  const how = { replace, userns: userns?.fd };
-  if (namespace !== undefined && plans.length > 0) {
-    return await mountInNamespace(plans, target, namespace, options, how);
-  }
-  return new AttachedMounts(target, await executePlans(plans, target, options, how));
+  return await mountPlans(plans, target, options, { replace: options.replace, userns: userns?.fd });
 }
 
 /** Undefined for an empty list. */

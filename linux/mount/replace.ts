@@ -12,8 +12,7 @@ import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
-import { isPeerTree, isTree } from "../filesystem/bind.ts";
-import { isUnmountedAtOnce } from "../filesystem/kinds.ts";
+import { isPeerTree } from "../filesystem/bind.ts";
 import type { Resolved } from "../filesystem/resolved.ts";
 import { setPropagationFd } from "../filesystem/propagation.ts";
 import { createComplete, Stage } from "../filesystem/staged.ts";
@@ -28,6 +27,7 @@ import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts"
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
 import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
+import { attachedMount } from "./attached_mount.ts";
 import { type MadeDirectories, removeDirectory } from "./make_target.ts";
 
 /** Where an entry goes that is inside of another new mount of its list. */
@@ -125,7 +125,7 @@ export class ReplacingMounts implements Disposable {
 
   /** The new mounts, in the order of the list, once they are visible. */
   get attached(): AttachedMount[] {
-    return this.#mounts.map(toAttached);
+    return this.#mounts.map(({ plan, mountpoint, id }) => attachedMount(plan, mountpoint, id));
   }
 
   /**
@@ -146,7 +146,7 @@ export class ReplacingMounts implements Disposable {
   }
 
   #treeAbove(subpath: string): NewTree | undefined {
-    return firstOf(directoriesAbove(subpath), (path) => this.#treeAt.get(path));
+    return directoriesAbove(subpath).map((path) => this.#treeAt.get(path)).find((tree) => tree);
   }
 
   /**
@@ -250,7 +250,9 @@ export class ReplacingMounts implements Disposable {
   #refuseCovering(): void {
     const byMountpoint = new Map(this.#trees.map((tree) => [tree.mountpoint, tree]));
     for (const { mountpoint } of this.#trees) {
-      const covering = firstOf(directoriesAbove(mountpoint), (path) => byMountpoint.get(path));
+      const covering = directoriesAbove(mountpoint).map((path) => byMountpoint.get(path)).find((tree) =>
+        tree
+      );
       if (covering === undefined) continue;
       const reason = `"replace" takes no list with ${mountpoint} beside this mount, which covers it: ` +
         "name it after this one, and by a path without symbolic links";
@@ -293,7 +295,7 @@ export class ReplacingMounts implements Disposable {
     const restored = state === "beneath" && old ? restoreBeneath(mountpoint, old) : undefined;
     if (restored !== undefined) {
       for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;
-    } else if (!await detachOwn(toAttached(tree))) {
+    } else if (!await detachOwn(attachedMount(tree.plan, tree.mountpoint, tree.id))) {
       console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
     }
   }
@@ -309,26 +311,6 @@ export class ReplacingMounts implements Disposable {
       throw new MountError(plan.mount, mountpoint, error);
     }
   }
-}
-
-function toAttached({ plan, id: { mountId: id, isUnique, device }, mountpoint }: NewMount): AttachedMount {
-  return {
-    mountpoint,
-    isTree: isTree(plan),
-    isPeer: isPeerTree(plan),
-    id,
-    isUnique,
-    device,
-    isImmediate: isUnmountedAtOnce(plan),
-  };
-}
-
-function firstOf<T>(paths: readonly string[], find: (path: string) => T | undefined): T | undefined {
-  for (const path of paths) {
-    const found = find(path);
-    if (found !== undefined) return found;
-  }
-  return undefined;
 }
 
 /**

@@ -5,7 +5,7 @@ import { NotFoundError } from "../../linux/manager/errors.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "../assert.ts";
 import { containerdTest, Daemon, NAMESPACE } from "../containerd/daemon.ts";
 import { startWithImage } from "../containerd/with_image.ts";
-import { type KernelContext, kernelTest } from "../harness.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { readText } from "../kernel.ts";
 import { run } from "../namespace/namespaces.ts";
 import { cli, start } from "./command.ts";
@@ -199,51 +199,69 @@ containerdTest(
   needs,
 );
 
+/** What a test with an image has. */
+interface ImageContext {
+  daemon: Daemon;
+  containerd: Containerd;
+  /** The image's topmost layer. */
+  layer: string;
+  /** A mountpoint. */
+  target: string;
+  /** The options for the daemon and the tests' namespace, and a snapshot as SNAPSHOTTER/KEY. */
+  args(snapshot: string): string[];
+}
+
+/** Registers a test with a containerd that has the image. */
+function imageTest(
+  name: string,
+  fn: (t: KernelContext, image: ImageContext) => Promise<void>,
+  more: Pick<Needs, "tools" | "features"> = {},
+): void {
+  containerdTest(name, async (t) => {
+    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
+    await using _daemon = daemon;
+    await using containerd = daemon.client();
+    const args = (snapshot: string) => [...ofTests(daemon), ...at(t), snapshot];
+    await fn(t, { daemon, containerd, layer, target: t.make("target"), args });
+  }, { ...onImage, ...more, tools: [...onImage.tools, ...more.tools ?? []] });
+}
+
 /** The activations of the tests' namespace. */
 const activationsOf = async (containerd: Containerd) =>
   (await Array.fromAsync(containerd.mounts.list())).map(({ name }) => name);
 
-containerdTest(
+imageTest(
   "up --containerd mounts a snapshot and stays, and down takes it off with what was activated for it",
-  async (t) => {
-    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
-    await using _daemon = daemon;
-    await using containerd = daemon.client();
-    const target = t.make("target");
+  async (t, { daemon, containerd, layer, target, args }) => {
     Deno.symlinkSync("target", `${t.dir}/link`);
     for (const [snapshotter, activations] of [["overlayfs", []], ["erofs", [`up:${target}`]]] as const) {
       await containerd.snapshots(snapshotter).prepare("a/key", layer);
-      const args = [...ofTests(daemon), ...at(t), `${snapshotter}/a/key`];
-      assertEquals(await command(["up", ...args, `${t.dir}/link`]), { ...DONE, out: `${target}\n` });
+      const snapshot = args(`${snapshotter}/a/key`);
+      assertEquals(await command(["up", ...snapshot, `${t.dir}/link`]), { ...DONE, out: `${target}\n` });
       assertEquals(t.mounts().find(({ mountpoint }) => mountpoint === "/target")?.fsType, "overlay");
       assertEquals(await activationsOf(containerd), [...activations]);
       await daemon.collectGarbage();
       assertEquals(await activationsOf(containerd), [...activations]); // it is kept with its snapshot
       await Deno.writeTextFile(`${target}/written`, snapshotter);
-      assertEquals(await command(["down", ...args, target]), DONE);
+      assertEquals(await command(["down", ...snapshot, target]), DONE);
       assertEquals([t.mounts(), await activationsOf(containerd)], [[], []]);
-      assertEquals(await command(["down", ...args, target]), DONE); // as umount of what is not mounted
+      assertEquals(await command(["down", ...snapshot, target]), DONE); // as umount of what is not mounted
       await containerd.snapshots(snapshotter).commit("done", "a/key");
       await containerd.snapshots(snapshotter).view("look", "done");
-      const view = [...ofTests(daemon), ...at(t), `${snapshotter}/look`];
+      const view = args(`${snapshotter}/look`);
       assertEquals((await command(["up", ...view, target])).err, "");
       assertEquals(Deno.readTextFileSync(`${target}/written`), snapshotter);
       assertEquals((await command(["down", ...view, target])).err, "");
       assertEquals([t.mounts(), await activationsOf(containerd), leftBehind(t)], [[], [], []]);
     }
   },
-  onImage,
 );
 
-containerdTest(
+imageTest(
   "up --containerd of a target that has a snapshot is refused, and down of another one too",
-  async (t) => {
-    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
-    await using _daemon = daemon;
-    await using containerd = daemon.client();
-    const target = t.make("target");
+  async (t, { containerd, layer, target, args: argsOf }) => {
     for (const key of ["one", "two"]) await containerd.snapshots("erofs").prepare(key, layer);
-    const args = (key: string) => [...ofTests(daemon), ...at(t), `erofs/${key}`, target];
+    const args = (key: string) => [...argsOf(`erofs/${key}`), target];
     assertEquals((await command(["up", ...args("one")])).code, 0);
     const before = t.mounts();
     const second = await command(["up", ...args("two")]);
@@ -283,18 +301,14 @@ containerdTest(
       /snapshot none does not exist.*the namespace is denomount-test; "denomount umount" unmounts what is left of it\n$/,
     );
   },
-  { ...onImage, tools: [...onImage.tools, "mount", "sleep"] },
+  { tools: ["mount", "sleep"] },
 );
 
-containerdTest(
+imageTest(
   "after a crash of up --containerd, up mounts the snapshot, or down removes what is left",
-  async (t) => {
-    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
-    await using _daemon = daemon;
-    await using containerd = daemon.client();
-    const target = t.make("target");
+  async (t, { containerd, layer, target, args: argsOf }) => {
     await containerd.snapshots("erofs").prepare("a", layer);
-    const args = [...ofTests(daemon), ...at(t), "erofs/a", target];
+    const args = [...argsOf("erofs/a"), target];
     const isMounted = () => t.mounts().some(({ mountpoint }) => mountpoint === "/target");
     for (const last of ["up", "down"]) {
       // The first move_mount is a probe, the second would attach the overlay.
@@ -309,25 +323,21 @@ containerdTest(
       assertEquals([t.mounts(), await activationsOf(containerd)], [[], []]);
     }
   },
-  { ...onImage, tools: [...onImage.tools, "strace"], features: ["mountApi"] },
+  { tools: ["strace"], features: ["mountApi"] },
 );
 
-containerdTest(
+imageTest(
   "down --containerd of a snapshot that is gone takes off what is left, unless the garbage collector has its activation",
-  async (t) => {
-    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
-    await using _daemon = daemon;
-    await using leased = daemon.client();
+  async (t, { daemon, containerd: leased, layer, target, args }) => {
     await using unleased = new Containerd({ address: daemon.socket, namespace: NAMESPACE });
-    const target = t.make("target");
     const snapshot = { snapshotter: "erofs", key: "a" };
-    const args = [...ofTests(daemon), ...at(t), "erofs/a", target];
+    const down = ["down", ...args("erofs/a"), target];
     for (const containerd of [leased, unleased]) {
       await leased.snapshots("erofs").prepare("a", layer);
       await containerd.mountSnapshot(snapshot, target, { name: `up:${target}` });
       await leased.snapshots("erofs").remove("a");
       await daemon.collectGarbage();
-      const { code, err } = await command(["down", ...args]);
+      const { code, err } = await command(down);
       if (containerd === leased) assertEquals([code, err], [0, ""]);
       else {
         assertEquals([code, mountedTypes(t)], [1, ["overlay"]]);
@@ -340,21 +350,16 @@ containerdTest(
       assertEquals([t.mounts(), await activationsOf(leased)], [[], []]);
     }
   },
-  onImage,
 );
 
-containerdTest(
+imageTest(
   "of two ups of one target at once, one mounts its snapshot and the other leaves nothing",
-  async (t) => {
-    const { daemon, layer } = await startWithImage(`${t.dir}/d`, { inTestsNamespace: true });
-    await using _daemon = daemon;
-    await using containerd = daemon.client();
-    const target = t.make("target");
+  async (t, { containerd, layer, target, args: argsOf }) => {
+    const args = (key: string) => [...argsOf(`erofs/${key}`), target];
     for (const key of ["one", "two"]) await containerd.snapshots("erofs").prepare(key, layer);
     for (let attempt = 0; attempt < 2; attempt++) {
       const both = await Promise.all(["one", "two"].map(async (key) => {
-        const args = [...ofTests(daemon), ...at(t), `erofs/${key}`, target];
-        const { code, stderr } = await start(["up", ...args], "/").output();
+        const { code, stderr } = await start(["up", ...args(key)], "/").output();
         return { key, code, err: new TextDecoder().decode(stderr) };
       }));
       assertEquals(both.map(({ code }) => code).sort(), [0, 1], both.map(({ err }) => err).join());
@@ -362,12 +367,11 @@ containerdTest(
       const err = both.find(({ code }) => code === 1)?.err ?? "";
       assertMatch(err, /another process is just mounting or unmounting a list on|is mounted on .* already/);
       assertEquals(await activationsOf(containerd), [`up:${target}`]);
-      assertEquals((await command(["down", ...ofTests(daemon), ...at(t), `erofs/${late}`, target])).code, 1);
-      assertEquals(await command(["down", ...ofTests(daemon), ...at(t), `erofs/${first}`, target]), DONE);
+      assertEquals((await command(["down", ...args(late)])).code, 1);
+      assertEquals(await command(["down", ...args(first)]), DONE);
       assertEquals([t.mounts(), await activationsOf(containerd)], [[], []]);
     }
   },
-  onImage,
 );
 
 containerdTest(

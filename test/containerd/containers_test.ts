@@ -5,12 +5,12 @@
  */
 
 import { assertEquals } from "../assert.ts";
-import type { KernelContext } from "../harness.ts";
 import { containerdTest, Daemon } from "./daemon.ts";
 import { buildImage } from "./image.ts";
 import {
   container,
   endContainers,
+  makePassable,
   removeEverything,
   retrying,
   runContainer,
@@ -22,11 +22,6 @@ import { RELEASES } from "./releases.ts";
 import { SnapshotterProcess } from "./snapshotter_process.ts";
 
 const tools = ["runc", "busybox"];
-
-/** Makes directories that a container's root may pass. */
-function makePassable(t: KernelContext, ...made: string[]): void {
-  for (const path of [t.dir, ...made.map((name) => t.make(name))]) Deno.chmodSync(path, 0o711);
-}
 
 for (const release of RELEASES) {
   const userNamespace = release === "newest"; // what of it works in the others depends on their runc

@@ -7,7 +7,6 @@
 import { NotFoundError } from "../../containerd/mod.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { unmountRecursive } from "../../mod.ts";
-import type { KernelContext } from "../harness.ts";
 import type { Row } from "../kernel.ts";
 import { Random } from "../soak/random.ts";
 import { containerdTest, Daemon } from "./daemon.ts";
@@ -18,6 +17,7 @@ import {
   isWhole,
   keys,
   killAll,
+  makePassable,
   NAME,
   processesOf,
   removeContainers,
@@ -43,11 +43,6 @@ function rounds(sample: number): Victim[] {
 }
 
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-/** Makes directories that a container's root may pass. */
-function makePassable(t: KernelContext): void {
-  for (const path of [t.dir, t.make("s"), t.make("d"), t.make("mnt")]) Deno.chmodSync(path, 0o711);
-}
 
 /** Kills at a moment of a work, and starts again what was killed; returns whether the work was cut off. */
 async function killDuring(
@@ -127,7 +122,7 @@ containerdTest(
 containerdTest(
   "after SIGKILL at any moment of a run everything lists, runs and is removed to nothing",
   async (t) => {
-    makePassable(t);
+    makePassable(t, "s", "d", "mnt");
     const random = new Random(SEED);
     await using process = await SnapshotterProcess.start(`${t.dir}/s`);
     {
@@ -190,7 +185,7 @@ function kindsOf(rows: readonly Row[]): string {
 containerdTest(
   "containers with mapped ids that are killed at any moment leave no mount",
   async (t) => {
-    makePassable(t);
+    makePassable(t, "s", "d", "mnt");
     const count = isWhole ? 200 : 5;
     await using process = await SnapshotterProcess.start(`${t.dir}/s`);
     {

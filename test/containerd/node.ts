@@ -6,6 +6,7 @@
 
 import type { Snapshotter } from "../../containerd/mod.ts";
 import { assertEquals } from "../assert.ts";
+import type { KernelContext } from "../harness.ts";
 import { descendants, names, readText } from "../kernel.ts";
 import { describeTree } from "../manager/digest_tree.ts";
 import type { Daemon } from "./daemon.ts";
@@ -18,6 +19,11 @@ import type { Entry } from "./tar.ts";
  * Whether all moments and containers are tried (`deno task test:node`), or a sample of them: a container takes a second.
  */
 export const isWhole: boolean = Deno.env.get("DENOMOUNT_NODE") === "true";
+
+/** Makes directories that a container's root may pass. */
+export function makePassable(t: KernelContext, ...made: string[]): void {
+  for (const path of [t.dir, ...made.map((name) => t.make(name))]) Deno.chmodSync(path, 0o711);
+}
 
 /** The lines of a tree; without the time of its root, which is that of the upper directory. */
 export async function treeOf(dir: string): Promise<string[]> {

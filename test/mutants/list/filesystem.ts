@@ -92,8 +92,7 @@ export const filesystem: MutantRoom = {
     {
       name: "a disk is mounted on the main thread",
       file: at("by_type"),
-      find:
-        "  if (resolved.device !== undefined || readsDisk(source)) return createOnDisk(plan, source, resolved);\n",
+      find: "  if (readsDisk(source, resolved)) return createOnDisk(plan, source, resolved);\n",
       replace: "",
       rule: "The event loop runs while a disk is read.",
       tests: [test("threads")],
@@ -101,7 +100,7 @@ export const filesystem: MutantRoom = {
     {
       name: "a disk is mounted on the main thread by mount(2)",
       file: at("by_type"),
-      find: "  if (resolved.device !== undefined || readsDisk(source)) {\n    return mountOffThread",
+      find: "  if (readsDisk(source, resolved)) {\n    return mountOffThread",
       replace: "  if (source === undefined) {\n    return mountOffThread",
       rule: "The event loop runs while a disk is read.",
       tests: [test("threads")],

@@ -148,7 +148,7 @@ export const mount: MutantRoom = {
     },
     {
       name: "an rbind is unmounted without its mounts below",
-      file: at("execute"),
+      file: at("attached_mount"),
       find: "isTree: isTree(plan),",
       replace: "isTree: isTree(plan) && false,",
       rule: "A handle unmounts what its rbind has brought.",
@@ -332,7 +332,7 @@ export const mount: MutantRoom = {
       file: at("replace"),
       find: "    this.#targets[Symbol.dispose](); // an open descriptor would keep the old mounts busy\n",
       replace: "",
-      rule: "An old mount that nobody uses is unmounted, not detached.",
+      rule: "An old mount that is not in use is unmounted, not detached.",
       tests: [test("explain")],
     },
     {
@@ -362,8 +362,8 @@ export const mount: MutantRoom = {
     {
       name: "the call's user namespace is not used",
       file: at("mount"),
-      find: "const how = { replace, userns: userns?.fd };",
-      replace: "const how = { replace };",
+      find: "{ replace: options.replace, userns: userns?.fd }",
+      replace: "{ replace: options.replace }",
       rule: "Every new mount of a call gets the maps of its namespace.",
       tests: USERNS,
     },
@@ -490,8 +490,8 @@ export const mount: MutantRoom = {
     {
       name: "namespace is ignored",
       file: at("mount"),
-      find: "if (namespace !== undefined && plans.length > 0) {",
-      replace: "if (namespace === null && plans.length > 0) {",
+      find: "if (options.namespace !== undefined && plans.length > 0) {",
+      replace: "if (options.namespace === null && plans.length > 0) {",
       rule: "namespace is never ignored.",
       tests: [test("transaction")],
     },
