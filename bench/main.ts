@@ -8,7 +8,8 @@
 
 import { Command } from "../cli/deps.ts";
 import { format, replacePart } from "../scripts/markdown.ts";
-import { buildPeers, type Program } from "./peers.ts";
+import { buildPeers, type Program } from "./build_peers.ts";
+import { countCalls, straceArguments } from "./calls.ts";
 import { judge, printTable, tables } from "./report.ts";
 import type { Result, Row } from "./row.ts";
 import { rows } from "./rows.ts";
@@ -20,6 +21,7 @@ interface Options {
   save?: true;
   only?: string;
   rounds: string;
+  calls?: true;
 }
 
 const options = new Command("deno task bench")
@@ -28,33 +30,37 @@ const options = new Command("deno task bench")
   )
   .option("--only <text>", "measure only rows with names that contain the text")
   .option("--rounds <number>", "number of rounds", "30")
+  .option("--calls", "only count the system calls, without measuring times")
   .option("--json", "print the results as JSON")
   .option("--check", "exit with 1 if a row misses a limit, and name the row")
   .option("--save", "write bench/results.json, bench/results.svg and the tables in bench/README.md")
   .parse(Deno.args, { from: "user" })
   .opts<Options>();
 
-/** Measures a row in a new process with a private mount namespace. */
-async function runRow(row: Row, programs: readonly Program[]): Promise<Result> {
+/** Runs a row in a new process with a private mount namespace, by a command before it; returns what it prints. */
+async function start(row: Row, programs: readonly Program[], rounds: string, before: string[] = []) {
   const runner = new URL("run_row.ts", import.meta.url).pathname;
-  const deno = [
-    Deno.execPath(),
-    "run",
-    "--quiet",
-    "-A",
-    "--v8-flags=--expose-gc",
-    runner,
-    row.name,
-    options.rounds,
-  ];
+  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--v8-flags=--expose-gc", runner, row.name, rounds];
+  const peers = programs.map(({ name, path }) => `${name}=${path}`);
   const { success, stdout } = await new Deno.Command("unshare", {
-    args: ["-m", "--propagation", "private", ...deno, ...programs.map(({ name, path }) => `${name}=${path}`)],
+    args: ["-m", "--propagation", "private", ...before, ...deno, ...peers],
     stdout: "piped",
     stderr: "inherit",
   }).output();
   if (!success) throw new Error(`the row "${row.name}" failed`);
-  const measured = JSON.parse(new TextDecoder().decode(stdout));
-  return { name: row.name, unit: row.unit ?? "ms", ...measured, verdicts: [] };
+  return JSON.parse(new TextDecoder().decode(stdout));
+}
+
+/** Measures a row, and counts its system calls in a second process under strace. */
+async function runRow(row: Row, programs: readonly Program[], log: string): Promise<Result> {
+  const measured = options.calls
+    ? { times: {}, ratios: {}, shares: {} }
+    : await start(row, programs, options.rounds);
+  const traced = row.calls === false
+    ? undefined
+    : await start(row, programs, "traced", ["strace", ...straceArguments(log)]);
+  const calls = traced && countCalls(await Deno.readTextFile(log), traced);
+  return { name: row.name, unit: row.unit ?? "ms", ...measured, ...calls && { calls }, verdicts: [] };
 }
 
 /**
@@ -80,7 +86,7 @@ try {
   const built = await buildPeers(programs);
   for (const row of chosen) {
     console.error(`measuring: ${row.name}`);
-    results.push(await runRow(row, built));
+    results.push(await runRow(row, built, `${programs}/strace`));
   }
 } finally {
   await Deno.remove(programs, { recursive: true });

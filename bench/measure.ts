@@ -11,6 +11,8 @@ import process from "node:process";
 export interface Contender {
   /** "denomount", or the name of a peer. */
   name: string;
+  /** The runs of a turn, for counting the system calls of one; without it, they are not counted. */
+  count?: number;
   /** Runs the work; returns its cost per run, in the row's unit, or undefined if the contender lacks this work. */
   run(): Promise<number | undefined>;
 }
@@ -33,6 +35,8 @@ export interface Measured {
   ratios: Record<string, Spread>;
   /** The shares of the library's time. */
   shares: Shares;
+  /** The system calls of one run, for each contender. */
+  calls?: Record<string, number>;
 }
 
 /** Shares of the time, from 0 to 1. */

@@ -38,12 +38,18 @@ function ratioText(name: string, { low, median, high }: Spread): string {
   return `${text(median)} × ${name} (${text(low)}–${text(high)})`;
 }
 
+/** System calls of one run; a rare one of the runtime is not shown. */
+function callsText(count: number): string {
+  return Math.abs(count - Math.round(count)) < 0.15 ? `${Math.round(count)}` : count.toFixed(1);
+}
+
 /** Formats the results for a terminal. */
 export async function printTable(results: readonly Result[]): Promise<void> {
-  const rows = results.flatMap(({ name, unit, times, shares, ratios, verdicts }) => {
+  const rows = results.flatMap(({ name, unit, times, shares, ratios, calls, verdicts }) => {
     const cells = [
       [name],
-      [`${text(times[OURS]?.median ?? NaN)} ${unit}`],
+      [times[OURS] === undefined ? "" : `${text(times[OURS].median)} ${unit}`],
+      Object.entries(calls ?? {}).map(([peer, count]) => `${callsText(count)} ${peer}`),
       Object.entries(shares).map(([where, share]) => `${Math.round(share * 100)}% ${where}`),
       Object.entries(ratios).map(([peer, ratio]) => ratioText(peer, ratio)),
       verdicts.map((verdict) => limitText(verdict, unit)),
@@ -51,7 +57,9 @@ export async function printTable(results: readonly Result[]): Promise<void> {
     const height = Math.max(...cells.map(({ length }) => length));
     return Array.from({ length: height }, (_, line) => cells.map((lines) => lines[line] ?? ""));
   });
-  console.log(await columns(["work", "time", "shares", "ratios (quartiles)", "limits"], rows));
+  console.log(
+    await columns(["work", "time", "system calls", "shares", "ratios (quartiles)", "limits"], rows),
+  );
 }
 
 /** Formats the results for bench/README.md: times, ratios, shares and limits. */
@@ -61,21 +69,30 @@ export function tables(results: readonly Result[]): string {
     return found === undefined ? "" : `${text(found.median)} (${text(found.low)}–${text(found.high)})`;
   };
   const percent = (share: number) => `${Math.round(share * 100)} %`;
-  const head = ["work", "time", "× C floor", "× containerd", "× commands", "kernel", "program", "waiting"];
+  const ratioPeers = ["C floor", "containerd", "libmount", "commands"];
+  const head = ["work", "time", ...ratioPeers.map((peer) => `× ${peer}`), "kernel", "program", "waiting"];
   const lines = results.map((result) => [
     result.name,
     `${text(result.times[OURS]?.median ?? NaN)} ${result.unit}`,
-    ...["C floor", "containerd", "commands"].map((peer) => ratio(result, peer)),
+    ...ratioPeers.map((peer) => ratio(result, peer)),
     ...[result.shares.kernel, result.shares.program, result.shares.waiting].map(percent),
   ]);
   const asked = results.flatMap(({ name, unit, verdicts }) =>
     verdicts.map((verdict) => [name, limitText(verdict, unit)])
+  );
+  const callers = [OURS, "containerd", "libmount", "C floor"];
+  const counted = results.flatMap(({ name, calls = {} }) =>
+    Object.keys(calls).length === 0
+      ? []
+      : [[name, ...callers.map((caller) => calls[caller] === undefined ? "" : callsText(calls[caller]))]]
   );
   return [
     `Deno ${Deno.version.deno}, ${Deno.osRelease()}, ${navigator.hardwareConcurrency} processors, ${
       new Date().toISOString().slice(0, 10)
     }. Ratios are medians of rounds, with quartiles.`,
     markdownTable(head, lines),
+    "System calls of one run:",
+    markdownTable(["work", ...callers], counted),
     "The limits of each row:",
     markdownTable(["work", "reached"], asked),
   ].join("\n\n");

@@ -37,6 +37,8 @@ export interface Row {
   limits: readonly Limit[];
   /** The number of rounds, if the default takes too long. */
   rounds?: number;
+  /** False where strace would take too long. */
+  calls?: false;
   /** Prepares the work; returns the contenders. */
   prepare(bench: Bench): Promise<Contender[]>;
 }

@@ -3,10 +3,13 @@
  *
  *     unshare -m --propagation private deno run -A --v8-flags=--expose-gc bench/run_row.ts ROW ROUNDS [NAME=PATH…]
  *
+ * With "traced" in place of the rounds, it runs each contender between two marks in strace's log.
+ *
  * @module
  */
 
 import { mount } from "../mod.ts";
+import { trace } from "./calls.ts";
 import { measure } from "./measure.ts";
 import { Peer } from "./peers.ts";
 import { rows } from "./rows.ts";
@@ -25,7 +28,8 @@ try {
     return undo.use(new Peer(peerName, path));
   });
   const contenders = await row.prepare({ dir, peers, undo });
-  console.log(JSON.stringify(await measure(contenders, row.rounds ?? Number(rounds))));
+  const result = rounds === "traced" ? trace(contenders) : measure(contenders, row.rounds ?? Number(rounds));
+  console.log(JSON.stringify(await result));
 } finally {
   await Deno.remove(dir);
 }

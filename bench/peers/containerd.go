@@ -1,30 +1,24 @@
-// containerd's mount package as a peer of the benchmark.
+// containerd's mount package as a peer of the benchmark: version 2, from Debian's source package.
 //
-//	apt-get install golang-go golang-github-containerd-containerd-dev
-//	GO111MODULE=off GOPATH=/usr/share/gocode go build -o containerd containerd.go
+//	GO111MODULE=off GOPATH=DIRECTORY/usr/share/gocode go build -o containerd containerd.go
 //
 // A line on stdin requests one work: `WORK COUNT ARGUMENT…`, separated by spaces. The answer is one line: the nanoseconds
 // of COUNT runs, `error TEXT`, or `unknown` for a work that this package lacks. Reading the line, and the list of
 // `list-all`, is not timed. Run it in a private mount namespace.
-//
-// Written for containerd 1.6, which Debian 12 packages. Features of later versions (UnmountRecursive, Mount.Target, user
-// namespaces) are copied here in their behaviour, with a comment.
 package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"sort"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
-	"github.com/containerd/containerd/mount"
+	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
@@ -43,10 +37,18 @@ type work struct {
 
 const unlimited = int(^uint(0) >> 1)
 
+// The user namespace of every mapped work.
+const idMap = "0:100000:65536"
+
 var works = map[string]work{
 	"bind":              {"SOURCE TARGET", 2, 2, bind("bind")},
 	"bind-ro":           {"SOURCE TARGET", 2, 2, bind("bind", "ro")},
-	"overlay":           {"TARGET LAYER…", 2, unlimited, overlay},
+	"bind-idmap":        {"SOURCE TARGET", 2, 2, bind("bind", "uidmap="+idMap, "gidmap="+idMap)},
+	"overlay":           {"TARGET LAYER…", 2, unlimited, overlay()},
+	"overlay-rw":        {"TARGET UPPER WORK LAYER…", 4, unlimited, writableOverlay},
+	"overlay-idmap":     {"TARGET COMMON LAYER…", 3, unlimited, mappedOverlay},
+	"image":             {"TYPE IMAGE TARGET", 3, 3, image},
+	"temp":              {"SOURCE", 1, 1, temporary},
 	"userns":            {"nothing", 0, 0, always(makeUserNamespace)},
 	"tmpfs":             {"TARGET", 1, 1, tmpfs},
 	"loop":              {"IMAGE", 1, 1, loop},
@@ -124,9 +126,37 @@ func bind(options ...string) func([]string) (step, error) {
 	}
 }
 
-func overlay(arguments []string) (step, error) {
-	layers := "lowerdir=" + strings.Join(arguments[1:], ":")
-	return onAndOff(mount.Mount{Type: "overlay", Source: "overlay", Options: []string{layers}}, arguments[0]), nil
+func overlay(options ...string) func([]string) (step, error) {
+	return func(arguments []string) (step, error) {
+		layers := "lowerdir=" + strings.Join(arguments[1:], ":")
+		all := append([]string{layers}, options...)
+		return onAndOff(mount.Mount{Type: "overlay", Source: "overlay", Options: all}, arguments[0]), nil
+	}
+}
+
+func writableOverlay(arguments []string) (step, error) {
+	layers := append([]string{arguments[0]}, arguments[3:]...)
+	return overlay("upperdir="+arguments[1], "workdir="+arguments[2])(layers)
+}
+
+func mappedOverlay(arguments []string) (step, error) {
+	layers := []string{arguments[0]}
+	for _, layer := range arguments[2:] {
+		layers = append(layers, arguments[1]+"/"+layer)
+	}
+	return overlay("uidmap="+idMap, "gidmap="+idMap)(layers)
+}
+
+func image(arguments []string) (step, error) {
+	m := mount.Mount{Type: arguments[0], Source: arguments[1], Options: []string{"loop", "ro"}}
+	return onAndOff(m, arguments[2]), nil
+}
+
+func temporary(arguments []string) (step, error) {
+	mounts := []mount.Mount{{Type: "bind", Source: arguments[0], Options: []string{"bind"}}}
+	return func() error {
+		return mount.WithTempMount(context.Background(), mounts, func(string) error { return nil })
+	}, nil
 }
 
 func tmpfs(arguments []string) (step, error) {
@@ -136,6 +166,9 @@ func tmpfs(arguments []string) (step, error) {
 // A failed Mount may have mounted: a read-only bind takes two calls.
 func onAndOff(m mount.Mount, target string) step {
 	return func() error {
+		m := m
+		// An id-mapped overlay's options are changed in place: the second run would find the first one's temporary layers.
+		m.Options = append([]string{}, m.Options...)
 		if err := mount.All([]mount.Mount{m}, target); err != nil {
 			_ = mount.UnmountAll(target, unix.MNT_DETACH)
 			return err
@@ -174,86 +207,30 @@ func mountpoint(arguments []string) (step, error) {
 }
 
 func unmountRecursively(arguments []string) (step, error) {
-	return func() error { return unmountRecursive(arguments[0]) }, nil
-}
-
-// unmountRecursive replaces mount.UnmountRecursive of containerd 1.7: it reads the table once, unmounts the deepest
-// mountpoint first, and fails only if the target itself stays mounted.
-func unmountRecursive(target string) error {
-	target, err := filepath.EvalSymlinks(target)
-	if err != nil {
-		return err
-	}
-	if target == "/" {
-		return errors.New("will not unmount everything at /")
-	}
-	mountpoints, err := mountpointsWithin(target)
-	if err != nil {
-		return err
-	}
-	for i, mountpoint := range mountpoints {
-		err := mount.UnmountAll(mountpoint, 0)
-		if err != nil && i == len(mountpoints)-1 {
-			return err
-		}
-	}
-	return nil
-}
-
-// mountpointsWithin returns each mountpoint once: UnmountAll unmounts all mounts that are stacked on it.
-func mountpointsWithin(target string) ([]string, error) {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(target))
-	if err != nil {
-		return nil, err
-	}
-	seen := make(map[string]bool, len(mounts))
-	var mountpoints []string
-	for _, m := range mounts {
-		if !seen[m.Mountpoint] {
-			seen[m.Mountpoint] = true
-			mountpoints = append(mountpoints, m.Mountpoint)
-		}
-	}
-	sort.Slice(mountpoints, func(i, j int) bool { return len(mountpoints[i]) > len(mountpoints[j]) })
-	return mountpoints, nil
-}
-
-// A placed mount has the Target of mount.Mount since containerd 1.7.
-type placed struct {
-	mount.Mount
-	path string
+	return func() error { return mount.UnmountRecursive(arguments[0], 0) }, nil
 }
 
 func listAll(arguments []string) (step, error) {
 	target := arguments[1]
-	mounts, err := readList(arguments[0], target)
+	mounts, err := readList(arguments[0])
 	if err != nil {
 		return nil, err
 	}
 	return func() error {
-		for i := range mounts {
-			if err := mounts[i].Mount.Mount(mounts[i].path); err != nil {
-				rollBack(mounts[:i+1])
-				return err
-			}
+		if err := mount.All(mounts, target); err != nil {
+			_ = mount.UnmountMounts(mounts, target, unix.MNT_DETACH)
+			return err
 		}
-		return unmountRecursive(target)
+		return mount.UnmountRecursive(target, 0)
 	}, nil
 }
 
-// rollBack unmounts the mounts of a failed list; the mount that failed may be mounted too.
-func rollBack(mounts []placed) {
-	for i := len(mounts) - 1; i >= 0; i-- {
-		_ = mount.Unmount(mounts[i].path, unix.MNT_DETACH)
-	}
-}
-
-func readList(file, target string) ([]placed, error) {
+func readList(file string) ([]mount.Mount, error) {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	var mounts []placed
+	var mounts []mount.Mount
 	for _, line := range strings.Split(string(text), "\n") {
 		if line == "" {
 			continue
@@ -262,8 +239,8 @@ func readList(file, target string) ([]placed, error) {
 		if len(fields) < 4 {
 			return nil, fmt.Errorf("a line of the list needs tabs: %s", line)
 		}
-		m := mount.Mount{Type: fields[0], Source: fields[1], Options: optionsOf(fields[0], fields[3])}
-		mounts = append(mounts, placed{m, filepath.Join(target, fields[2])})
+		options := optionsOf(fields[0], fields[3])
+		mounts = append(mounts, mount.Mount{Type: fields[0], Source: fields[1], Target: fields[2], Options: options})
 	}
 	return mounts, nil
 }
@@ -282,55 +259,10 @@ func optionsOf(fsType, text string) []string {
 	return options
 }
 
-// makeUserNamespace has no counterpart in containerd 1.6. It does the same as containerd 2: os.StartProcess starts a
-// traced child in a new user namespace, the child stops at its first instruction, and the namespace is opened through
-// /proc. Go 1.19 has no SysProcAttr.PidFD, hence pidfd_open(2).
 func makeUserNamespace() error {
-	child, err := startStopped()
+	namespace, err := mount.GetUsernsFD(idMap, idMap)
 	if err != nil {
 		return err
 	}
-	namespace, err := userNamespaceOf(child.Pid)
-	if err == nil {
-		err = namespace.Close()
-	}
-	if killed := child.Kill(); err == nil {
-		err = killed
-	}
-	if _, waited := child.Wait(); err == nil {
-		err = waited
-	}
-	return err
-}
-
-func startStopped() (*os.Process, error) {
-	maps := []syscall.SysProcIDMap{{ContainerID: 0, HostID: 100000, Size: 65536}}
-	return os.StartProcess("/proc/self/exe", []string{"user-namespace"}, &os.ProcAttr{
-		Sys: &syscall.SysProcAttr{
-			Cloneflags:  syscall.CLONE_NEWUSER,
-			UidMappings: maps,
-			GidMappings: maps,
-			Ptrace:      true,
-			Pdeathsig:   syscall.SIGKILL,
-		},
-	})
-}
-
-// userNamespaceOf opens the namespace by pid, and then checks with signal 0 that the child still exists, so that the pid
-// was not reused.
-func userNamespaceOf(pid int) (*os.File, error) {
-	process, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(process)
-	namespace, err := os.Open(fmt.Sprintf("/proc/%d/ns/user", pid))
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.PidfdSendSignal(process, 0, nil, 0); err != nil {
-		namespace.Close()
-		return nil, err
-	}
-	return namespace, nil
+	return namespace.Close()
 }

@@ -29,6 +29,9 @@
 #include <unistd.h>
 
 /* Newer than the headers of Debian 12. */
+#ifndef MOVE_MOUNT_BENEATH
+#define MOVE_MOUNT_BENEATH 0x00000200 /* linux/mount.h, Linux 6.5 */
+#endif
 #ifndef SYS_statmount
 #define SYS_statmount 457 /* asm-generic/unistd.h, Linux 6.8 */
 #endif
@@ -221,6 +224,52 @@ static int work_overlay(char **argument, int count)
 	return create(context, 0, argument[0]) < 0 ? -1 : unmount_all(argument[0]);
 }
 
+static int work_overlay_rw(char **argument, int count)
+{
+	int context = open_context("overlay", "overlay");
+	if (context < 0)
+		return -1;
+	for (int layer = 3; layer < count; layer++)
+		if (add_layer(context, argument[layer]) < 0)
+			return close(context), -1;
+	for (int i = 1; i < 3; i++)
+		if (fsconfig(context, FSCONFIG_SET_STRING, i == 1 ? "upperdir" : "workdir", argument[i], 0) < 0) {
+			context_failed(context, "fsconfig", argument[i]);
+			return close(context), -1;
+		}
+	return create(context, 0, argument[0]) < 0 ? -1 : unmount_all(argument[0]);
+}
+
+static int work_temp(char **argument, int count)
+{
+	(void)count;
+	char directory[] = "/tmp/floor-XXXXXX";
+	if (!mkdtemp(directory))
+		return failed("mkdtemp", directory);
+	int result = bind_mount(argument[0], directory, 0, 0);
+	if (result == 0 && (result = umount2(directory, 0)) < 0)
+		failed("umount2", directory);
+	if (rmdir(directory) < 0)
+		result = failed("rmdir", directory);
+	return result;
+}
+
+/* A new mount beneath the present one, which is then taken off: no moment without a mount. */
+static int work_replace(char **argument, int count)
+{
+	(void)count;
+	int tree = open_tree(AT_FDCWD, argument[0], OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+	if (tree < 0)
+		return failed("open_tree", argument[0]);
+	int result = move_mount(tree, "", AT_FDCWD, argument[1], MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_BENEATH);
+	if (result < 0)
+		failed("move_mount beneath", argument[1]);
+	close(tree);
+	if (result == 0 && (result = umount2(argument[1], 0)) < 0)
+		failed("umount2", argument[1]);
+	return result;
+}
+
 /* The child shares this process's memory and thread-local storage, so it must not set libc's errno: nanosleep(2) fails
  * only after a signal that the child survives. The child exits by itself if this program is killed. */
 static int sleeper(void *unused)
@@ -273,8 +322,8 @@ static int work_userns(char **argument, int count)
 	return userns < 0 ? -1 : close(userns);
 }
 
-/* A detached clone of the layers' common directory, id-mapped through a new user namespace. */
-static int mapped_tree(const char *common)
+/* A detached clone of a directory, id-mapped through a new user namespace. */
+static int mapped_tree(const char *common, uint64_t attributes)
 {
 	int userns = user_namespace();
 	if (userns < 0)
@@ -282,7 +331,7 @@ static int mapped_tree(const char *common)
 	int tree = open_tree(AT_FDCWD, common, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (tree < 0)
 		failed("open_tree", common);
-	struct mount_attr map = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_RDONLY, .propagation = MS_PRIVATE};
+	struct mount_attr map = {.attr_set = MOUNT_ATTR_IDMAP | attributes, .propagation = MS_PRIVATE};
 	map.userns_fd = userns;
 	if (tree >= 0 && change(tree, 0, map) < 0) {
 		close(tree);
@@ -303,13 +352,20 @@ static int mapped_overlay(int tree, char **layer, int layers)
 
 static int work_overlay_idmap(char **argument, int count)
 {
-	int tree = mapped_tree(argument[1]);
+	int tree = mapped_tree(argument[1], MOUNT_ATTR_RDONLY);
 	if (tree < 0)
 		return -1;
 	int context = mapped_overlay(tree, argument + 2, count - 2);
 	int result = context < 0 ? -1 : create(context, 0, argument[0]);
 	close(tree);
 	return result < 0 ? -1 : unmount_all(argument[0]);
+}
+
+static int work_bind_idmap(char **argument, int count)
+{
+	(void)count;
+	int tree = mapped_tree(argument[0], 0);
+	return tree < 0 || attach(tree, argument[1]) < 0 ? -1 : unmount_all(argument[1]);
 }
 
 static int free_loop(void)
@@ -324,8 +380,8 @@ static int free_loop(void)
 	return number;
 }
 
-/* Returns the number of the device; -1 with EBUSY if another process attached it first. */
-static int configure_loop(int backing, const char *image)
+/* Returns the number of the device, and its descriptor where wanted; -1 with EBUSY if another process attached it first. */
+static int configure_loop(int backing, const char *image, uint32_t flags, int *kept)
 {
 	int number = free_loop();
 	if (number < 0)
@@ -335,23 +391,26 @@ static int configure_loop(int backing, const char *image)
 	int device = open(path, O_RDWR | O_CLOEXEC);
 	if (device < 0)
 		return failed("open", path);
-	struct loop_config config = {.fd = backing};
+	struct loop_config config = {.fd = backing, .info.lo_flags = flags};
 	strncpy((char *)config.info.lo_file_name, image, LO_NAME_SIZE - 1);
 	int result = ioctl(device, LOOP_CONFIGURE, &config), why = errno;
-	close(device);
+	if (kept && result == 0)
+		*kept = device;
+	else
+		close(device);
 	errno = why;
 	if (result < 0 && errno != EBUSY)
 		failed("ioctl LOOP_CONFIGURE", path);
 	return result < 0 ? -1 : number;
 }
 
-static int attach_loop(const char *image)
+static int attach_loop(const char *image, uint32_t flags, int *kept)
 {
-	int backing = open(image, O_RDWR | O_CLOEXEC), number;
+	int backing = open(image, (flags & LO_FLAGS_READ_ONLY ? O_RDONLY : O_RDWR) | O_CLOEXEC), number;
 	if (backing < 0)
 		return failed("open", image);
 	for (int tries = 0; tries < 100; tries++) {
-		number = configure_loop(backing, image);
+		number = configure_loop(backing, image, flags, kept);
 		if (number >= 0 || failure[0])
 			break;
 	}
@@ -378,8 +437,29 @@ static int detach_loop(int number)
 static int work_loop(char **argument, int count)
 {
 	(void)count;
-	int number = attach_loop(argument[0]);
+	int number = attach_loop(argument[0], 0, NULL);
 	return number < 0 ? -1 : detach_loop(number);
+}
+
+/* An image through a loop device that ends with its mount. */
+static int work_image(char **argument, int count)
+{
+	(void)count;
+	int device = -1;
+	int number = attach_loop(argument[1], LO_FLAGS_READ_ONLY | LO_FLAGS_AUTOCLEAR, &device);
+	if (number < 0)
+		return -1;
+	char path[32];
+	snprintf(path, sizeof path, "/dev/loop%d", number);
+	int context = open_context(argument[0], path);
+	if (context >= 0 && fsconfig(context, FSCONFIG_SET_FLAG, "ro", NULL, 0) < 0) {
+		context_failed(context, "fsconfig", "ro");
+		close(context);
+		context = -1;
+	}
+	int result = context < 0 ? -1 : create(context, MOUNT_ATTR_RDONLY, argument[2]);
+	close(device);
+	return result < 0 ? -1 : unmount_all(argument[2]);
 }
 
 static int work_list(char **argument, int count)
@@ -750,7 +830,12 @@ static const struct work {
 } works[] = {
 	{"bind", "SOURCE TARGET", 2, 2, work_bind, NULL},
 	{"bind-ro", "SOURCE TARGET", 2, 2, work_bind_ro, NULL},
+	{"bind-idmap", "SOURCE TARGET", 2, 2, work_bind_idmap, NULL},
+	{"replace", "SOURCE TARGET", 2, 2, work_replace, NULL},
+	{"temp", "SOURCE", 1, 1, work_temp, NULL},
+	{"image", "TYPE IMAGE TARGET", 3, 3, work_image, NULL},
 	{"overlay", "TARGET LAYER…", 2, INT_MAX, work_overlay, NULL},
+	{"overlay-rw", "TARGET UPPER WORK LAYER…", 4, INT_MAX, work_overlay_rw, NULL},
 	{"overlay-idmap", "TARGET COMMON LAYER…", 3, INT_MAX, work_overlay_idmap, NULL},
 	{"userns", "nothing", 0, 0, work_userns, NULL},
 	{"tmpfs", "TARGET", 1, 1, work_tmpfs, NULL},

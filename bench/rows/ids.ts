@@ -8,24 +8,52 @@ import { createUserNamespace, type Mount, mountAll } from "../../mod.ts";
 import { type Contender, each, OURS } from "../measure.ts";
 import { run as runCommand } from "../peers.ts";
 import { type Bench, make, type Row } from "../row.ts";
-import { makeLayers, onAndOff } from "./mounts.ts";
+import { AS_FAST_AS_GO, onAndOff } from "./mounts.ts";
+import { makeLayers } from "./overlays.ts";
 
 const MAP = "0:100000:65536";
 const maps = [`uidmap=${MAP}`, `gidmap=${MAP}`];
 
 const userns: Row = {
   name: "user namespace",
-  limits: [{ most: 0.3 }, { peer: "C floor", most: 2 }],
+  limits: [{ most: 0.3 }, { peer: "C floor", most: 2 }, AS_FAST_AS_GO],
   // deno-lint-ignore require-await
   async prepare(bench) {
     const run = () => each(100, async () => (await createUserNamespace(MAP, MAP)).close()); // 3,000 in 30 rounds
-    return [{ name: OURS, run }, ...bench.peers.map((peer) => peer.contender("userns", 100))];
+    return [{ name: OURS, count: 100, run }, ...bench.peers.map((peer) => peer.contender("userns", 100))];
+  },
+};
+
+const bind: Row = {
+  name: "id-mapped bind",
+  limits: [AS_FAST_AS_GO],
+  // deno-lint-ignore require-await
+  async prepare(bench) {
+    const [source, target] = [make(bench, "source"), make(bench, "target")];
+    return [
+      onAndOff({ type: "bind", source, options: ["bind", ...maps] }, target, 100),
+      ...bench.peers.map((peer) => peer.contender("bind-idmap", 100, source, target)),
+    ];
+  },
+};
+
+const shared: Row = {
+  name: "binds that share a user namespace",
+  limits: [{ peer: "unmapped binds", most: 1.3 }],
+  async prepare(bench) {
+    const [source, target] = [make(bench, "source"), make(bench, "target")];
+    const userNamespace = bench.undo.use(await createUserNamespace(MAP, MAP));
+    const bind = { type: "bind", source, options: ["bind"] };
+    return [
+      onAndOff(bind, target, 1000, { userNamespace }),
+      { ...onAndOff(bind, target, 1000), name: "unmapped binds" },
+    ];
   },
 };
 
 const overlays: Row[] = [5, 100].map((count) => ({
   name: `id-mapped overlay of ${count} layers`,
-  limits: [{ peer: "plain overlay", most: 1.8 }],
+  limits: [{ peer: "plain overlay", most: 1.8 }, AS_FAST_AS_GO],
   // deno-lint-ignore require-await
   async prepare(bench) {
     const target = make(bench, "target");
@@ -111,4 +139,4 @@ const reuse: Row = {
 };
 
 /** Every row of this file. */
-export const rows: readonly Row[] = [userns, ...overlays, ...trees, reuse];
+export const rows: readonly Row[] = [userns, bind, shared, ...overlays, ...trees, reuse];

@@ -5,13 +5,13 @@
  */
 
 import {
-  detachLoop,
   type Mount,
   mount,
   mountAll,
-  setupLoop,
+  type MountOptions,
   unmountAll,
   unmountRecursive,
+  withTempMount,
 } from "../../mod.ts";
 import * as linux from "../../linux/mod.ts";
 import { type Contender, each, OURS } from "../measure.ts";
@@ -19,32 +19,30 @@ import { shell } from "../peers.ts";
 import { type Bench, make, type Row } from "../row.ts";
 
 const FASTER_THAN_COMMANDS = { peer: "commands", most: 1 / 30 };
-const AS_FAST_AS_GO = { peer: "containerd", most: 1 };
+/** No slower than containerd's Go package. */
+export const AS_FAST_AS_GO = { peer: "containerd", most: 1 };
 
 // Runs per round: enough that cold caches after another contender do not count.
 const PER_ROUND = 1000;
 
 /** The library as a contender: a mount and its unmount. */
-export function onAndOff(m: Mount, target: string, count: number): Contender {
+export function onAndOff(m: Mount, target: string, count: number, options: MountOptions = {}): Contender {
   return {
     name: OURS,
+    count,
     run: () =>
       each(count, async () => {
-        await mount(m, target);
+        await mount(m, target, options);
         await unmountAll(target);
       }),
   };
-}
-
-/** Creates directories for layers. */
-export function makeLayers(bench: Bench, count: number): string[] {
-  return Array.from({ length: count }, (_, index) => make(bench, `layers/${index}/fs`));
 }
 
 /** The same system calls through the library's wrappers alone: the cost of Deno's foreign function interface. */
 function bareCalls(source: string, target: string, readonly: boolean, count: number): Contender {
   return {
     name: "bare calls in Deno",
+    count,
     run: () =>
       each(count, () => {
         const tree = linux.openTree(linux.AT_FDCWD, source, linux.OPEN_TREE_CLONE);
@@ -76,24 +74,6 @@ const binds: Row[] = ["bind", "read-only bind"].map((name) => ({
   },
 }));
 
-const overlays: Row[] = [5, 100].map((count) => ({
-  name: `overlay of ${count} layers`,
-  limits: [AS_FAST_AS_GO, { peer: "C floor", most: 1.2 }],
-  // deno-lint-ignore require-await
-  async prepare(bench) {
-    const target = make(bench, "target");
-    const layers = makeLayers(bench, count);
-    const lowerdir = `lowerdir=${layers.join(":")}`;
-    return [
-      onAndOff({ type: "overlay", source: "overlay", options: [lowerdir] }, target, 1500 / count),
-      ...bench.peers.map((peer) => peer.contender("overlay", 1500 / count, target, ...layers)),
-      ...lowerdir.length < 4000
-        ? [shell(1, ["mount", "-t", "overlay", "overlay", "-o", lowerdir, target], ["umount", target])]
-        : [],
-    ];
-  },
-}));
-
 const tmpfs: Row = {
   name: "tmpfs",
   limits: [AS_FAST_AS_GO],
@@ -108,24 +88,32 @@ const tmpfs: Row = {
   },
 };
 
-const loop: Row = {
-  name: "loop device: attach + detach",
+const temporary: Row = {
+  name: "a bind at a temporary place",
   limits: [AS_FAST_AS_GO],
+  // deno-lint-ignore require-await
   async prepare(bench) {
-    const image = `${bench.dir}/image`;
-    await Deno.writeFile(image, new Uint8Array(1 << 20));
-    const run = () =>
-      each(5, async () => {
-        const device = await setupLoop(image);
-        const { path } = device;
-        device.close();
-        await detachLoop(path);
-      });
-    const attach = `device=$(losetup --find --show ${image}) && losetup --detach $device`;
+    const source = make(bench, "source");
+    const bind = { type: "bind", source, options: ["bind"] };
     return [
-      { name: OURS, run },
-      ...bench.peers.map((peer) => peer.contender("loop", 5, image)),
-      shell(1, ["sh", "-c", attach]),
+      { name: OURS, count: 200, run: () => each(200, () => withTempMount([bind], () => {})) },
+      ...bench.peers.map((peer) => peer.contender("temp", 200, source)),
+    ];
+  },
+};
+
+const replacing: Row = {
+  name: "a bind replaced by another",
+  limits: [{ peer: "C floor", most: 2 }],
+  async prepare(bench) {
+    const [source, target] = [make(bench, "source"), make(bench, "target")];
+    const bind = { type: "bind", source, options: ["bind"] };
+    await mount(bind, target);
+    bench.undo.defer(() => unmountAll(target));
+    const run = () => each(PER_ROUND, () => mount(bind, target, { replace: true }));
+    return [
+      { name: OURS, count: PER_ROUND, run },
+      ...bench.peers.map((peer) => peer.contender("replace", PER_ROUND, source, target)),
     ];
   },
 };
@@ -188,7 +176,7 @@ const list: Row = {
         await unmountRecursive(target);
       });
     return [
-      { name: OURS, run },
+      { name: OURS, count: 20, run },
       ...bench.peers.map((peer) => peer.contender("list-all", 20, `${bench.dir}/list`, target)),
     ];
   },
@@ -243,4 +231,4 @@ export async function fill(bench: Bench, count: number, source: string, director
 }
 
 /** Every row of this file. */
-export const rows: readonly Row[] = [...binds, ...overlays, tmpfs, loop, list, ...crowded, ...concurrent];
+export const rows: readonly Row[] = [...binds, temporary, replacing, tmpfs, list, ...crowded, ...concurrent];

@@ -7,7 +7,7 @@
 import { mount, type MountHandle } from "../../mod.ts";
 import { OURS } from "../measure.ts";
 import { make, type Row } from "../row.ts";
-import { makeLayers } from "./mounts.ts";
+import { makeLayers } from "./overlays.ts";
 
 async function start(program: string): Promise<number> {
   const before = performance.now();

@@ -10,7 +10,7 @@
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import { type OwnedFd, OwnedFds, withDisposable } from "../../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { explainIdMap } from "./explain.ts";
 import {
   AT_EMPTY_PATH,
@@ -42,6 +42,14 @@ interface Layer {
   directory: OwnedFd | undefined;
 }
 
+/** A directory of layers that are known to be on its mount, whichever symbolic links lead to them. */
+export interface CommonDirectory {
+  /** Its path. */
+  readonly path: string;
+  /** It, opened. */
+  readonly directory: OwnedFd;
+}
+
 /** A detached, id-mapped, read-only clone of a directory, and the layers in it. */
 interface MappedTree {
   clone: OwnedFd;
@@ -54,6 +62,7 @@ interface MappedTree {
  * @param paths the paths of the layers.
  * @param userns the user namespace with the id maps.
  * @param keep the owner of the descriptors.
+ * @param common a directory that is known to have all of them on its mount, if one is.
  * @returns a descriptor for each path, in the same order.
  * @throws {SyscallError} if a layer can't be opened or cloned, or its file system can't be id-mapped.
  */
@@ -61,9 +70,10 @@ export async function openMappedLayers(
   paths: readonly string[],
   userns: OwnedFd,
   keep: OwnedFds,
+  common?: CommonDirectory,
 ): Promise<(OwnedFd | undefined)[]> {
   const layers = paths.map(toLayer);
-  await mapTrees(layers, userns, keep);
+  await mapTrees(layers, userns, keep, common);
   return layers.map(({ directory }) => directory);
 }
 
@@ -119,9 +129,10 @@ async function mapTrees(
   layers: readonly Layer[],
   userns: OwnedFd,
   keep: OwnedFds,
+  common?: CommonDirectory,
 ): Promise<MappedTree[]> {
   // The layers mostly have a common directory, and no symbolic link on their paths: then this is enough.
-  const all = mapTogether(layers, layers.map(({ canonical }) => canonical), userns, keep);
+  const all = mapTogether(layers, layers.map(({ canonical }) => canonical), userns, keep, common);
   if (all) return [all];
   const trees: MappedTree[] = [];
   for (const group of Map.groupBy(layers.map(resolveLayer), ({ mountId }) => mountId).values()) {
@@ -157,24 +168,25 @@ function mapTogether(
   paths: readonly string[],
   userns: OwnedFd,
   keep: OwnedFds,
+  known?: CommonDirectory,
 ): MappedTree | undefined {
   if (paths.includes("/")) return undefined;
-  const common = commonDirectory(paths);
+  const common = known?.path ?? commonDirectory(paths);
   const prefixLength = common === "/" ? 1 : common.length + 1;
   try {
-    return withDisposable(open(common, O_PATH), (directory) =>
-      withDisposable(new OwnedFds(), (opened) => {
-        const mountId = mountIdAt(directory.fd, "");
-        const clone = opened.add(idMap(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
-        for (let index = 0; index < layers.length; index++) {
-          const layer = layers[index] as Layer;
-          layer.subpath = paths[index]?.slice(prefixLength) || ".";
-          if (mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;
-          layer.directory = opened.add(openat2(clone.fd, layer.subpath, O_PATH, RESOLVE_IN_CLONE));
-        }
-        opened.release(keep);
-        return { clone, layers };
-      }));
+    using own = known ? undefined : open(common, O_PATH);
+    const directory = known?.directory ?? own as OwnedFd;
+    const mountId = known ? undefined : mountIdAt(directory.fd, "");
+    using opened = new OwnedFds();
+    const clone = opened.add(idMap(openTree(directory.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH), userns));
+    for (let index = 0; index < layers.length; index++) {
+      const layer = layers[index] as Layer;
+      layer.subpath = paths[index]?.slice(prefixLength) || ".";
+      if (mountId !== undefined && mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;
+      layer.directory = opened.add(openat2(clone.fd, layer.subpath, O_PATH, RESOLVE_IN_CLONE));
+    }
+    opened.release(keep);
+    return { clone, layers };
   } catch (error) {
     // A symbolic link, a directory that was renamed meanwhile, or one that can't be cloned.
     if (error instanceof SyscallError) return undefined;

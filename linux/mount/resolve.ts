@@ -13,7 +13,7 @@ import { onPrivateThread, type ThreadCall } from "../../ffi/private_thread.ts";
 import { shown } from "../../ffi/text.ts";
 import { mappedLayersOf, usesDetachedLayers } from "../filesystem/mapped_overlay.ts";
 import type { MappedLayers, Resolved } from "../filesystem/resolved.ts";
-import { AttachedLayers, openMappedLayers } from "../idmap/mapped_layers.ts";
+import { AttachedLayers, type CommonDirectory, openMappedLayers } from "../idmap/mapped_layers.ts";
 import { type LoopDevice, setupLoop } from "../loop/loop.ts";
 import { PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
@@ -121,10 +121,14 @@ export async function resolvePlan(
     held = { [Symbol.asyncDispose]: () => Promise.resolve(loop.close()) };
   }
   if (plan.kind === "filesystem" && !plan.loop && isPath(plan)) await ensureDevice(plan.source, wait);
-  if (plan.kind === "overlay") await ensureLayers(plan, wait);
-  if (plan.kind === "overlay" && userns) {
-    if (usesDetachedLayers()) mappedLayers = { directories: await mapDetached(plan, userns, fds) };
-    else mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
+  if (plan.kind === "overlay") {
+    const common = await ensureLayers(plan, wait, fds);
+    if (userns && usesDetachedLayers()) {
+      mappedLayers = { directories: await mapDetached(plan, userns, fds, common) };
+    }
+  }
+  if (plan.kind === "overlay" && userns && !usesDetachedLayers()) {
+    mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
   }
   return { target, fds, source: source.fd, userns, device, mappedLayers, held, wait };
 }
@@ -231,12 +235,19 @@ async function ensureDevice(source: string, wait: WaitOptions): Promise<void> {
  * The kernel looks up the layers when the overlay is created, and calls statfs(2) on each, which asks a server. A layer
  * that is cached costs an openat2(2) if it is on the mount of the directory that they have in common; else a statx(2) and a
  * close(2) too, and each file system of the layers without a block device one statmount(2).
+ *
+ * @returns the directory that all layers have in common, on whose mount they are; undefined if that is not known.
  */
-async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise<void> {
+async function ensureLayers(
+  { layers }: OverlayPlan,
+  wait: WaitOptions,
+  fds: OwnedFds,
+): Promise<CommonDirectory | undefined> {
   const all = [...layers.lower, ...layers.dataOnly, layers.upper, layers.work]
     .filter((path): path is string => path !== undefined && path !== "");
   const devices = new Set<number>();
-  for (const path of await withoutCached(all, devices)) {
+  const { left, common } = await withoutCached(all, devices, fds);
+  for (const path of left) {
     const found = openCached(path);
     if (found === "uncached") await ensureAnswers(path, wait);
     if (!(found instanceof OwnedFd)) continue; // the kernel names a layer that is missing
@@ -245,6 +256,7 @@ async function ensureLayers({ layers }: OverlayPlan, wait: WaitOptions): Promise
     devices.add(mount.device);
     if (await mayWaitForServer(mount)) await ensureAnswers(path, wait);
   }
+  return left.length === 0 ? common : undefined;
 }
 
 const FEW = 3; // layers, from which on their common directory is worth its own calls
@@ -254,27 +266,28 @@ const OPEN = 64; // descriptors of layers that are open at once
  * The layers that are not cached on the mount of the directory that they have in common; all of them, if that may wait for
  * a server. Adds the device of the others.
  */
-async function withoutCached(layers: string[], devices: Set<number>): Promise<string[]> {
-  if (layers.length < FEW || !layers.every((path) => path.startsWith("/"))) return layers;
-  const common = commonDirectory(layers);
-  const found = openCached(common);
-  if (!(found instanceof OwnedFd)) return layers;
-  using directory = found;
+async function withoutCached(
+  layers: string[],
+  devices: Set<number>,
+  fds: OwnedFds,
+): Promise<{ left: string[]; common?: CommonDirectory }> {
+  if (layers.length < FEW || !layers.every((path) => path.startsWith("/"))) return { left: layers };
+  const path = commonDirectory(layers);
+  const found = openCached(path);
+  if (!(found instanceof OwnedFd)) return { left: layers };
+  const directory = fds.add(found);
   const mount = statxMountUniqueFd(directory);
-  if (await mayWaitForServer(mount)) return layers;
+  if (await mayWaitForServer(mount)) return { left: layers };
   devices.add(mount.device);
   using opened = new OwnedFds();
-  return layers.filter((path, index) => {
+  const left = layers.filter((layer, index) => {
     if (index % OPEN === OPEN - 1) opened[Symbol.dispose]();
-    const fd = tryOpenCached(
-      directory.fd,
-      path.slice(common.length).replace(/^\/+/, "") || ".",
-      O_PATH,
-      RESOLVE_NO_XDEV,
-    );
+    const inside = layer.slice(path.length).replace(/^\/+/, "") || ".";
+    const fd = tryOpenCached(directory.fd, inside, O_PATH, RESOLVE_NO_XDEV);
     if (fd >= 0) opened.add(new OwnedFd(fd));
     return fd < 0;
   });
+  return { left, common: { path, directory } };
 }
 
 /** A directory for each lower layer, in their order; undefined for one that is not mapped. */
@@ -282,9 +295,10 @@ async function mapDetached(
   plan: OverlayPlan,
   userns: OwnedFd,
   fds: OwnedFds,
+  common: CommonDirectory | undefined,
 ): Promise<(OwnedFd | undefined)[]> {
   const { lower, dataOnly } = plan.layers;
-  const mapped = await openMappedLayers(mappedLayersOf(plan), userns, fds);
+  const mapped = await openMappedLayers(mappedLayersOf(plan), userns, fds, common);
   let next = 0;
   return [...lower, ...dataOnly].map((path) => plan.unmapped.includes(path) ? undefined : mapped[next++]);
 }

@@ -23,9 +23,24 @@ import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
  */
 export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
   if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
-  const { fsType = "" } = statmountBy(found, STATMOUNT_FS_TYPE) ?? await findMountById(found.mountId) ?? {};
+  const fsType = typeOf(found) ?? (await findMountById(found.mountId))?.fsType ?? "";
   return isServed(fsType) || fsType === "overlay";
 }
+
+/** A unique id is never used again, and a mount keeps its file system: a type that was read once stays true. */
+function typeOf(found: StatxMount): string | undefined {
+  if (!found.isUnique) return undefined;
+  const known = types.get(found.mountId);
+  if (known !== undefined) return known;
+  const fsType = statmountBy(found, STATMOUNT_FS_TYPE)?.fsType;
+  if (fsType === undefined) return undefined;
+  if (types.size >= MOST_TYPES) types.clear();
+  types.set(found.mountId, fsType);
+  return fsType;
+}
+
+const types = new Map<number, string>();
+const MOST_TYPES = 256;
 
 /**
  * Waits until the server of a path answers, if the path is on a file system with a server.
