@@ -30,6 +30,19 @@ import { type MountFilter, type MountInfo, parseMountInfo } from "./parse_mounti
 export async function listMounts(options: { filter?: MountFilter; pid?: number } = {}): Promise<MountInfo[]> {
   const { filter, pid } = options;
   if (pid !== undefined) checkPid(pid);
+  return readMountTable(filter, pid);
+}
+
+/**
+ * Reads the mount table of a process: {@linkcode listMounts} without a promise.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param filter selects mounts.
+ * @param pid the process, this one if left out.
+ * @returns the mounts, in the order of mountinfo.
+ */
+export function readMountTable(filter?: MountFilter, pid?: number): MountInfo[] {
   using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
   const bytes = readAll(table.fd, tableMemory, READ);
   tableMemory = new Uint8Array(bytes.buffer);
