@@ -9,7 +9,7 @@
  */
 
 import { errnoNumber, SyscallError } from "../../ffi/errno.ts";
-import { OwnedFds } from "../../ffi/fd.ts";
+import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { isCompleteDetached } from "../filesystem/kinds.ts";
 import type { Resolved } from "../filesystem/resolved.ts";
 import { createComplete } from "../filesystem/staged.ts";
@@ -105,10 +105,10 @@ export class AssemblingMounts implements DetachedTrees, Disposable {
   find(subpath: string): InsideTree | undefined {
     const tree = this.#tree;
     if (tree === undefined || !isInside({ subpath }, tree.plan)) return undefined;
-    const place = placeInside(tree, subpath);
-    const push = (made: MadeDirectory) => {
+    const place = placeInside(tree, subpath, this.#fds);
+    const push = (made: MadeDirectory, parent?: OwnedFd) => {
       this.#steps.push(made.directory);
-      place.made.push(made);
+      place.made.push(made, parent);
     };
     return { ...place, made: { push } };
   }
@@ -184,7 +184,7 @@ export class AssemblingMounts implements DetachedTrees, Disposable {
 
   /** Removes the directories that were made in a tree which is not attached. */
   rollBack(): void {
-    if (this.#tree) removeDirectoriesInside(this.#tree, this.#tree.fd);
+    if (this.#tree) removeDirectoriesInside(this.#tree);
     this.#forget();
   }
 

@@ -5,7 +5,7 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import type { OwnedFd } from "../../ffi/fd.ts";
+import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { Stage } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { tryOpenCached, tryOpenMayWait } from "../path/cached_lookup.ts";
@@ -13,8 +13,8 @@ import { fdPath, MountTarget, procFdPath, resolveInside } from "../path/mount_ta
 import type { WaitOptions } from "../path/wait.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import { O_PATH, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS } from "../syscalls/constants.ts";
-import { openat2 } from "../syscalls/mod.ts";
-import { type MadeDirectories, removeDirectory } from "./make_target.ts";
+import { open, openat2 } from "../syscalls/mod.ts";
+import { type MadeDirectories, type MadeDirectory, removeDirectory } from "./make_target.ts";
 
 /** A new mount. */
 export interface NewMount {
@@ -30,10 +30,16 @@ export interface DetachedTree extends NewMount {
   readonly fd: OwnedFd;
   /** Where it will be attached. */
   target: MountTarget;
-  /** The directories that were made in it for mountpoints, from its root. */
-  readonly directories: string[];
+  /** The directories that were made in it for mountpoints. */
+  readonly directories: InnerDirectory[];
   /** Where it is mounted as long as mounts are made inside of it: before Linux 6.15. */
   stage: Stage | undefined;
+}
+
+/** A directory that was made inside of a tree. A mount on the way to it, made later, does not change what these name. */
+interface InnerDirectory {
+  readonly parent: OwnedFd;
+  readonly name: string;
 }
 
 /** Where an entry goes that is inside of another new mount of its list. */
@@ -42,7 +48,7 @@ export interface InsideTree {
   readonly tree: DetachedTree;
   /** The normalized path from its root. */
   readonly inside: string;
-  /** Gets each directory that was made for the mountpoint, as a path from the root. */
+  /** Gets each directory that was made for the mountpoint. */
   readonly made: MadeDirectories;
 }
 
@@ -72,14 +78,20 @@ export class LeavesTree extends TypeError {
  *
  * @param tree the new mount.
  * @param subpath the mountpoint's path below the target of the list.
+ * @param fds closes what is opened for the directories that are made.
  * @returns the place.
  */
-export function placeInside(tree: DetachedTree, subpath: string): InsideTree {
+export function placeInside(tree: DetachedTree, subpath: string, fds: OwnedFds): InsideTree {
   const { plan, directories } = tree;
+  const push = ({ directory }: MadeDirectory, parent?: OwnedFd) => {
+    if (parent === undefined) return; // never inside of a tree
+    const name = directory.slice(directory.lastIndexOf("/") + 1);
+    directories.push({ parent: fds.add(open(procFdPath(parent), O_PATH)), name });
+  };
   return {
     tree,
     inside: plan.subpath === "/" ? subpath : subpath.slice(plan.subpath.length),
-    made: { push: ({ directory }) => directories.push(pathInside(tree, directory)) },
+    made: { push },
   };
 }
 
@@ -137,11 +149,10 @@ export function pathInside({ fd, stage }: DetachedTree, path: string): string {
 }
 
 /**
- * Removes the directories that were made in a tree.
+ * Removes the directories that were made in a tree which is not mounted.
  *
  * @param tree the tree.
- * @param root its root, detached.
  */
-export function removeDirectoriesInside({ directories }: DetachedTree, root: OwnedFd): void {
-  for (const directory of directories.toReversed()) removeDirectory(`${procFdPath(root)}${directory}`);
+export function removeDirectoriesInside({ directories }: DetachedTree): void {
+  for (const { parent, name } of directories.toReversed()) removeDirectory(`${procFdPath(parent)}/${name}`);
 }

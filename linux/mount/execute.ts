@@ -199,12 +199,13 @@ async function resolveOrReveal(
   transaction: MountTransaction,
   fds: OwnedFds,
 ): Promise<ResolvedPlan> {
+  const made = { push: (directory: MadeDirectory) => transaction.undo.push(directory) };
   try {
-    return await resolvePlan(plan, transaction, fds, transaction.undo);
+    return await resolvePlan(plan, transaction, fds, made);
   } catch (error) {
     if (!(error instanceof LeavesTree) || transaction.replacing) throw error;
     await reveal(transaction);
-    return await resolvePlan(plan, transaction, fds, transaction.undo);
+    return await resolvePlan(plan, transaction, fds, made);
   }
 }
 

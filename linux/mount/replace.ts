@@ -21,8 +21,7 @@ import { attachMount, fdPath, openTarget } from "../path/mount_target.ts";
 import { directoriesAbove, join } from "../path/path.ts";
 import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_BENEATH, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
-import { openTree } from "../syscalls/mod.ts";
+import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
@@ -119,7 +118,7 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
    */
   find(subpath: string): InsideTree | undefined {
     const tree = this.#treeAbove(subpath);
-    return tree && placeInside(tree, subpath);
+    return tree && placeInside(tree, subpath, this.#fds);
   }
 
   #treeAbove(subpath: string): NewTree | undefined {
@@ -199,20 +198,10 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
   async rollBack(): Promise<void> {
     this.#targets[Symbol.dispose]();
     for (const tree of this.#trees.toReversed()) {
-      using whole = this.#wholeOf(tree);
       await this.#run(() => this.#takeOff(tree));
       unstage(tree);
-      removeDirectoriesInside(tree, whole ?? tree.fd);
+      removeDirectoriesInside(tree);
     }
-  }
-
-  /**
-   * A detached clone of a tree that is mounted, by which directories in it can be removed: taken off, its mounts are no
-   * longer connected, and as long as it is mounted, no mountpoint can be removed.
-   */
-  #wholeOf({ directories, state, stage, fd }: NewTree): OwnedFd | undefined {
-    if (directories.length === 0 || (state === "detached" && stage === undefined)) return undefined;
-    return this.#run(() => openTree(fd.fd, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH));
   }
 
   /** Closes the descriptors: what is still detached is freed. */

@@ -1,0 +1,243 @@
+/**
+ * A list whose mounts are inside of one another is assembled detached and attached by one call (Linux 6.15): nobody sees
+ * a part of it, and the result is what attaching them one by one gives.
+ *
+ * @module
+ */
+
+import { type Mount, mountAll, MountError, setTempMountLocation, watchMounts } from "../../mod.ts";
+import {
+  MNT_DETACH,
+  mount as mountSyscall,
+  MS_BIND,
+  MS_PRIVATE,
+  MS_REC,
+  MS_SHARED,
+  MS_SLAVE,
+  pretendMissing,
+  umount2,
+} from "../../linux/mod.ts";
+import type { AttachedMounts } from "../../linux/mount/handle.ts";
+import { assert, assertEquals, assertRejects } from "../assert.ts";
+import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
+import { names, readText } from "../kernel.ts";
+import { MountNamespace } from "../namespace/namespaces.ts";
+
+const needs: Needs = { privateDirectory: true, features: ["detachedTargets"] };
+const elsewhere: Needs = {
+  ...needs,
+  root: true,
+  tools: ["unshare", "nsenter", "umount"],
+  permissions: { run: true },
+};
+
+const made = "X-mount.mkdir";
+const tmpfs = (source: string, target = "/", ...options: string[]): Mount => ({
+  type: "tmpfs",
+  source,
+  target,
+  options,
+});
+
+const LISTS = 160; // for each propagation of the parent
+const SEED = 15;
+
+/** Random numbers that are the same in every run: mulberry32. */
+function random(seed: number): (below: number) => number {
+  return (below) => {
+    seed = (seed + 0x6d2b79f5) | 0;
+    let value = Math.imul(seed ^ (seed >>> 15), seed | 1);
+    value ^= value + Math.imul(value ^ (value >>> 7), value | 61);
+    return ((value ^ (value >>> 14)) >>> 0) % below;
+  };
+}
+
+/** How the mount that has the target propagates. */
+const parents = ["private", "shared", "slave"] as const;
+
+/**
+ * A file system with a target, sources, and links between them; beside it a peer of the same, if it is shared.
+ *
+ * @returns the directory of the target.
+ */
+function makeWorld({ dir }: KernelContext, parent: typeof parents[number]): string {
+  const world = `${dir}/base/world`;
+  mountSyscall("world", world, "tmpfs", 0, null);
+  for (
+    const path of [
+      "t/a/b",
+      "t/b",
+      "s/x/y",
+      "s/a/b",
+      "s/b/n",
+      "low",
+      "two/a/b",
+      "two/b/n",
+      "peer",
+      "up",
+      "work",
+    ]
+  ) {
+    Deno.mkdirSync(`${world}/${path}`, { recursive: true });
+  }
+  for (const root of [`${world}/t`, `${world}/s`, `${world}/two`]) {
+    Deno.writeTextFileSync(`${root}/file`, "");
+    for (
+      const [name, link] of [["link", "a"], ["abs", "/b"], ["up", ".."], ["self", "."], ["a/out", "../b"]]
+    ) {
+      Deno.symlinkSync(link ?? "", `${root}/${name}`);
+    }
+  }
+  Deno.symlinkSync("s", `${world}/to-s`);
+  Deno.symlinkSync(`${world}/t/a`, `${world}/to-a`);
+  mountSyscall("below", `${world}/s/x`, "tmpfs", 0, null);
+  Deno.mkdirSync(`${world}/s/x/z`);
+  if (parent === "private") mountSyscall(null, world, null, MS_PRIVATE | MS_REC, null);
+  mountSyscall(world, `${world}/peer`, null, MS_BIND, null);
+  if (parent === "slave") mountSyscall(null, world, null, MS_SLAVE, null);
+  return `${world}/t`;
+}
+
+const pick = <T>(next: (below: number) => number, values: readonly T[]): T =>
+  values[next(values.length)] as T;
+
+const TARGETS =
+  "/ /a /a/b /b /link /link/b /abs /abs/n /new /a/new/deep /file /self /a/out /a/out/n /up/c /b/n /none/x"
+    .split(" ");
+const SOURCES = "s s s/x s/a s/b s/file to-s/b to-a t t/a t/a/b t/new peer/t/a peer/s . none s/../s/a peer"
+  .split(" ");
+
+/** A list that begins with a mount that has directories, most of the time. */
+function makeList(next: (below: number) => number, world: string): Mount[] {
+  const tree = pick(next, ["/", "/", "/a"]);
+  const under = () => {
+    const target = pick(next, TARGETS);
+    return next(4) === 0 || tree === "/" ? target : `${tree}${target === "/" ? "/b" : target}`;
+  };
+  const options = () => [
+    ...next(4) > 0 ? [made] : [],
+    ...next(5) === 0 ? ["ro"] : [],
+    ...next(16) === 0 ? [pick(next, ["private", "rprivate", "shared", "rslave", "unbindable"])] : [],
+    ...next(40) === 0 ? ["bogus=1"] : [],
+  ];
+  const overlay = (target: string): Mount => ({
+    type: "overlay",
+    source: "overlay",
+    target,
+    options: [`lowerdir=${world}/${pick(next, ["low", "t/a", "s/a"])}:${world}/two`, ...options()],
+  });
+  const bind = (target: string, from: string): Mount => ({
+    type: "bind",
+    source: `${world}/${from}`,
+    target,
+    options: [pick(next, ["bind", "rbind"]), ...options()],
+  });
+  const any = (index: number): Mount => {
+    const target = under();
+    const kind = next(20);
+    if (kind < 9) return bind(target, pick(next, SOURCES));
+    if (kind < 16) return tmpfs(`t${index}`, target, ...options());
+    if (kind === 16) return overlay(target);
+    if (kind === 17) return { type: "mqueue", source: "mqueue", target, options: options() };
+    if (kind === 18) {
+      return { type: "", source: "", target, options: ["remount", "bind", pick(next, ["ro", "nosuid"])] };
+    }
+    return { type: "", source: "", target, options: [pick(next, ["rshared", "private", "slave"])] };
+  };
+  const first = [bind(tree, "s"), bind(tree, "s"), tmpfs("first", tree), overlay(tree), any(0)];
+  return [pick(next, first), ...Array.from({ length: 1 + next(7) }, (_, index) => any(index + 1))];
+}
+
+/**
+ * Rows of mountinfo, without numbers that depend on what was mounted before: those of a directory in their order, and the
+ * others below it sorted, because one call propagates mounts in another order than several.
+ */
+function tableOf(pid: number | "self", ordered: string, below: string): string[] {
+  const rows = (readText(`/proc/${pid}/mountinfo`) ?? "").split("\n").map((row) => row.split(" "));
+  const paths = new Map(rows.map(([id, , , , mountpoint]) => [id, mountpoint]));
+  const plain = rows.filter(([, , , , mountpoint]) => mountpoint?.startsWith(below)).map((
+    [, parent, , ...fields],
+  ) => [`${paths.get(parent)}:`, ...fields].join(" ").replaceAll(below, ""));
+  const isOrdered = (row: string) => row.split(" ")[2]?.startsWith(ordered) === true;
+  const sorted = plain.filter((row) => !isOrdered(row)).map((row) => [row.replace(GROUPS, "N"), row] as const)
+    .sort(([one], [two]) => one < two ? -1 : 1).map(([, row]) => row);
+  const groups = new Map<string, number>();
+  return [...plain.filter(isOrdered), ...sorted].map((row) =>
+    row.replace(GROUPS, (group) => `${groups.get(group) ?? groups.set(group, groups.size).size - 1}`)
+  );
+}
+
+const GROUPS = /(?<=shared:|master:|propagate_from:)\d+/g;
+
+/** What a list has led to, as the kernel and the caller see it. */
+async function outcome(
+  t: KernelContext,
+  parent: typeof parents[number],
+  seed: number,
+  other: MountNamespace,
+  isElsewhere: boolean,
+): Promise<unknown[]> {
+  const target = makeWorld(t, parent);
+  const world = target.slice(0, -"/t".length);
+  const list = makeList(random(seed), world);
+  const files = () => [...walk(`${world}/t`), ...walk(`${world}/s`)].map((path) => path.slice(world.length));
+  const see = () => {
+    return [
+      tableOf("self", parent === "shared" ? "none" : "/t", world),
+      tableOf(other.pid, "none", world),
+      files(),
+    ];
+  };
+  const seen: unknown[] = [];
+  try {
+    const handle = await mountAll(list, target, isElsewhere ? { namespace: other.pid } : {});
+    seen.push(handle.mountpoints, ...see());
+    const failure = await handle.unmount({ timeout: 0 }).catch((error) => `${error.code} ${error.message}`);
+    seen.push(String(failure).replace(/mount \d+/, "mount"));
+    if (failure === undefined) (handle as AttachedMounts).removeDirectories();
+  } catch (error) {
+    if (!(error instanceof MountError)) throw error;
+    seen.push(error.target, list.indexOf(error.mount), error.code, error.message);
+  }
+  seen.push(...see());
+  umount2(world, MNT_DETACH);
+  const isLeft = readText(`/proc/${other.pid}/mountinfo`)?.includes(world);
+  if (isLeft) await other.run("umount", "--lazy", world);
+  return seen;
+}
+
+function* walk(path: string): Generator<string> {
+  for (const name of names(path)) {
+    yield `${path}/${name}`;
+    if (Deno.lstatSync(`${path}/${name}`).isDirectory) yield* walk(`${path}/${name}`);
+  }
+}
+
+for (const parent of parents) {
+  kernelTest(
+    `${LISTS} random lists mount the same assembled as one by one, below a ${parent} mount`,
+    elsewhere,
+    async (t) => {
+      const base = t.make("base/world").slice(0, -"/world".length);
+      mountSyscall("base", base, "tmpfs", 0, null);
+      mountSyscall(null, base, null, parent === "private" ? MS_PRIVATE : MS_SHARED, null);
+      Deno.mkdirSync(`${base}/world`);
+      try {
+        await using other = await MountNamespace.start("--propagation", "slave");
+        for (let index = 0; index < LISTS; index++) {
+          const seed = SEED + index;
+          const isElsewhere = parent !== "private" && index % 8 === 0;
+          const assembled = await outcome(t, parent, seed, other, isElsewhere);
+          using _ = pretendMissing("detachedTargets");
+          const single = await outcome(t, parent, seed, other, isElsewhere);
+          const list = makeList(random(seed), "");
+          assertEquals(assembled, single, `seed ${seed}: ${JSON.stringify(list, null, 1)}`);
+        }
+      } finally {
+        mountSyscall(null, base, null, MS_PRIVATE, null);
+        umount2(base, MNT_DETACH);
+      }
+    },
+  );
+}
+void [assert, assertRejects, setTempMountLocation, watchMounts];
