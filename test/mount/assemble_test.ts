@@ -5,7 +5,7 @@
  * @module
  */
 
-import { type Mount, mountAll, MountError, setTempMountLocation, watchMounts } from "../../mod.ts";
+import { type Mount, mountAll, MountError, type MountOptions, watchMounts } from "../../mod.ts";
 import {
   MNT_DETACH,
   mount as mountSyscall,
@@ -23,6 +23,20 @@ import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
 
+/** Lines of a text stream. */
+class TextLineStream extends TransformStream<string, string> {
+  constructor() {
+    let rest = "";
+    super({
+      transform(chunk, controller) {
+        const lines = (rest + chunk).split("\n");
+        rest = lines.pop() ?? "";
+        for (const line of lines) controller.enqueue(line);
+      },
+    });
+  }
+}
+
 const needs: Needs = { privateDirectory: true, features: ["detachedTargets"] };
 const elsewhere: Needs = {
   ...needs,
@@ -39,7 +53,7 @@ const tmpfs = (source: string, target = "/", ...options: string[]): Mount => ({
   options,
 });
 
-const LISTS = 160; // for each propagation of the parent
+const LISTS = 60; // for each propagation of the parent
 const SEED = 15;
 
 /** Random numbers that are the same in every run: mulberry32. */
@@ -180,10 +194,11 @@ async function outcome(
   const target = makeWorld(t, parent);
   const world = target.slice(0, -"/t".length);
   const list = makeList(random(seed), world);
+  const isPropagated = parent === "shared" || JSON.stringify(list).includes("shared");
   const files = () => [...walk(`${world}/t`), ...walk(`${world}/s`)].map((path) => path.slice(world.length));
   const see = () => {
     return [
-      tableOf("self", parent === "shared" ? "none" : "/t", world),
+      tableOf("self", isPropagated ? "none" : "/t", world),
       tableOf(other.pid, "none", world),
       files(),
     ];
@@ -240,4 +255,137 @@ for (const parent of parents) {
     },
   );
 }
-void [assert, assertRejects, setTempMountLocation, watchMounts];
+
+const TREES = 20;
+
+/** A reader in another process that waits for each tree to be visible, and counts those of which the last mount is not. */
+class Reader implements AsyncDisposable {
+  readonly #lines: ReadableStreamDefaultReader<string>;
+
+  private constructor(readonly child: Deno.ChildProcess) {
+    this.#lines = child.stdout.pipeThrough(new TextDecoderStream()).pipeThrough(new TextLineStream())
+      .getReader();
+  }
+
+  static start({ dir }: KernelContext, roots: readonly string[]): Reader {
+    Deno.writeTextFileSync(
+      `${dir}/reader.ts`,
+      `let halves = 0;
+       const isThere = (path: string) => {
+         try { return Deno.statSync(path) !== undefined; } catch { return false; }
+       };
+       for (const root of ${JSON.stringify(roots)}) {
+         console.log("polls");
+         while (!isThere(root + "/first"));
+         if (!isThere(root + "/in/last")) halves++;
+       }
+       console.log(halves);`,
+    );
+    const args = ["run", "--quiet", "--no-config", "-A", `${dir}/reader.ts`];
+    return new Reader(new Deno.Command(Deno.execPath(), { args, stdout: "piped" }).spawn());
+  }
+
+  async line(): Promise<string | undefined> {
+    return (await this.#lines.read()).value;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#lines.cancel();
+    await this.child.status;
+  }
+}
+
+kernelTest(`another process never sees a part of ${TREES} lists, here and in another namespace`, {
+  ...elsewhere,
+  deadline: 60,
+}, async (t) => {
+  t.make("first/in", "last", ...Array.from({ length: 20 }, (_, index) => `first/${index}`));
+  for (const file of ["first/first", "last/last"]) Deno.writeTextFileSync(`${t.dir}/${file}`, "");
+  const list: Mount[] = [
+    { type: "bind", source: `${t.dir}/first`, options: ["ro"] },
+    ...Array.from({ length: 20 }, (_, index) => tmpfs("t", `/${index}`)),
+    { type: "bind", source: `${t.dir}/last`, target: "/in" },
+  ];
+  const roots = Array.from({ length: TREES }, (_, index) => t.make(`roots/${index}`));
+  await using other = await MountNamespace.start();
+  /** The number of lists of which the reader has seen a part. */
+  const halves = async (seenFrom: string, options: MountOptions) => {
+    await using reader = Reader.start(t, roots.map((root) => `${seenFrom}${root}`));
+    await using mounted = new AsyncDisposableStack();
+    for (const root of roots) {
+      assertEquals(await reader.line(), "polls");
+      mounted.use(await mountAll(list, root, options));
+    }
+    return Number(await reader.line());
+  };
+  assertEquals(await halves("", {}), 0);
+  assertEquals(await halves(`/proc/${other.pid}/root`, { namespace: other.pid }), 0);
+  using _ = pretendMissing("detachedTargets");
+  assert(await halves("", {}) > 0, "the reader would not notice");
+});
+
+kernelTest("of a list that fails, nothing was ever mounted, and no directory stays", {
+  ...needs,
+  features: ["detachedTargets", "mountEvents"],
+}, async (t) => {
+  const target = t.make("target", "source/in", "empty/new");
+  const source: Mount = { type: "bind", source: `${t.dir}/source` };
+  const list: Mount[] = [
+    source,
+    tmpfs("a", "/a/b", made),
+    tmpfs("c", "/a/b/c", made),
+    { type: "bind", source: `${t.dir}/source/in`, target: "/d/e", options: [made] },
+    tmpfs("f", "/d/e/f", made),
+    { type: "bind", source: `${t.dir}/empty`, target: "/d" }, // covers what was made
+  ];
+  const reason = new RangeError("mine");
+  await using events = watchMounts({ signal: AbortSignal.timeout(30_000) });
+  for (
+    const last of [tmpfs("wrong", "/in", "bogus"), tmpfs("wrong", "/none"), { ...source, source: "/none" }]
+  ) {
+    const error = await assertRejects(() => mountAll([...list, last], target), MountError);
+    assertEquals(error.mount, last);
+  }
+  const controller = new AbortController();
+  const aborted = mountAll([...list, ...list.slice(1)], target, { signal: controller.signal });
+  controller.abort(reason);
+  assertEquals(await aborted.catch((error) => error), reason);
+  // An earlier list shows that the watch works, and that the directories of the others are gone.
+  assertEquals([names(`${t.dir}/source`), names(`${t.dir}/source/in`), names(`${t.dir}/empty`)], [
+    ["in"],
+    [],
+    ["new"],
+  ]);
+  await using _last = await mountAll([tmpfs("seen"), tmpfs("in", "/in", made)], target);
+  const seen: string[] = [];
+  for await (const event of events) {
+    if (!("mount" in event) || !event.mount.mountpoint.startsWith(target)) continue;
+    seen.push(`${event.kind} ${event.mount.source}`);
+    if (seen.length === 2) break;
+  }
+  assertEquals(seen.sort(), ["mounted in", "mounted seen"]);
+});
+
+kernelTest("what is shared with a user namespace's mounts is unmounted there too", {
+  ...elsewhere,
+  tools: ["unshare"],
+}, async (t) => {
+  const base = t.make("base/target").slice(0, -"/target".length);
+  mountSyscall("base", base, "tmpfs", 0, null);
+  mountSyscall(null, base, null, MS_SHARED, null);
+  Deno.mkdirSync(`${base}/target`);
+  try {
+    // A less privileged namespace gets the assembled mounts locked to each other.
+    await using other = await MountNamespace.start("--user", "--map-root-user", "--propagation", "slave");
+    const there = () => tableOf(other.pid, "none", `${base}/target`).length;
+    const handle = await mountAll(
+      [tmpfs("a"), tmpfs("b", "/b", made), tmpfs("c", "/b/c", made)],
+      `${base}/target`,
+    );
+    assertEquals(there(), 3);
+    await handle.unmount();
+    assertEquals(there(), 0);
+  } finally {
+    umount2(base, MNT_DETACH);
+  }
+});

@@ -9,6 +9,7 @@ import type { MutantRoom } from "../mutant.ts";
 const at = (name: string) => `linux/mount/${name}.ts`;
 const test = (name: string) => `test/mount/${name}_test.ts`;
 const NAMESPACE = "test/namespace/mount_test.ts";
+const ASSEMBLE = [test("assemble")];
 const REPLACE = [test("replace"), test("replace_race")];
 const USERNS = ["test/idmap/user_namespace_test.ts"];
 const LAYERS = "test/filesystem/kinds_test.ts";
@@ -17,6 +18,111 @@ const LAYERS = "test/filesystem/kinds_test.ts";
 export const mount: MutantRoom = {
   room: "linux/mount",
   mutants: [
+    {
+      name: "an absolute link is followed inside of an assembled mount",
+      file: at("detached_tree"),
+      find: 'plan.subpath === "/" ? RESOLVE_IN_ROOT : RESOLVE_BENEATH',
+      replace: "RESOLVE_IN_ROOT",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a link to the assembled mount itself is followed",
+      file: at("detached_tree"),
+      find: "if (!isRoot || mountId !== id.mountId) return target;",
+      replace: "if (!isRoot || mountId !== id.mountId || target) return target;",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "directories of a failed assembly are looked up by their path",
+      file: at("detached_tree"),
+      find: "directories.push({ parent: fds.add(open(procFdPath(parent), O_PATH)), name });",
+      replace: "directories.push({ parent: tree.fd, name: directory.slice(1) });",
+      rule: "No directory is removed that the call has not made.",
+      tests: [...ASSEMBLE, ...REPLACE],
+    },
+    {
+      name: "directories of a failed assembly stay",
+      file: at("assemble"),
+      find: "    if (this.#tree) removeDirectoriesInside(this.#tree);\n",
+      replace: "",
+      rule: "A list that fails leaves no directory that was made for it.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a source is looked up as if nothing were assembled",
+      file: at("covered_paths"),
+      find: "isCovered: inodeOf(found) === this.#directory",
+      replace: "isCovered: false",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "the links of a source are not followed",
+      file: at("covered_paths"),
+      find: "step = steps.next(component.link);",
+      replace: "step = steps.next(undefined);",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a recursive bind has not what is mounted below its source",
+      file: at("covered_paths"),
+      find: "return !places.some((place) => isAtOrBelow(place, found));",
+      replace: "return places.length >= 0;",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "propagation is not followed to the source of a recursive bind",
+      file: at("covered_paths"),
+      find: "return [path, ...others.flatMap((other) => placeIn(other, inside))];",
+      replace: "return [path, ...others.slice(0, 0).flatMap((other) => placeIn(other, inside))];",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "an entry with a propagation word is assembled",
+      file: at("assemble"),
+      find: " && plan.propagation.length === 0;",
+      replace: ";",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "an overlay of an earlier entry is assembled with it",
+      file: at("assemble"),
+      find: "isPart(plan) && !namesPaths(plan);",
+      replace: "isPart(plan);",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "nothing is assembled",
+      file: at("assemble"),
+      find: "return next !== undefined && isInside(next, plan)",
+      replace: "return next !== undefined && plan === next && isInside(next, plan)",
+      rule: "No process sees a part of a list.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "the first mount of an assembly is attached before the others",
+      file: at("assemble"),
+      find: "    attachMount(fd, target);\n",
+      replace:
+        "    if (this.#tree && this.#steps.length === 1) attachMount(this.#tree.fd, this.#tree.target);\n    attachMount(fd, target);\n",
+      rule: "No process sees a part of a list.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "descriptors of an assembly stay open",
+      file: at("assemble"),
+      find: "    this.#steps = [];\n    this.#fds[Symbol.dispose]();\n",
+      replace: "    this.#steps = [];\n",
+      rule: "A call leaves no descriptor open.",
+      tests: ASSEMBLE,
+    },
     {
       name: "the root directory is replaced",
       file: "linux/mount/replace.ts",
