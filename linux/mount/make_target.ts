@@ -74,12 +74,13 @@ function makeDirectories(path: string, mode: number, made: MadeDirectories): voi
 /**
  * Removes a directory that was made for a mount which failed.
  *
- * @param path its path. One that is gone, or that another process uses meanwhile, stays as it is.
+ * @param path its path. One that is gone, that another process uses meanwhile, or that an entry has made
+ * read-only, stays as it is.
  */
 export function removeDirectory(path: string): void {
   try {
     rmdir(path);
   } catch (error) {
-    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "ENOTDIR", "EBUSY")) throw error;
+    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "ENOTDIR", "EBUSY", "EROFS")) throw error;
   }
 }
