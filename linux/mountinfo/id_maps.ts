@@ -54,21 +54,22 @@ export interface MappedLine {
 }
 
 /**
- * Adds the id maps to mounts that were read from mountinfo.
+ * Adds the id maps to mounts that were read from mountinfo, in steps.
  *
  * Needs the permission `ffi`.
  *
  * @param mapped the id-mapped mounts of the table.
  * @param pid the process of the table; this process if left out.
  */
-export async function addIdMaps(mapped: readonly MappedLine[], pid?: number): Promise<void> {
+export function* addIdMaps(mapped: readonly MappedLine[], pid?: number): Generator<void, void> {
   if (mapped.length === 0 || !hasFeature("mountIdMaps")) return;
   try {
     const namespaceId = pid === undefined ? 0n : namespaceIdOf(pid);
-    const ids = await subtreeIds(LSMT_ROOT, namespaceId);
+    const ids = yield* subtreeIds(LSMT_ROOT, namespaceId);
     for (const { mount, index } of mapped) {
       const found = near(index, ids, (id) => oldIdOf(id, namespaceId) === mount.id);
       if (found !== undefined) Object.assign(mount, readIdMaps(BigInt(found), namespaceId));
+      yield;
     }
   } catch (error) {
     // Without CAP_SYS_ADMIN in that namespace, or its process has ended.

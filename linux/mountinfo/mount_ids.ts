@@ -5,12 +5,11 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { Steps } from "../path/steps.ts";
 import { STATMOUNT_MNT_BASIC } from "../syscalls/constants.ts";
 import { LISTMOUNT_IDS, listmountPage, statmount } from "../syscalls/mod.ts";
 
 /**
- * The mounts below a mount, at any depth. The kernel looks at all mounts of the namespace, in some 30 nanoseconds each.
+ * The mounts below a mount, at any depth, in steps. The kernel looks at all mounts of the namespace, in some 30 nanoseconds each.
  *
  * Needs the permission `ffi` and Linux 6.8.
  *
@@ -19,14 +18,13 @@ import { LISTMOUNT_IDS, listmountPage, statmount } from "../syscalls/mod.ts";
  * @returns the unique ids, in ascending order.
  * @throws {SyscallError} ENOENT if the mount namespace has no such mount.
  */
-export async function subtreeIds(mountId: bigint, namespaceId = 0n): Promise<number[]> {
+export function* subtreeIds(mountId: bigint, namespaceId = 0n): Generator<void, number[]> {
   const ids: number[] = [];
-  const steps = new Steps();
   for (;;) {
     const page = listmountPage(mountId, BigInt(ids.at(-1) ?? 0), namespaceId);
     for (const id of page) ids.push(id);
     if (page.length < LISTMOUNT_IDS) return ids;
-    if (steps.isOver) await steps.next();
+    yield;
   }
 }
 

@@ -147,8 +147,13 @@ export class MountinfoParser {
  */
 export const PIECE = 8192;
 
-/** The text in pieces of whole lines. */
-function* pieces(table: Uint8Array): Generator<string> {
+/**
+ * The text of a table in pieces of whole lines.
+ *
+ * @param table the content of a mountinfo file.
+ * @returns the pieces.
+ */
+export function* pieces(table: Uint8Array): Generator<string> {
   for (let at = 0; at < table.length;) {
     const newline = at + PIECE < table.length ? table.indexOf(NEWLINE, at + PIECE) : -1;
     const end = newline < 0 ? table.length : newline + 1;

@@ -4,45 +4,33 @@
  * @module
  */
 
-import { Steps } from "../path/steps.ts";
 import { statmountMany } from "../syscalls/mod.ts";
 import { MOUNT_FIELDS, mountInfoOf } from "./from_statmount.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 
 const CHUNK = 64; // mounts, which take 0.2 ms
 
-/** A mount, and its unique id. */
-export interface IdentifiedMount {
-  /** The unique id. */
-  readonly mountId: number;
-  /** The mount; its mountpoint is "" if it is outside of this process's root. */
-  readonly mount: MountInfo;
-}
-
 /**
- * Reads mounts by their unique ids. The event loop runs meanwhile.
+ * Reads mounts by their unique ids, in steps.
  *
  * Needs the permission `ffi` and Linux 6.13.
  *
  * @param ids the ids.
+ * @param take gets each mount, in the order of the ids, and its id; undefined for one that was unmounted meanwhile. It
+ * returns true to end the reading.
  * @param options the id of their mount namespace, and the fields to read; others are "" and 0.
- * @returns the mounts in the order of the ids, without those that were unmounted meanwhile.
  */
-export async function* readMounts(
+export function* readMounts(
   ids: readonly number[],
+  take: (mount: MountInfo | undefined, mountId: number) => boolean | void,
   { namespaceId = 0n, fields = MOUNT_FIELDS } = {},
-): AsyncGenerator<IdentifiedMount[]> {
-  const steps = new Steps();
+): Generator<void, void> {
   for (let at = 0; at < ids.length; at += CHUNK) {
-    yield readChunk(ids.slice(at, at + CHUNK), namespaceId, fields);
-    if (steps.isOver) await steps.next();
+    const chunk = ids.slice(at, at + CHUNK);
+    for (const [index, found] of statmountMany(chunk, fields, namespaceId).entries()) {
+      const id = chunk[index] ?? 0;
+      if (take(found && mountInfoOf(found, BigInt(id), namespaceId), id)) return;
+    }
+    yield;
   }
-}
-
-function readChunk(ids: readonly number[], namespaceId: bigint, fields: number): IdentifiedMount[] {
-  return statmountMany(ids, fields, namespaceId).flatMap((found, index) => {
-    const mountId = ids[index];
-    if (found === undefined || mountId === undefined) return [];
-    return [{ mountId, mount: mountInfoOf(found, BigInt(mountId), namespaceId) }];
-  });
 }

@@ -5,7 +5,7 @@
  */
 
 import { isRedirected } from "../../ffi/libc.ts";
-import { Steps } from "../path/steps.ts";
+import { inSteps } from "../path/steps.ts";
 import {
   LSMT_ROOT,
   MS_SHARED,
@@ -37,16 +37,17 @@ const FEW = 64; // mounts for which the length of the table is not asked
  * @throws {SyscallError} ENOENT if it was unmounted before.
  */
 export async function readSubtree({ mountId }: StatxMount): Promise<TreeInfo[]> {
-  const ids = [mountId, ...await subtreeIds(BigInt(mountId))];
-  if (ids.length > FEW && ids.length * linesOfCall() > (await subtreeIds(LSMT_ROOT)).length) {
+  const ids = [mountId, ...await inSteps(subtreeIds(BigInt(mountId)))];
+  if (ids.length > FEW && ids.length * linesOfCall() > (await inSteps(subtreeIds(LSMT_ROOT))).length) {
     const root = oldIdOf(mountId);
     const table = await listMounts();
     return root === undefined ? [] : table.filter(subtreeOf(table, root));
   }
   const tree: TreeInfo[] = [];
-  for await (const mounts of readMounts(ids, { fields: TREE_FIELDS })) {
-    for (const { mount } of mounts) if (mount.mountpoint !== "") tree.push(mount);
-  }
+  const take = (mount: MountInfo | undefined) => {
+    if (mount !== undefined && mount.mountpoint !== "") tree.push(mount);
+  };
+  await inSteps(readMounts(ids, take, { fields: TREE_FIELDS }));
   return tree;
 }
 
@@ -70,7 +71,7 @@ export function subtreeOf(table: readonly TreeInfo[], root: number): (info: Tree
 }
 
 /**
- * Finds those of some peer groups that have a mount outside of a tree in this mount namespace.
+ * Finds those of some peer groups that have a mount outside of a tree in this mount namespace, in steps.
  *
  * Needs the permission `ffi` and Linux 6.8.
  *
@@ -78,21 +79,20 @@ export function subtreeOf(table: readonly TreeInfo[], root: number): (info: Tree
  * @param tree the mounts of the tree.
  * @returns the ids of those that have one.
  */
-export async function groupsOutside(
+export function* groupsOutside(
   groups: ReadonlySet<number>,
   tree: readonly TreeInfo[],
-): Promise<Set<number>> {
+): Generator<void, Set<number>> {
   const found = new Set<number>();
   if (groups.size === 0) return found;
   const inside = new Set(tree.map(({ id }) => id));
-  const ids = await subtreeIds(LSMT_ROOT);
-  const steps = new Steps();
+  const ids = yield* subtreeIds(LSMT_ROOT);
   for (let at = 0; at < ids.length && found.size < groups.size; at += FEW) {
     for (const mount of statmountMany(ids.slice(at, at + FEW), STATMOUNT_MNT_BASIC)) {
       if (mount === undefined || inside.has(mount.oldId) || !(mount.propagation & MS_SHARED)) continue;
       if (groups.has(mount.peerGroup)) found.add(mount.peerGroup);
     }
-    if (steps.isOver) await steps.next();
+    yield;
   }
   return found;
 }

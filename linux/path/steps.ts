@@ -6,18 +6,29 @@
 
 const STEP = 1; // ms
 
-/** The time of one step after the other. */
-export class Steps {
-  #end = performance.now() + STEP;
+/**
+ * Does work in steps of a millisecond. The first step is done at once.
+ *
+ * @param work the work; it yields wherever the event loop may run.
+ * @returns the result; a promise of it if one step is not enough.
+ */
+export function inSteps<T>(work: Generator<void, T>): T | Promise<T> {
+  const result = step(work);
+  return result.done ? result.value : remainingSteps(work);
+}
 
-  /** Whether the step is over: then {@linkcode next} begins another one. */
-  get isOver(): boolean {
-    return performance.now() >= this.#end;
+async function remainingSteps<T>(work: Generator<void, T>): Promise<T> {
+  for (;;) {
+    await new Promise<void>((resolve) => setImmediate(resolve)); // a timer of 0 ms takes two milliseconds
+    const result = step(work);
+    if (result.done) return result.value;
   }
+}
 
-  /** Lets the event loop run. A timer of 0 ms would take two milliseconds. */
-  async next(): Promise<void> {
-    await new Promise<void>((resolve) => setImmediate(resolve));
-    this.#end = performance.now() + STEP;
+function step<T>(work: Generator<void, T>): IteratorResult<void, T> {
+  const end = performance.now() + STEP;
+  for (;;) {
+    const result = work.next();
+    if (result.done || performance.now() >= end) return result;
   }
 }

@@ -13,6 +13,7 @@ import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_moun
 import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
+import { inSteps } from "../path/steps.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
@@ -87,7 +88,7 @@ export function treesWithin(table: readonly TreeInfo[], isWithin: (info: TreeInf
  * @returns the trees.
  */
 export async function wholeTrees(tree: readonly TreeInfo[]): Promise<Trees> {
-  const outside = await groupsOutside(groupsOfParents(tree), tree);
+  const outside = await inSteps(groupsOutside(groupsOfParents(tree), tree));
   return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside) };
 }
 
