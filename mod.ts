@@ -28,7 +28,7 @@ export { explain, type ExplainOptions, type Step } from "./linux/mount/explain.t
 export { type Feature, featureVersions, kernelFeatures } from "./linux/syscalls/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/mount/idmap_mount.ts";
-export { isMountpoint, lookupMount } from "./linux/mountinfo/lookup.ts";
+export { isMountpoint, lookupMount, type LookupOptions } from "./linux/mountinfo/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop/loop.ts";
 export {
   type ListActivator,
@@ -47,7 +47,7 @@ export {
 } from "./linux/spec/mount.ts";
 export { parseMounts } from "./linux/spec/read_mount.ts";
 export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./linux/mountinfo/filters.ts";
-export { listMounts } from "./linux/mountinfo/list_mounts.ts";
+export { listMounts, type ListMountsOptions } from "./linux/mountinfo/list_mounts.ts";
 export { type MountFilter, type MountInfo, parseMountInfo } from "./linux/mountinfo/parse_mountinfo.ts";
 export type { MountNamespace } from "./linux/namespace/mount.ts";
 export type { UserNamespace } from "./linux/namespace/open_user.ts";

@@ -30,6 +30,8 @@ const features: Record<Feature, [string, string]> = {
   detachedLayers: ["id-mapped overlays without a temporary mount", "a temporary mount is used"],
   statmount: ["constant-time lookup (statmount)", "the mount table is read"],
   pidfdNamespaces: ["namespaces from a pidfd", "/proc is used"],
+  mountIdMaps: ["the id maps of mounts (ls)", "they are shown as idmapped"],
+  openTreeAttr: ["changing and clearing an id map", "an id-mapped source is refused"],
   mountEvents: ["mount events (fanotify)", "mount tables are compared"],
   mountBeneath: ["replacing a mount (up --replace)", "--replace is refused"],
   detachedTargets: ["mounts inside of a detached mount", "a temporary mount is used"],

@@ -48,6 +48,7 @@ const redirected = [
   "move_mount",
   "fspick",
   "mount_setattr",
+  "open_tree_attr",
   "statmount",
   "listmount",
 ] as const satisfies LibcName[];

@@ -276,6 +276,18 @@ const symbols = {
     ],
     result: "i32",
   },
+  open_tree_attr: {
+    name: "syscall",
+    parameters: [
+      "i32",
+      "i32", /* int dfd */
+      "pointer", /* const char *filename */
+      "u32", /* unsigned int flags */
+      "pointer", /* struct mount_attr *uattr */
+      "usize", /* size_t usize */
+    ],
+    result: "i32",
+  },
   openat2: {
     name: "syscall",
     parameters: [

@@ -28,7 +28,10 @@ export interface MountInfo {
   mountpoint: string;
   /** The options of this mount, such as "rw,nosuid". */
   options: string;
-  /** The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. */
+  /**
+   * The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. `propagate_from:N` is in it only
+   * if it is asked for: the kernel looks for it among all peers of the mount, for each mount.
+   */
   optional: string;
   /** The file system's type, with a subtype after a dot, such as "fuse.sshfs". */
   fsType: string;
@@ -36,6 +39,13 @@ export interface MountInfo {
   source: string;
   /** The options of the file system (superblock), which all its mounts share. */
   vfsOptions: string;
+  /**
+   * The user ids that an id-mapped mount shows, as `container:host:size`, separated by commas: those of the mount, and of
+   * the files. From Linux 6.15; else `options` has "idmapped".
+   */
+  uidmap?: string;
+  /** The same for group ids. */
+  gidmap?: string;
 }
 
 /**
@@ -63,30 +73,87 @@ export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean 
  * ```
  */
 export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
-  const mounts: MountInfo[] = [];
-  let number = 1;
-  for (const text of typeof table === "string" ? [table] : pieces(table)) {
+  const parser = new MountinfoParser(filter);
+  for (const text of typeof table === "string" ? [table] : pieces(table)) if (parser.parse(text)) break;
+  return parser.mounts;
+}
+
+/** Parses a table piece by piece. */
+export class MountinfoParser {
+  /** The mounts that the filter selects. */
+  readonly mounts: MountInfo[] = [];
+  /** Those of them that are id-mapped, and the number of mounts before each in the table. */
+  readonly mapped: { readonly mount: MountInfo; readonly index: number }[] = [];
+  /** The number of lines so far. */
+  lines = 0;
+  /** The number of those with a master. */
+  slaves = 0;
+  readonly #filter: MountFilter | undefined;
+
+  /**
+   * Begins a table.
+   *
+   * @param filter selects mounts.
+   */
+  constructor(filter?: MountFilter) {
+    this.#filter = filter;
+  }
+
+  /**
+   * Parses whole lines.
+   *
+   * @param text the lines.
+   * @param before gets each mount before the filter does.
+   * @returns whether the filter ends the reading.
+   * @throws {TypeError} for a line that is not in the format of mountinfo, with its number.
+   */
+  parse(text: string, before?: (info: MountInfo) => void): boolean {
     const line = new Line(text);
-    for (let at = 0; at < text.length; number++) {
+    for (let at = 0; at < text.length;) {
       const end = line.split(at);
+      this.lines++;
       if (end > at) {
-        const info = line.read(number);
-        const verdict = filter?.(info);
-        if (!verdict?.skip) mounts.push(info);
-        if (verdict?.stop) return mounts;
+        const info = line.read(this.lines);
+        if (info.optional.includes("master:")) this.slaves++;
+        before?.(info);
+        const selected = this.mounts.length;
+        const isLast = this.select(info);
+        if (this.mounts.length > selected && info.options.endsWith("idmapped")) {
+          this.mapped.push({ mount: info, index: this.lines - 1 });
+        }
+        if (isLast) return true;
       }
       at = end + 1;
     }
+    return false;
   }
-  return mounts;
+
+  /**
+   * Takes a mount, if the filter selects it.
+   *
+   * @param info the mount.
+   * @returns whether the filter ends the reading.
+   */
+  select(info: MountInfo): boolean {
+    const verdict = this.#filter?.(info);
+    if (!verdict?.skip) this.mounts.push(info);
+    return verdict?.stop === true;
+  }
 }
 
-// bytes. A field is a part of the text that it was cut from, and keeps all of it: a mount that is kept must not keep the
-// whole table. Smaller pieces take longer.
-const PIECE = 8192;
+/**
+ * Bytes. A field is a part of the text that it was cut from, and keeps all of it: a mount that is kept must not keep the
+ * whole table. Smaller pieces take longer.
+ */
+export const PIECE = 8192;
 
-/** The text in pieces of whole lines. */
-function* pieces(table: Uint8Array): Generator<string> {
+/**
+ * The text of a table in pieces of whole lines.
+ *
+ * @param table the content of a mountinfo file.
+ * @returns the pieces.
+ */
+export function* pieces(table: Uint8Array): Generator<string> {
   for (let at = 0; at < table.length;) {
     const newline = at + PIECE < table.length ? table.indexOf(NEWLINE, at + PIECE) : -1;
     const end = newline < 0 ? table.length : newline + 1;

@@ -226,6 +226,12 @@ export const STATMOUNT_MNT_OPTS: number = 0x80;
 export const STATMOUNT_FS_SUBTYPE: number = 0x100;
 /** Ask for the source. */
 export const STATMOUNT_SB_SOURCE: number = 0x200;
+/** Ask for the flags that the kernel knows. */
+export const STATMOUNT_SUPPORTED_MASK: number = 0x1000;
+/** Ask for the user id map of an id-mapped mount. */
+export const STATMOUNT_MNT_UIDMAP: number = 0x2000;
+/** Ask for the group id map of an id-mapped mount. */
+export const STATMOUNT_MNT_GIDMAP: number = 0x4000;
 
 // linux/mount.h: listmount(2)
 
