@@ -1,6 +1,6 @@
 /**
- * Bind mounts. `createBind` clones the source with open_tree(2) and sets the clone's attributes while it is detached, so
- * that a read-only bind is never briefly writable. `bindOnto` is its fallback by mount(2).
+ * Bind mounts. `createBind` clones the source and sets the clone's attributes while it is detached, so that a read-only
+ * bind is never briefly writable: with open_tree_attr(2) in one call, before Linux 6.15 with two. `bindOnto` is its fallback by mount(2).
  *
  * @module
  */
@@ -9,7 +9,7 @@ import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
-import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import { attributesText, type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
 import { RESTRICTIONS } from "../spec/option_table.ts";
 import type { BindPlan, NewMountPlan } from "../spec/plan.ts";
@@ -17,6 +17,7 @@ import {
   hasChanges,
   type Mapping,
   type PlanAttributes,
+  type SetattrStep,
   setattrSteps,
   topAttributes,
 } from "../spec/setattr.ts";
@@ -31,7 +32,8 @@ import {
   O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
-import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
+import { hasFeature } from "../syscalls/features.ts";
+import { mount, open, openTree, openTreeAttr, statfs } from "../syscalls/mod.ts";
 import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
@@ -43,11 +45,46 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  * @returns the detached mount.
  */
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
+  const mapping = mappingOf(plan, userns !== undefined);
+  if (isClonedWithAttributes(plan, mapping)) {
+    const [first, ...rest] = setattrSteps(plan, plan.recursive, mapping, bornPropagation(plan));
+    const tree = first && tryCloneWith(plan, source, first);
+    if (tree) {
+      fds.add(tree);
+      if (rest.length > 0) setAttributes(tree, rest);
+      return tree;
+    }
+  }
   const tree = fds.add(cloneSource(plan, source));
   const attributes = withoutGrants(plan, tree);
-  const mapping = mappingOf(plan, userns !== undefined);
   setAttributes(tree, setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan)), userns);
   return tree;
+}
+
+/**
+ * Whether the clone gets its first attributes in the call that makes it. Not where the source's own flags are looked at in
+ * between, and not with an id map: open_tree_attr(2) would replace that of a source which has one already.
+ */
+function isClonedWithAttributes(plan: BindPlan, mapping: Mapping): boolean {
+  return mapping === "none" && !takesRestrictionsBack(plan) && hasFeature("openTreeAttr");
+}
+
+/** Undefined if it fails: nothing has changed then, and open_tree(2) and mount_setattr(2) say which of the two it was. */
+function tryCloneWith(
+  { source, recursive }: BindPlan,
+  opened: OwnedFd | undefined,
+  step: SetattrStep,
+): OwnedFd | undefined {
+  if (step.recursive !== recursive) return undefined;
+  const flags = cloneFlags(recursive);
+  try {
+    return opened === undefined
+      ? openTreeAttr(AT_FDCWD, source, flags, step)
+      : openTreeAttr(opened.fd, "", flags | AT_EMPTY_PATH, step);
+  } catch (error) {
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -86,9 +123,13 @@ export function isPeerTree(plan: NewMountPlan): boolean {
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */
 function withoutGrants(plan: BindPlan, tree: OwnedFd): PlanAttributes {
   const { set, clear } = plan.attributes;
-  if ((clear & RESTRICTIONS) === 0) return plan;
+  if (!takesRestrictionsBack(plan)) return plan;
   const kept = flagsToAttributes(statfsToFlags(statfs(procFdPath(tree)).flags));
   return { ...plan, attributes: { set, clear: clear & ~(kept & RESTRICTIONS) } };
+}
+
+function takesRestrictionsBack({ attributes }: BindPlan): boolean {
+  return (attributes.clear & RESTRICTIONS) !== 0;
 }
 
 /** A recursive bind is mapped as a whole, unless OCI's word `idmap` asks for its top mount alone. */
@@ -97,7 +138,7 @@ function mappingOf({ idMaps }: BindPlan, isMapped: boolean): Mapping {
 }
 
 function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
-  const flags = OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
+  const flags = cloneFlags(recursive);
   if (opened === undefined) return openTree(AT_FDCWD, source, flags);
   try {
     return openTree(opened.fd, "", flags | AT_EMPTY_PATH);
@@ -105,6 +146,10 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
     if (!(error instanceof SyscallError)) throw error;
     throw new SyscallError({ syscall: error.syscall, errno: error.errno, path: source });
   }
+}
+
+function cloneFlags(recursive: boolean): number {
+  return OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
 }
 
 /**
@@ -116,20 +161,28 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
  */
 export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Call[] {
   const { source, recursive } = plan;
-  const clone = call(
-    "open_tree",
-    ["AT_FDCWD", quoted(source), recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
-    recursive
-      ? "clone the source's mount and the mounts below it, detached"
-      : "clone the source's mount, detached",
-  );
-  const steps = setattrSteps(plan, recursive, mappingOf(plan, isMapped), bornPropagation(plan)).map((step) =>
+  const mapping = mappingOf(plan, isMapped);
+  const steps = setattrSteps(plan, recursive, mapping, bornPropagation(plan));
+  const flags = recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE";
+  const what = recursive ? "the source's mount and the mounts below it" : "the source's mount";
+  const [first] = steps;
+  const isWith = isClonedWithAttributes(plan, mapping) && first?.recursive === recursive;
+  const clone = isWith
+    ? call(
+      "open_tree_attr",
+      ["AT_FDCWD", quoted(source), flags, attributesText({ change: first, ...first })],
+      `clone ${what}, detached, as a slave of its source and with its attributes`,
+    )
+    : call("open_tree", ["AT_FDCWD", quoted(source), flags], `clone ${what}, detached`);
+  const later = (isWith ? steps.slice(1) : steps).map((step) =>
     setattrCall(
       { mount: "tree", change: step, ...step },
-      "make it a slave of its source, and set its attributes, while it is detached",
+      isWith
+        ? "set its attributes, while it is detached"
+        : "make it a slave of its source, and set its attributes, while it is detached",
     )
   );
-  return [clone, ...steps];
+  return [clone, ...later];
 }
 
 /**
