@@ -13,7 +13,7 @@ import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_moun
 import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
-import { inSteps } from "../path/steps.ts";
+import { inSteps, Steps } from "../path/steps.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
@@ -131,8 +131,10 @@ export async function unmountTrees(
   const within = table.filter(isWithin);
   const anyServed = within.some(({ fsType }) => isServed(fsType)); // on the path to another one
   const stacked = repeated(within.map(({ mountpoint }) => mountpoint));
+  const steps = new Steps();
   for (const tree of mountTrees(table, isWithin)) {
     for (const { info, kind } of unmountSteps(tree, hasPeer)) {
+      if (steps.isOver) await steps.next();
       deadline.signal?.throwIfAborted();
       try {
         if (anyServed) await ensureResolvable(info.mountpoint, deadline.restarted());
