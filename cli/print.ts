@@ -115,10 +115,21 @@ export async function columns(head: readonly string[], rows: readonly string[][]
  * @returns the lines.
  */
 export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
-  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(escapeControl)
+  const rows = mounts.map((info) =>
+    [info.mountpoint, info.fsType, info.source, optionsOf(info)].map(escapeControl)
   );
   return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
+}
+
+/**
+ * The options of a mount, with its id maps as the options `uidmap` and `gidmap` of a list.
+ *
+ * @param info the mount.
+ * @returns the options; "idmapped" among them if the kernel does not tell the maps.
+ */
+export function optionsOf({ options, uidmap, gidmap }: MountInfo): string {
+  if (uidmap === undefined) return options;
+  return options.replace(/\bidmapped$/, `uidmap=${uidmap},gidmap=${gidmap}`);
 }
 
 /**
@@ -133,7 +144,7 @@ export function mountLines(info: MountInfo): string {
     type: info.fsType,
     source: info.source,
     root: info.root,
-    options: info.options,
+    options: optionsOf(info),
     "file system": info.vfsOptions,
     propagation: info.optional || "private",
     device: `${info.major}:${info.minor}`,

@@ -8,6 +8,7 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
+import { cloneWithIdMap } from "../idmap/replace_idmap.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
@@ -31,6 +32,7 @@ import {
   O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
 import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
 import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
@@ -46,7 +48,33 @@ export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): O
   const tree = fds.add(cloneSource(plan, source));
   const attributes = withoutGrants(plan, tree);
   const mapping = mappingOf(plan, userns !== undefined);
-  setAttributes(tree, setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan)), userns);
+  const steps = setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan));
+  try {
+    setAttributes(tree, steps, userns);
+    return tree;
+  } catch (error) {
+    const [first, ...others] = steps;
+    if (!isErrno(error, "EPERM") || !first?.isMapped || userns === undefined) throw error;
+    if (!hasFeature("openTreeAttr")) throw error;
+    const replaced = fds.add(cloneWithIdMap(plan.source, source, first, userns)); // the source is id-mapped
+    setAttributes(replaced, others, userns);
+    return replaced;
+  }
+}
+
+/**
+ * Clones a bind's source without its id map.
+ *
+ * @param plan the bind, which has none.
+ * @param resolved its source.
+ * @returns the detached mount.
+ */
+export function createBindUnmapped(plan: BindPlan, { source, fds }: Resolved): OwnedFd {
+  const steps = setattrSteps(plan, plan.recursive, plan.recursive ? "tree" : "top", bornPropagation(plan));
+  const [first, ...others] = steps;
+  if (first === undefined) throw new Error("a bind without an id map has no step that clears it");
+  const tree = fds.add(cloneWithIdMap(plan.source, source, first, null));
+  setAttributes(tree, others);
   return tree;
 }
 
