@@ -155,6 +155,6 @@ async function statfsOf(opened: OwnedFd, fsType: string): Promise<Statfs> {
 
 function optionText(info: MountInfo): string {
   const { optional } = info;
-  const notable = optionsOf(info).split(",").filter((option) => !/^(rw|relatime)$/.test(option));
+  const notable = optionsOf(info).filter((option) => !/^(rw|relatime)$/.test(option));
   return [...notable, ...optional === "" ? [] : [optional]].join(" ");
 }

@@ -17,6 +17,19 @@ export function inSteps<T>(work: Generator<void, T>): T | Promise<T> {
   return result.done ? result.value : remainingSteps(work);
 }
 
+/**
+ * Does work in one go.
+ *
+ * @param work the work.
+ * @returns the result.
+ */
+export function atOnce<T>(work: Generator<void, T>): T {
+  for (;;) {
+    const result = work.next();
+    if (result.done) return result.value;
+  }
+}
+
 /** The steps of asynchronous work. */
 export class Steps {
   #end = performance.now() + STEP;

@@ -51,7 +51,7 @@ export function readlink(path: string): string {
  * ```ts
  * import { AT_FDCWD, nameToHandleAt } from "@denomount/mount/linux";
  *
- * console.log(nameToHandleAt(AT_FDCWD, "/sys", 0)); // 254, FILEID_KERNFS
+ * console.log(nameToHandleAt(AT_FDCWD, "/dev", 0)); // 1, FILEID_INO32_GEN
  * ```
  */
 export function nameToHandleAt(dirfd: number, path: string, flags: number): number {
