@@ -256,7 +256,7 @@ class Line {
   #slice(first: number, last: number, before = ""): string {
     const start = this.#start(first);
     const end = this.#end(last);
-    return end - start === before.length && this.#text.startsWith(before, start)
+    return end - start === before.length && before.length < SHARED && this.#text.startsWith(before, start)
       ? before
       : this.#text.slice(start, end);
   }
@@ -283,6 +283,8 @@ class Line {
     return new TypeError(`line ${number} is not in the format of mountinfo: ${quote(line)}`);
   }
 }
+
+const SHARED = 64; // characters; comparing the options of an overlay takes longer than keeping them
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;
