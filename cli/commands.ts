@@ -60,13 +60,23 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
  * @returns the exit status.
  */
 export async function lookup(path: string, flags: { json?: boolean }): Promise<number> {
-  const info = await lookupMount(path);
+  const info = await lookupMount(path, { propagation: true });
   print(flags.json ? JSON.stringify(info, null, 2) : mountLines(info));
   return 0;
 }
 
+/** The options of `idmap`. */
+export interface IdmapFlags extends IdMapAttributes {
+  /** The map of the user ids. */
+  uid?: string;
+  /** The map of the group ids. */
+  gid?: string;
+  /** Without the id map of the source. */
+  clear: boolean;
+}
+
 /**
- * Binds a directory or file as an id-mapped mount.
+ * Binds a directory or file as an id-mapped mount, or without its id map.
  *
  * @param source the directory or file.
  * @param target the mountpoint.
@@ -76,9 +86,12 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 export async function idmap(
   source: string,
   target: string,
-  { uid, gid, recursive = false, ...attributes }: IdMapAttributes & { uid: string; gid?: string },
+  { uid, gid, clear, recursive = false, ...attributes }: IdmapFlags,
 ): Promise<number> {
-  using userns = await createUserNamespace(uid, gid ?? uid);
+  if (clear === (uid !== undefined)) throw new TypeError("idmap takes --uid, or --clear");
+  if (clear && gid !== undefined) throw new TypeError("--clear takes no --gid");
+  using stack = new DisposableStack();
+  const userns = uid === undefined ? null : stack.use(await createUserNamespace(uid, gid ?? uid));
   await idMapMount(source, target, userns, { recursive, ...attributes });
   return 0;
 }

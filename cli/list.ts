@@ -32,7 +32,7 @@ import { readTextFile } from "../linux/path/text_file.ts";
 import { callOffThread } from "../linux/path/wait.ts";
 import { bold, cyan, dim, yellow } from "./deps.ts";
 import { withNamespaceErrors } from "./namespace.ts";
-import { columns, escapeControl, mountTable, print, sizeText } from "./print.ts";
+import { columns, escapeControl, mountTable, optionsOf, print, sizeText } from "./print.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
 
 /** The options of `ls`. */
@@ -59,7 +59,9 @@ export async function ls(path: string | undefined, flags: ListFlags): Promise<nu
   const below = path === undefined ? undefined : prefixFilter(await pathInNamespace(namespace, path));
   const typed = type === undefined ? undefined : fsTypeFilter(...type);
   const filter: MountFilter = (info) => ({ skip: Boolean(below?.(info).skip || typed?.(info).skip) });
-  const list = () => listMounts({ filter, ...namespace === undefined ? {} : { pid: namespace } });
+  const propagation = Boolean(json || tree); // a long look in the kernel: only where it is shown
+  const list = () =>
+    listMounts({ filter, propagation, ...namespace === undefined ? {} : { pid: namespace } });
   const mounts = await withNamespaceErrors(namespace, list);
   if (json) print(JSON.stringify(mounts, null, 2));
   else print(await (tree ? mountTree(mounts, namespace) : mountTable(mounts)));
@@ -151,7 +153,8 @@ async function statfsOf(opened: OwnedFd, fsType: string): Promise<Statfs> {
   return await callOffThread(work, { timeout: SIZE_TIMEOUT }, "statfs", path) ?? statfs(path);
 }
 
-function optionText({ options, optional }: MountInfo): string {
-  const notable = options.split(",").filter((option) => !/^(rw|relatime)$/.test(option));
+function optionText(info: MountInfo): string {
+  const { optional } = info;
+  const notable = optionsOf(info).filter((option) => !/^(rw|relatime)$/.test(option));
   return [...notable, ...optional === "" ? [] : [optional]].join(" ");
 }

@@ -115,10 +115,22 @@ export async function columns(head: readonly string[], rows: readonly string[][]
  * @returns the lines.
  */
 export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
-  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(escapeControl)
+  const rows = mounts.map((info) =>
+    [info.mountpoint, info.fsType, info.source, optionsOf(info).join(",")].map(escapeControl)
   );
   return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
+}
+
+/**
+ * The options of a mount, with its id maps as the options `uidmap` and `gidmap` of a list.
+ *
+ * @param info the mount.
+ * @returns the options; "idmapped" is one of them if the kernel does not tell the maps.
+ */
+export function optionsOf({ options, uidmap, gidmap }: MountInfo): string[] {
+  return options.split(",").flatMap((option) =>
+    option === "idmapped" && uidmap !== undefined ? [`uidmap=${uidmap}`, `gidmap=${gidmap}`] : [option]
+  );
 }
 
 /**
@@ -133,7 +145,7 @@ export function mountLines(info: MountInfo): string {
     type: info.fsType,
     source: info.source,
     root: info.root,
-    options: info.options,
+    options: optionsOf(info).join(","),
     "file system": info.vfsOptions,
     propagation: info.optional || "private",
     device: `${info.major}:${info.minor}`,

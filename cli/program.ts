@@ -299,8 +299,9 @@ function addExplain(top: Command, done: Done): void {
 function addIdmap(top: Command, done: Done): void {
   top.command("idmap").description("bind SOURCE on TARGET as an id-mapped mount")
     .argument("<SOURCE>").argument("<TARGET>")
-    .requiredOption("--uid <MAP>", "the user ids: container:host:size, further ranges after commas")
+    .option("--uid <MAP>", "the user ids: container:host:size, further ranges after commas")
     .option("--gid <MAP>", "the group ids (default: the same as --uid)")
+    .option("--clear", "without the id map of SOURCE, in place of --uid (Linux 6.15)", false)
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")

@@ -31,6 +31,7 @@ const redirected = [
   "openat2",
   "openat2_nonblocking",
   "readlink",
+  "name_to_handle_at",
   "realpath",
   "realpath_nonblocking",
   "mkdir",

@@ -72,6 +72,16 @@ const symbols = {
     parameters: ["pointer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
     result: "isize",
   },
+  name_to_handle_at: {
+    parameters: [
+      "i32", /* int dirfd */
+      "pointer", /* const char *path */
+      "pointer", /* struct file_handle *handle */
+      "pointer", /* int *mount_id */
+      "i32", /* int flags */
+    ],
+    result: "i32",
+  },
   realpath: {
     parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",

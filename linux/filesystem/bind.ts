@@ -8,6 +8,7 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
+import { cloneWithAttributes } from "../idmap/replace_idmap.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { attributesText, type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
@@ -33,7 +34,7 @@ import {
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import { mount, open, openTree, openTreeAttr, statfs } from "../syscalls/mod.ts";
+import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
 import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
 
@@ -46,42 +47,77 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  */
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
   const mapping = mappingOf(plan, userns !== undefined);
-  if (isClonedWithAttributes(plan, mapping)) {
-    const [first, ...rest] = setattrSteps(plan, plan.recursive, mapping, bornPropagation(plan));
-    const tree = first && tryCloneWith(plan, source, first);
-    if (tree) {
-      fds.add(tree);
-      if (rest.length > 0) setAttributes(tree, rest);
-      return tree;
-    }
-  }
-  const tree = fds.add(cloneSource(plan, source));
+  const tree = tryCloneWithAttributes(plan, source, mapping, userns);
+  return fds.add(tree ?? cloneThenSet(plan, source, mapping, userns));
+}
+
+/** With two calls, the clone and its attributes: before Linux 6.15, and to say which of the two fails. */
+function cloneThenSet(
+  plan: BindPlan,
+  source: OwnedFd | undefined,
+  mapping: Mapping,
+  userns: OwnedFd | undefined,
+): OwnedFd {
+  using stack = new DisposableStack();
+  const tree = stack.use(cloneSource(plan, source));
   const attributes = withoutGrants(plan, tree);
-  setAttributes(tree, setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan)), userns);
+  const steps = setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan));
+  try {
+    setAttributes(tree, steps, userns);
+    stack.move();
+    return tree;
+  } catch (error) {
+    const [first, ...others] = steps;
+    if (!isErrno(error, "EPERM") || !first?.isMapped || userns === undefined) throw error;
+    if (!hasFeature("openTreeAttr")) throw error;
+    const replaced = stack.use(cloneWithAttributes(plan.source, source, first, userns)); // the source is id-mapped
+    setAttributes(replaced, others, userns);
+    stack.move();
+    tree.close();
+    return replaced;
+  }
+}
+
+/**
+ * Clones a bind's source without its id map.
+ *
+ * @param plan the bind, which has none.
+ * @param resolved its source.
+ * @returns the detached mount.
+ */
+export function createBindUnmapped(plan: BindPlan, { source, fds }: Resolved): OwnedFd {
+  const steps = setattrSteps(plan, plan.recursive, plan.recursive ? "tree" : "top", bornPropagation(plan));
+  const [first, ...others] = steps;
+  if (first === undefined) throw new Error("a bind without an id map has no step that clears it");
+  const tree = fds.add(cloneWithAttributes(plan.source, source, first, null));
+  setAttributes(tree, others);
   return tree;
 }
 
 /**
- * Whether the clone gets its first attributes in the call that makes it. Not where the source's own flags are looked at in
- * between, and not with an id map: open_tree_attr(2) would replace that of a source which has one already.
+ * Whether the clone gets its first attributes in the call that makes it, from Linux 6.15. Not where the flags of the clone
+ * are looked at in between.
  */
-function isClonedWithAttributes(plan: BindPlan, mapping: Mapping): boolean {
-  return mapping === "none" && !takesRestrictionsBack(plan) && hasFeature("openTreeAttr");
+function isClonedWithAttributes(plan: BindPlan, first: SetattrStep | undefined): boolean {
+  return first?.recursive === plan.recursive && !takesRestrictionsBack(plan) && hasFeature("openTreeAttr");
 }
 
-/** Undefined if it fails: nothing has changed then, and open_tree(2) and mount_setattr(2) say which of the two it was. */
-function tryCloneWith(
-  { source, recursive }: BindPlan,
-  opened: OwnedFd | undefined,
-  step: SetattrStep,
+/** Undefined if it fails: nothing has changed then, and {@linkcode cloneThenSet} says what it is that fails. */
+function tryCloneWithAttributes(
+  plan: BindPlan,
+  source: OwnedFd | undefined,
+  mapping: Mapping,
+  userns: OwnedFd | undefined,
 ): OwnedFd | undefined {
-  if (step.recursive !== recursive) return undefined;
-  const flags = cloneFlags(recursive);
+  const [first, ...others] = setattrSteps(plan, plan.recursive, mapping, bornPropagation(plan));
+  if (first === undefined || !isClonedWithAttributes(plan, first)) return undefined;
+  let tree: OwnedFd | undefined;
   try {
-    return opened === undefined
-      ? openTreeAttr(AT_FDCWD, source, flags, step)
-      : openTreeAttr(opened.fd, "", flags | AT_EMPTY_PATH, step);
+    tree = cloneWithAttributes(plan.source, source, first, userns);
+    setAttributes(tree, others, userns);
+    return tree;
   } catch (error) {
+    tree?.close();
     if (error instanceof SyscallError) return undefined;
     throw error;
   }
@@ -166,8 +202,8 @@ export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Cal
   const flags = recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE";
   const what = recursive ? "the source's mount and the mounts below it" : "the source's mount";
   const [first] = steps;
-  const isWith = isClonedWithAttributes(plan, mapping) && first?.recursive === recursive;
-  const clone = isWith
+  const isWith = isClonedWithAttributes(plan, first);
+  const clone = isWith && first
     ? call(
       "open_tree_attr",
       ["AT_FDCWD", quoted(source), flags, attributesText({ change: first, ...first })],

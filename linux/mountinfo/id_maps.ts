@@ -34,6 +34,8 @@ export function readIdMaps(mountId: bigint, namespaceId = 0n): IdMaps {
   if (!hasFeature("mountIdMaps")) return {};
   try {
     const { uidMap, gidMap } = statmount(mountId, STATMOUNT_MNT_UIDMAP | STATMOUNT_MNT_GIDMAP, namespaceId);
+    // None of the ranges is known in this process's user namespace.
+    if (uidMap.length === 0 && gidMap.length === 0) return {};
     return { uidmap: textOf(uidMap), gidmap: textOf(gidMap) };
   } catch (error) {
     if (isErrno(error, "ENOENT")) return {}; // unmounted meanwhile

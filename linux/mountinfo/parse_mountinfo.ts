@@ -89,6 +89,7 @@ export class MountinfoParser {
   /** The number of those with a master. */
   slaves = 0;
   readonly #filter: MountFilter | undefined;
+  readonly #line = new Line();
 
   /**
    * Begins a table.
@@ -108,7 +109,8 @@ export class MountinfoParser {
    * @throws {TypeError} for a line that is not in the format of mountinfo, with its number.
    */
   parse(text: string, before?: (info: MountInfo) => void): boolean {
-    const line = new Line(text);
+    this.#line.begin(text);
+    const line = this.#line;
     for (let at = 0; at < text.length;) {
       const end = line.split(at);
       this.lines++;
@@ -177,14 +179,17 @@ const ZERO = 48;
  * id, parent, device, root, mountpoint, options, any number of optional fields, "-", type, source, super options
  */
 class Line {
-  readonly #text: string;
-  readonly #escapes: boolean;
+  #text = "";
+  #escapes = false;
+  /** The line before: most of its fields come again, and a string that is shared takes no memory. */
+  #before: MountInfo | undefined;
   /** The index of each field's first character; after the last field, of the end of the line plus one. */
   readonly #starts: number[] = [];
   #fields = 0;
   #dash = -1; // the index of the field "-"
 
-  constructor(text: string) {
+  /** Begins a piece of the table. */
+  begin(text: string): void {
     this.#text = text;
     this.#escapes = text.includes("\\");
   }
@@ -221,19 +226,21 @@ class Line {
     if (id < 0 || parent < 0 || major < 0 || minor < 0 || dash < 0 || this.#fields < dash + 3) {
       throw this.#malformed(number);
     }
+    const before = this.#before;
     const info: MountInfo = {
       id,
       parent,
       major,
       minor,
-      root: this.#name(3),
+      root: this.#name(3, before?.root),
       mountpoint: this.#name(4),
-      options: this.#slice(5, 5),
+      options: this.#slice(5, 5, before?.options),
       optional: dash > 6 ? this.#slice(6, dash - 1) : "",
-      fsType: this.#name(dash + 1),
-      source: this.#name(dash + 2),
-      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1) : "",
+      fsType: this.#name(dash + 1, before?.fsType),
+      source: this.#name(dash + 2, before?.source),
+      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1, before?.vfsOptions) : "",
     };
+    this.#before = info;
     if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#malformed(number);
     return info;
   }
@@ -246,12 +253,16 @@ class Line {
     return this.#start(field + 1) - 1;
   }
 
-  #slice(first: number, last: number): string {
-    return this.#text.slice(this.#start(first), this.#end(last));
+  #slice(first: number, last: number, before = ""): string {
+    const start = this.#start(first);
+    const end = this.#end(last);
+    return end - start === before.length && before.length < SHARED && this.#text.startsWith(before, start)
+      ? before
+      : this.#text.slice(start, end);
   }
 
-  #name(field: number): string {
-    const text = this.#slice(field, field);
+  #name(field: number, before?: string): string {
+    const text = this.#slice(field, field, before);
     return this.#escapes ? unescapeOctal(text) : text;
   }
 
@@ -272,6 +283,8 @@ class Line {
     return new TypeError(`line ${number} is not in the format of mountinfo: ${quote(line)}`);
   }
 }
+
+const SHARED = 64; // characters; comparing the options of an overlay takes longer than keeping them
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;

@@ -29,7 +29,7 @@ import { lookupMountId } from "./lookup.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 import { fanotifyInit, fanotifyMark, open, type PollFd, read } from "../syscalls/mod.ts";
-import { inSteps } from "../path/steps.ts";
+import { atOnce, inSteps } from "../path/steps.ts";
 import { namespaceId } from "./id_maps.ts";
 import { subtreeIds } from "./mount_ids.ts";
 import { readMounts } from "./read_mounts.ts";
@@ -84,7 +84,9 @@ export class FanotifyMounts implements MountSource {
       { fd: this.#queue.fd, events: POLLIN },
       ...this.#table ? [{ fd: this.#table.fd, events: POLLPRI | POLLERR }] : [],
     ];
-    this.#beginning = this.#list(this.#missed); // after fanotify_mark(2), so that no mount is missed
+    // After fanotify_mark(2), so that no mount is missed. The ids at once: an event about another one says nothing.
+    const ids = atOnce(subtreeIds(LSMT_ROOT, this.#namespaceId));
+    this.#beginning = this.#read(ids, this.#missed);
     this.#begin(inSteps(this.#beginning));
     this.#opened = opened.move();
   }
@@ -175,7 +177,8 @@ export class FanotifyMounts implements MountSource {
   /** Adds the differences between the last table and the present one. */
   async #compare(events: MountEvent[], changes: boolean): Promise<MountEvent[]> {
     this.#isIncomplete = false;
-    const now = await inSteps(this.#list());
+    const ids = await inSteps(subtreeIds(LSMT_ROOT, this.#namespaceId));
+    const now = await inSteps(this.#read(ids));
     const found = await inSteps(diffTables(this.#mounts, now, changes));
     this.#compared.clear();
     for (const id of now.keys()) if (!this.#mounts.has(id)) this.#compared.add(id);
@@ -184,14 +187,13 @@ export class FanotifyMounts implements MountSource {
   }
 
   /** The newest mounts are read first: of those that are unmounted soon, most are new. */
-  *#list(missed?: Set<number>): Generator<void, Map<number, MountInfo>> {
-    const ids = yield* subtreeIds(LSMT_ROOT, this.#namespaceId);
+  *#read(ids: readonly number[], missed?: Set<number>): Generator<void, Map<number, MountInfo>> {
     const found: [number, MountInfo][] = [];
     const take = (mount: MountInfo | undefined, id: number) => {
       if (mount === undefined) missed?.add(id);
       else if (mount.mountpoint !== "") found.push([id, mount]);
     };
-    yield* readMounts(ids.reverse(), take, { namespaceId: this.#namespaceId });
+    yield* readMounts(ids.toReversed(), take, { namespaceId: this.#namespaceId });
     const mounts = new Map<number, MountInfo>();
     for (let entry = found.pop(); entry !== undefined; entry = found.pop()) {
       mounts.set(...entry);

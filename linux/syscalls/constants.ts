@@ -35,6 +35,8 @@ export const O_PATH: number = 0o10000000;
 export const AT_FDCWD: number = -100;
 /** Do not follow a symbolic link at the end of the path. */
 export const AT_SYMLINK_NOFOLLOW: number = 0x100;
+/** Follow a symbolic link at the end of the path, which the call does not by default. */
+export const AT_SYMLINK_FOLLOW: number = 0x400;
 /** unlinkat(): remove an empty directory. linux/fcntl.h */
 export const AT_REMOVEDIR: number = 0x200;
 /** Do not trigger an automount. */

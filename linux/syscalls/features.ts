@@ -36,6 +36,7 @@ import {
   fsopen,
   fspick,
   ioctl,
+  listmountPage,
   mkdir,
   mount,
   mountSetattr,
@@ -66,7 +67,7 @@ export type Feature =
   | "overlayDescriptors"
   /** Overlay layers on detached mounts, Linux 6.15. */
   | "detachedLayers"
-  /** statmount(2) with options, subtype and source, Linux 6.13. */
+  /** listmount(2), and statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
   /** ioctl(2) for the namespaces of a pidfd, Linux 6.11. */
   | "pidfdNamespaces"
@@ -148,6 +149,7 @@ const probes: Record<Feature, () => boolean> = {
     });
   },
   statmount: () =>
+    isImplemented(() => listmountPage(0n, 0n)) && // 0 is no mount: EINVAL or ENOENT
     works(() => {
       const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
       const { mask, mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);

@@ -103,8 +103,12 @@ export function statmount(mountId: bigint, mask: number, namespaceId = 0n): Stat
   for (const { name, bit, offset } of STRINGS) {
     if (fields.mask & bit) fields[name] = decodeCString(bytes, STRINGS_OFFSET + view.getUint32(offset, true));
   }
-  if (fields.mask & STATMOUNT_MNT_UIDMAP) fields.uidMap = readStrings(mountResult, 152, 156); // mnt_uidmap_num, mnt_uidmap
-  if (fields.mask & STATMOUNT_MNT_GIDMAP) fields.gidMap = readStrings(mountResult, 160, 164); // mnt_gidmap_num, mnt_gidmap
+  if (fields.mask & STATMOUNT_MNT_UIDMAP) {
+    fields.uidMap = readStrings(mountResult, UIDMAP.mnt_uidmap_num, UIDMAP.mnt_uidmap);
+  }
+  if (fields.mask & STATMOUNT_MNT_GIDMAP) {
+    fields.gidMap = readStrings(mountResult, GIDMAP.mnt_gidmap_num, GIDMAP.mnt_gidmap);
+  }
   return fields;
 }
 
@@ -126,6 +130,10 @@ function statmountInto(): void {
     }
   }
 }
+
+// struct statmount of linux/mount.h
+const UIDMAP = { mnt_uidmap_num: 152, mnt_uidmap: 156 };
+const GIDMAP = { mnt_gidmap_num: 160, mnt_gidmap: 164 };
 
 /** Strings one after the other, each with a NUL at its end. */
 function readStrings({ view, bytes }: Scratch, countOffset: number, offset: number): string[] {

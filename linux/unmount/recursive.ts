@@ -13,7 +13,7 @@ import { statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { readSubtree, type TreeInfo } from "../mountinfo/subtree.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
-import { topMount, unmountStacked } from "./retry.ts";
+import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
 import {
   MNT_DETACH,
   MNT_EXPIRE,
@@ -70,11 +70,16 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
 
 type OnError = (error: unknown, info: TreeInfo) => void;
 
+/** How often the mounts are looked for again that another process has moved, or renamed the directory of. */
+const ATTEMPTS = 5;
+
 /** The fallback without statmount(2): the whole mount table is read. */
 async function unmountByTable(top: string, deadline: Deadline, onError: OnError): Promise<void> {
-  const table = await listMounts();
   const filter = prefixFilter(top);
-  await unmountTrees(treesWithin(table, (mount) => !filter(mount).skip), deadline, onError);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const trees = treesWithin(await listMounts(), (mount) => !filter(mount).skip);
+    if (await unmountTrees(trees, deadline, onError)) break;
+  }
   await unmountStacked(top, deadline, topMount(top, deadline));
 }
 
@@ -84,13 +89,17 @@ async function unmountByIds(top: string, deadline: Deadline, onError: OnError): 
   for (let mount = topMount(top, deadline); mount; mount = topMount(top, deadline)) {
     if (isPlain && await tryUnmountChildless(top, deadline)) continue;
     await unmountTrees(await treesOf(mount), deadline, onError);
+    // Not in the table, such as below /proc/PID/root: umount2(2) says why.
+    if (topMount(top, deadline)?.mountId === mount.mountId) await unmountRetrying(top, deadline, mount);
   }
   if (await isEmptyDirectory(top)) return; // no mount can be below it
   const parent = statxMountUnique(top);
   if (!parent.isUnique) return await unmountByTable(top, deadline, onError);
   const filter = prefixFilter(top);
-  const tree = (await readSubtree(parent)).filter((mount) => !filter(mount).skip);
-  await unmountTrees(await wholeTrees(tree), deadline, onError);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const tree = (await readSubtree(parent)).filter((mount) => !filter(mount).skip);
+    if (await unmountTrees(await wholeTrees(tree), deadline, onError)) break;
+  }
   await unmountStacked(top, deadline, topMount(top, deadline));
 }
 

@@ -13,7 +13,7 @@ import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_moun
 import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
-import { inSteps } from "../path/steps.ts";
+import { inSteps, Steps } from "../path/steps.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
@@ -120,6 +120,8 @@ export async function unmountIfChildless(target: string, deadline: Deadline): Pr
  * @param trees the trees.
  * @param deadline its flags, and how long to retry and wait for each mount.
  * @param onError gets the error of a mount; the others are unmounted if it doesn't throw.
+ * @returns whether each mount was found at its mountpoint; one that was not may be unmounted, moved, or below a renamed
+ * directory.
  */
 export async function unmountTrees(
   { table, isWithin, hasPeer }: Trees,
@@ -127,22 +129,26 @@ export async function unmountTrees(
   onError = (error: unknown, _info: TreeInfo): void => {
     throw error;
   },
-): Promise<void> {
+): Promise<boolean> {
   const within = table.filter(isWithin);
   const anyServed = within.some(({ fsType }) => isServed(fsType)); // on the path to another one
   const stacked = repeated(within.map(({ mountpoint }) => mountpoint));
+  const steps = new Steps();
+  let isComplete = true;
   for (const tree of mountTrees(table, isWithin)) {
     for (const { info, kind } of unmountSteps(tree, hasPeer)) {
+      if (steps.isOver) await steps.next();
       deadline.signal?.throwIfAborted();
       try {
         if (anyServed) await ensureResolvable(info.mountpoint, deadline.restarted());
         if (kind === "leave") leavePeerGroup(info);
-        else await unmountInfo(info, stacked.has(info.mountpoint), deadline);
+        else if (!await unmountInfo(info, stacked.has(info.mountpoint), deadline)) isComplete = false;
       } catch (error) {
         onError(error, info);
       }
     }
   }
+  return isComplete;
 }
 
 function repeated(paths: readonly string[]): Set<string> {
@@ -150,18 +156,18 @@ function repeated(paths: readonly string[]): Set<string> {
   return new Set(paths.filter((path) => seen.size === seen.add(path).size));
 }
 
-/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. */
+/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. False if it is not there. */
 async function unmountInfo(
   { id, mountpoint }: TreeInfo,
   isStacked: boolean,
   deadline: Deadline,
-): Promise<void> {
+): Promise<boolean> {
   for (let isLast = !isStacked;; isLast = !isStacked) {
     const top = topMount(mountpoint, deadline);
-    if (top === undefined) return;
+    if (top === undefined) return false;
     isLast ||= mountAt(mountpoint, AT_SYMLINK_NOFOLLOW)?.mountId === id;
     await unmountRetrying(mountpoint, deadline.restarted(), top);
-    if (isLast) return;
+    if (isLast) return true;
   }
 }
 

@@ -11,16 +11,13 @@ import {
   uniqueMountAt,
 } from "../../linux/mountinfo/statx_mount.ts";
 import * as linux from "../../linux/mod.ts";
+import { atOnce } from "../../linux/path/steps.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
 /** The events between two tables, without pauses. */
 function compared(...tables: Parameters<typeof diffTables<number>>): MountEvent[] {
-  const work = diffTables(...tables);
-  for (;;) {
-    const { done, value } = work.next();
-    if (done) return value;
-  }
+  return atOnce(diffTables(...tables));
 }
 
 Deno.test("parseMountInfo() refuses a line that is not of mountinfo, and names it", () => {
