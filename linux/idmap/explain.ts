@@ -23,7 +23,7 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { mountSetattr, openTree } from "../syscalls/mod.ts";
-import { cloneWithIdMap, REPLACING_NEEDS } from "./replace_idmap.ts";
+import { cloneWithAttributes, REPLACING_NEEDS } from "./replace_idmap.ts";
 
 /**
  * Finds the reason why a mount could not be id-mapped.
@@ -74,7 +74,7 @@ function whyNot({ mountpoint, fsType, options }: MountInfo, userns: OwnedFd | nu
 
 function tryAlone(mountpoint: string, userns: OwnedFd | null): OwnedFd {
   const step = { recursive: false, set: 0, clear: 0, isMapped: true, propagation: 0 };
-  if (hasFeature("openTreeAttr")) return cloneWithIdMap(mountpoint, undefined, step, userns);
+  if (hasFeature("openTreeAttr")) return cloneWithAttributes(mountpoint, undefined, step, userns);
   const alone = openTree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
   try {
     mountSetattr(alone.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_IDMAP, usernsFd: userns?.fd ?? 0 });
