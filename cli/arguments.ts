@@ -4,7 +4,13 @@
  * @module
  */
 
-import { InvalidArgumentError } from "./deps.ts";
+/** A wrong argument. The parser knows it by its code, as its own class of this name. */
+export class InvalidArgumentError extends Error {
+  /** What the parser looks at. */
+  readonly code = "commander.invalidArgument";
+  /** The exit status that the parser reports. */
+  readonly exitCode = 1;
+}
 
 /**
  * Parses a number of bytes.
@@ -76,6 +82,25 @@ export function label(text: string, previous: Record<string, string> = {}): Reco
  */
 export function directories(text: string, previous: string[] = []): string[] {
   return [...previous, text];
+}
+
+/** The shells that have completions. */
+const SHELLS = ["bash", "zsh", "fish"] as const;
+
+/** A shell that has completions. */
+export type Shell = typeof SHELLS[number];
+
+/**
+ * Parses the name of a shell.
+ *
+ * @param text the argument.
+ * @returns the shell.
+ * @throws {InvalidArgumentError} for any other text.
+ */
+export function shellName(text: string): Shell {
+  const shell = SHELLS.find((name) => name === text);
+  if (shell === undefined) throw new InvalidArgumentError("Must be bash, zsh or fish.");
+  return shell;
 }
 
 /** A snapshot of containerd. */

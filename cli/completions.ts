@@ -8,7 +8,8 @@
  * @module
  */
 
-import { type Command, InvalidArgumentError } from "./deps.ts";
+import type { Shell } from "./arguments.ts";
+import type { Command } from "./deps.ts";
 
 interface Word {
   text: string;
@@ -59,22 +60,7 @@ function wordsOf(command: Command, name = ""): CommandWords[] {
 /** The subcommand whose argument is the name of an activation. */
 const OF_ACTIVATION = "deactivate";
 
-const generators = { bash, zsh, fish };
-
-/** A shell that has completions. */
-export type Shell = keyof typeof generators;
-
-/**
- * Parses the name of a shell.
- *
- * @param text the argument.
- * @returns the shell.
- * @throws {InvalidArgumentError} for any other text.
- */
-export function shellName(text: string): Shell {
-  if (!Object.hasOwn(generators, text)) throw new InvalidArgumentError("Must be bash, zsh or fish.");
-  return text as Shell;
-}
+const generators: Record<Shell, (all: CommandWords[]) => string> = { bash, zsh, fish };
 
 /**
  * Returns a completion script.

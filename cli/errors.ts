@@ -4,8 +4,8 @@
  * @module
  */
 
-import { BusyError, SyscallError } from "../mod.ts";
-import { describeHolders } from "../linux/unmount/busy_error.ts";
+import { SyscallError } from "../ffi/errno.ts";
+import { BusyError, describeHolders } from "../linux/unmount/busy_error.ts";
 import { escapeControl } from "./print.ts";
 
 /** The sentence for an errno, with the remedy if it is known. */

@@ -8,9 +8,6 @@ import { AT_FDCWD, isErrno, O_PATH, statx, STATX_BASIC_STATS } from "../linux/mo
 import { LocalMountManager } from "../linux/manager/local.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
-import { isManagerType } from "../linux/spec/needs_manager.ts";
-import { splitOptions } from "../linux/spec/split_options.ts";
-import type { Mount } from "../mod.ts";
 import { isRoot } from "./self.ts";
 
 /** The options of the subcommands that use the manager. */
@@ -19,18 +16,6 @@ export interface ManagerFlags {
   root?: string;
   /** More directories in which its modifiers make files. */
   allowDir?: string[];
-}
-
-/**
- * Whether a list has to be activated before it can be mounted.
- *
- * @param mounts the list.
- * @returns true if one of its types or options is for a mount manager.
- */
-export function needsManager(mounts: readonly Mount[]): boolean {
-  return mounts.some(({ type, options = [] }) =>
-    isManagerType(type) || options.flatMap(splitOptions).some((option) => option.startsWith("X-containerd."))
-  );
 }
 
 /**

@@ -4,23 +4,14 @@
  * @module
  */
 
-import { activate, activations, deactivate, sync } from "./activations.ts";
-import { bytes, directories, label, milliseconds, pid, types } from "./arguments.ts";
-import { explainList, idmap, lookup, umount } from "./commands.ts";
-import { completions, shellName } from "./completions.ts";
+import { bytes, directories, label, milliseconds, pid, shellName, types } from "./arguments.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
-import { Command, Option } from "./deps.ts";
-import { doctor } from "./doctor.ts";
-import { ls } from "./list.ts";
-import { loopAttach, loopDetach, loopList } from "./loop.ts";
-import { manual } from "./manual.ts";
+import type { Command } from "./deps.ts";
 import { escapeControl, print } from "./print.ts";
-import { run } from "./run.ts";
-import { down, up } from "./up.ts";
-import { watch } from "./watch.ts";
+import { type Definition, runLine } from "./reader.ts";
 
 /** Receives the exit status of a subcommand. */
-type Done = (status: number) => void;
+export type Done = (status: number) => void;
 
 const JSON_FILE = `
 FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
@@ -58,14 +49,35 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addSnapshotter,
 ];
 
+/** The subcommands whose lines are read without the argument parser. */
+export const QUICK: ReadonlyMap<string, (top: Definition, done: Done) => void> = new Map([
+  ["up", addUp],
+  ["down", addDown],
+  ["umount", addUmount],
+  ["ls", addLs],
+  ["lookup", addLookup],
+]);
+
+/**
+ * Carries out a line that needs no argument parser.
+ *
+ * @param args the arguments of the command.
+ * @param done receives the exit status.
+ * @returns false if the line needs the parser: nothing was done then.
+ */
+export async function runQuick([name = "", ...args]: readonly string[], done: Done): Promise<boolean> {
+  const add = QUICK.get(name);
+  return add !== undefined && await runLine((top) => add(top, done), args);
+}
+
 /**
  * Defines the command.
  *
+ * @param top an empty command.
  * @param done receives the exit status of the subcommand that ran.
  * @returns the command, ready to parse arguments.
  */
-export function program(done: Done): Command {
-  const top = new Command("denomount");
+export function defineCommand(top: Command, done: Done): Command {
   top
     .description("Mounts lists of mounts under a directory, and unmounts them.")
     .version("0.1.0")
@@ -99,7 +111,7 @@ prints them.`;
 const OF_SNAPSHOT = "FILE is SNAPSHOTTER/KEY, a snapshot of containerd";
 const ITS_NAMESPACE = "with --containerd, its namespace (default: $CONTAINERD_NAMESPACE, or default)";
 
-function addUp(top: Command, done: Done): void {
+function addUp(top: Definition, done: Done): void {
   const command = withManagerOptions(top.command("up")).description(
     "mount a list under TARGET: all of it or nothing",
   )
@@ -124,14 +136,18 @@ Prints each mountpoint. Examples:
   denomount up --containerd overlayfs/KEY /mnt`,
     )
     .action(async (file, target, { containerd, ...flags }) => {
-      if (!containerd) return done(await up(file, target, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { up } = await import("./up.ts");
+        return done(await up(file, target, own));
+      }
       const snapshot = snapshotOf(command, file);
       done(await (await loadContainerd()).up(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir", "replace"]);
 }
 
-function addDown(top: Command, done: Done): void {
+function addDown(top: Definition, done: Done): void {
   const command = withManagerOptions(withRetryOptions(top.command("down"))).description(
     "unmount a list from TARGET",
   )
@@ -148,14 +164,18 @@ Examples:
     )
     .action(async (file, target, { lazy, containerd, ...rest }) => {
       const flags = { ...rest, detach: Boolean(lazy) };
-      if (!containerd) return done(await down(file, target, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { down } = await import("./down.ts");
+        return done(await down(file, target, own));
+      }
       const snapshot = snapshotOf(command, file);
       done(await (await loadContainerd()).down(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
 
-function addUmount(top: Command, done: Done): void {
+function addUmount(top: Definition, done: Done): void {
   withUnmountOptions(top.command("umount")).description(
     "unmount each TARGET; a TARGET that is not a mountpoint is no error",
   )
@@ -164,17 +184,18 @@ function addUmount(top: Command, done: Done): void {
     .option("-R, --recursive", "every mount at and below TARGET, the deepest first")
     .option("--no-follow", "do not follow TARGET if it is a symbolic link")
     .addHelpText("after", "\nExample:\n  denomount umount --recursive /mnt")
-    .action(async (targets, { follow, ...flags }) =>
-      done(await umount(targets, { ...flags, noFollow: !follow }))
-    );
+    .action(async (targets, { follow, ...flags }) => {
+      const { umount } = await import("./umount.ts");
+      done(await umount(targets, { ...flags, noFollow: !follow }));
+    });
 }
 
-function withUnmountOptions(command: Command): Command {
+function withUnmountOptions<T extends Definition>(command: T): T {
   return withRetryOptions(command)
     .option("--namespace <PID>", "unmount in this process's mount namespace", pid);
 }
 
-function withRetryOptions(command: Command): Command {
+function withRetryOptions<T extends Definition>(command: T): T {
   return command
     .option("-l, --lazy", "detach now; the kernel cleans up when the last user is gone (MNT_DETACH)")
     .option("-f, --force", "abort the requests to a server that does not answer (MNT_FORCE)")
@@ -186,7 +207,7 @@ const ROOT = [
   "where the mount manager keeps its mounts (default: /var/lib/denomount; without root, ~/.local/state/denomount)",
 ] as const;
 
-function withManagerOptions(command: Command): Command {
+function withManagerOptions<T extends Definition>(command: T): T {
   return command
     .option(...ROOT)
     .option(
@@ -212,7 +233,10 @@ CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, CMD run
 Example:
   denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
     )
-    .action(async (file, command, flags) => done(await run(file, stripSeparator(command), flags)));
+    .action(async (file, command, flags) => {
+      const { run } = await import("./run.ts");
+      done(await run(file, stripSeparator(command), flags));
+    });
 }
 
 function stripSeparator(command: string[]): string[] {
@@ -223,7 +247,10 @@ function addRunIsolated(top: Command, done: Done): void {
   withManagerOptions(top.command("run-isolated", { hidden: true }).option("--chroot"))
     .argument("<FILE>").argument("<CMD...>")
     .passThroughOptions()
-    .action(async (file, command, flags) => done(await run(file, command, flags, true)));
+    .action(async (file, command, flags) => {
+      const { run } = await import("./run.ts");
+      done(await run(file, command, flags, true));
+    });
 }
 
 function addActivate(top: Command, done: Done): void {
@@ -246,7 +273,10 @@ An activation survives the process and is recorded; after a crash or a reboot, u
 Example:
   denomount activate box rootfs.json | denomount up - /mnt`,
     )
-    .action(async (name, file, flags) => done(await activate(name, file, flags)));
+    .action(async (name, file, flags) => {
+      const { activate } = await import("./activations.ts");
+      done(await activate(name, file, flags));
+    });
 }
 
 function addDeactivate(top: Command, done: Done): void {
@@ -256,7 +286,10 @@ function addDeactivate(top: Command, done: Done): void {
     .argument("<NAME>")
     .option(...ROOT)
     .addHelpText("after", "\nExample:\n  denomount deactivate box")
-    .action(async (name, flags) => done(await deactivate(name, flags)));
+    .action(async (name, flags) => {
+      const { deactivate } = await import("./activations.ts");
+      done(await deactivate(name, flags));
+    });
 }
 
 function addActivations(top: Command, done: Done): void {
@@ -266,7 +299,10 @@ function addActivations(top: Command, done: Done): void {
     .option("--names", "only the names, one per line")
     .option(...ROOT)
     .addHelpText("after", "\nExample:\n  denomount activations --label app=web")
-    .action(async (flags) => done(await activations(flags)));
+    .action(async (flags) => {
+      const { activations } = await import("./activations.ts");
+      done(await activations(flags));
+    });
 }
 
 function addSync(top: Command, done: Done): void {
@@ -281,7 +317,10 @@ reboot for example: activate it again, with the data in its images, or deactivat
 Example:
   denomount sync`,
     )
-    .action(async (flags) => done(await sync(flags)));
+    .action(async (flags) => {
+      const { sync } = await import("./activations.ts");
+      done(await sync(flags));
+    });
 }
 
 function addExplain(top: Command, done: Done): void {
@@ -293,7 +332,10 @@ function addExplain(top: Command, done: Done): void {
       "after",
       `${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`,
     )
-    .action(async (file, target, flags) => done(await explainList(file, target, flags)));
+    .action(async (file, target, flags) => {
+      const { explainList } = await import("./commands.ts");
+      done(await explainList(file, target, flags));
+    });
 }
 
 function addIdmap(top: Command, done: Done): void {
@@ -304,7 +346,10 @@ function addIdmap(top: Command, done: Done): void {
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
-    .action(async (source, target, flags) => done(await idmap(source, target, flags)));
+    .action(async (source, target, flags) => {
+      const { idmap } = await import("./commands.ts");
+      done(await idmap(source, target, flags));
+    });
 }
 
 function addLoop(top: Command, done: Done): void {
@@ -318,13 +363,22 @@ function addLoop(top: Command, done: Done): void {
     .option("--offset <BYTES>", "where the data begins in FILE", bytes)
     .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
     .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
-    .action(async (file, flags) => done(await loopAttach(file, flags)));
+    .action(async (file, flags) => {
+      const { loopAttach } = await import("./loop.ts");
+      done(await loopAttach(file, flags));
+    });
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
     .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
-    .action(async (devices) => done(await loopDetach(devices)));
+    .action(async (devices) => {
+      const { loopDetach } = await import("./loop.ts");
+      done(await loopDetach(devices));
+    });
   loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount loop ls")
-    .action(async (flags) => done(await loopList(flags)));
+    .action(async (flags) => {
+      const { loopList } = await import("./loop.ts");
+      done(await loopList(flags));
+    });
 }
 
 function addDoctor(top: Command, done: Done): void {
@@ -333,7 +387,10 @@ function addDoctor(top: Command, done: Done): void {
   )
     .option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount doctor")
-    .action(async (flags) => done(await doctor(flags)));
+    .action(async (flags) => {
+      const { doctor } = await import("./doctor.ts");
+      done(await doctor(flags));
+    });
 }
 
 function addCompletions(top: Command): void {
@@ -343,16 +400,22 @@ function addCompletions(top: Command): void {
     shellName,
   )
     .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
-    .action((shell) => print(completions(top, shell)));
+    .action(async (shell) => {
+      const { completions } = await import("./completions.ts");
+      print(completions(top, shell));
+    });
 }
 
 function addManual(top: Command): void {
   top.command("manual").description("print the manual page, for man(1)")
     .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
-    .action(() => print(manual(top)));
+    .action(async () => {
+      const { manual } = await import("./manual.ts");
+      print(manual(top));
+    });
 }
 
-function addLs(top: Command, done: Done): void {
+function addLs(top: Definition, done: Done): void {
   const command = top.command("ls").description(
     "print the mount table, or the mounts at and below PATH; or what containerd has",
   )
@@ -375,7 +438,11 @@ Examples:
   denomount ls --containerd --namespace k8s.io`,
     )
     .action(async (path, { containerd, ...flags }) => {
-      if (!containerd) return done(await ls(path, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { ls } = await import("./list.ts");
+        return done(await ls(path, own));
+      }
       if (path !== undefined) command.error("error: --containerd takes no PATH");
       done(await (await loadContainerd()).ls(flags));
     });
@@ -399,15 +466,21 @@ Ends on Ctrl-C, when the reader of its output closes, and when the process of --
 Example:
   denomount watch --type overlay /run`,
     )
-    .action(async (path, flags) => done(await watch(path, flags)));
+    .action(async (path, flags) => {
+      const { watch } = await import("./watch.ts");
+      done(await watch(path, flags));
+    });
 }
 
-function addLookup(top: Command, done: Done): void {
+function addLookup(top: Definition, done: Done): void {
   top.command("lookup").description("print the mount that contains PATH")
     .argument("<PATH>")
     .option("--json", "as JSON")
     .addHelpText("after", "\nExample:\n  denomount lookup .")
-    .action(async (path, flags) => done(await lookup(path, flags)));
+    .action(async (path, flags) => {
+      const { lookup } = await import("./commands.ts");
+      done(await lookup(path, flags));
+    });
 }
 
 function addSnapshotter(top: Command, done: Done): void {
@@ -415,7 +488,7 @@ function addSnapshotter(top: Command, done: Done): void {
     .requiredOption("--root <DIR>", "the directory of the snapshots, which is made if it does not exist")
     .option("--socket <PATH>", "the socket for containerd (default: the one that systemd has passed)")
     .addOption(
-      new Option("--prepare <MODE>", "which snapshots it mounts itself; auto: those with mapped ids")
+      top.createOption("--prepare <MODE>", "which snapshots it mounts itself; auto: those with mapped ids")
         .choices(["auto", "always", "never"]).default("auto"),
     )
     .addHelpText(

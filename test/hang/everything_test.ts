@@ -5,7 +5,7 @@
  * @module
  */
 
-import { program } from "../../cli/program.ts";
+import { program } from "../../cli/commander.ts";
 import { ensureTempLocation } from "../../linux/temp/temp_directory.ts";
 import * as library from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
