@@ -4,6 +4,8 @@
  * @module
  */
 
+import { readSize } from "../linux/spec/size.ts";
+
 /** A wrong argument. The parser knows it by its code, as its own class of this name. */
 export class InvalidArgumentError extends Error {
   /** What the parser looks at. */
@@ -15,13 +17,14 @@ export class InvalidArgumentError extends Error {
 /**
  * Parses a number of bytes.
  *
- * @param text the argument.
+ * @param text the argument, such as "1048576" or "1M".
  * @returns the number.
  * @throws {InvalidArgumentError} for any other text.
  */
 export function bytes(text: string): number {
-  if (!/^\d+$/.test(text)) throw new InvalidArgumentError("Must be a whole number of bytes.");
-  return Number(text);
+  const size = readSize(text);
+  if (size === undefined) throw new InvalidArgumentError("Must be a number of bytes, such as 1048576 or 1M.");
+  return size;
 }
 
 /**
@@ -101,6 +104,17 @@ export function shellName(text: string): Shell {
   const shell = SHELLS.find((name) => name === text);
   if (shell === undefined) throw new InvalidArgumentError("Must be bash, zsh or fish.");
   return shell;
+}
+
+/**
+ * Collects the texts of an option that may be repeated.
+ *
+ * @param text the argument.
+ * @param previous those of the earlier options.
+ * @returns all texts.
+ */
+export function texts(text: string, previous: string[] = []): string[] {
+  return [...previous, text];
 }
 
 /** A snapshot of containerd. */

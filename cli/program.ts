@@ -4,7 +4,7 @@
  * @module
  */
 
-import { bytes, directories, label, milliseconds, pid, shellName, types } from "./arguments.ts";
+import { bytes, directories, label, milliseconds, pid, shellName, texts, types } from "./arguments.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
 import type { Command } from "./deps.ts";
 import { escapeControl, print } from "./print.ts";
@@ -21,8 +21,9 @@ FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
 const EXIT_STATUS = `
 Exit status:
   0    success
-  1    a call failed; standard error names it
+  1    a call failed, and standard error names it; "ls" has found no mount
   2    usage error
+  32   "mount" or "umount" failed, as mount(8); 64 some targets of "umount" were unmounted
   130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
 "run" exits with the status of its command.`;
 
@@ -30,6 +31,7 @@ Exit status:
 const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addUp,
   addDown,
+  addMount,
   addUmount,
   addRun,
   addRunIsolated,
@@ -53,6 +55,7 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
 export const QUICK: ReadonlyMap<string, (top: Definition, done: Done) => void> = new Map([
   ["up", addUp],
   ["down", addDown],
+  ["mount", addMount],
   ["umount", addUmount],
   ["ls", addLs],
   ["lookup", addLookup],
@@ -175,15 +178,81 @@ Examples:
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
 
+function addMount(top: Definition, done: Done): void {
+  const command = top.command("mount").description(
+    "mount SOURCE on TARGET, or change a mount, in the words of mount(8)",
+  )
+    .argument("<SOURCE>").argument("[TARGET]")
+    .option("-t, --type <TYPE>", 'the type of the file system; found out if it is left out, or "auto"')
+    .option("-o, --options <WORDS>", "options, separated by commas; may be repeated", texts)
+    .option("-B, --bind", "mount a directory or file in another place too")
+    .option("-R, --rbind", "the same, with the mounts below it")
+    .option("-M, --move", "move a mount, with the mounts below it")
+    .option("--beneath", "beneath what is mounted on TARGET, which stays on top (Linux 6.5)")
+    .option("-r, --read-only", "the same as -o ro")
+    .option("-w, --read-write", "fail if SOURCE is write-protected, instead of mounting it read-only")
+    .option("-m, --mkdir", "make TARGET if it is missing (with a mode: -o X-mount.mkdir=0700)")
+    .option("--namespace <PID>", "look up TARGET in this process's mount namespace", pid);
+  for (const word of PROPAGATIONS) {
+    command.option(`--make-${word}`, `change the propagation of the mount to ${word}`);
+  }
+  command.addHelpText(
+    "after",
+    `
+SOURCE is a device, an image file, a directory, a name, LABEL=, UUID=, PARTLABEL= or PARTUUID=. TARGET alone is for
+"-o remount" and "--make-...". /etc/fstab is not read. The words of -o are those of mount(8), and carried out or refused:
+https://jsr.io/@denomount/mount has the list. "-o partition=N" mounts a partition of an image.
+An image gets a loop device. A write-protected source is mounted read-only, with a warning. A type that the kernel does
+not know, nfs and cifs are mounted by the program mount.TYPE, from an absolute directory only.
+Exit status 32: the mount failed.
+Examples:
+  denomount mount -t tmpfs -o size=64M,mode=0700 scratch /mnt
+  denomount mount --rbind -r /srv /mnt
+  denomount mount LABEL=data /mnt
+  denomount mount disk.img /mnt
+  denomount mount -o remount,ro /mnt`,
+  )
+    .action(async (first, second, flags) => {
+      const { mountWords } = await import("./mount.ts");
+      const words = PROPAGATIONS.filter((word) => flags[makeKey(word)]);
+      const operands = second === undefined ? [first] : [first, second];
+      done(await mountWords(operands, { ...flags, propagation: words }));
+    });
+}
+
+/** Those of mount(8). */
+const PROPAGATIONS = [
+  "shared",
+  "slave",
+  "private",
+  "unbindable",
+  "rshared",
+  "rslave",
+  "rprivate",
+  "runbindable",
+];
+
+/** The name of the value of an option such as `--make-rshared`. */
+const makeKey = (word: string) => `make${word.charAt(0).toUpperCase()}${word.slice(1)}`;
+
 function addUmount(top: Definition, done: Done): void {
   withUnmountOptions(top.command("umount")).description(
-    "unmount each TARGET; a TARGET that is not a mountpoint is no error",
+    "unmount each TARGET: a mountpoint, a device or an image file",
   )
     .argument("<TARGET...>")
     .option("-a, --all", "every mount that is stacked on TARGET")
     .option("-R, --recursive", "every mount at and below TARGET, the deepest first")
+    .option("-q, --quiet", "print nothing about a TARGET that is not mounted")
     .option("--no-follow", "do not follow TARGET if it is a symbolic link")
-    .addHelpText("after", "\nExample:\n  denomount umount --recursive /mnt")
+    .addHelpText(
+      "after",
+      `
+Goes on after a failure. Of a device that is mounted more than once, the last mount is unmounted.
+Exit status 32: no TARGET was unmounted, 64: some were.
+Examples:
+  denomount umount --recursive /mnt
+  denomount umount disk.img`,
+    )
     .action(async (targets, { follow, ...flags }) => {
       const { umount } = await import("./umount.ts");
       done(await umount(targets, { ...flags, noFollow: !follow }));

@@ -67,7 +67,7 @@ kernelTest("what a helper has started is killed with it", needs, async (t) => {
 kernelTest("a helper without a timeout may take its time", needs, async (t) => {
   const helper = script(t, "echo done");
   using timers = new Timers();
-  assertEquals(await runHelper(helper, []), { code: 0, said: "done" });
+  assertEquals(await runHelper(helper, []), { code: 0, said: "done", output: "done" });
   await runHelper(helper, [], { timeout: 5000 });
   assertEquals(timers.times.filter((ms = 0) => ms > 1000), [5000]);
 });
@@ -96,7 +96,7 @@ kernelTest("entries of PATH that lead nowhere are skipped", needs, async (t) => 
   try {
     Deno.env.set("PATH", `${entries.join(":")}:/usr/bin`);
     assert(safePath().includes("/usr/bin"));
-    assertEquals(await runHelper(script(t, "true"), []), { code: 0, said: "" });
+    assertEquals(await runHelper(script(t, "true"), []), { code: 0, said: "", output: "" });
   } finally {
     if (path === undefined) Deno.env.delete("PATH");
     else Deno.env.set("PATH", path);
