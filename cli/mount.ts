@@ -12,6 +12,7 @@ import { openMayWait } from "../linux/path/cached_lookup.ts";
 import type { WaitOptions } from "../linux/path/wait.ts";
 import { MountError } from "../linux/spec/error.ts";
 import type { Mount } from "../linux/spec/mount.ts";
+import { helperOf } from "../linux/spec/plan.ts";
 import { readSize } from "../linux/spec/size.ts";
 import { splitOptions } from "../linux/spec/split_options.ts";
 import {
@@ -157,8 +158,9 @@ async function mountOf(
   const { findTagged, probe } = await import("../linux/filesystem/probe.ts");
   const source = await findTagged(given, signal) ?? given;
   const known = type === "auto" ? networkType(source) : type;
-  if (known !== undefined && known !== "auto" && !mayBeImage(known)) {
-    return { type: withHelper(known), source, options: withoutGuesses(options) };
+  if (known !== undefined && known !== "auto") {
+    const mount = { type: withHelper(known), source, options: withoutGuesses(options) };
+    if (helperOf(mount) !== undefined || !mayBeImage(known)) return mount;
   }
   const kind = await kindOf(source, signal);
   if (known === undefined || known === "auto") {
@@ -234,7 +236,10 @@ async function guessed(
     throw new Error(`${source} is no file system, but ${type} (${usage})`);
   }
   refuseType(type, options);
-  return { type, source, options: [...loopFor(kind, options), ...withoutGuesses(rest)] };
+  const mount = { type: withHelper(type), source, options: withoutGuesses(rest) };
+  return helperOf(mount) === undefined
+    ? { ...mount, options: [...loopFor(kind, options), ...mount.options] }
+    : mount;
 }
 
 function loopFor(kind: number | undefined, options: readonly string[]): string[] {

@@ -9,7 +9,7 @@ import { prefixFilter } from "../linux/mountinfo/filters.ts";
 import { listMounts } from "../linux/mountinfo/list_mounts.ts";
 import { runInNamespace } from "../linux/namespace/mount.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
-import { canonicalizePath } from "../linux/path/path.ts";
+import { canonicalizePath, dirname, join } from "../linux/path/path.ts";
 import { O_PATH, S_IFBLK, S_IFREG } from "../linux/syscalls/constants.ts";
 import { Deadline, type UnmountOptions } from "../linux/unmount/deadline.ts";
 import { unmountRecursive } from "../linux/unmount/recursive.ts";
@@ -93,8 +93,11 @@ async function isMountpoint(target: string, options: UnmountOptions): Promise<bo
 async function hasMounts(target: string, options: UnmountOptions): Promise<boolean> {
   if (await isMountpoint(target, options)) return true;
   try {
-    const filter = prefixFilter(await canonicalizePath(target, new Deadline(options)));
-    return (await listMounts({ filter })).length > 0;
+    const wait = new Deadline(options);
+    const path = options.noFollow
+      ? join(await canonicalizePath(dirname(target), wait), target.slice(target.lastIndexOf("/") + 1))
+      : await canonicalizePath(target, wait);
+    return (await listMounts({ filter: prefixFilter(path) })).length > 0;
   } catch (error) {
     if (isErrno(error, "ENOENT", "ENOTDIR")) return false;
     throw error;

@@ -222,8 +222,13 @@ const HELPED = new Set(["nfs", "nfs4", "cifs", "smb3", "ntfs-3g", "lowntfs-3g", 
 /** What the kernel needs, and a helper finds out; a list that has it needs no helper. */
 const ADDRESS = /^(addr|ip)=/;
 
-/** The helper of a type; a type such as "mount.s3ql" names it. */
-function helperOf({ type, options = [] }: Mount): string | undefined {
+/**
+ * The program that mounts a file system; a type such as "mount.s3ql" names it.
+ *
+ * @param mount the mount.
+ * @returns such as "mount.fuse3"; undefined if the kernel mounts it.
+ */
+export function helperOf({ type, options = [] }: Mount): string | undefined {
   const [fuse] = /^fuse3?(?=\.)/.exec(type) ?? [];
   if (fuse !== undefined) return `mount.${fuse}`;
   if (/^mount\.[^/]+$/.test(type)) return type;

@@ -265,3 +265,103 @@ kernelTest(
     assertEquals(t.mounts(), []);
   },
 );
+
+/** Makes programs in a directory that is first in PATH. */
+function withPrograms(t: KernelContext, programs: Record<string, string>): Disposable {
+  const path = Deno.env.get("PATH") ?? "";
+  for (const [name, script] of Object.entries(programs)) {
+    Deno.writeTextFileSync(`${t.make("bin")}/${name}`, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  }
+  Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+  return { [Symbol.dispose]: () => Deno.env.set("PATH", path) };
+}
+
+const helping = { ...needs, tools: [...needs.tools, "sh"] };
+
+kernelTest(
+  "a type that the kernel does not know, and nfs, are mounted by the program mount.TYPE",
+  helping,
+  async (t) => {
+    t.make("a");
+    const record = `printf '%s\\n' "$0" "$@" > ${t.dir}/args`;
+    using _programs = withPrograms(t, {
+      "mount.s3ql": `${record}; exec mount -t tmpfs -o size=64k helped "$2"`,
+      "mount.nfs": `${record}; echo "mount.nfs: access denied by server" >&2; exit 32`,
+    });
+    const args = () => Deno.readTextFileSync(`${t.dir}/args`).trimEnd().split("\n");
+    const mounted = await command([
+      "mount",
+      "-t",
+      "s3ql",
+      "-o",
+      "cache=1",
+      "-o",
+      "nosymfollow,ro",
+      "bucket",
+      `${t.dir}/a`,
+    ]);
+    assertEquals(mounted, { code: 0, out: "", err: "" });
+    const [program, source, target, flag, options, ...more] = args();
+    assertEquals(program, `${t.dir}/bin/mount.s3ql`);
+    assertEquals([source, flag, options, more], ["bucket", "-o", "cache=1,ro", []]);
+    assert(target !== undefined && target.endsWith("/a"), target);
+    assertEquals(t.mounts().map(({ source, options }) => [source, options.includes("nosymfollow")]), [[
+      "helped",
+      true,
+    ]]);
+    assertEquals((await command(["umount", `${t.dir}/a`])).code, 0);
+    for (const type of [["-t", "nfs"], []]) {
+      const denied = await command(["mount", ...type, "server:/export", `${t.dir}/a`]);
+      assertEquals([denied.code, t.mounts()], [32, []]);
+      assertStringIncludes(
+        denied.err,
+        "mount.nfs failed with exit status 32: mount.nfs: access denied by server",
+      );
+      assertEquals(args().slice(1, 2), ["server:/export"]);
+    }
+  },
+);
+
+kernelTest(
+  "a helper in the working directory is not found, nor in a relative entry of PATH",
+  helping,
+  async (t) => {
+    t.make("a");
+    using _programs = withPrograms(t, { "mount.s3ql": `touch ${t.dir}/ran` });
+    const before = Deno.cwd();
+    const path = Deno.env.get("PATH") ?? "";
+    try {
+      Deno.chdir(`${t.dir}/bin`);
+      for (const relative of [":.", "", `${t.dir}/bin`, "../bin"]) {
+        Deno.env.set("PATH", `${relative}:/usr/bin:/bin`);
+        const { code, err } = await command(["mount", "-t", "s3ql", "bucket", `${t.dir}/a`]);
+        assertEquals([code, t.mounts()], [32, []], err);
+      }
+    } finally {
+      Deno.chdir(before);
+      Deno.env.set("PATH", path);
+    }
+    assertEquals([...Deno.readDirSync(t.dir)].some(({ name }) => name === "ran"), false);
+  },
+);
+
+kernelTest("a NTFS image is mounted by ntfs-3g", {
+  ...needs,
+  root: true,
+  tools: [...needs.tools, "mkntfs", "mount.ntfs-3g"],
+}, async (t) => {
+  t.make("a");
+  Deno.writeFileSync(`${t.dir}/ntfs`, new Uint8Array());
+  Deno.truncateSync(`${t.dir}/ntfs`, 4 << 20);
+  const made = await new Deno.Command("mkntfs", { args: ["-q", "-F", `${t.dir}/ntfs`], stdout: "null" })
+    .output();
+  assert(made.success, new TextDecoder().decode(made.stderr));
+  for (const type of [["-t", "ntfs-3g"], []]) {
+    const { code, err } = await command(["mount", ...type, `${t.dir}/ntfs`, `${t.dir}/a`]);
+    assertEquals(code, 0, err);
+    assertEquals(t.mounts().map(({ fsType }) => /^fuse(blk)?$/.test(fsType)), [true]);
+    Deno.writeTextFileSync(`${t.dir}/a/file`, "text");
+    assertEquals((await command(["umount", `${t.dir}/a`])).code, 0);
+    assertEquals(t.mounts(), []);
+  }
+});
