@@ -87,6 +87,40 @@ export function directories(text: string, previous: string[] = []): string[] {
   return [...previous, text];
 }
 
+/** The columns of `ls`. */
+export const COLUMN_NAMES = [
+  "mountpoint",
+  "type",
+  "source",
+  "options",
+  "notable",
+  "used",
+  "propagation",
+  "root",
+  "file",
+  "device",
+  "id",
+  "parent",
+] as const;
+
+/** The name of a column of `ls`. */
+export type ColumnName = typeof COLUMN_NAMES[number];
+
+/**
+ * Parses names of columns, separated by commas.
+ *
+ * @param text the argument.
+ * @returns the names.
+ * @throws {InvalidArgumentError} for any other text.
+ */
+export function columnNames(text: string): ColumnName[] {
+  return text.split(",").map((word) => {
+    const found = COLUMN_NAMES.find((name) => name === word.toLowerCase());
+    if (found === undefined) throw new InvalidArgumentError(`Must be of ${COLUMN_NAMES.join(", ")}.`);
+    return found;
+  });
+}
+
 /** The shells that have completions. */
 const SHELLS = ["bash", "zsh", "fish"] as const;
 

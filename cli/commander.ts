@@ -4,6 +4,7 @@
  * @module
  */
 
+// deno-lint-ignore no-import-prefix
 import { Command, CommanderError, Option } from "npm:commander@14.0.2";
 import { defineCommand, type Done } from "./program.ts";
 

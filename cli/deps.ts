@@ -5,6 +5,7 @@
  * @module
  */
 
+// deno-lint-ignore no-import-prefix
 import * as colors from "npm:deno-std@1.4.0/fmt/colors.js";
 
 export type { Command } from "npm:commander@14.0.2";

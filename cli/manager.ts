@@ -5,7 +5,7 @@
  */
 
 import { AT_FDCWD, isErrno, O_PATH, statx, STATX_BASIC_STATS } from "../linux/mod.ts";
-import { LocalMountManager } from "../linux/manager/local.ts";
+import type { LocalMountManager } from "../linux/manager/local.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
 import { isRoot } from "./self.ts";
@@ -25,6 +25,7 @@ export interface ManagerFlags {
  * @returns the manager.
  */
 export async function openManager({ root, allowDir = [] }: ManagerFlags): Promise<LocalMountManager> {
+  const { LocalMountManager } = await import("../linux/manager/local.ts"); // with a database
   return await LocalMountManager.open({ root: managerRoot(root), allowedRoots: allowDir.map(absolute) });
 }
 

@@ -109,19 +109,6 @@ export async function columns(head: readonly string[], rows: readonly string[][]
 }
 
 /**
- * Formats the mount table.
- *
- * @param mounts the mounts.
- * @returns the lines.
- */
-export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
-  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(escapeControl)
-  );
-  return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
-}
-
-/**
  * Formats a mount, one field per line.
  *
  * @param info the mount.

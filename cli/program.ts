@@ -4,7 +4,18 @@
  * @module
  */
 
-import { bytes, directories, label, milliseconds, pid, shellName, texts, types } from "./arguments.ts";
+import {
+  bytes,
+  COLUMN_NAMES,
+  columnNames,
+  directories,
+  label,
+  milliseconds,
+  pid,
+  shellName,
+  texts,
+  types,
+} from "./arguments.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
 import type { Command } from "./deps.ts";
 import { escapeControl, print } from "./print.ts";
@@ -491,7 +502,12 @@ function addLs(top: Definition, done: Done): void {
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
-    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option(
+      "-t, --type <TYPE>",
+      "only file systems of these types, separated by commas; notmpfs is all but tmpfs",
+      types,
+    )
+    .option("--columns <NAMES>", "the columns, separated by commas", columnNames)
     .option(
       "--namespace <PID|NAME>",
       "read the table of this process's mount namespace; with --containerd, its namespace " +
@@ -500,6 +516,8 @@ function addLs(top: Definition, done: Done): void {
     .addHelpText(
       "after",
       `
+Columns: ${COLUMN_NAMES.join(", ")}.
+Exit status 1: there is no such mount.
 Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
 containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.
 Examples:
@@ -515,7 +533,7 @@ Examples:
       if (path !== undefined) command.error("error: --containerd takes no PATH");
       done(await (await loadContainerd()).ls(flags));
     });
-  addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type"]);
+  addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type", "columns"]);
 }
 
 function addWatch(top: Command, done: Done): void {

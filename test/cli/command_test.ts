@@ -290,7 +290,7 @@ kernelTest(
     assertEquals(t.mounts(), []);
     const { out } = await denomount(["ls", "--tree", ...inNamespace, target]);
     const [, below = "", top = ""] = out.trimEnd().split("\n");
-    assertMatch(below, /└─ \S+\/target +tmpfs +scratch$/); // another mount covers it, so its size can't be read
+    assertMatch(below, /└─ \S+\/target +tmpfs +scratch +size=1024k$/); // another mount covers it, so its size can't be read
     assertMatch(top, /└─ \S+\/target .*\[.*\/source\] .* of .* +ro( master:\d+)?$/);
     assertEquals(JSON.parse((await denomount(["ls", "--json", target])).out), []);
     assertEquals(await denomount(["down", ...inNamespace, "-", target], { input }), {
