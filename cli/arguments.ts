@@ -136,7 +136,7 @@ export type Shell = typeof SHELLS[number];
  */
 export function shellName(text: string): Shell {
   const shell = SHELLS.find((name) => name === text);
-  if (shell === undefined) throw new InvalidArgumentError("Must be bash, zsh or fish.");
+  if (shell === undefined) throw new InvalidArgumentError("There are completions for bash, zsh and fish.");
   return shell;
 }
 

@@ -50,6 +50,7 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addDeactivate,
   addActivations,
   addSync,
+  addCleanup,
   addExplain,
   addIdmap,
   addLoop,
@@ -97,7 +98,7 @@ export function defineCommand(top: Command, done: Done): Command {
     .version("0.1.0")
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
-    .showSuggestionAfterError(false)
+    .showSuggestionAfterError(true)
     .enablePositionalOptions()
     .addHelpText("after", EXIT_STATUS)
     .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
@@ -107,7 +108,7 @@ export function defineCommand(top: Command, done: Done): Command {
 
 function oneLine(text: string): string {
   return `denomount: ${
-    escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " "))
+    escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ")).replace(/\.$/, "")
   }; see denomount --help\n`;
 }
 
@@ -403,6 +404,25 @@ Example:
     });
 }
 
+function addCleanup(top: Command, done: Done): void {
+  withRetryOptions(top.command("cleanup")).description(
+    "unmount the temporary mounts that killed processes have left",
+  )
+    .option("--dry-run", "print their directories, and leave them")
+    .addHelpText(
+      "after",
+      `
+Prints "removed DIRECTORY". Those of running processes and of other users stay. "denomount sync" does the same for the
+activations of the mount manager.
+Example:
+  denomount cleanup`,
+    )
+    .action(async (flags) => {
+      const { cleanup } = await import("./cleanup.ts");
+      done(await cleanup(flags));
+    });
+}
+
 function addExplain(top: Command, done: Done): void {
   top.command("explain").description("print the system calls that mount a list, without making them")
     .argument("<FILE>").argument("<TARGET>")
@@ -440,7 +460,7 @@ function addLoop(top: Command, done: Done): void {
     .option("-r, --readonly", "read-only")
     .option("--autoclear", "detach the device when its last user closes it")
     .option("--direct", "bypass the page cache (direct I/O)")
-    .option("--offset <BYTES>", "where the data begins in FILE", bytes)
+    .option("--offset <BYTES>", "where the data begins in FILE, as 1048576 or 1M", bytes)
     .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
     .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
     .action(async (file, flags) => {
@@ -448,7 +468,7 @@ function addLoop(top: Command, done: Done): void {
       done(await loopAttach(file, flags));
     });
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
-    .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
+    .addHelpText("after", "\nExample:\n  denomount loop detach loop0")
     .action(async (devices) => {
       const { loopDetach } = await import("./loop.ts");
       done(await loopDetach(devices));

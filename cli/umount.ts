@@ -111,8 +111,9 @@ async function mountpointOfSource(target: string, options: UnmountOptions): Prom
   try {
     path = await canonicalizePath(target, new Deadline(options));
   } catch (error) {
-    if (isErrno(error, "ENOENT", "ENOTDIR")) throw new NotMounted(`${target} does not exist`);
-    throw error;
+    if (!isErrno(error, "ENOENT", "ENOTDIR")) throw error;
+    if (/^loop\d+$/.test(target)) return await mountpointOfSource(`/dev/${target}`, options);
+    throw new NotMounted(`${target} does not exist`);
   }
   const devices = await devicesOfSource(path, new Deadline(options));
   const mounts = await listMounts({ filter: ({ source }) => ({ skip: !devices.includes(source) }) });
