@@ -122,7 +122,7 @@ export function columnNames(text: string): ColumnName[] {
 }
 
 /** The shells that have completions. */
-const SHELLS = ["bash", "zsh", "fish"] as const;
+export const SHELLS = ["bash", "zsh", "fish"] as const;
 
 /** A shell that has completions. */
 export type Shell = typeof SHELLS[number];
