@@ -18,6 +18,7 @@ import {
 } from "./arguments.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
 import type { Command } from "./deps.ts";
+import { wrapped } from "./help_text.ts";
 import { escapeControl, print } from "./print.ts";
 import { type Definition, runLine } from "./reader.ts";
 
@@ -26,15 +27,18 @@ export type Done = (status: number) => void;
 
 const JSON_FILE = `
 FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
-  [{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]},
-   {"type": "bind", "source": "/srv", "target": "/srv", "options": ["rbind", "ro"]}]`;
+  [{"type": "overlay", "source": "overlay",
+    "options": ["lowerdir=/usr:/etc"]},
+   {"type": "bind", "source": "/srv", "target": "/srv",
+    "options": ["rbind", "ro"]}]`;
 
 const EXIT_STATUS = `
 Exit status:
   0    success
   1    a call failed, and standard error names it; "ls" has found no mount
   2    usage error
-  32   "mount" or "umount" failed, as mount(8); 64 some targets of "umount" were unmounted
+  32   "mount" or "umount" failed
+  64   "umount" has failed for some targets
   130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
 "run" exits with the status of its command.`;
 
@@ -100,8 +104,8 @@ export function defineCommand(top: Command, done: Done): Command {
     .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
-    .addHelpText("after", EXIT_STATUS)
-    .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
+    .addHelpText("after", wrapped(EXIT_STATUS))
+    .addHelpText("after", wrapped("\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh"));
   for (const add of SUBCOMMANDS) add(top, done);
   return top;
 }
@@ -138,7 +142,7 @@ function addUp(top: Definition, done: Done): void {
     .option("--replace", "replace what is mounted there, with no moment without a mount (Linux 6.5)")
     .addHelpText(
       "after",
-      `${JSON_FILE}${MANAGED_LIST}
+      wrapped(`${JSON_FILE}${MANAGED_LIST}
 ${SNAPSHOT}
 
 With --replace, the new mounts are attached beneath those that are on their mountpoints, and these are unmounted. One
@@ -148,7 +152,7 @@ ones stay in any case: a signal that arrives then changes nothing.
 Prints each mountpoint. Examples:
   denomount up mounts.json /mnt
   denomount up --replace mounts.json /mnt
-  denomount up --containerd overlayfs/KEY /mnt`,
+  denomount up --containerd overlayfs/KEY /mnt`),
     )
     .action(async (file, target, { containerd, ...flags }) => {
       if (!containerd) {
@@ -170,12 +174,12 @@ function addDown(top: Definition, done: Done): void {
     .option("--namespace <PID|NAME>", `unmount in this process's mount namespace; ${ITS_NAMESPACE}`)
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 ${SNAPSHOT}
 
 Examples:
   denomount down mounts.json /mnt
-  denomount down --containerd overlayfs/KEY /mnt`,
+  denomount down --containerd overlayfs/KEY /mnt`),
     )
     .action(async (file, target, { lazy, containerd, ...rest }) => {
       const flags = { ...rest, detach: Boolean(lazy) };
@@ -210,7 +214,7 @@ function addMount(top: Definition, done: Done): void {
   }
   command.addHelpText(
     "after",
-    `
+    wrapped(`
 SOURCE is a device, an image file, a directory, a name, LABEL=, UUID=, PARTLABEL= or PARTUUID=. TARGET alone is for
 "-o remount" and "--make-...". /etc/fstab is not read. The words of -o are those of mount(8), and carried out or refused:
 https://jsr.io/@denomount/mount has the list. "-o partition=N" mounts a partition of an image.
@@ -222,7 +226,7 @@ Examples:
   denomount mount --rbind -r /srv /mnt
   denomount mount LABEL=data /mnt
   denomount mount disk.img /mnt
-  denomount mount -o remount,ro /mnt`,
+  denomount mount -o remount,ro /mnt`),
   )
     .action(async (first, second, flags) => {
       const { mountWords } = await import("./mount.ts");
@@ -258,12 +262,12 @@ function addUmount(top: Definition, done: Done): void {
     .option("--no-follow", "do not follow TARGET if it is a symbolic link")
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Goes on after a failure. Of a device that is mounted more than once, the last mount is unmounted.
 Exit status 32: no TARGET was unmounted, 64: some were.
 Examples:
   denomount umount --recursive /mnt
-  denomount umount disk.img`,
+  denomount umount disk.img`),
     )
     .action(async (targets, { follow, ...flags }) => {
       const { umount } = await import("./umount.ts");
@@ -308,11 +312,11 @@ function addRun(top: Command, done: Done): void {
     .passThroughOptions()
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 
 CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, CMD runs in a user namespace.
 Example:
-  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
+  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`),
     )
     .action(async (file, command, flags) => {
       const { run } = await import("./run.ts");
@@ -343,16 +347,19 @@ function addActivate(top: Command, done: Done): void {
     .option("--label <KEY=VALUE>", "a label of the activation; may be repeated", label)
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 
 Prints JSON, for "denomount up". The entries that others refer to are mounted below the directory of --root:
-  format/TYPE  {{ mount 0 }} stands for the mountpoint of the first entry; also source, target, overlay 0 2
-  mkfs/TYPE    makes the image unless it exists: X-containerd.mkfs.size=64MiB, .fs=ext4, .uuid=
-  mkdir/TYPE   makes a directory unless it exists: X-containerd.mkdir.path=DIR[:MODE[:UID:GID]]
+  format/TYPE  {{ mount 0 }} is the mountpoint of the first entry;
+               also source, target, overlay 0 2
+  mkfs/TYPE    makes the image unless it exists:
+               X-containerd.mkfs.size=64MiB, .fs=ext4, .uuid=
+  mkdir/TYPE   makes a directory unless it exists:
+               X-containerd.mkdir.path=DIR[:MODE[:UID:GID]]
   loop, erofs  attaches or mounts an image file, of several devices too
 An activation survives the process and is recorded; after a crash or a reboot, use "denomount sync".
 Example:
-  denomount activate box rootfs.json | denomount up - /mnt`,
+  denomount activate box rootfs.json | denomount up - /mnt`),
     )
     .action(async (name, file, flags) => {
       const { activate } = await import("./activations.ts");
@@ -366,7 +373,7 @@ function addDeactivate(top: Command, done: Done): void {
   )
     .argument("<NAME>")
     .option(...ROOT)
-    .addHelpText("after", "\nExample:\n  denomount deactivate box")
+    .addHelpText("after", wrapped("\nExample:\n  denomount deactivate box"))
     .action(async (name, flags) => {
       const { deactivate } = await import("./activations.ts");
       done(await deactivate(name, flags));
@@ -379,7 +386,7 @@ function addActivations(top: Command, done: Done): void {
     .option("--json", "as JSON, with their mounts")
     .option("--names", "only the names, one per line")
     .option(...ROOT)
-    .addHelpText("after", "\nExample:\n  denomount activations --label app=web")
+    .addHelpText("after", wrapped("\nExample:\n  denomount activations --label app=web"))
     .action(async (flags) => {
       const { activations } = await import("./activations.ts");
       done(await activations(flags));
@@ -392,11 +399,11 @@ function addSync(top: Command, done: Done): void {
   )
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Prints "removed NAME" for an activation that was undone, and "lost NAME" for one whose mounts are gone, after a
 reboot for example: activate it again, with the data in its images, or deactivate it.
 Example:
-  denomount sync`,
+  denomount sync`),
     )
     .action(async (flags) => {
       const { sync } = await import("./activations.ts");
@@ -411,11 +418,11 @@ function addCleanup(top: Command, done: Done): void {
     .option("--dry-run", "print their directories, and leave them")
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Prints "removed DIRECTORY". Those of running processes and of other users stay. "denomount sync" does the same for the
 activations of the mount manager.
 Example:
-  denomount cleanup`,
+  denomount cleanup`),
     )
     .action(async (flags) => {
       const { cleanup } = await import("./cleanup.ts");
@@ -430,7 +437,7 @@ function addExplain(top: Command, done: Done): void {
     .option("--json", "as JSON")
     .addHelpText(
       "after",
-      `${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`,
+      wrapped(`${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`),
     )
     .action(async (file, target, flags) => {
       const { explainList } = await import("./commands.ts");
@@ -445,7 +452,7 @@ function addIdmap(top: Command, done: Done): void {
     .option("--gid <MAP>", "the group ids (default: the same as --uid)")
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
-    .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
+    .addHelpText("after", wrapped("\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt"))
     .action(async (source, target, flags) => {
       const { idmap } = await import("./commands.ts");
       done(await idmap(source, target, flags));
@@ -462,19 +469,19 @@ function addLoop(top: Command, done: Done): void {
     .option("--direct", "bypass the page cache (direct I/O)")
     .option("--offset <BYTES>", "where the data begins in FILE, as 1048576 or 1M", bytes)
     .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
-    .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop attach --readonly image.ext4"))
     .action(async (file, flags) => {
       const { loopAttach } = await import("./loop.ts");
       done(await loopAttach(file, flags));
     });
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
-    .addHelpText("after", "\nExample:\n  denomount loop detach loop0")
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop detach loop0"))
     .action(async (devices) => {
       const { loopDetach } = await import("./loop.ts");
       done(await loopDetach(devices));
     });
   loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount loop ls")
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop ls"))
     .action(async (flags) => {
       const { loopList } = await import("./loop.ts");
       done(await loopList(flags));
@@ -486,7 +493,7 @@ function addDoctor(top: Command, done: Done): void {
     "print what this kernel, user and Deno support, and what to install",
   )
     .option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount doctor")
+    .addHelpText("after", wrapped("\nExample:\n  denomount doctor"))
     .action(async (flags) => {
       const { doctor } = await import("./doctor.ts");
       done(await doctor(flags));
@@ -499,7 +506,10 @@ function addCompletions(top: Command): void {
     "bash, zsh or fish",
     shellName,
   )
-    .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
+    .addHelpText(
+      "after",
+      wrapped("\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount"),
+    )
     .action(async (shell) => {
       const { completions } = await import("./completions.ts");
       print(completions(top, shell));
@@ -508,7 +518,7 @@ function addCompletions(top: Command): void {
 
 function addManual(top: Command): void {
   top.command("manual").description("print the manual page, for man(1)")
-    .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
+    .addHelpText("after", wrapped("\nExample:\n  denomount manual | man -l -"))
     .action(async () => {
       const { manual } = await import("./manual.ts");
       print(manual(top));
@@ -535,14 +545,14 @@ function addLs(top: Definition, done: Done): void {
     )
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Columns: ${COLUMN_NAMES.join(", ")}.
 Exit status 1: there is no such mount.
 Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
 containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.
 Examples:
   denomount ls --tree /run
-  denomount ls --containerd --namespace k8s.io`,
+  denomount ls --containerd --namespace k8s.io`),
     )
     .action(async (path, { containerd, ...flags }) => {
       if (!containerd) {
@@ -567,11 +577,11 @@ function addWatch(top: Command, done: Done): void {
     .option("--json", "as JSON, one object per line")
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Prints + mounted, - unmounted, > moved, ~ changed, ± mounted and unmounted before it could be read.
 Ends on Ctrl-C, when the reader of its output closes, and when the process of --namespace exits.
 Example:
-  denomount watch --type overlay /run`,
+  denomount watch --type overlay /run`),
     )
     .action(async (path, flags) => {
       const { watch } = await import("./watch.ts");
@@ -583,7 +593,7 @@ function addLookup(top: Definition, done: Done): void {
   top.command("lookup").description("print the mount that contains PATH")
     .argument("<PATH>")
     .option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount lookup .")
+    .addHelpText("after", wrapped("\nExample:\n  denomount lookup ."))
     .action(async (path, flags) => {
       const { lookup } = await import("./commands.ts");
       done(await lookup(path, flags));
@@ -600,10 +610,10 @@ function addSnapshotter(top: Command, done: Done): void {
     )
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Ends on SIGTERM and Ctrl-C, when the calls that run are completed; what is mounted stays mounted.
 Example:
-  denomount snapshotter --root /var/lib/denomount/snapshotter --socket /run/denomount/snapshotter.sock`,
+  denomount snapshotter --root /var/lib/snapshotter --socket /run/snap.sock`),
     )
     // Only this subcommand loads gRPC.
     .action(async (flags) => done(await (await import("./snapshotter.ts")).snapshotter(flags)));

@@ -65,6 +65,7 @@ const packages: Record<string, string> = {
   "mount.ntfs-3g": "ntfs-3g",
   blkid: "util-linux",
   partx: "util-linux",
+  groff: "groff-base",
   unshare: "util-linux",
   mount: "mount",
   umount: "mount",

@@ -165,7 +165,7 @@ kernelTest(
     assertMatch((await denomount(["completions", "zsh"])).out, /^#compdef denomount/);
     const fish = (await denomount(["completions", "fish"])).out;
     assertMatch(fish, /^complete -c denomount .* -a run /m);
-    assertMatch(fish, /^complete -c denomount .* \\'watch\\'' -x -l namespace /m);
+    assertMatch(fish, /^complete -c denomount .* \\'watch\\'' -r -f -l namespace /m);
     assertEquals((await denomount(["completions", "tcsh"])).code, 2);
     const manual = (await denomount(["manual"])).out;
     for (
@@ -178,7 +178,7 @@ kernelTest(
         ".B \\-\\-namespace <PID>",
         ".B \\-\\-containerd",
         "Prints with \\-\\-containerd the snapshots",
-        "130  ended by Ctrl\\-C",
+        ".B 130\nended by Ctrl\\-C",
       ]
     ) {
       assertStringIncludes(manual, part);
