@@ -51,7 +51,7 @@ export interface ProbeOptions extends WaitOptions {
   size?: number | undefined;
 }
 
-const BLKID_TIMEOUT = 30_000; // ms: a disk may have to start first
+const PROGRAM_TIMEOUT = 30_000; // ms: a disk may have to start first
 
 /** The exit statuses of blkid(8) with -p. */
 const NOTHING = 2;
@@ -64,7 +64,8 @@ const AMBIVALENT = 8;
  * system and in the absolute ones of PATH.
  *
  * @param path the block device or regular file, which must be readable.
- * @param options the part of it, in bytes; the timeout in milliseconds (30,000 if left out) and the signal.
+ * @param options the part of it, in bytes; the timeout of each wait in milliseconds (2500 for the path and 30,000
+ * for the programs if left out) and the signal.
  * @returns what was found; without a type if it is nothing that blkid knows.
  * @throws {TypeError} for what is neither a block device nor a regular file, and for a bad offset or size.
  * @throws {SyscallError} if it can't be opened; ETIMEDOUT after the timeout.
@@ -80,7 +81,7 @@ const AMBIVALENT = 8;
  * ```
  */
 export async function probe(path: string, options: ProbeOptions = {}): Promise<ProbeResult> {
-  const { offset = 0, size, timeout = BLKID_TIMEOUT, signal } = options;
+  const { offset = 0, size, timeout, signal } = options;
   const wait = { timeout, signal };
   checkWait(wait);
   for (const [name, value] of Object.entries({ offset, size })) {
@@ -112,7 +113,7 @@ async function readable(path: string, wait: WaitOptions): Promise<string> {
 async function runProgram(name: string, args: string[], wait: WaitOptions): Promise<HelperResult> {
   const program = findProgram(name);
   if (program === undefined) throw new Error(`${name} is not installed: install the package util-linux`);
-  return await runHelper(program, args, wait);
+  return await runHelper(program, args, { timeout: wait.timeout ?? PROGRAM_TIMEOUT, signal: wait.signal });
 }
 
 function failure(program: string, { code, said }: HelperResult): Error {
@@ -197,7 +198,7 @@ const TAG = /^(LABEL|UUID|PARTLABEL|PARTUUID)=(?:"(.*)"|(.*))$/s;
  * Needs the permissions `ffi`, and `run` for blkid if there is no such link.
  *
  * @param source a source, as fstab(5) takes it.
- * @param wait the timeout in milliseconds (30,000 if left out) and the signal.
+ * @param wait the timeout of each wait in milliseconds, and the signal.
  * @returns the path of the device; undefined if the source is no tag.
  * @throws {Error} if no device has it.
  */
@@ -221,8 +222,7 @@ async function resolved(link: string, wait: WaitOptions): Promise<string | undef
 
 async function askBlkid(tag: string, value: string, wait: WaitOptions): Promise<string> {
   const args = ["--cache-file", "/dev/null", "--list-one", "--output", "device", "--match-token"];
-  const { timeout = BLKID_TIMEOUT, signal } = wait;
-  const result = await runProgram("blkid", [...args, `${tag}=${value}`], { timeout, signal });
+  const result = await runProgram("blkid", [...args, `${tag}=${value}`], wait);
   if (result.code === NOTHING) throw new Error(`no block device has ${tag}=${shown(value)}`);
   if (result.code !== 0 || !result.output.startsWith("/")) throw failure("blkid", result);
   return result.output;

@@ -34,10 +34,10 @@ kernelTest("the manual page has its sections, and no line over 80 columns", {
   const { out } = await command(["manual"]);
   Deno.writeTextFileSync(`${t.dir}/page`, out);
   const { code, stdout, stderr } = await new Deno.Command("groff", {
-    args: ["-man", "-Tascii", "-ww", "-rLL=80n", "-P-c", `${t.dir}/page`],
+    args: ["-man", "-Tascii", "-ww", "-rLL=80n", "-P-bou", "-P-c", `${t.dir}/page`],
   }).output();
   assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
-  const lines = new TextDecoder().decode(stdout).replaceAll(/.\x08/g, "").split("\n");
+  const lines = new TextDecoder().decode(stdout).split("\n");
   for (const line of lines) assert(line.length <= 80, line);
   const sections = lines.filter((line) => /^[A-Z]/.test(line)).filter((line) =>
     !line.startsWith("DENOMOUNT")
