@@ -5,6 +5,7 @@
  */
 
 import { isErrno } from "../ffi/errno.ts";
+import type { ProbeResult } from "../linux/filesystem/probe.ts";
 import { mount, type MountHandle } from "../linux/mount/mount.ts";
 import { findProgram } from "../linux/path/program.ts";
 import { readTextFile } from "../linux/path/text_file.ts";
@@ -98,7 +99,7 @@ async function mountOrMove(
   const wanted = await mountOf(source, target, { ...flags, options }, signal);
   if (flags.beneath) {
     if (flags.namespace !== undefined) throw new Error("--beneath and --namespace don't go together");
-    const { mountBeneath } = await import("../linux/mount/move.ts");
+    const { mountBeneath } = await loadMove();
     await mountBeneath(wanted, target, { signal });
     return undefined;
   }
@@ -118,6 +119,8 @@ function optionsOf({ options = [], bind, rbind, readOnly, readWrite, mkdir, prop
   ];
 }
 
+const loadMove = () => import("../linux/mount/move.ts");
+
 async function move(
   source: string | undefined,
   target: string,
@@ -128,7 +131,7 @@ async function move(
   if (options.length > 0 || type !== undefined) {
     throw new Error("--move moves a mount as it is: change it before or after, with -o remount");
   }
-  const { moveMountTo } = await import("../linux/mount/move.ts");
+  const { moveMountTo } = await loadMove();
   const work = () => moveMountTo(source, target, { beneath, signal });
   if (namespace === undefined) return void await work();
   const { runInNamespace } = await import("../linux/namespace/mount.ts");
@@ -214,13 +217,12 @@ interface Part {
 }
 
 type Probe<T> = (range: Part["range"]) => Promise<T>;
-type Found = Awaited<ReturnType<typeof import("../linux/filesystem/probe.ts").probe>>;
 
 async function guessed(
   source: string,
   kind: number | undefined,
   options: string[],
-  probe: Probe<Found>,
+  probe: Probe<ProbeResult>,
 ): Promise<Mount> {
   if (kind === undefined) throw new Error(`${source} does not exist`);
   if (kind === S_IFDIR) throw new Error(`${source} is a directory: add --bind, or name the type with -t`);
@@ -269,7 +271,7 @@ async function partitionOf(
   source: string,
   kind: number | undefined,
   options: readonly string[],
-  probe: () => Promise<Found>,
+  probe: () => Promise<ProbeResult>,
 ): Promise<Part> {
   const rest = options.filter((option) => !option.startsWith(PARTITION));
   const wanted = options.findLast((option) => option.startsWith(PARTITION))?.slice(PARTITION.length);

@@ -120,6 +120,12 @@ const MANAGED_LIST = `
 A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
 "denomount help activate".`;
 
+// Each is typed once: a test counts the dynamic imports, whose literals are in the module graph.
+const loadRun = () => import("./run.ts");
+const loadActivations = () => import("./activations.ts");
+const loadCommands = () => import("./commands.ts");
+const loadLoop = () => import("./loop.ts");
+
 /** With gRPC, which ls, up and down load only for --containerd. */
 const loadContainerd = () => import("./containerd.ts");
 
@@ -319,7 +325,7 @@ Example:
   denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`),
     )
     .action(async (file, command, flags) => {
-      const { run } = await import("./run.ts");
+      const { run } = await loadRun();
       done(await run(file, stripSeparator(command), flags));
     });
 }
@@ -333,7 +339,7 @@ function addRunIsolated(top: Command, done: Done): void {
     .argument("<FILE>").argument("<CMD...>")
     .passThroughOptions()
     .action(async (file, command, flags) => {
-      const { run } = await import("./run.ts");
+      const { run } = await loadRun();
       done(await run(file, command, flags, true));
     });
 }
@@ -362,7 +368,7 @@ Example:
   denomount activate box rootfs.json | denomount up - /mnt`),
     )
     .action(async (name, file, flags) => {
-      const { activate } = await import("./activations.ts");
+      const { activate } = await loadActivations();
       done(await activate(name, file, flags));
     });
 }
@@ -375,7 +381,7 @@ function addDeactivate(top: Command, done: Done): void {
     .option(...ROOT)
     .addHelpText("after", wrapped("\nExample:\n  denomount deactivate box"))
     .action(async (name, flags) => {
-      const { deactivate } = await import("./activations.ts");
+      const { deactivate } = await loadActivations();
       done(await deactivate(name, flags));
     });
 }
@@ -388,7 +394,7 @@ function addActivations(top: Command, done: Done): void {
     .option(...ROOT)
     .addHelpText("after", wrapped("\nExample:\n  denomount activations --label app=web"))
     .action(async (flags) => {
-      const { activations } = await import("./activations.ts");
+      const { activations } = await loadActivations();
       done(await activations(flags));
     });
 }
@@ -406,7 +412,7 @@ Example:
   denomount sync`),
     )
     .action(async (flags) => {
-      const { sync } = await import("./activations.ts");
+      const { sync } = await loadActivations();
       done(await sync(flags));
     });
 }
@@ -440,7 +446,7 @@ function addExplain(top: Command, done: Done): void {
       wrapped(`${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`),
     )
     .action(async (file, target, flags) => {
-      const { explainList } = await import("./commands.ts");
+      const { explainList } = await loadCommands();
       done(await explainList(file, target, flags));
     });
 }
@@ -454,7 +460,7 @@ function addIdmap(top: Command, done: Done): void {
     .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", wrapped("\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt"))
     .action(async (source, target, flags) => {
-      const { idmap } = await import("./commands.ts");
+      const { idmap } = await loadCommands();
       done(await idmap(source, target, flags));
     });
 }
@@ -471,19 +477,19 @@ function addLoop(top: Command, done: Done): void {
     .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
     .addHelpText("after", wrapped("\nExample:\n  denomount loop attach --readonly image.ext4"))
     .action(async (file, flags) => {
-      const { loopAttach } = await import("./loop.ts");
+      const { loopAttach } = await loadLoop();
       done(await loopAttach(file, flags));
     });
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
     .addHelpText("after", wrapped("\nExample:\n  denomount loop detach loop0"))
     .action(async (devices) => {
-      const { loopDetach } = await import("./loop.ts");
+      const { loopDetach } = await loadLoop();
       done(await loopDetach(devices));
     });
   loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
     .addHelpText("after", wrapped("\nExample:\n  denomount loop ls"))
     .action(async (flags) => {
-      const { loopList } = await import("./loop.ts");
+      const { loopList } = await loadLoop();
       done(await loopList(flags));
     });
 }
@@ -595,7 +601,7 @@ function addLookup(top: Definition, done: Done): void {
     .option("--json", "as JSON")
     .addHelpText("after", wrapped("\nExample:\n  denomount lookup ."))
     .action(async (path, flags) => {
-      const { lookup } = await import("./commands.ts");
+      const { lookup } = await loadCommands();
       done(await lookup(path, flags));
     });
 }

@@ -55,7 +55,8 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
       await withProgress(`unmounting ${escapeControl(target)}`, unmountTarget(target, how));
     } catch (error) {
       failures++;
-      if (!(quiet && error instanceof NotMounted)) await printFailure(error);
+      const isQuiet = quiet && (error instanceof NotMounted || isErrno(error, "ENOENT", "ENOTDIR"));
+      if (!isQuiet) await printFailure(error);
     }
   }
   if (failures === 0) return 0;
@@ -111,9 +112,8 @@ async function mountpointOfSource(target: string, options: UnmountOptions): Prom
   try {
     path = await canonicalizePath(target, new Deadline(options));
   } catch (error) {
-    if (!isErrno(error, "ENOENT", "ENOTDIR")) throw error;
-    if (/^loop\d+$/.test(target)) return await mountpointOfSource(`/dev/${target}`, options);
-    throw new NotMounted(`${target} does not exist`);
+    if (!isErrno(error, "ENOENT") || !/^loop\d+$/.test(target)) throw error;
+    return await mountpointOfSource(`/dev/${target}`, options);
   }
   const devices = await devicesOfSource(path, new Deadline(options));
   const mounts = await listMounts({ filter: ({ source }) => ({ skip: !devices.includes(source) }) });
