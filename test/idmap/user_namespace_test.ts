@@ -15,6 +15,7 @@ import {
 } from "../../mod.ts";
 import { O_PATH, O_RDONLY, O_WRONLY, open, pretendMissing, write } from "../../linux/mod.ts";
 import { assertEquals, assertMatch, assertRejects } from "../assert.ts";
+import { kernelHas } from "../feature.ts";
 import { kernelTest, type Needs } from "../harness.ts";
 import { openFiles } from "../kernel.ts";
 
@@ -187,7 +188,7 @@ kernelTest("explain() opens the call's namespace once and creates none", needs, 
   const calls = (given: OwnedFd | number | string) =>
     explain(list, t.dir, { userNamespace: given }).map(({ call }) => call);
   const one = [
-    ...hasFeature("openTreeAttr") ? ["open_tree_attr"] : ["open_tree", "mount_setattr"],
+    ...kernelHas("openTreeAttr") ? ["open_tree_attr"] : ["open_tree", "mount_setattr"],
     "move_mount",
   ];
   const both = [...one, ...one];
