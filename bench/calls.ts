@@ -115,7 +115,8 @@ export function countCalls(log: string, { counts, own }: Traced): Record<string,
       const [first, last] = lines.flatMap((line, at) => line.includes(`"${MARK}/${index}"`) ? [at] : []);
       const calls = lines.slice((first ?? 0) + 1, last).filter((line) => {
         const [pid = "", call = ""] = line.split(/ +/, 2);
-        return /^[a-z_0-9]+\(/.test(call) && !TALK.test(line) && (!PEERS.includes(name) || !own.includes(pid));
+        return /^[a-z_0-9]+\(/.test(call) && !TALK.test(line) &&
+          (!PEERS.includes(name) || !own.includes(pid));
       });
       return [name, calls.length / count];
     }),

@@ -4,53 +4,11 @@
  * @module
  */
 
-import {
-  createUserNamespace,
-  explain,
-  type IdMapAttributes,
-  idMapMount,
-  lookupMount,
-  unmount,
-  unmountAll,
-  type UnmountOptions,
-  unmountRecursive,
-} from "../mod.ts";
+import { createUserNamespace, explain, type IdMapAttributes, idMapMount, lookupMount } from "../mod.ts";
 import { readMounts } from "./mounts_file.ts";
-import { withNamespaceErrors } from "./namespace.ts";
 import { dim } from "./deps.ts";
-import { needsManager } from "./manager.ts";
+import { needsManager } from "./needs_manager.ts";
 import { escapeControl, mountLines, print } from "./print.ts";
-import { withProgress } from "./progress.ts";
-
-/** The options of `umount`. */
-export interface UmountFlags extends UnmountOptions {
-  /** The process whose mount namespace contains the target. */
-  namespace?: number;
-  /** Unmounts every mount that is stacked on the target. */
-  all?: boolean;
-  /** Unmounts everything at and below the target. */
-  recursive?: boolean;
-  /** MNT_DETACH. */
-  lazy?: boolean;
-}
-
-/**
- * Unmounts targets.
- *
- * @param targets their paths.
- * @param flags how to unmount.
- * @returns the exit status.
- */
-export async function umount(targets: readonly string[], flags: UmountFlags): Promise<number> {
-  const { all, recursive, lazy, ...rest } = flags;
-  const options = { ...rest, ...(lazy ? { detach: true } : {}) };
-  const unmountTarget = recursive ? unmountRecursive : all ? unmountAll : unmount;
-  for (const target of targets) {
-    const work = () => withProgress(`unmounting ${escapeControl(target)}`, unmountTarget(target, options));
-    await withNamespaceErrors(options.namespace, work);
-  }
-  return 0;
-}
 
 /**
  * Prints the mount that contains a path.
@@ -60,13 +18,23 @@ export async function umount(targets: readonly string[], flags: UmountFlags): Pr
  * @returns the exit status.
  */
 export async function lookup(path: string, flags: { json?: boolean }): Promise<number> {
-  const info = await lookupMount(path);
+  const info = await lookupMount(path, { propagation: true });
   print(flags.json ? JSON.stringify(info, null, 2) : mountLines(info));
   return 0;
 }
 
+/** The options of `idmap`. */
+export interface IdmapFlags extends IdMapAttributes {
+  /** The map of the user ids. */
+  uid?: string;
+  /** The map of the group ids. */
+  gid?: string;
+  /** Without the id map of the source. */
+  clear: boolean;
+}
+
 /**
- * Binds a directory or file as an id-mapped mount.
+ * Binds a directory or file as an id-mapped mount, or without its id map.
  *
  * @param source the directory or file.
  * @param target the mountpoint.
@@ -76,9 +44,12 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 export async function idmap(
   source: string,
   target: string,
-  { uid, gid, recursive = false, ...attributes }: IdMapAttributes & { uid: string; gid?: string },
+  { uid, gid, clear, recursive = false, ...attributes }: IdmapFlags,
 ): Promise<number> {
-  using userns = await createUserNamespace(uid, gid ?? uid);
+  if (clear === (uid !== undefined)) throw new TypeError("idmap takes --uid, or --clear");
+  if (clear && gid !== undefined) throw new TypeError("--clear takes no --gid");
+  using stack = new DisposableStack();
+  const userns = uid === undefined ? null : stack.use(await createUserNamespace(uid, gid ?? uid));
   await idMapMount(source, target, userns, { recursive, ...attributes });
   return 0;
 }

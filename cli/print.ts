@@ -5,8 +5,7 @@
  */
 
 import { encodeName } from "../ffi/text.ts";
-import type { MountInfo } from "../mod.ts";
-import { loadStringWidth } from "./deps.ts";
+import type { MountInfo } from "../linux/mountinfo/parse_mountinfo.ts";
 
 /**
  * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
@@ -98,6 +97,7 @@ const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).p
  * @returns the lines.
  */
 export async function columns(head: readonly string[], rows: readonly string[][]): Promise<string> {
+  const { loadStringWidth } = await import("./deps.ts");
   const stringWidth = await loadStringWidth();
   const lines = [head, ...rows];
   const widths = head.map((_, column) =>
@@ -109,16 +109,15 @@ export async function columns(head: readonly string[], rows: readonly string[][]
 }
 
 /**
- * Formats the mount table.
+ * The options of a mount, with its id maps as the options `uidmap` and `gidmap` of a list.
  *
- * @param mounts the mounts.
- * @returns the lines.
+ * @param info the mount.
+ * @returns the options; "idmapped" is one of them if the kernel does not tell the maps.
  */
-export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
-  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(escapeControl)
+export function optionsOf({ options, uidmap, gidmap }: MountInfo): string[] {
+  return options.split(",").flatMap((option) =>
+    option === "idmapped" && uidmap !== undefined ? [`uidmap=${uidmap}`, `gidmap=${gidmap}`] : [option]
   );
-  return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
 }
 
 /**
@@ -133,7 +132,7 @@ export function mountLines(info: MountInfo): string {
     type: info.fsType,
     source: info.source,
     root: info.root,
-    options: info.options,
+    options: optionsOf(info).join(","),
     "file system": info.vfsOptions,
     propagation: info.optional || "private",
     device: `${info.major}:${info.minor}`,

@@ -31,6 +31,7 @@ const redirected = [
   "openat2",
   "openat2_nonblocking",
   "readlink",
+  "name_to_handle_at",
   "realpath",
   "realpath_nonblocking",
   "mkdir",
@@ -48,6 +49,7 @@ const redirected = [
   "move_mount",
   "fspick",
   "mount_setattr",
+  "open_tree_attr",
   "statmount",
   "listmount",
 ] as const satisfies LibcName[];

@@ -72,6 +72,16 @@ const symbols = {
     parameters: ["pointer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
     result: "isize",
   },
+  name_to_handle_at: {
+    parameters: [
+      "i32", /* int dirfd */
+      "pointer", /* const char *path */
+      "pointer", /* struct file_handle *handle */
+      "pointer", /* int *mount_id */
+      "i32", /* int flags */
+    ],
+    result: "i32",
+  },
   realpath: {
     parameters: ["pointer", /* const char *path */ "buffer" /* char *resolved, PATH_MAX bytes */],
     result: "pointer",
@@ -270,6 +280,18 @@ const symbols = {
       "i32",
       "i32", /* int dfd */
       "pointer", /* const char *path */
+      "u32", /* unsigned int flags */
+      "pointer", /* struct mount_attr *uattr */
+      "usize", /* size_t usize */
+    ],
+    result: "i32",
+  },
+  open_tree_attr: {
+    name: "syscall",
+    parameters: [
+      "i32",
+      "i32", /* int dfd */
+      "pointer", /* const char *filename */
       "u32", /* unsigned int flags */
       "pointer", /* struct mount_attr *uattr */
       "usize", /* size_t usize */

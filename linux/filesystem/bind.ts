@@ -1,6 +1,6 @@
 /**
- * Bind mounts. `createBind` clones the source with open_tree(2) and sets the clone's attributes while it is detached, so
- * that a read-only bind is never briefly writable. `bindOnto` is its fallback by mount(2).
+ * Bind mounts. `createBind` clones the source and sets the clone's attributes while it is detached, so that a read-only
+ * bind is never briefly writable: with open_tree_attr(2) in one call, before Linux 6.15 with two. `bindOnto` is its fallback by mount(2).
  *
  * @module
  */
@@ -8,8 +8,9 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
+import { cloneWithAttributes } from "../idmap/replace_idmap.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
-import { type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
+import { attributesText, type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
 import { RESTRICTIONS } from "../spec/option_table.ts";
 import type { BindPlan, NewMountPlan } from "../spec/plan.ts";
@@ -17,6 +18,7 @@ import {
   hasChanges,
   type Mapping,
   type PlanAttributes,
+  type SetattrStep,
   setattrSteps,
   topAttributes,
 } from "../spec/setattr.ts";
@@ -31,6 +33,7 @@ import {
   O_PATH,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
 import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
 import { describeRemountTop, refuseRecursive, remountTop } from "./remount.ts";
 import type { DescribeOptions, Resolved } from "./resolved.ts";
@@ -43,11 +46,81 @@ import type { DescribeOptions, Resolved } from "./resolved.ts";
  * @returns the detached mount.
  */
 export function createBind(plan: BindPlan, { source, userns, fds }: Resolved): OwnedFd {
-  const tree = fds.add(cloneSource(plan, source));
-  const attributes = withoutGrants(plan, tree);
   const mapping = mappingOf(plan, userns !== undefined);
-  setAttributes(tree, setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan)), userns);
+  const tree = tryCloneWithAttributes(plan, source, mapping, userns);
+  return fds.add(tree ?? cloneThenSet(plan, source, mapping, userns));
+}
+
+/** With two calls, the clone and its attributes: before Linux 6.15, and to say which of the two fails. */
+function cloneThenSet(
+  plan: BindPlan,
+  source: OwnedFd | undefined,
+  mapping: Mapping,
+  userns: OwnedFd | undefined,
+): OwnedFd {
+  using stack = new DisposableStack();
+  const tree = stack.use(cloneSource(plan, source));
+  const attributes = withoutGrants(plan, tree);
+  const steps = setattrSteps(attributes, plan.recursive, mapping, bornPropagation(plan));
+  try {
+    setAttributes(tree, steps, userns);
+    stack.move();
+    return tree;
+  } catch (error) {
+    const [first, ...others] = steps;
+    if (!isErrno(error, "EPERM") || !first?.isMapped || userns === undefined) throw error;
+    if (!hasFeature("openTreeAttr")) throw error;
+    const replaced = stack.use(cloneWithAttributes(plan.source, source, first, userns)); // the source is id-mapped
+    setAttributes(replaced, others, userns);
+    stack.move();
+    tree.close();
+    return replaced;
+  }
+}
+
+/**
+ * Clones a bind's source without its id map.
+ *
+ * @param plan the bind, which has none.
+ * @param resolved its source.
+ * @returns the detached mount.
+ */
+export function createBindUnmapped(plan: BindPlan, { source, fds }: Resolved): OwnedFd {
+  const steps = setattrSteps(plan, plan.recursive, plan.recursive ? "tree" : "top", bornPropagation(plan));
+  const [first, ...others] = steps;
+  if (first === undefined) throw new Error("a bind without an id map has no step that clears it");
+  const tree = fds.add(cloneWithAttributes(plan.source, source, first, null));
+  setAttributes(tree, others);
   return tree;
+}
+
+/**
+ * Whether the clone gets its first attributes in the call that makes it, from Linux 6.15. Not where the flags of the clone
+ * are looked at in between.
+ */
+function isClonedWithAttributes(plan: BindPlan, first: SetattrStep | undefined): boolean {
+  return first?.recursive === plan.recursive && !takesRestrictionsBack(plan) && hasFeature("openTreeAttr");
+}
+
+/** Undefined if it fails: nothing has changed then, and {@linkcode cloneThenSet} says what it is that fails. */
+function tryCloneWithAttributes(
+  plan: BindPlan,
+  source: OwnedFd | undefined,
+  mapping: Mapping,
+  userns: OwnedFd | undefined,
+): OwnedFd | undefined {
+  const [first, ...others] = setattrSteps(plan, plan.recursive, mapping, bornPropagation(plan));
+  if (first === undefined || !isClonedWithAttributes(plan, first)) return undefined;
+  let tree: OwnedFd | undefined;
+  try {
+    tree = cloneWithAttributes(plan.source, source, first, userns);
+    setAttributes(tree, others, userns);
+    return tree;
+  } catch (error) {
+    tree?.close();
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
 }
 
 /**
@@ -86,9 +159,13 @@ export function isPeerTree(plan: NewMountPlan): boolean {
 /** `rro,rw` takes `ro` back from the top mount, but only if its source is not read-only. */
 function withoutGrants(plan: BindPlan, tree: OwnedFd): PlanAttributes {
   const { set, clear } = plan.attributes;
-  if ((clear & RESTRICTIONS) === 0) return plan;
+  if (!takesRestrictionsBack(plan)) return plan;
   const kept = flagsToAttributes(statfsToFlags(statfs(procFdPath(tree)).flags));
   return { ...plan, attributes: { set, clear: clear & ~(kept & RESTRICTIONS) } };
+}
+
+function takesRestrictionsBack({ attributes }: BindPlan): boolean {
+  return (attributes.clear & RESTRICTIONS) !== 0;
 }
 
 /** A recursive bind is mapped as a whole, unless OCI's word `idmap` asks for its top mount alone. */
@@ -97,7 +174,7 @@ function mappingOf({ idMaps }: BindPlan, isMapped: boolean): Mapping {
 }
 
 function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefined): OwnedFd {
-  const flags = OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
+  const flags = cloneFlags(recursive);
   if (opened === undefined) return openTree(AT_FDCWD, source, flags);
   try {
     return openTree(opened.fd, "", flags | AT_EMPTY_PATH);
@@ -105,6 +182,10 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
     if (!(error instanceof SyscallError)) throw error;
     throw new SyscallError({ syscall: error.syscall, errno: error.errno, path: source });
   }
+}
+
+function cloneFlags(recursive: boolean): number {
+  return OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
 }
 
 /**
@@ -116,20 +197,28 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
  */
 export function describeBind(plan: BindPlan, { isMapped }: DescribeOptions): Call[] {
   const { source, recursive } = plan;
-  const clone = call(
-    "open_tree",
-    ["AT_FDCWD", quoted(source), recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE"],
-    recursive
-      ? "clone the source's mount and the mounts below it, detached"
-      : "clone the source's mount, detached",
-  );
-  const steps = setattrSteps(plan, recursive, mappingOf(plan, isMapped), bornPropagation(plan)).map((step) =>
+  const mapping = mappingOf(plan, isMapped);
+  const steps = setattrSteps(plan, recursive, mapping, bornPropagation(plan));
+  const flags = recursive ? "OPEN_TREE_CLONE|AT_RECURSIVE" : "OPEN_TREE_CLONE";
+  const what = recursive ? "the source's mount and the mounts below it" : "the source's mount";
+  const [first] = steps;
+  const isWith = isClonedWithAttributes(plan, first);
+  const clone = isWith && first
+    ? call(
+      "open_tree_attr",
+      ["AT_FDCWD", quoted(source), flags, attributesText({ change: first, ...first })],
+      `clone ${what}, detached, as a slave of its source and with its attributes`,
+    )
+    : call("open_tree", ["AT_FDCWD", quoted(source), flags], `clone ${what}, detached`);
+  const later = (isWith ? steps.slice(1) : steps).map((step) =>
     setattrCall(
       { mount: "tree", change: step, ...step },
-      "make it a slave of its source, and set its attributes, while it is detached",
+      isWith
+        ? "set its attributes, while it is detached"
+        : "make it a slave of its source, and set its attributes, while it is detached",
     )
   );
-  return [clone, ...steps];
+  return [clone, ...later];
 }
 
 /**

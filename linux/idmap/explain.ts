@@ -21,25 +21,27 @@ import {
   MOUNT_ATTR_IDMAP,
   OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
 import { mountSetattr, openTree } from "../syscalls/mod.ts";
+import { cloneWithAttributes, REPLACING_NEEDS } from "./replace_idmap.ts";
 
 /**
  * Finds the reason why a mount could not be id-mapped.
  *
  * @param error the error of mount_setattr(2).
  * @param source the path whose mount was to be mapped.
- * @param userns the user namespace.
+ * @param userns the user namespace; null if the map was to be cleared.
  * @param recursive whether the mounts below were to be mapped too.
  * @returns the error with the reason, if one was found; else the error as it was.
  */
 export async function explainIdMap(
   error: unknown,
   source: string,
-  userns: OwnedFd,
+  userns: OwnedFd | null,
   recursive: boolean,
 ): Promise<unknown> {
-  if (!isErrno(error, "EINVAL", "EPERM") || error.syscall !== "mount_setattr") return error;
-  if (fdPath(userns) === INITIAL_USER_NAMESPACE) {
+  if (!isErrno(error, "EINVAL", "EPERM") || !CALLS.includes(error.syscall)) return error;
+  if (userns !== null && fdPath(userns) === INITIAL_USER_NAMESPACE) {
     return new ExplainedError(
       error,
       [],
@@ -53,15 +55,32 @@ export async function explainIdMap(
   return reason === undefined ? error : new ExplainedError(error, [], reason);
 }
 
+const CALLS = ["mount_setattr", "open_tree_attr"];
+
 /** Maps a clone of the mount alone, to see whether the kernel refuses this one. */
-function whyNot({ mountpoint, fsType, options }: MountInfo, userns: OwnedFd): string | undefined {
-  if (options.split(",").includes("idmapped")) return `${mountpoint} is id-mapped already`;
+function whyNot({ mountpoint, fsType, options }: MountInfo, userns: OwnedFd | null): string | undefined {
+  const isMapped = options.split(",").includes("idmapped");
+  if (isMapped && !hasFeature("openTreeAttr")) {
+    return `${mountpoint} is id-mapped already: another map for it needs ${REPLACING_NEEDS}`;
+  }
   try {
-    using alone = openTree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
-    mountSetattr(alone.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_IDMAP, usernsFd: userns.fd });
+    tryAlone(mountpoint, userns).close();
     return undefined;
   } catch (error) {
     // Any other failure is about this trial, and not about the caller's mount.
     return isErrno(error, "EINVAL") ? `${fsType}, at ${mountpoint}, can't be id-mapped` : undefined;
+  }
+}
+
+function tryAlone(mountpoint: string, userns: OwnedFd | null): OwnedFd {
+  const step = { recursive: false, set: 0, clear: 0, isMapped: true, propagation: 0 };
+  if (hasFeature("openTreeAttr")) return cloneWithAttributes(mountpoint, undefined, step, userns);
+  const alone = openTree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+  try {
+    mountSetattr(alone.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_IDMAP, usernsFd: userns?.fd ?? 0 });
+    return alone;
+  } catch (error) {
+    alone.close();
+    throw error;
   }
 }

@@ -18,6 +18,7 @@ import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { attachMount, isDirectory } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
+import { inSteps } from "../path/steps.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { hasFeature } from "../syscalls/features.ts";
@@ -126,7 +127,7 @@ export class AssemblingMounts implements DetachedTrees, Disposable {
     await ensureResolvable(plan.source, wait);
     const { target, mountpoint } = this.#tree;
     this.#covered ??= new CoveredPaths(target, mountpoint, this.isElsewhere);
-    return this.#covered.isUnaffected(plan.source, plan.recursive);
+    return await inSteps(this.#covered.isUnaffected(plan.source, plan.recursive));
   }
 
   /**

@@ -7,7 +7,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { OwnedFd, withDisposable } from "../../ffi/fd.ts";
-import { readMountTable } from "../mountinfo/list_mounts.ts";
+import { listMountsInSteps } from "../mountinfo/list_mounts.ts";
 import { statmountBy } from "../mountinfo/lookup.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
@@ -65,13 +65,13 @@ export class CoveredPaths {
    * component by component: the mount will be visible wherever the inode of its mountpoint is on the way, at most.
    *
    * @param path the path.
-   * @param recursive whether the mounts below the path matter too.
+   * @param recursive whether the mounts below the path matter too. Then the mount table may be read, in steps.
    * @returns false if it will be another file, or is not known: a path that is missing or not cached, or with a magic link.
    */
-  isUnaffected(path: string, recursive: boolean): boolean {
+  *isUnaffected(path: string, recursive: boolean): Generator<void, boolean> {
     const found = this.#resolve(path);
     if (found === undefined || !recursive) return found !== undefined;
-    const places = this.#places ??= this.#findPlaces();
+    const places = this.#places ??= yield* this.#findPlaces();
     return !places.some((place) => isAtOrBelow(place, found));
   }
 
@@ -111,13 +111,13 @@ export class CoveredPaths {
   }
 
   /** Where the mount will be visible: more places than that, but none less. */
-  #findPlaces(): readonly string[] {
+  *#findPlaces(): Generator<void, readonly string[]> {
     const { mountpoint, path } = this;
     const mount = statxMountUniqueFd(mountpoint);
     const fields = mountpoint.run(() => statmountBy(mount, STATMOUNT_MNT_BASIC));
     if (fields && (fields.propagation & MS_SHARED) === 0) return [path];
     if (this.isElsewhere) return ["/"]; // its propagation can't be followed through other namespaces
-    const table = readMountTable();
+    const table = yield* listMountsInSteps();
     const mountId = mountIdAt(mountpoint.fd, "");
     const own = table.find(({ id }) => id === mountId);
     if (own === undefined || !isAtOrBelow(path, own.mountpoint)) return ["/"];

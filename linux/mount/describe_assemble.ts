@@ -5,6 +5,7 @@
  */
 
 import { openTargetCached } from "../path/mount_target.ts";
+import { atOnce } from "../path/steps.ts";
 import { type Call, call, quoted } from "../spec/call.ts";
 import { mountpointOf, type Plan } from "../spec/plan.ts";
 import { beginsAssembly, joinsAssembly } from "./assemble.ts";
@@ -60,5 +61,5 @@ function isAdmitted(plan: Plan, first: Plan, under: string): boolean {
   if (plan.kind !== "bind") return true;
   using target = openTargetCached(under, first.subpath);
   if (target === undefined) return true;
-  return new CoveredPaths(target, target.path, false).isUnaffected(plan.source, plan.recursive);
+  return atOnce(new CoveredPaths(target, target.path, false).isUnaffected(plan.source, plan.recursive));
 }

@@ -6,8 +6,9 @@
 
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { refuseBadText } from "../../ffi/memory.ts";
-import { createBind } from "../filesystem/bind.ts";
+import { createBind, createBindUnmapped } from "../filesystem/bind.ts";
 import { explainIdMap } from "../idmap/explain.ts";
+import { requireIdMapReplacing } from "../idmap/replace_idmap.ts";
 import { attachMount, resolveTarget } from "../path/mount_target.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
 import { MountError } from "../spec/error.ts";
@@ -33,15 +34,16 @@ export interface IdMapAttributes extends WaitOptions {
 
 /**
  * Mounts a directory or file at another path with the mounts below it, their owners seen through the maps of a user
- * namespace. The attributes apply to every mount of it.
+ * namespace. The attributes apply to every mount of it. A source that is id-mapped gets the new map in place of its own, or
+ * with `null` none.
  *
- * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12; which file systems can be mapped depends on the kernel.
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 5.12 (6.15 for an id-mapped source, and for `null`); which file systems can be mapped depends on the kernel.
  *
  * @param source the directory or file.
  * @param target the mountpoint.
- * @param userns the user namespace; it need not stay open.
+ * @param userns the user namespace; it need not stay open. null shows the owners as they are in the file system.
  * @param attributes what else the mount is to be, the timeout and the signal.
- * @throws {MountError} if the file system can't be id-mapped, or is already; its `code` is "ETIMEDOUT" if a server on one
+ * @throws {MountError} if a file system can't be id-mapped, or is already and the kernel can't change that; its `code` is "ETIMEDOUT" if a server on one
  * of the paths does not answer. Nothing is mounted then.
  * @throws the signal's reason, if it is aborted.
  *
@@ -61,7 +63,7 @@ export interface IdMapAttributes extends WaitOptions {
 export async function idMapMount(
   source: string,
   target: string,
-  userns: OwnedFd,
+  userns: OwnedFd | null,
   attributes: IdMapAttributes = {},
 ): Promise<void> {
   const { recursive = true, timeout, signal } = attributes;
@@ -70,19 +72,21 @@ export async function idMapMount(
   checkWait(wait);
   try {
     for (const text of [source, target]) refuseBadText(text);
-    requireIdMapping();
+    if (userns === null) requireIdMapReplacing();
+    else requireIdMapping();
     const [plan] = planMounts([mount], target);
     using fds = new OwnedFds();
     const resolved = {
       target: fds.add(await resolveTarget(target, "", wait)),
       fds,
-      userns,
+      userns: userns ?? undefined,
       source: (await resolveBindSource({ source, subdir: undefined }, wait, fds)).fd,
       device: undefined,
       mappedLayers: undefined,
       wait,
     };
-    attachMount(createBind(plan as BindPlan, resolved), resolved.target);
+    const create = userns === null ? createBindUnmapped : createBind;
+    attachMount(create(plan as BindPlan, resolved), resolved.target);
   } catch (error) {
     signal?.throwIfAborted();
     throw new MountError(mount, target, await explainIdMap(error, source, userns, recursive));

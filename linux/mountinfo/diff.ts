@@ -15,9 +15,9 @@ export interface MountSource extends Disposable {
    * Reads the events.
    *
    * @param revents the result of poll(2) for each descriptor, `POLL…` flags.
-   * @returns the events since the last call.
+   * @returns the events since the last call; a promise of them if a long table has to be read.
    */
-  read(revents: readonly number[]): MountEvent[];
+  read(revents: readonly number[]): MountEvent[] | Promise<MountEvent[]>;
 }
 
 /** A change of the mount table. */
@@ -51,7 +51,7 @@ export type MountEvent =
     before: MountInfo;
   }
   | {
-    /** It was mounted, and unmounted before its fields could be read. */
+    /** It was mounted, or the watch began, and it was unmounted before its fields could be read. */
     kind: "transient";
     /** Its unique id, the only known field. */
     mountId: bigint;
@@ -61,25 +61,30 @@ export type MountEvent =
 export type MountTable<Id> = ReadonlyMap<Id, MountInfo>;
 
 /**
- * Compares two mount tables.
+ * Compares two mount tables, in steps.
  *
  * @param before the earlier table.
  * @param after the later table.
  * @param changes whether to report changed options and propagation.
  * @returns the events: unmounted mounts first, in reverse order of the table, then mounted, moved and changed ones.
  */
-export function diffTables<Id>(
+export function* diffTables<Id>(
   before: MountTable<Id>,
   after: MountTable<Id>,
   changes: boolean,
-): MountEvent[] {
+): Generator<void, MountEvent[]> {
   const events: MountEvent[] = [];
-  for (const [id, mount] of [...before].reverse()) {
+  let count = 0;
+  for (const [id, mount] of before) {
     const now = after.get(id);
     if (now === undefined || !isSame(mount, now)) events.push({ kind: "unmounted", mount });
+    if (++count % PAUSE === 0) yield;
   }
-  const [mountpointsBefore, mountpointsAfter] = [mountpointsById(before), mountpointsById(after)];
+  events.reverse();
+  const mountpointsBefore = yield* mountpointsById(before);
+  const mountpointsAfter = yield* mountpointsById(after);
   for (const [id, mount] of after) {
+    if (++count % PAUSE === 0) yield;
     const old = before.get(id);
     if (old === undefined || !isSame(old, mount)) events.push({ kind: "mounted", mount });
     else if (placeOnParent(old, mountpointsBefore) !== placeOnParent(mount, mountpointsAfter)) {
@@ -101,8 +106,15 @@ function isChanged(before: MountInfo, now: MountInfo): boolean {
     before.optional !== now.optional;
 }
 
-function mountpointsById<Id>(table: MountTable<Id>): ReadonlyMap<number, string> {
-  return new Map([...table.values()].map(({ id, mountpoint }) => [id, mountpoint]));
+const PAUSE = 500; // mounts, whose comparison takes a third of a millisecond
+
+function* mountpointsById<Id>(table: MountTable<Id>): Generator<void, ReadonlyMap<number, string>> {
+  const mountpoints = new Map<number, string>();
+  for (const { id, mountpoint } of table.values()) {
+    mountpoints.set(id, mountpoint);
+    if (mountpoints.size % PAUSE === 0) yield;
+  }
+  return mountpoints;
 }
 
 /** Its parent, and its path within the parent. Neither changes when the parent is moved. */

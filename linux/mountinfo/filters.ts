@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { MountFilter } from "./parse_mountinfo.ts";
+import type { MountFilter, MountInfo } from "./parse_mountinfo.ts";
 
 /**
  * Selects the mounts at a path and below it.
@@ -19,7 +19,7 @@ import type { MountFilter } from "./parse_mountinfo.ts";
  * console.log((await listMounts({ filter: prefixFilter("/proc") })).length);
  * ```
  */
-export function prefixFilter(prefix: string): MountFilter {
+export function prefixFilter(prefix: string): (info: Pick<MountInfo, "mountpoint">) => { skip: boolean } {
   const below = prefix.endsWith("/") ? prefix : prefix + "/";
   const at = below === "/" ? "/" : below.slice(0, -1);
   return ({ mountpoint }) => ({ skip: mountpoint !== at && !mountpoint.startsWith(below) });

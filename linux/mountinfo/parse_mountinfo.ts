@@ -28,7 +28,10 @@ export interface MountInfo {
   mountpoint: string;
   /** The options of this mount, such as "rw,nosuid". */
   options: string;
-  /** The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. */
+  /**
+   * The optional fields: propagation, such as "shared:1 master:2"; "" for a private mount. `propagate_from:N` is in it only
+   * if it is asked for: the kernel looks for it among all peers of the mount, for each mount.
+   */
   optional: string;
   /** The file system's type, with a subtype after a dot, such as "fuse.sshfs". */
   fsType: string;
@@ -36,6 +39,13 @@ export interface MountInfo {
   source: string;
   /** The options of the file system (superblock), which all its mounts share. */
   vfsOptions: string;
+  /**
+   * The user ids that an id-mapped mount shows, as `container:host:size`, separated by commas: those of the mount, and of
+   * the files. From Linux 6.15; else `options` has "idmapped".
+   */
+  uidmap?: string;
+  /** The same for group ids. */
+  gidmap?: string;
 }
 
 /**
@@ -63,30 +73,89 @@ export type MountFilter = (info: MountInfo) => { skip?: boolean; stop?: boolean 
  * ```
  */
 export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter): MountInfo[] {
-  const mounts: MountInfo[] = [];
-  let number = 1;
-  for (const text of typeof table === "string" ? [table] : pieces(table)) {
-    const line = new Line(text);
-    for (let at = 0; at < text.length; number++) {
+  const parser = new MountinfoParser(filter);
+  for (const text of typeof table === "string" ? [table] : pieces(table)) if (parser.parse(text)) break;
+  return parser.mounts;
+}
+
+/** Parses a table piece by piece. */
+export class MountinfoParser {
+  /** The mounts that the filter selects. */
+  readonly mounts: MountInfo[] = [];
+  /** Those of them that are id-mapped, and the number of mounts before each in the table. */
+  readonly mapped: { readonly mount: MountInfo; readonly index: number }[] = [];
+  /** The number of lines so far. */
+  lines = 0;
+  /** The number of those with a master. */
+  slaves = 0;
+  readonly #filter: MountFilter | undefined;
+  readonly #line = new Line();
+
+  /**
+   * Begins a table.
+   *
+   * @param filter selects mounts.
+   */
+  constructor(filter?: MountFilter) {
+    this.#filter = filter;
+  }
+
+  /**
+   * Parses whole lines.
+   *
+   * @param text the lines.
+   * @param before gets each mount before the filter does.
+   * @returns whether the filter ends the reading.
+   * @throws {TypeError} for a line that is not in the format of mountinfo, with its number.
+   */
+  parse(text: string, before?: (info: MountInfo) => void): boolean {
+    this.#line.begin(text);
+    const line = this.#line;
+    for (let at = 0; at < text.length;) {
       const end = line.split(at);
+      this.lines++;
       if (end > at) {
-        const info = line.read(number);
-        const verdict = filter?.(info);
-        if (!verdict?.skip) mounts.push(info);
-        if (verdict?.stop) return mounts;
+        const info = line.read(this.lines);
+        if (info.optional.includes("master:")) this.slaves++;
+        before?.(info);
+        const selected = this.mounts.length;
+        const isLast = this.select(info);
+        if (this.mounts.length > selected && info.options.endsWith("idmapped")) {
+          this.mapped.push({ mount: info, index: this.lines - 1 });
+        }
+        if (isLast) return true;
       }
       at = end + 1;
     }
+    return false;
   }
-  return mounts;
+
+  /**
+   * Takes a mount, if the filter selects it.
+   *
+   * @param info the mount.
+   * @returns whether the filter ends the reading.
+   */
+  select(info: MountInfo): boolean {
+    const verdict = this.#filter?.(info);
+    if (!verdict?.skip) this.mounts.push(info);
+    return verdict?.stop === true;
+  }
 }
 
-// bytes. A field is a part of the text that it was cut from, and keeps all of it: a mount that is kept must not keep the
-// whole table. Smaller pieces take longer.
-const PIECE = 8192;
+/**
+ * Bytes. A field is a part of the text that it was cut from, and keeps all of it: a mount that is kept must not keep the
+ * whole table. Smaller pieces take longer.
+ */
+export const PIECE = 8192;
 
-/** The text in pieces of whole lines. */
-function* pieces(table: Uint8Array): Generator<string> {
+/**
+ * The text of a table in pieces of whole lines.
+ *
+ * @param table the content of a mountinfo file.
+ * @returns the pieces.
+ */
+export function* pieces(table: Uint8Array): Generator<string> {
   for (let at = 0; at < table.length;) {
     const newline = at + PIECE < table.length ? table.indexOf(NEWLINE, at + PIECE) : -1;
     const end = newline < 0 ? table.length : newline + 1;
@@ -110,14 +179,17 @@ const ZERO = 48;
  * id, parent, device, root, mountpoint, options, any number of optional fields, "-", type, source, super options
  */
 class Line {
-  readonly #text: string;
-  readonly #escapes: boolean;
+  #text = "";
+  #escapes = false;
+  /** The line before: most of its fields come again, and a string that is shared takes no memory. */
+  #before: MountInfo | undefined;
   /** The index of each field's first character; after the last field, of the end of the line plus one. */
   readonly #starts: number[] = [];
   #fields = 0;
   #dash = -1; // the index of the field "-"
 
-  constructor(text: string) {
+  /** Begins a piece of the table. */
+  begin(text: string): void {
     this.#text = text;
     this.#escapes = text.includes("\\");
   }
@@ -154,19 +226,21 @@ class Line {
     if (id < 0 || parent < 0 || major < 0 || minor < 0 || dash < 0 || this.#fields < dash + 3) {
       throw this.#malformed(number);
     }
+    const before = this.#before;
     const info: MountInfo = {
       id,
       parent,
       major,
       minor,
-      root: this.#name(3),
+      root: this.#name(3, before?.root),
       mountpoint: this.#name(4),
-      options: this.#slice(5, 5),
+      options: this.#slice(5, 5, before?.options),
       optional: dash > 6 ? this.#slice(6, dash - 1) : "",
-      fsType: this.#name(dash + 1),
-      source: this.#name(dash + 2),
-      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1) : "",
+      fsType: this.#name(dash + 1, before?.fsType),
+      source: this.#name(dash + 2, before?.source),
+      vfsOptions: this.#fields > dash + 3 ? this.#slice(dash + 3, this.#fields - 1, before?.vfsOptions) : "",
     };
+    this.#before = info;
     if (!info.root || !info.mountpoint || !info.options || !info.fsType) throw this.#malformed(number);
     return info;
   }
@@ -179,12 +253,16 @@ class Line {
     return this.#start(field + 1) - 1;
   }
 
-  #slice(first: number, last: number): string {
-    return this.#text.slice(this.#start(first), this.#end(last));
+  #slice(first: number, last: number, before = ""): string {
+    const start = this.#start(first);
+    const end = this.#end(last);
+    return end - start === before.length && before.length < SHARED && this.#text.startsWith(before, start)
+      ? before
+      : this.#text.slice(start, end);
   }
 
-  #name(field: number): string {
-    const text = this.#slice(field, field);
+  #name(field: number, before?: string): string {
+    const text = this.#slice(field, field, before);
     return this.#escapes ? unescapeOctal(text) : text;
   }
 
@@ -205,6 +283,8 @@ class Line {
     return new TypeError(`line ${number} is not in the format of mountinfo: ${quote(line)}`);
   }
 }
+
+const SHARED = 64; // characters; comparing the options of an overlay takes longer than keeping them
 
 function isDash(text: string, start: number, end: number): boolean {
   return end === start + 1 && text.charCodeAt(start) === DASH;

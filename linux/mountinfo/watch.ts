@@ -129,7 +129,9 @@ class Watch implements MountWatch {
 
   async #step(): Promise<IteratorResult<MountEvent, undefined>> {
     try {
-      while (this.#pending.length === 0 && !this.#ended) this.#pending.push(...await this.#wait());
+      while (this.#pending.length === 0 && !this.#ended) {
+        for (const event of await this.#wait()) this.#pending.push(event);
+      }
     } catch (error) {
       this.#end();
       this.#failure = { reason: error };
@@ -148,7 +150,8 @@ class Watch implements MountWatch {
       this.#waiting = pollTogether([...ends, ...source.fds]);
       const revents = await this.#waiting.revents;
       if (revents === undefined || this.#ended) return [];
-      const events = source.read(revents.slice(ends.length));
+      const events = await source.read(revents.slice(ends.length));
+      if (this.#ended) return [];
       if (process && revents[0]) this.#ended = true; // after its last events are returned
       return events;
     } finally {

@@ -7,7 +7,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { struct } from "../../ffi/scratch.ts";
+import { getUint64AsNumber, struct } from "../../ffi/scratch.ts";
 import {
   FAN_CLOEXEC,
   FAN_EVENT_INFO_TYPE_MNT,
@@ -19,7 +19,6 @@ import {
   FAN_Q_OVERFLOW,
   FAN_REPORT_MNT,
   LSMT_ROOT,
-  NS_GET_MNTNS_ID,
   O_RDONLY,
   POLLERR,
   POLLIN,
@@ -29,15 +28,11 @@ import { hasFeature } from "../syscalls/features.ts";
 import { lookupMountId } from "./lookup.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
-import {
-  fanotifyInit,
-  fanotifyMark,
-  ioctlStruct,
-  listmount,
-  open,
-  type PollFd,
-  read,
-} from "../syscalls/mod.ts";
+import { fanotifyInit, fanotifyMark, open, type PollFd, read } from "../syscalls/mod.ts";
+import { atOnce, inSteps } from "../path/steps.ts";
+import { namespaceId } from "./id_maps.ts";
+import { subtreeIds } from "./mount_ids.ts";
+import { readMounts } from "./read_mounts.ts";
 import { openMountinfo } from "./watch_mountinfo.ts";
 
 /** Whether the kernel has mount events and statmount(2). Opening them still fails without CAP_SYS_ADMIN. */
@@ -49,8 +44,8 @@ export function hasMountEvents(): boolean {
 const METADATA = { event_len: 0, metadata_len: 6, mask: 8 };
 const INFO = { info_type: 0, mnt_id: 8 };
 
-/** A few hundred events for each read(2): looking up a mount takes microseconds, and blocks the event loop. */
-const buffer = struct(16 * 1024);
+/** A hundred events for each read(2): looking up a mount takes microseconds, and blocks the event loop. */
+const buffer = struct(4 * 1024);
 const bufferBytes = new Uint8Array(buffer.buffer);
 
 /** The fanotify events of a mount namespace. */
@@ -60,7 +55,14 @@ export class FanotifyMounts implements MountSource {
   readonly #table: OwnedFd | undefined; // polled for changes of options, which have no fanotify event
   readonly #namespaceId: bigint;
   readonly #opened: DisposableStack;
-  #mounts: Map<bigint, MountInfo>;
+  readonly #beginning: Generator<void, Map<number, MountInfo>>;
+  /** Mounts that were unmounted while the first table was read, before their turn. */
+  readonly #missed = new Set<number>();
+  #mounts: Map<number, MountInfo> = new Map();
+  #ready: Promise<unknown> | undefined; // until the first table is read
+  /** Mounts that a comparison has reported, and whose events may follow. */
+  readonly #compared = new Set<number>();
+  #isIncomplete = false; // events were lost: a comparison finds their result
 
   /**
    * Begins to watch.
@@ -82,18 +84,31 @@ export class FanotifyMounts implements MountSource {
       { fd: this.#queue.fd, events: POLLIN },
       ...this.#table ? [{ fd: this.#table.fd, events: POLLPRI | POLLERR }] : [],
     ];
-    this.#mounts = this.#list(); // after fanotify_mark(2), so that no mount is missed
+    // After fanotify_mark(2), so that no mount is missed. The ids at once: an event about another one says nothing.
+    const ids = atOnce(subtreeIds(LSMT_ROOT, this.#namespaceId));
+    this.#beginning = this.#read(ids, this.#missed);
+    this.#begin(inSteps(this.#beginning));
     this.#opened = opened.move();
   }
 
-  read([queue = 0, table = 0]: readonly number[]): MountEvent[] {
+  #begin(table: Map<number, MountInfo> | Promise<Map<number, MountInfo>>): void {
+    if (!(table instanceof Promise)) {
+      this.#mounts = table;
+      return;
+    }
+    this.#ready = table.then((mounts) => this.#mounts = mounts);
+    this.#ready.catch(() => {}); // read() throws it
+  }
+
+  async read([queue = 0, table = 0]: readonly number[]): Promise<MountEvent[]> {
+    await this.#ready;
     const events: MountEvent[] = [];
     if (!(table & POLLPRI)) {
       if (queue & POLLIN) this.#readQueue(events);
-      return events;
+      return this.#isIncomplete ? await this.#compare(events, false) : events;
     }
-    while (this.#readQueue(events)); // empties the queue: the comparison would report its events a second time
-    return [...events, ...this.#compare(true)];
+    await inSteps(this.#emptyQueue(events)); // the comparison would report its events a second time
+    return await this.#compare(events, true);
   }
 
   /** Reads a buffer of events; false if the queue is empty. */
@@ -105,32 +120,41 @@ export class FanotifyMounts implements MountSource {
     return length > 0;
   }
 
+  *#emptyQueue(events: MountEvent[]): Generator<void, void> {
+    while (this.#readQueue(events)) yield;
+  }
+
   #readEvent(at: number): MountEvent[] {
     const mask = Number(buffer.getBigUint64(at + METADATA.mask, true));
-    if (mask & FAN_Q_OVERFLOW) return this.#compare(false); // events were lost: the comparison finds their result
+    if (mask & FAN_Q_OVERFLOW) {
+      this.#isIncomplete = true;
+      return [];
+    }
     const info = at + buffer.getUint16(at + METADATA.metadata_len, true);
     if (buffer.getUint8(info + INFO.info_type) !== FAN_EVENT_INFO_TYPE_MNT) return [];
-    const id = buffer.getBigUint64(info + INFO.mnt_id, true);
+    const id = getUint64AsNumber(buffer, info + INFO.mnt_id);
     if (!(mask & FAN_MNT_DETACH)) return this.#attached(id);
     return mask & FAN_MNT_ATTACH ? this.#moved(id) : this.#detached(id);
   }
 
-  #attached(id: bigint): MountEvent[] {
-    if (this.#mounts.has(id)) return []; // already reported by a comparison
+  #attached(id: number): MountEvent[] {
+    if (this.#compared.delete(id)) return [];
     const mount = this.#lookUp(id);
-    if (mount === undefined) return [{ kind: "transient", mountId: id }];
+    if (mount === undefined) return [transient(id)];
     if (mount.mountpoint === "") return []; // outside of this process's root, as mountinfo leaves it out
     this.#mounts.set(id, mount);
     return [{ kind: "mounted", mount }];
   }
 
-  #detached(id: bigint): MountEvent[] {
+  #detached(id: number): MountEvent[] {
+    if (this.#missed.delete(id)) return [transient(id)];
+    this.#compared.delete(id);
     const mount = this.#mounts.get(id);
     this.#mounts.delete(id);
     return mount === undefined ? [] : [{ kind: "unmounted", mount }];
   }
 
-  #moved(id: bigint): MountEvent[] {
+  #moved(id: number): MountEvent[] {
     const before = this.#mounts.get(id);
     if (before === undefined) return this.#attached(id);
     const mount = this.#lookUp(id);
@@ -150,26 +174,38 @@ export class FanotifyMounts implements MountSource {
     }
   }
 
-  #compare(changes: boolean): MountEvent[] {
-    const now = this.#list();
-    const events = diffTables(this.#mounts, now, changes);
+  /** Adds the differences between the last table and the present one. */
+  async #compare(events: MountEvent[], changes: boolean): Promise<MountEvent[]> {
+    this.#isIncomplete = false;
+    const ids = await inSteps(subtreeIds(LSMT_ROOT, this.#namespaceId));
+    const now = await inSteps(this.#read(ids));
+    const found = await inSteps(diffTables(this.#mounts, now, changes));
+    this.#compared.clear();
+    for (const id of now.keys()) if (!this.#mounts.has(id)) this.#compared.add(id);
     this.#mounts = now;
-    return events;
+    return events.concat(found);
   }
 
-  #list(): Map<bigint, MountInfo> {
-    const mounts = new Map<bigint, MountInfo>();
-    for (const id of listmount(LSMT_ROOT, this.#namespaceId)) {
-      const mount = this.#lookUp(id);
-      if (mount !== undefined && mount.mountpoint !== "") mounts.set(id, mount);
+  /** The newest mounts are read first: of those that are unmounted soon, most are new. */
+  *#read(ids: readonly number[], missed?: Set<number>): Generator<void, Map<number, MountInfo>> {
+    const found: [number, MountInfo][] = [];
+    const take = (mount: MountInfo | undefined, id: number) => {
+      if (mount === undefined) missed?.add(id);
+      else if (mount.mountpoint !== "") found.push([id, mount]);
+    };
+    yield* readMounts(ids.toReversed(), take, { namespaceId: this.#namespaceId });
+    const mounts = new Map<number, MountInfo>();
+    for (let entry = found.pop(); entry !== undefined; entry = found.pop()) {
+      mounts.set(...entry);
+      if (mounts.size % 500 === 0) yield;
     }
     return mounts;
   }
 
   /** Undefined if the mount was unmounted meanwhile. */
-  #lookUp(id: bigint): MountInfo | undefined {
+  #lookUp(id: number): MountInfo | undefined {
     try {
-      return lookupMountId(id, this.#namespaceId);
+      return lookupMountId(BigInt(id), this.#namespaceId);
     } catch (error) {
       if (isErrno(error, "ENOENT")) return undefined;
       throw error;
@@ -177,6 +213,7 @@ export class FanotifyMounts implements MountSource {
   }
 
   [Symbol.dispose](): void {
+    this.#beginning.return(new Map());
     this.#opened.dispose();
   }
 }
@@ -190,8 +227,6 @@ function readAvailable(queue: OwnedFd): number {
   }
 }
 
-function namespaceId(namespace: OwnedFd): bigint {
-  const id = new BigUint64Array(1);
-  ioctlStruct(namespace.fd, NS_GET_MNTNS_ID, new Uint8Array(id.buffer), "/proc/PID/ns/mnt");
-  return id[0] ?? 0n;
+function transient(id: number): MountEvent {
+  return { kind: "transient", mountId: BigInt(id) };
 }

@@ -8,7 +8,9 @@
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { O_RDONLY, POLLERR, POLLPRI } from "../syscalls/constants.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
-import { type MountInfo, parseMountInfo } from "./parse_mountinfo.ts";
+import { type MountInfo, MountinfoParser, pieces } from "./parse_mountinfo.ts";
+import { inSteps } from "../path/steps.ts";
+import { readMountinfo } from "./read_mountinfo.ts";
 import { lseekStart, open, type PollFd, readAll } from "../syscalls/mod.ts";
 
 /**
@@ -29,7 +31,8 @@ export class MountinfoPoll implements MountSource {
   readonly fds: readonly PollFd[];
   readonly #file: OwnedFd;
   readonly #changes: boolean;
-  #mounts: Map<number, MountInfo>;
+  readonly #beginning: Generator<void, Table>;
+  #mounts: Table | Promise<Table>;
 
   /**
    * Begins to watch.
@@ -43,24 +46,50 @@ export class MountinfoPoll implements MountSource {
     this.#file = opened.use(openMountinfo(process));
     this.#changes = changes;
     this.fds = [{ fd: this.#file.fd, events: POLLPRI | POLLERR }];
-    this.#mounts = this.#list();
+    // Read at once, and parsed in steps: a mount of the next moment must not be in it.
+    this.#beginning = parsed(readAll(this.#file.fd));
+    this.#mounts = inSteps(this.#beginning);
+    if (this.#mounts instanceof Promise) this.#mounts.catch(() => {}); // read() throws it
     opened.move();
   }
 
-  read([table = 0]: readonly number[]): MountEvent[] {
+  async read([table = 0]: readonly number[]): Promise<MountEvent[]> {
     if (!table) return [];
-    const now = this.#list();
-    const events = diffTables(this.#mounts, now, this.#changes);
+    const before = await this.#mounts;
+    const now = await inSteps(tableOf(this.#file));
     this.#mounts = now;
-    return events;
-  }
-
-  #list(): Map<number, MountInfo> {
-    lseekStart(this.#file.fd);
-    return new Map(parseMountInfo(readAll(this.#file.fd)).map((mount) => [mount.id, mount]));
+    return await inSteps(diffTables(before, now, this.#changes));
   }
 
   [Symbol.dispose](): void {
+    this.#beginning.return(new Map());
     this.#file.close();
   }
+}
+
+type Table = Map<number, MountInfo>;
+
+function* tableOf(file: OwnedFd): Generator<void, Table> {
+  lseekStart(file.fd);
+  const parser = new MountinfoParser();
+  yield* readMountinfo(file, parser);
+  return yield* byId(parser);
+}
+
+function* parsed(text: Uint8Array): Generator<void, Table> {
+  const parser = new MountinfoParser();
+  for (const piece of pieces(text)) {
+    parser.parse(piece);
+    yield;
+  }
+  return yield* byId(parser);
+}
+
+function* byId({ mounts }: MountinfoParser): Generator<void, Table> {
+  const table: Table = new Map();
+  for (const mount of mounts) {
+    table.set(mount.id, mount);
+    if (table.size % 500 === 0) yield;
+  }
+  return table;
 }

@@ -98,7 +98,18 @@ export interface SetattrArguments {
  * @returns the description.
  */
 export function setattrCall(args: SetattrArguments, purpose: string): Call {
-  const { mount, change = { set: 0, clear: 0 }, recursive = false, isMapped = false, propagation = 0 } = args;
+  const flags = args.recursive ? "AT_EMPTY_PATH|AT_RECURSIVE" : "AT_EMPTY_PATH";
+  return call("mount_setattr", [args.mount, flags, attributesText(args)], purpose);
+}
+
+/**
+ * Writes a struct mount_attr.
+ *
+ * @param args what is changed.
+ * @returns its fields that are not 0.
+ */
+export function attributesText(args: Omit<SetattrArguments, "mount" | "recursive">): string {
+  const { change = { set: 0, clear: 0 }, isMapped = false, propagation = 0 } = args;
   const set = isMapped ? change.set | constants.MOUNT_ATTR_IDMAP : change.set;
   const fields = [
     ...set ? [`attr_set=${flagNames("MOUNT_ATTR_", set)}`] : [],
@@ -106,8 +117,7 @@ export function setattrCall(args: SetattrArguments, purpose: string): Call {
     ...propagation ? [`propagation=${flagNames("MS_", propagation)}`] : [],
     ...isMapped ? ["userns_fd=namespace"] : [],
   ];
-  const flags = recursive ? "AT_EMPTY_PATH|AT_RECURSIVE" : "AT_EMPTY_PATH";
-  return call("mount_setattr", [mount, flags, `{${fields.join(", ")}}`], purpose);
+  return `{${fields.join(", ")}}`;
 }
 
 /** The access time is one field of two bits, which is cleared as a whole. */

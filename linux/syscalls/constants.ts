@@ -35,6 +35,8 @@ export const O_PATH: number = 0o10000000;
 export const AT_FDCWD: number = -100;
 /** Do not follow a symbolic link at the end of the path. */
 export const AT_SYMLINK_NOFOLLOW: number = 0x100;
+/** Follow a symbolic link at the end of the path, which the call does not by default. */
+export const AT_SYMLINK_FOLLOW: number = 0x400;
 /** unlinkat(): remove an empty directory. linux/fcntl.h */
 export const AT_REMOVEDIR: number = 0x200;
 /** Do not trigger an automount. */
@@ -226,6 +228,12 @@ export const STATMOUNT_MNT_OPTS: number = 0x80;
 export const STATMOUNT_FS_SUBTYPE: number = 0x100;
 /** Ask for the source. */
 export const STATMOUNT_SB_SOURCE: number = 0x200;
+/** Ask for the flags that the kernel knows. */
+export const STATMOUNT_SUPPORTED_MASK: number = 0x1000;
+/** Ask for the user id map of an id-mapped mount. */
+export const STATMOUNT_MNT_UIDMAP: number = 0x2000;
+/** Ask for the group id map of an id-mapped mount. */
+export const STATMOUNT_MNT_GIDMAP: number = 0x4000;
 
 // linux/mount.h: listmount(2)
 

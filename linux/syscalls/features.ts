@@ -21,7 +21,9 @@ import {
   PIDFD_GET_USER_NAMESPACE,
   STATMOUNT_FS_SUBTYPE,
   STATMOUNT_MNT_OPTS,
+  STATMOUNT_MNT_UIDMAP,
   STATMOUNT_SB_SOURCE,
+  STATMOUNT_SUPPORTED_MASK,
   STATX_MNT_ID_UNIQUE,
 } from "./constants.ts";
 import {
@@ -34,6 +36,7 @@ import {
   fsopen,
   fspick,
   ioctl,
+  listmountPage,
   mkdir,
   mount,
   mountSetattr,
@@ -42,6 +45,7 @@ import {
   openat,
   openat2,
   openTree,
+  openTreeAttr,
   pidfdOpen,
   statmount,
   statx,
@@ -63,10 +67,14 @@ export type Feature =
   | "overlayDescriptors"
   /** Overlay layers on detached mounts, Linux 6.15. */
   | "detachedLayers"
-  /** statmount(2) with options, subtype and source, Linux 6.13. */
+  /** listmount(2), and statmount(2) with options, subtype and source, Linux 6.13. */
   | "statmount"
   /** ioctl(2) for the namespaces of a pidfd, Linux 6.11. */
   | "pidfdNamespaces"
+  /** statmount(2) with the id maps of a mount, Linux 6.15. */
+  | "mountIdMaps"
+  /** open_tree_attr(2), which changes or clears the id map of a clone, Linux 6.15. */
+  | "openTreeAttr"
   /** fanotify events of a mount namespace, Linux 6.15. */
   | "mountEvents"
   /** move_mount(2) beneath another mount, Linux 6.5. */
@@ -96,6 +104,8 @@ export const featureVersions: Readonly<Record<Feature, string>> = {
   detachedLayers: "6.15",
   statmount: "6.13",
   pidfdNamespaces: "6.11",
+  mountIdMaps: "6.15",
+  openTreeAttr: "6.15",
   mountEvents: "6.15",
   mountBeneath: "6.5",
   detachedTargets: "6.15",
@@ -139,6 +149,7 @@ const probes: Record<Feature, () => boolean> = {
     });
   },
   statmount: () =>
+    isImplemented(() => listmountPage(0n, 0n)) && // 0 is no mount: EINVAL or ENOENT
     works(() => {
       const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
       const { mask, mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);
@@ -151,6 +162,15 @@ const probes: Record<Feature, () => boolean> = {
       using self = pidfdOpen(Deno.pid);
       new OwnedFd(ioctl(self.fd, PIDFD_GET_USER_NAMESPACE, 0)).close();
     }),
+  mountIdMaps: () =>
+    hasFeature("statmount") &&
+    works(() => {
+      const { mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);
+      if (!(statmount(mountId, STATMOUNT_SUPPORTED_MASK).supportedMask & STATMOUNT_MNT_UIDMAP)) {
+        throw new TypeError("no id maps");
+      }
+    }),
+  openTreeAttr: () => isImplemented(() => openTreeAttr(AT_FDCWD, "/", UNKNOWN_FLAG, {}).close()),
   mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
   // An unknown flag fails with EINVAL, a known one with EBADF, for -1 is not a descriptor. Without CAP_SYS_ADMIN, EPERM
   // says nothing.
@@ -233,6 +253,8 @@ export function kernelFeatures(): Record<Feature, boolean> {
     detachedLayers: hasFeature("detachedLayers"),
     statmount: hasFeature("statmount"),
     pidfdNamespaces: hasFeature("pidfdNamespaces"),
+    mountIdMaps: hasFeature("mountIdMaps"),
+    openTreeAttr: hasFeature("openTreeAttr"),
     mountEvents: hasFeature("mountEvents"),
     mountBeneath: hasFeature("mountBeneath"),
     detachedTargets: hasFeature("detachedTargets"),

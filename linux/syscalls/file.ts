@@ -94,6 +94,7 @@ const SYS_getdents64 = Deno.build.arch === "aarch64" ? 61 : 217; // asm/unistd.h
  * Needs the permission `ffi` only. Deno's own functions open /proc and /sys only with all permissions.
  *
  * @param fd an open directory.
+ * @param most how many names are enough; then the rest of the directory is not read.
  * @returns the names, in the order of the directory. A byte that is not UTF-8 is a lone surrogate, as in `MountInfo`.
  * @throws {SyscallError} ENOTDIR if it is not a directory.
  *
@@ -105,13 +106,13 @@ const SYS_getdents64 = Deno.build.arch === "aarch64" ? 61 : 217; // asm/unistd.h
  * console.log(getdents64(directory.fd)); // ["0", "1", "2", …]
  * ```
  */
-export function getdents64(fd: number): string[] {
-  const bytes = new Uint8Array(32 * 1024);
+export function getdents64(fd: number, most = Infinity): string[] {
+  const bytes = new Uint8Array(most === Infinity ? 32 * 1024 : 1024);
   const view = new DataView(bytes.buffer);
   const names: string[] = [];
   for (;;) {
     const length = check(libc().getdents64(SYS_getdents64, fd, bytes, bytes.length), errno[0], "getdents64");
-    if (length === 0) return names;
+    if (length === 0 || names.length >= most) return names;
     for (let at = 0; at < length; at += view.getUint16(at + 16, true)) { // d_reclen of struct linux_dirent64
       const name = decodeCString(bytes, at + 19); // d_name
       if (name !== "." && name !== "..") names.push(name);

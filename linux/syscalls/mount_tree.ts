@@ -15,6 +15,7 @@ import { AT_EMPTY_PATH, OPEN_TREE_CLOEXEC } from "./constants.ts";
 const SYS_open_tree = 428;
 const SYS_move_mount = 429;
 const SYS_mount_setattr = 442;
+const SYS_open_tree_attr = 467;
 
 /**
  * open_tree(2): opens a path, or with `OPEN_TREE_CLONE` a detached clone of its mount.
@@ -118,12 +119,7 @@ export interface MountAttr {
  * ```
  */
 export function mountSetattr(dirfd: number, path: string, flags: number, attr: MountAttr): void {
-  const { set = 0, clear = 0, propagation = 0, usernsFd = 0 } = attr;
-  const { view } = mountAttr; // the upper halves stay 0
-  view.setUint32(0, set, true); // attr_set
-  view.setUint32(8, clear, true); // attr_clr
-  view.setUint32(16, propagation, true); // propagation
-  view.setUint32(24, usernsFd, true); // userns_fd
+  fillMountAttr(attr);
   check(
     libc().mount_setattr(
       SYS_mount_setattr,
@@ -137,6 +133,48 @@ export function mountSetattr(dirfd: number, path: string, flags: number, attr: M
     "mount_setattr",
     flags & AT_EMPTY_PATH ? undefined : path,
   );
+}
+
+/**
+ * open_tree_attr(2): open_tree(2) and mount_setattr(2) in one call. It alone can change or clear the id map of an id-mapped
+ * mount: that of its clone.
+ *
+ * Needs the permission `ffi`, CAP_SYS_ADMIN and Linux 6.15.
+ *
+ * @param dirfd the directory of a relative path; `AT_FDCWD` for the working directory.
+ * @param path the path; "" with `AT_EMPTY_PATH`.
+ * @param flags `OPEN_TREE_CLONE`, `AT_RECURSIVE`, `AT_EMPTY_PATH`, …; close-on-exec is always set.
+ * @param attr the changes.
+ * @returns the tree's descriptor.
+ * @throws {SyscallError} with the call's errno.
+ *
+ * @example
+ * ```ts
+ * import * as linux from "@denomount/mount/linux";
+ *
+ * using tree = linux.openTreeAttr(linux.AT_FDCWD, "/usr", linux.OPEN_TREE_CLONE, { set: linux.MOUNT_ATTR_RDONLY });
+ * console.log(tree.fd); // a detached read-only bind mount of /usr
+ * ```
+ */
+export function openTreeAttr(dirfd: number, path: string, flags: number, attr: MountAttr): OwnedFd {
+  fillMountAttr(attr);
+  const result = libc().open_tree_attr(
+    SYS_open_tree_attr,
+    dirfd,
+    scratchCString(path),
+    (flags | OPEN_TREE_CLOEXEC) >>> 0,
+    mountAttr.address,
+    MOUNT_ATTR_SIZE,
+  );
+  return new OwnedFd(check(result, errno[0], "open_tree_attr", flags & AT_EMPTY_PATH ? undefined : path));
+}
+
+function fillMountAttr({ set = 0, clear = 0, propagation = 0, usernsFd = 0 }: MountAttr): void {
+  const { view } = mountAttr; // the upper halves stay 0
+  view.setUint32(0, set, true); // attr_set
+  view.setUint32(8, clear, true); // attr_clr
+  view.setUint32(16, propagation, true); // propagation
+  view.setUint32(24, usernsFd, true); // userns_fd
 }
 
 const MOUNT_ATTR_SIZE = 32n; // MOUNT_ATTR_SIZE_VER0, linux/mount.h

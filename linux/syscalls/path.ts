@@ -7,6 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { errno, errnoOfCall, libc } from "../../ffi/libc.ts";
 import { cString, decodeCString, offThread, scratchCString } from "../../ffi/memory.ts";
+import { Scratch } from "../../ffi/scratch.ts";
 import { decodeName } from "../../ffi/text.ts";
 
 const PATH_MAX = 4096; // linux/limits.h
@@ -34,6 +35,39 @@ export function readlink(path: string): string {
   const length = check(result, errno[0], "readlink", path);
   return decodeName(pathMemory.subarray(0, length));
 }
+
+/**
+ * name_to_handle_at(2): the type of the handle of a file, which says what kind of file system it is on. No server is asked.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param dirfd the directory of a relative path; `AT_FDCWD` for the working directory.
+ * @param path the path.
+ * @param flags `AT_SYMLINK_FOLLOW` to follow a symbolic link at its end.
+ * @returns the type: a `FILEID_…` number of linux/exportfs.h.
+ * @throws {SyscallError} EOPNOTSUPP if the file system has no handles.
+ *
+ * @example
+ * ```ts
+ * import { AT_FDCWD, nameToHandleAt } from "@denomount/mount/linux";
+ *
+ * console.log(nameToHandleAt(AT_FDCWD, "/dev", 0)); // 1, FILEID_INO32_GEN
+ * ```
+ */
+export function nameToHandleAt(dirfd: number, path: string, flags: number): number {
+  handle.view.setUint32(0, MAX_HANDLE_SZ, true); // handle_bytes
+  check(
+    libc().name_to_handle_at(dirfd, scratchCString(path), handle.address, handleMount.address, flags),
+    errno[0],
+    "name_to_handle_at",
+    path,
+  );
+  return handle.view.getInt32(4, true); // handle_type
+}
+
+const MAX_HANDLE_SZ = 128; // linux/exportfs.h
+const handle = new Scratch(8 + MAX_HANDLE_SZ); // struct file_handle
+const handleMount = new Scratch(4); // int
 
 /**
  * realpath(3): the absolute path without symbolic links, `.` and `..`.

@@ -6,15 +6,25 @@
 
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
-import { isServed } from "../mountinfo/filesystem_types.ts";
 import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
-import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
+import { mayWaitForServer } from "../mountinfo/served.ts";
+import { statxMountUnique } from "../mountinfo/statx_mount.ts";
+import { readSubtree, type TreeInfo } from "../mountinfo/subtree.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
-import { topMount, unmountStacked } from "./retry.ts";
-import { readlink, realpath } from "../syscalls/mod.ts";
-import { unmountIfChildless, unmountTrees } from "./tree.ts";
+import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
+import {
+  MNT_DETACH,
+  MNT_EXPIRE,
+  MNT_FORCE,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_RDONLY,
+} from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
+import { getdents64, open, readlink, realpath } from "../syscalls/mod.ts";
+import { treesOf, treesWithin, unmountIfChildless, unmountTrees, wholeTrees } from "./tree.ts";
 
 /**
  * Unmounts every mount of a target and below it, the deepest first.
@@ -46,19 +56,74 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
   if (options.noFollow && isSymbolicLink(target)) return; // nothing is mounted on a link, nor below it
   const top = canonicalOrMissing(target);
   if (top === undefined) return;
-  const table = await listMounts();
-  const filter = prefixFilter(top);
-  const isWithin = (mount: MountInfo) => !filter(mount).skip;
-  const anyServed = table.some((mount) => isServed(mount.fsType) && isWithin(mount));
   const failures: SyscallError[] = [];
-  await unmountTrees(table, isWithin, deadline, anyServed, (error, { mountpoint }) => {
+  const onError = (error: unknown, { mountpoint }: TreeInfo) => {
     if (mountpoint === top || !(error instanceof SyscallError)) throw error;
     failures.push(error);
-  });
-  await unmountStacked(top, deadline, topMount(top, deadline));
+  };
+  if (hasFeature("statmount") && top !== "/") await unmountByIds(top, deadline, onError);
+  else await unmountByTable(top, deadline, onError);
   // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
   const [first] = failures;
-  if (first && (await listMounts({ filter })).length > 0) throw first;
+  if (first && (await listMounts({ filter: prefixFilter(top) })).length > 0) throw first;
+}
+
+type OnError = (error: unknown, info: TreeInfo) => void;
+
+/** How often the mounts are looked for again that another process has moved, or renamed the directory of. */
+const ATTEMPTS = 5;
+
+/** The fallback without statmount(2): the whole mount table is read. */
+async function unmountByTable(top: string, deadline: Deadline, onError: OnError): Promise<void> {
+  const filter = prefixFilter(top);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const trees = treesWithin(await listMounts(), (mount) => !filter(mount).skip);
+    if (await unmountTrees(trees, deadline, onError)) break;
+  }
+  await unmountStacked(top, deadline, topMount(top, deadline));
+}
+
+/** Reads the mounts of the target's trees only, and of a single mount nothing: it is busy if another one is below it. */
+async function unmountByIds(top: string, deadline: Deadline, onError: OnError): Promise<void> {
+  const isPlain = (deadline.flags & (MNT_DETACH | MNT_EXPIRE | MNT_FORCE)) === 0;
+  for (let mount = topMount(top, deadline); mount; mount = topMount(top, deadline)) {
+    if (isPlain && await tryUnmountChildless(top, deadline)) continue;
+    await unmountTrees(await treesOf(mount), deadline, onError);
+    // Not in the table, such as below /proc/PID/root: umount2(2) says why.
+    if (topMount(top, deadline)?.mountId === mount.mountId) await unmountRetrying(top, deadline, mount);
+  }
+  if (await isEmptyDirectory(top)) return; // no mount can be below it
+  const parent = statxMountUnique(top);
+  if (!parent.isUnique) return await unmountByTable(top, deadline, onError);
+  const filter = prefixFilter(top);
+  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+    const tree = (await readSubtree(parent)).filter((mount) => !filter(mount).skip);
+    if (await unmountTrees(await wholeTrees(tree), deadline, onError)) break;
+  }
+  await unmountStacked(top, deadline, topMount(top, deadline));
+}
+
+/** False also for a mount that is locked, or that another process has unmounted meanwhile. */
+async function tryUnmountChildless(top: string, deadline: Deadline): Promise<boolean> {
+  try {
+    return await unmountIfChildless(top, deadline.restarted());
+  } catch (error) {
+    if (isErrno(error, "EINVAL")) return false;
+    throw error;
+  }
+}
+
+/** Whether a path is no directory, or an empty one. Of a server's file system, that is not asked. */
+async function isEmptyDirectory(path: string): Promise<boolean> {
+  try {
+    if (await mayWaitForServer(statxMountUnique(path))) return false;
+    using directory = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    return getdents64(directory.fd, 1).length === 0;
+  } catch (error) {
+    if (isErrno(error, "ENOTDIR", "ENOENT")) return true;
+    if (error instanceof SyscallError) return false;
+    throw error;
+  }
 }
 
 /**

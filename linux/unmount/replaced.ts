@@ -5,8 +5,7 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { listMounts } from "../mountinfo/list_mounts.ts";
-import { mountAt, type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { attachMount, openTarget } from "../path/mount_target.ts";
 import {
   AT_FDCWD,
@@ -21,8 +20,7 @@ import {
 } from "../syscalls/constants.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { Deadline } from "./deadline.ts";
-import { peersOutside } from "./order.ts";
-import { detachTree, subtreeOf } from "./tree.ts";
+import { detachTree, treesOf } from "./tree.ts";
 import { umountOnce } from "./umount_once.ts";
 
 /**
@@ -86,10 +84,8 @@ function isOnTop(target: string, old: StatxMount): boolean {
 
 /** Whether a mount, or one below it, has a peer outside of its tree, whose submounts the unmount would unmount too. */
 async function hasPeerOutside(target: string): Promise<boolean> {
-  const top = mountAt(target, AT_SYMLINK_NOFOLLOW);
+  const top = uniqueMountAt(target, AT_SYMLINK_NOFOLLOW);
   if (top === undefined) return false;
-  const table = await listMounts();
-  const isWithin = subtreeOf(table, top.mountId);
-  const tree = table.filter(isWithin);
-  return tree.length > 1 && tree.some(peersOutside(table, isWithin));
+  const { table, isWithin, hasPeer } = await treesOf(top);
+  return table.filter(isWithin).some(hasPeer);
 }

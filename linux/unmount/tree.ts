@@ -9,14 +9,15 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
 import { isServed } from "../mountinfo/filesystem_types.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
-import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
-import { mountAt } from "../mountinfo/statx_mount.ts";
+import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
+import { inSteps, Steps } from "../path/steps.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
-import { mountTrees, peersOutside, unmountSteps } from "./order.ts";
+import { groupsOfParents, isOfGroup, mountTrees, peersOutside, unmountSteps } from "./order.ts";
 import { topMount, unmountRetrying } from "./retry.ts";
 import { umountOnce } from "./umount_once.ts";
 
@@ -29,18 +30,66 @@ import { umountOnce } from "./umount_once.ts";
  */
 export async function unmountTreeRetrying(target: string, deadline: Deadline): Promise<void> {
   if (await unmountIfChildless(target, deadline)) return;
-  const top = mountAt(target);
+  const top = uniqueMountAt(target);
   if (top === undefined) return;
-  const table = await listMounts();
-  const isWithin = subtreeOf(table, top.mountId);
   try {
-    const anyServed = table.some((info) => isServed(info.fsType) && isWithin(info));
-    await unmountTrees(table, isWithin, deadline, anyServed);
+    await unmountTrees(await treesOf(top), deadline);
   } catch (error) {
     // In a user namespace, the mounts of a tree are locked to it: they can only be detached as a whole.
     if (!isErrno(error, "EINVAL")) throw error;
     umount2(target, deadline.flags | MNT_DETACH);
   }
+}
+
+/** Trees of mounts that are to be unmounted. */
+export interface Trees {
+  /** The mounts of the trees, and those that may hide them. */
+  readonly table: readonly TreeInfo[];
+  /** Whether a mount belongs to the trees. */
+  readonly isWithin: (info: TreeInfo) => boolean;
+  /** Whether a mount that has mounts below it has a peer outside of the trees. */
+  readonly hasPeer: (info: TreeInfo) => boolean;
+}
+
+/**
+ * The tree of a mount: of the whole mount table only without statmount(2).
+ *
+ * @param top the mount.
+ * @returns the tree; empty if the mount was unmounted meanwhile.
+ */
+export async function treesOf(top: StatxMount): Promise<Trees> {
+  if (!top.isUnique) {
+    const table = await listMounts();
+    return treesWithin(table, subtreeOf(table, top.mountId));
+  }
+  try {
+    return await wholeTrees(await readSubtree(top));
+  } catch (error) {
+    if (isErrno(error, "ENOENT")) return wholeTrees([]);
+    throw error;
+  }
+}
+
+/**
+ * The trees of the mounts of a table that are chosen.
+ *
+ * @param table the whole mount table.
+ * @param isWithin whether a mount is chosen.
+ * @returns the trees.
+ */
+export function treesWithin(table: readonly TreeInfo[], isWithin: (info: TreeInfo) => boolean): Trees {
+  return { table, isWithin, hasPeer: peersOutside(table, isWithin) };
+}
+
+/**
+ * Trees that no other mount hides.
+ *
+ * @param tree their mounts.
+ * @returns the trees.
+ */
+export async function wholeTrees(tree: readonly TreeInfo[]): Promise<Trees> {
+  const outside = await inSteps(groupsOutside(groupsOfParents(tree), tree));
+  return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside) };
 }
 
 /**
@@ -66,51 +115,40 @@ export async function unmountIfChildless(target: string, deadline: Deadline): Pr
 }
 
 /**
- * Finds the mounts of a tree.
- *
- * @param table the mount table.
- * @param root the mountinfo id of the tree's topmost mount.
- * @returns a function that tells whether a mount is in the tree.
- */
-export function subtreeOf(table: readonly MountInfo[], root: number): (info: MountInfo) => boolean {
-  const children = Map.groupBy(table, ({ parent }) => parent);
-  const ids = new Set([root]);
-  for (const id of ids) for (const child of children.get(id) ?? []) ids.add(child.id); // a Set iterates what is added
-  return ({ id }) => ids.has(id);
-}
-
-/**
  * Unmounts trees of mounts.
  *
- * @param table the mount table.
- * @param isWithin whether a mount belongs to the trees.
+ * @param trees the trees.
  * @param deadline its flags, and how long to retry and wait for each mount.
- * @param anyServed whether a path to one of them may lead through a server that does not answer.
  * @param onError gets the error of a mount; the others are unmounted if it doesn't throw.
+ * @returns whether each mount was found at its mountpoint; one that was not may be unmounted, moved, or below a renamed
+ * directory.
  */
 export async function unmountTrees(
-  table: readonly MountInfo[],
-  isWithin: (info: MountInfo) => boolean,
+  { table, isWithin, hasPeer }: Trees,
   deadline: Deadline,
-  anyServed: boolean,
-  onError = (error: unknown, _info: MountInfo): void => {
+  onError = (error: unknown, _info: TreeInfo): void => {
     throw error;
   },
-): Promise<void> {
-  const hasPeer = peersOutside(table, isWithin);
-  const stacked = repeated(table.filter(isWithin).map(({ mountpoint }) => mountpoint));
+): Promise<boolean> {
+  const within = table.filter(isWithin);
+  const anyServed = within.some(({ fsType }) => isServed(fsType)); // on the path to another one
+  const stacked = repeated(within.map(({ mountpoint }) => mountpoint));
+  const steps = new Steps();
+  let isComplete = true;
   for (const tree of mountTrees(table, isWithin)) {
     for (const { info, kind } of unmountSteps(tree, hasPeer)) {
+      if (steps.isOver) await steps.next();
       deadline.signal?.throwIfAborted();
       try {
         if (anyServed) await ensureResolvable(info.mountpoint, deadline.restarted());
         if (kind === "leave") leavePeerGroup(info);
-        else await unmountInfo(info, stacked.has(info.mountpoint), deadline);
+        else if (!await unmountInfo(info, stacked.has(info.mountpoint), deadline)) isComplete = false;
       } catch (error) {
         onError(error, info);
       }
     }
   }
+  return isComplete;
 }
 
 function repeated(paths: readonly string[]): Set<string> {
@@ -118,23 +156,23 @@ function repeated(paths: readonly string[]): Set<string> {
   return new Set(paths.filter((path) => seen.size === seen.add(path).size));
 }
 
-/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. */
+/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. False if it is not there. */
 async function unmountInfo(
-  { id, mountpoint }: MountInfo,
+  { id, mountpoint }: TreeInfo,
   isStacked: boolean,
   deadline: Deadline,
-): Promise<void> {
+): Promise<boolean> {
   for (let isLast = !isStacked;; isLast = !isStacked) {
     const top = topMount(mountpoint, deadline);
-    if (top === undefined) return;
+    if (top === undefined) return false;
     isLast ||= mountAt(mountpoint, AT_SYMLINK_NOFOLLOW)?.mountId === id;
     await unmountRetrying(mountpoint, deadline.restarted(), top);
-    if (isLast) return;
+    if (isLast) return true;
   }
 }
 
 /** A mount with a peer outside of its tree would take what is below the peer with it. As a slave, it does not. */
-function leavePeerGroup({ id, mountpoint }: MountInfo): void {
+function leavePeerGroup({ id, mountpoint }: TreeInfo): void {
   if (mountAt(mountpoint)?.mountId === id) mount(null, mountpoint, null, MS_SLAVE, null);
 }
 

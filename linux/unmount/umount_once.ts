@@ -5,13 +5,16 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import {
+  AT_FDCWD,
+  AT_SYMLINK_FOLLOW,
   MNT_DETACH,
   MNT_EXPIRE,
   OVERLAYFS_SUPER_MAGIC,
   STATMOUNT_FS_TYPE,
   TMPFS_MAGIC,
+  UMOUNT_NOFOLLOW,
 } from "../syscalls/constants.ts";
 import { unmountFuse } from "./fuse.ts";
 import { findMountById } from "../mountinfo/list_mounts.ts";
@@ -22,7 +25,7 @@ import { dirname } from "../path/path.ts";
 import { withTimeout } from "../path/wait.ts";
 import type { Deadline } from "./deadline.ts";
 import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
-import { statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
+import { nameToHandleAt, statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
 
 /** The properties of a file system that decide how it is unmounted. */
 export interface FilesystemState {
@@ -97,21 +100,73 @@ async function umountMayWait(
   top: StatxMount | undefined,
 ): Promise<void> {
   const { flags, signal } = deadline;
-  const filesystem = known ?? filesystemState(await lookupMount(target));
-  if (filesystem.type.startsWith("fuse")) {
-    const lazy = (flags & MNT_DETACH) !== 0;
-    if (await unmountFuse(target, lazy, { timeout: deadline.timeout / 2, signal })) return;
-  }
-  if (known === undefined && needsNoFlush(target, filesystem)) return umount2(target, flags);
+  const filesystem = known ?? await identify(target, deadline, top);
+  if (filesystem?.type.startsWith("fuse") && await unmountByHelper(target, deadline)) return;
+  if (known === undefined && filesystem && needsNoFlush(target, filesystem)) return umount2(target, flags);
+  const unmounting = umount2OffThread(target, flags);
   // A disk takes as long as it takes to write the dirty pages: only a server gets a timeout.
-  const timeout = isServed(filesystem.type) ? deadline.timeout : Infinity;
+  const timeout = filesystem && !isServed(filesystem.type) ? Infinity : deadline.timeout;
   try {
-    await withTimeout(umount2OffThread(target, flags), { timeout, signal }, "umount2", target);
+    await withTimeout(unmounting, { timeout, signal }, "umount2", target);
   } catch (error) {
+    if (top === undefined || !isErrno(error, "ETIMEDOUT", "EPERM")) throw error;
+    if (isErrno(error, "EPERM")) return await unmountUnpermitted(error, target, deadline, filesystem);
     // The kernel takes the mount out of the table before it waits for the server: fuse_send_destroy() of fs/fuse/inode.c.
-    if (top === undefined || !isErrno(error, "ETIMEDOUT") || await isMounted(top)) throw error;
+    if (!await isMounted(top)) return;
+    if (filesystem !== undefined || isServed((await findMountById(top.mountId))?.fsType ?? "")) throw error;
+    await withTimeout(unmounting, { timeout: Infinity, signal }, "umount2", target);
   }
 }
+
+async function unmountByHelper(target: string, { flags, timeout, signal }: Deadline): Promise<boolean> {
+  return await unmountFuse(target, (flags & MNT_DETACH) !== 0, { timeout: timeout / 2, signal });
+}
+
+/** Without CAP_SYS_ADMIN, only the helper of a FUSE mount can unmount it. */
+async function unmountUnpermitted(
+  error: SyscallError,
+  target: string,
+  deadline: Deadline,
+  known: FilesystemState | undefined,
+): Promise<void> {
+  if (known !== undefined || !(await lookupMount(target)).fsType.startsWith("fuse")) throw error;
+  if (!await unmountByHelper(target, deadline)) throw error;
+}
+
+/**
+ * Finds out whether a helper unmounts a file system, without statmount(2). The mount table has its type, but among N mounts
+ * reading it takes longer than N unmounts; statfs(2) has it too, but would wait for a server, and keep the mount busy
+ * meanwhile. So only FUSE is told apart, by its file handles.
+ *
+ * @returns undefined for another file system: what it is matters only if its unmount does not end.
+ */
+async function identify(
+  target: string,
+  deadline: Deadline,
+  top: StatxMount | undefined,
+): Promise<FilesystemState | undefined> {
+  const handleType = top && handleTypeOf(target, deadline.flags);
+  // The handles of XFS, on a block device, have the same type.
+  const isFuse = handleType === FILEID_FUSE;
+  if (top === undefined || handleType === undefined || isFuse && top.device >= MINORS) {
+    return filesystemState(await lookupMount(target));
+  }
+  return isFuse ? { type: "fuse", readonly: false } : undefined;
+}
+
+/** The type of the file system's handles; 0 if it has none, undefined if the call is blocked. */
+function handleTypeOf(target: string, flags: number): number | undefined {
+  try {
+    return nameToHandleAt(AT_FDCWD, target, flags & UMOUNT_NOFOLLOW ? 0 : AT_SYMLINK_FOLLOW);
+  } catch (error) {
+    if (isErrno(error, "EOPNOTSUPP", "EOVERFLOW")) return 0;
+    if (error instanceof SyscallError) return undefined;
+    throw error;
+  }
+}
+
+const FILEID_FUSE = 0x81; // fuse_encode_fh() of fs/fuse/inode.c
+const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS: the devices below have no block device
 
 /**
  * Whether a mount is in the mount table.

@@ -148,10 +148,12 @@ kernelTest("idMapMount() maps through a given user namespace, and keeps the call
     const [row] = t.mounts();
     for (const option of ["ro", "nosuid", "idmapped"]) assert(row?.options.includes(option), option);
     await using _off = { [Symbol.asyncDispose]: () => unmount(`${t.dir}/target`) };
+    using _missing = pretendMissing("openTreeAttr");
     await assertRejects(
       () => idMapMount(`${t.dir}/target`, `${t.dir}/source/below`, userns),
       MountError,
-      `${t.dir}/target is id-mapped already (mount_setattr: EPERM)`,
+      `${t.dir}/target is id-mapped already: another map for it needs open_tree_attr(2), which came with Linux 6.15 ` +
+        "(mount_setattr: EPERM)",
     );
   }
   using initial = await userNamespaceOf(Deno.pid);

@@ -15,6 +15,7 @@ import {
 } from "../../mod.ts";
 import { O_PATH, O_RDONLY, O_WRONLY, open, pretendMissing, write } from "../../linux/mod.ts";
 import { assertEquals, assertMatch, assertRejects } from "../assert.ts";
+import { kernelHas } from "../feature.ts";
 import { kernelTest, type Needs } from "../harness.ts";
 import { openFiles } from "../kernel.ts";
 
@@ -121,13 +122,14 @@ kernelTest(`${COUNT} mapped mounts with one namespace start no process`, {
   const program = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`];
   const trace = ["-f", "-qq", "--seccomp-bpf", "-o", `${t.dir}/trace`];
   const { code, stdout, stderr } = await new Deno.Command("strace", {
-    args: [...trace, "--trace=clone,clone3,fork,vfork,mount_setattr", ...program],
+    args: [...trace, "--trace=!futex,mmap,munmap,madvise,statx,openat2,close", ...program],
   }).output();
   const [out, error] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
   assertEquals([code, out, error], [0, "100000\n", ""]);
   const lines = Deno.readTextFileSync(`${t.dir}/trace`).split("\n");
   const count = (pattern: RegExp) => lines.filter((line) => pattern.test(line)).length;
-  assertEquals(count(/mount_setattr\(.*MOUNT_ATTR_IDMAP/), COUNT);
+  // 467, asm-generic/unistd.h, is open_tree_attr(2), for which strace 6.1 has no name.
+  assertEquals(count(/mount_setattr\(.*MOUNT_ATTR_IDMAP|syscall_0x1d3\(/), COUNT);
   // Threads of the runtime apart, the namespace's own child is the only one.
   const children = lines.filter((line) =>
     /\b(clone3?|v?fork)\(/.test(line) && !line.includes("CLONE_THREAD")
@@ -185,7 +187,11 @@ kernelTest("explain() opens the call's namespace once and creates none", needs, 
   const list = [bind("/usr", "/"), bind("/etc", "/")];
   const calls = (given: OwnedFd | number | string) =>
     explain(list, t.dir, { userNamespace: given }).map(({ call }) => call);
-  const both = ["open_tree", "mount_setattr", "move_mount", "open_tree", "mount_setattr", "move_mount"];
+  const one = [
+    ...kernelHas("openTreeAttr") ? ["open_tree_attr"] : ["open_tree", "mount_setattr"],
+    "move_mount",
+  ];
+  const both = [...one, ...one];
   assertEquals(calls(userNamespace), both);
   assertEquals(calls("/proc/1/ns/user"), ["open", ...both]);
   assertEquals(calls(1).slice(-both.length), both);

@@ -11,8 +11,14 @@ import {
   uniqueMountAt,
 } from "../../linux/mountinfo/statx_mount.ts";
 import * as linux from "../../linux/mod.ts";
+import { atOnce } from "../../linux/path/steps.ts";
 import { assert, assertEquals, assertRejects, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
+
+/** The events between two tables, without pauses. */
+function compared(...tables: Parameters<typeof diffTables<number>>): MountEvent[] {
+  return atOnce(diffTables(...tables));
+}
 
 Deno.test("parseMountInfo() refuses a line that is not of mountinfo, and names it", () => {
   const good = "36 35 98:0 / /mnt rw - ext4 /dev/sda1 rw";
@@ -127,13 +133,13 @@ const kindsOf = (events: MountEvent[]) =>
 Deno.test("two tables: what was unmounted comes first and in reverse, then what was mounted", () => {
   const before = table(info(2, "/a"), info(3, "/a/b"), info(4, "/c"));
   const after = table(info(4, "/c"), info(5, "/d"), info(6, "/d/e"));
-  assertEquals(kindsOf(diffTables(before, after, false)), [
+  assertEquals(kindsOf(compared(before, after, false)), [
     "unmounted /a/b",
     "unmounted /a",
     "mounted /d",
     "mounted /d/e",
   ]);
-  assertEquals(diffTables(after, after, true), []);
+  assertEquals(compared(after, after, true), []);
 });
 
 Deno.test("two tables: a mount with the id of another is not the same", () => {
@@ -146,35 +152,35 @@ Deno.test("two tables: a mount with the id of another is not the same", () => {
     info(2, "/a", { source: "other" }),
   ];
   for (const other of others) {
-    assertEquals(kindsOf(diffTables(table(old), table(other), false)), ["unmounted /a", "mounted /a"]);
+    assertEquals(kindsOf(compared(table(old), table(other), false)), ["unmounted /a", "mounted /a"]);
   }
 });
 
 Deno.test("two tables: a moved mount is reported, and not those below it", () => {
   const before = table(info(2, "/a"), info(3, "/a/b", { parent: 2 }), info(4, "/x"));
   const after = table(info(2, "/c"), info(3, "/c/b", { parent: 2 }), info(4, "/x"));
-  const [event, ...more] = diffTables(before, after, true);
+  const [event, ...more] = compared(before, after, true);
   assertEquals(more, []);
   assert(event?.kind === "moved");
   assertEquals([event.before.mountpoint, event.mount.mountpoint], ["/a", "/c"]);
   const parent = table(info(2, "/a"), info(3, "/a/b", { parent: 4 }), info(4, "/a"));
   assertEquals(
-    kindsOf(diffTables(table(info(2, "/a"), info(3, "/a/b", { parent: 2 }), info(4, "/a")), parent, true)),
+    kindsOf(compared(table(info(2, "/a"), info(3, "/a/b", { parent: 2 }), info(4, "/a")), parent, true)),
     [
       "moved /a/b",
     ],
   );
   const inside = table(info(2, "/a"), info(3, "/a/d", { parent: 2 }), info(4, "/x"));
-  assertEquals(kindsOf(diffTables(before, inside, false)), ["moved /a/d"]);
+  assertEquals(kindsOf(compared(before, inside, false)), ["moved /a/d"]);
 });
 
 Deno.test("two tables: options and propagation are changes, and reported only if asked for", () => {
   const before = table(info(2, "/a"));
   for (const change of [{ options: "ro" }, { vfsOptions: "ro" }, { optional: "shared:1" }]) {
     const after = table(info(2, "/a", change));
-    assertEquals(kindsOf(diffTables(before, after, true)), ["changed /a"]);
-    assertEquals(diffTables(before, after, false), []);
-    const [event] = diffTables(before, after, true);
+    assertEquals(kindsOf(compared(before, after, true)), ["changed /a"]);
+    assertEquals(compared(before, after, false), []);
+    const [event] = compared(before, after, true);
     assert(event?.kind === "changed");
     assertEquals([event.before, event.mount], [info(2, "/a"), info(2, "/a", change)]);
   }

@@ -100,9 +100,13 @@ for (const [way, missing] of ways) {
     const mounted = await take(events, 1000, t);
     assertEquals(mounted, places.map((place) => `mounted t${place} /${place}`));
     const again = watched();
-    for (const place of places) detach(`${t.dir}/${place}`);
-    const gone = await take(again, 1000, t);
-    assertEquals(gone.sort(), places.map((place) => `unmounted t${place} /${place}`).sort());
+    tmpfs("later", `${t.dir}/0`); // when it is reported, the table has been read
+    const { value } = await again.next();
+    assertEquals(value?.kind === "mounted" && value.mount.source, "later");
+    for (const place of ["0", ...places]) detach(`${t.dir}/${place}`);
+    const gone = await take(again, 1001, t);
+    const unmounted = places.map((place) => `unmounted t${place} /${place}`);
+    assertEquals(gone.sort(), ["unmounted later /0", ...unmounted].sort());
   });
 
   watchTest(

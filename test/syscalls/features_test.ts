@@ -48,8 +48,9 @@ const calls: [call: string, number: number, missing: (keyof typeof featureVersio
   ["fspick", 433, ["mountApi"]],
   ["openat2", 437, ["openat2"]],
   ["mount_setattr", 442, ["mountSetattr", "nosymfollow"]],
-  ["statmount", 457, ["statmount"]],
-  ["listmount", 458, []],
+  ["statmount", 457, ["statmount", "mountIdMaps"]],
+  ["listmount", 458, ["statmount", "mountIdMaps"]],
+  ["open_tree_attr", 467, ["openTreeAttr"]],
 ];
 for (const [call, number, missing] of calls) {
   kernelTest(`kernelFeatures() counts as missing what a seccomp filter of ${call}(2) forbids`, {

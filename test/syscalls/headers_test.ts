@@ -33,6 +33,7 @@ const LIBC = `
 #include <sys/mount.h>
 #include <sys/eventfd.h>
 #include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>`;
 
 /** Constants that no header of the kernel exports to programs. */
@@ -50,6 +51,9 @@ const newer: Readonly<Record<string, [version: string, value: string]>> = {
   STATMOUNT_MNT_OPTS: ["6.11", "0x80"],
   STATMOUNT_FS_SUBTYPE: ["6.13", "0x100"],
   STATMOUNT_SB_SOURCE: ["6.13", "0x200"],
+  STATMOUNT_SUPPORTED_MASK: ["6.15", "0x1000"],
+  STATMOUNT_MNT_UIDMAP: ["6.15", "0x2000"],
+  STATMOUNT_MNT_GIDMAP: ["6.15", "0x4000"],
   LSMT_ROOT: ["6.8", "0xffffffffffffffff"],
   FAN_REPORT_MNT: ["6.15", "0x4000"],
   FAN_MARK_MNTNS: ["6.15", "0x110"],
@@ -61,17 +65,19 @@ const newer: Readonly<Record<string, [version: string, value: string]>> = {
   PIDFD_GET_USER_NAMESPACE: ["6.11", "_IO(0xff, 9)"],
   __NR_statmount: ["6.8", "457"],
   __NR_listmount: ["6.8", "458"],
+  __NR_open_tree_attr: ["6.15", "467"],
 };
 
 /** Structs that are newer than the headers: their fields in order. */
 const newerStructs = `
 struct new_mnt_id_req { __u32 size, mnt_ns_fd; __u64 mnt_id, param; };                        /* 6.8 */
 struct new_mnt_id_req_1 { __u32 size, mnt_ns_fd; __u64 mnt_id, param, mnt_ns_id; };           /* 6.11 */
-struct new_statmount {                                                                        /* 6.13 */
+struct new_statmount {                                                                        /* 6.15 */
   __u32 size, mnt_opts; __u64 mask; __u32 sb_dev_major, sb_dev_minor; __u64 sb_magic; __u32 sb_flags, fs_type;
   __u64 mnt_id, mnt_parent_id; __u32 mnt_id_old, mnt_parent_id_old; __u64 mnt_attr, mnt_propagation;
   __u64 mnt_peer_group, mnt_master, propagate_from; __u32 mnt_root, mnt_point; __u64 mnt_ns_id;
-  __u32 fs_subtype, sb_source; char unused[384]; char str[];
+  __u32 fs_subtype, sb_source, opt_num, opt_array, opt_sec_num, opt_sec_array; __u64 supported_mask;
+  __u32 mnt_uidmap_num, mnt_uidmap, mnt_gidmap_num, mnt_gidmap; char unused[344]; char str[];
 };
 struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_id; };         /* 6.15 */`;
 
@@ -85,6 +91,7 @@ const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
   "linux/syscalls/file.ts": { get: ["struct dirent64"] },
   "linux/syscalls/socket.ts": { set: ["struct sockaddr_un"] },
+  "linux/syscalls/path.ts": { get: ["struct file_handle"], set: ["struct file_handle"] },
   "linux/mountinfo/statx_mount.ts": { get: ["struct statx"] },
 };
 
@@ -92,6 +99,8 @@ const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
 const tables: [file: string, table: string, struct: string][] = [
   ["linux/mountinfo/watch_fanotify.ts", "METADATA", "struct fanotify_event_metadata"],
   ["linux/mountinfo/watch_fanotify.ts", "INFO", "struct new_info_mnt"],
+  ["linux/syscalls/statmount.ts", "UIDMAP", "struct new_statmount"],
+  ["linux/syscalls/statmount.ts", "GIDMAP", "struct new_statmount"],
   ["linux/loop/attached.ts", "INFO", "struct loop_info64"],
   ["linux/loop/loop.ts", "CONFIG", "struct loop_config"],
 ];
@@ -115,7 +124,7 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
     "sizeof(struct new_mnt_id_req)",
   ],
   ["linux/syscalls/statmount.ts", /basicResult = new Scratch\((\d+)\)/, "sizeof(struct new_statmount)"],
-  ["linux/syscalls/statmount.ts", /STRINGS = (\d+);/, "__builtin_offsetof(struct new_statmount, str)"],
+  ["linux/syscalls/statmount.ts", /STRINGS_OFFSET = (\d+);/, "__builtin_offsetof(struct new_statmount, str)"],
   ["linux/syscalls/notify.ts", /struct\((\d+) \* fds/, "sizeof(struct pollfd)"],
   ["linux/syscalls/file.ts", /at \+ (\d+)\); \/\/ d_name/, "offsetof(struct dirent64, d_name)", LIBC],
   ["linux/syscalls/process.ts", /siginfo = new Uint8Array\((\d+)\)/, "sizeof(siginfo_t)", LIBC],
@@ -227,7 +236,7 @@ kernelTest(
     const facts: Fact[] = [];
     const add = (file: string, struct: string, field: string, offset: number, bits: number) => {
       const name = `${file}: ${struct}.${field}`;
-      const headers = struct.includes("dirent") ? LIBC : KERNEL;
+      const headers = /dirent|file_handle/.test(struct) ? LIBC : KERNEL;
       const member = struct === "struct new_info_mnt" && field !== "mnt_id" ? `hdr.${field}` : field;
       facts.push({ name, value: offset, expression: `__builtin_offsetof(${struct}, ${member})`, headers });
       if (bits === 0) return;
@@ -253,7 +262,7 @@ kernelTest(
     }
 
     const access = /(get|set)(?:Big)?(?:Uint|Int)(16|32|64)(?:AsNumber)?\((?:[\w.]*view, )?([^,()]+)[,)]/;
-    const string = /text\(\w+, (\d+)\)/;
+    const string = /offset: (\d+) \}/;
     for (const file of sources()) {
       for (const line of codeLines(file)) {
         const [, way = "get", bits = "32", argument = ""] = access.exec(line) ??

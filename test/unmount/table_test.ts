@@ -8,45 +8,62 @@ import { assertEquals } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 
 const PROGRAM = `
-import { mount } from "${import.meta.resolve("../../mod.ts")}";
+import { mount, unmount, unmountRecursive, type Mount } from "${import.meta.resolve("../../mod.ts")}";
+import { pretendMissing } from "${import.meta.resolve("../../linux/mod.ts")}";
 
-const [dir] = Deno.args;
-const lists = {
+const [dir, ...missing] = Deno.args;
+pretendMissing(...missing as Parameters<typeof pretendMissing>);
+const lists: Record<string, Mount> = {
   bind: { type: "bind", source: dir + "/source", options: ["bind"] },
   tmpfs: { type: "tmpfs", source: "tmpfs", options: ["size=1m"] },
   disk: { type: "ext4", source: dir + "/image", options: ["loop"] },
+  overlay: {
+    type: "overlay",
+    source: "overlay",
+    options: ["lowerdir=" + dir + "/lower", "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"],
+  },
 };
+const mark = (text: string) => {
+  try { Deno.readTextFileSync(text); } catch {}
+};
+const target = dir + "/target";
 for (const [name, list] of Object.entries(lists)) {
-  const mounted = await mount(list, dir + "/target");
-  try { Deno.readTextFileSync("/step/" + name); } catch {}
+  const mounted = await mount(list, target);
+  mark("/step/" + name);
   await mounted.unmount();
+  mark("/end/");
+  await mount(list, target);
+  mark("/step/" + name + " by path");
+  await unmount(target);
+  mark("/end/");
+  if (missing.length > 0) continue; // the fallback reads the table once for the whole tree
+  await mount(list, target);
+  mark("/step/" + name + " recursively");
+  await unmountRecursive(target);
+  mark("/end/");
 }
 `;
 
-kernelTest("unmounting a bind, a tmpfs or a disk does not read the mount table", {
-  root: true,
-  features: ["statmount"],
-  tools: ["strace", "mkfs.ext4"],
-  permissions: { run: true },
-}, async (t) => {
-  t.make("target", "source");
-  Deno.writeTextFileSync(`${t.dir}/program.ts`, PROGRAM);
-  await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "2M"] }).output();
-  const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`, t.dir];
-  const { code, stderr } = await new Deno.Command("strace", {
-    args: [
-      "-f",
-      "-qq",
-      "--seccomp-bpf",
-      "-o",
-      `${t.dir}/trace`,
-      "--trace=open,openat,openat2",
-      ...deno,
-    ],
-  }).output();
-  assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
-  const [before = "", ...steps] = Deno.readTextFileSync(`${t.dir}/trace`).split(/"\/step\//);
-  assertEquals(before.includes("/target"), true, "strace(1) saw nothing");
-  const read = steps.filter((step) => step.includes("mountinfo"));
-  assertEquals([steps.map((step) => step.split('"')[0]), read], [["bind", "tmpfs", "disk"], []]);
-});
+for (const missing of [[], ["statmount"]]) {
+  const by = missing.length === 0 ? "with statmount(2)" : "without statmount(2)";
+  kernelTest(`unmounting a bind, a tmpfs, a disk or an overlay does not read the mount table, ${by}`, {
+    root: true,
+    features: ["statmount"],
+    tools: ["strace", "mkfs.ext4"],
+    permissions: { run: true },
+  }, async (t) => {
+    t.make("target", "source", "lower", "upper", "work");
+    Deno.writeTextFileSync(`${t.dir}/program.ts`, PROGRAM);
+    await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "2M"] }).output();
+    const program = [`${t.dir}/program.ts`, t.dir, ...missing];
+    const deno = [Deno.execPath(), "run", "--quiet", "-A", "--no-config", ...program];
+    const trace = ["-f", "-qq", "--seccomp-bpf", "-o", `${t.dir}/trace`, "--trace=open,openat,openat2"];
+    const { code, stderr } = await new Deno.Command("strace", { args: [...trace, ...deno] }).output();
+    assertEquals([code, new TextDecoder().decode(stderr)], [0, ""]);
+    const [before = "", ...steps] = Deno.readTextFileSync(`${t.dir}/trace`).split(/"\/step\//);
+    assertEquals(before.includes("/target"), true, "strace(1) saw nothing");
+    const ends = steps.map((step) => step.split('"/end/')[0] ?? "");
+    assertEquals(ends.length, missing.length === 0 ? 12 : 8);
+    assertEquals(ends.filter((step) => step.includes("mountinfo")), []);
+  });
+}

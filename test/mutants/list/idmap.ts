@@ -121,7 +121,8 @@ export const idmap: MutantRoom = {
     {
       name: "a layer on another mount is taken from the clone",
       file: "linux/idmap/mapped_layers.ts",
-      find: "if (mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;",
+      find:
+        "if (mountId !== undefined && mountIdAt(directory.fd, layer.subpath) !== mountId) return undefined;",
       replace: "",
       rule: "A layer is the directory that its path leads to, across mounts.",
       tests: own,

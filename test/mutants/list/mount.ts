@@ -134,15 +134,15 @@ export const mount: MutantRoom = {
     {
       name: "a layer on another mount than its neighbours is not looked at",
       file: "linux/mount/resolve.ts",
-      find: "      O_PATH,\n      RESOLVE_NO_XDEV,\n",
-      replace: "      O_PATH,\n      0,\n",
+      find: "inside, O_PATH, RESOLVE_NO_XDEV);",
+      replace: "inside, O_PATH, 0);",
       rule: "A dead server blocks no call for longer than its timeout.",
       tests: ["test/hang/everything_test.ts"],
     },
     {
       name: "layers on a dead server are not looked at if they are many",
       file: "linux/mount/resolve.ts",
-      find: "if (await mayWaitForServer(mount)) return layers;",
+      find: "if (await mayWaitForServer(mount)) return { left: layers };",
       replace: "",
       rule: "A dead server blocks no call for longer than its timeout.",
       tests: ["test/hang/everything_test.ts"],

@@ -1,0 +1,64 @@
+/**
+ * Long work in steps, between which the event loop runs.
+ *
+ * @module
+ */
+
+const STEP = 1; // ms
+
+/**
+ * Does work in steps of a millisecond. The first step is done at once.
+ *
+ * @param work the work; it yields wherever the event loop may run.
+ * @returns the result; a promise of it if one step is not enough.
+ */
+export function inSteps<T>(work: Generator<void, T>): T | Promise<T> {
+  const result = step(work);
+  return result.done ? result.value : remainingSteps(work);
+}
+
+/**
+ * Does work in one go.
+ *
+ * @param work the work.
+ * @returns the result.
+ */
+export function atOnce<T>(work: Generator<void, T>): T {
+  for (;;) {
+    const result = work.next();
+    if (result.done) return result.value;
+  }
+}
+
+/** The steps of asynchronous work. */
+export class Steps {
+  #end = performance.now() + STEP;
+
+  /** Whether the step is over: then the caller awaits {@linkcode next}. */
+  get isOver(): boolean {
+    return performance.now() >= this.#end;
+  }
+
+  /** Lets the event loop run, and begins another step. */
+  async next(): Promise<void> {
+    await new Promise<void>((resolve) => setImmediate(resolve)); // a timer of 0 ms takes two milliseconds
+    this.#end = performance.now() + STEP;
+  }
+}
+
+async function remainingSteps<T>(work: Generator<void, T>): Promise<T> {
+  const steps = new Steps();
+  for (;;) {
+    await steps.next();
+    const result = step(work);
+    if (result.done) return result.value;
+  }
+}
+
+function step<T>(work: Generator<void, T>): IteratorResult<void, T> {
+  const end = performance.now() + STEP;
+  for (;;) {
+    const result = work.next();
+    if (result.done || performance.now() >= end) return result;
+  }
+}
