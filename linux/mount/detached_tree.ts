@@ -9,11 +9,11 @@ import type { OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { Stage } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { tryOpenCached, tryOpenMayWait } from "../path/cached_lookup.ts";
-import { fdPath, MountTarget, procFdPath, resolveInside } from "../path/mount_target.ts";
+import { fdPath, MountTarget, openInRoot, procFdPath, resolveInside } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import type { NewMountPlan } from "../spec/plan.ts";
 import { O_PATH, RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_SYMLINKS } from "../syscalls/constants.ts";
-import { open, openat2 } from "../syscalls/mod.ts";
+import { open } from "../syscalls/mod.ts";
 import { type MadeDirectories, type MadeDirectory, removeDirectory } from "./make_target.ts";
 
 /** A new mount. */
@@ -119,7 +119,7 @@ export async function openInside(
   const resolve = plan.subpath === "/" ? RESOLVE_IN_ROOT : RESOLVE_BENEATH;
   try {
     const found = isMade
-      ? await tryOpenMayWait(fd, path, resolve, wait) ?? openat2(fd, path, O_PATH, resolve)
+      ? await tryOpenMayWait(fd, path, resolve, wait) ?? openInRoot(tree.fd, path, resolve)
       : await resolveInside(tree.fd, path, wait, resolve);
     return refuseRoot(new MountTarget(found.release()), tree, inside);
   } catch (error) {
