@@ -86,7 +86,12 @@ export function placeInside(tree: DetachedTree, subpath: string, fds: OwnedFds):
   const push = ({ directory }: MadeDirectory, parent?: OwnedFd) => {
     if (parent === undefined) return; // never inside of a tree
     const name = directory.slice(directory.lastIndexOf("/") + 1);
-    directories.push({ parent: fds.add(open(procFdPath(parent), O_PATH)), name });
+    try {
+      directories.push({ parent: fds.add(open(procFdPath(parent), O_PATH)), name });
+    } catch (error) {
+      removeDirectory(`${procFdPath(parent)}/${name}`);
+      throw error;
+    }
   };
   return {
     tree,
