@@ -187,13 +187,13 @@ const GROUPS = /(?<=shared:|master:|propagate_from:)\d+/g;
 async function outcome(
   t: KernelContext,
   parent: typeof parents[number],
-  seed: number,
+  listOf: (world: string) => Mount[],
   other: MountNamespace,
-  isElsewhere: boolean,
+  isElsewhere = false,
 ): Promise<unknown[]> {
   const target = makeWorld(t, parent);
   const world = target.slice(0, -"/t".length);
-  const list = makeList(random(seed), world);
+  const list = listOf(world);
   const isPropagated = parent === "shared" || JSON.stringify(list).includes("shared");
   const files = () => [...walk(`${world}/t`), ...walk(`${world}/s`)].map((path) => path.slice(world.length));
   const see = () => {
@@ -241,11 +241,12 @@ for (const parent of parents) {
         await using other = await MountNamespace.start("--propagation", "slave");
         for (let index = 0; index < LISTS; index++) {
           const seed = SEED + index;
+          const listOf = (world: string) => makeList(random(seed), world);
           const isElsewhere = parent !== "private" && index % 8 === 0;
-          const assembled = await outcome(t, parent, seed, other, isElsewhere);
+          const assembled = await outcome(t, parent, listOf, other, isElsewhere);
           using _ = pretendMissing("detachedTargets");
-          const single = await outcome(t, parent, seed, other, isElsewhere);
-          const list = makeList(random(seed), "");
+          const single = await outcome(t, parent, listOf, other, isElsewhere);
+          const list = listOf("");
           assertEquals(assembled, single, `seed ${seed}: ${JSON.stringify(list, null, 1)}`);
         }
       } finally {
@@ -254,6 +255,71 @@ for (const parent of parents) {
       }
     },
   );
+}
+
+/** Lists whose later entries depend on the earlier ones being attached, by what they depend on. */
+const cases: Record<string, (world: string) => Mount[]> = {
+  "a source that a link leads to": (world) => [
+    bind(world, "s", "/"),
+    bind(world, "to-a", "/new", made),
+  ],
+  "a source through the peer of the target": (
+    world,
+  ) => [bind(world, "s", "/"), bind(world, "peer/t/a", "/b")],
+  "a source with the target below it": (world) => [
+    bind(world, "s", "/"),
+    tmpfs("in", "/b"),
+    { ...bind(world, ".", "/new"), options: ["rbind", made] },
+  ],
+  "a source with the peer of the target below it": (world) => [
+    bind(world, "s", "/"),
+    { ...bind(world, "peer", "/new"), options: ["rbind", made] },
+  ],
+  "a source that an earlier entry makes": (world) => [
+    bind(world, "s", "/"),
+    tmpfs("in", "/new", made),
+    bind(world, "t/new", "/b"),
+  ],
+  "the layers of an overlay": (world) => [
+    bind(world, "s", "/"),
+    { type: "overlay", source: "o", target: "/b", options: [`lowerdir=${world}/t/a:${world}/low`] },
+  ],
+  "a mount of its own mountpoint":
+    () => [tmpfs("one"), tmpfs("in", "/in", made), tmpfs("two"), tmpfs("in", "/in", made)],
+  "a link to the first mount": (
+    world,
+  ) => [bind(world, "s", "/"), tmpfs("self", "/self"), tmpfs("in", "/a", made)],
+  "a link out of the first mount": (
+    world,
+  ) => [bind(world, "s", "/a"), tmpfs("b", "/a/abs"), tmpfs("up", "/a/up/b")],
+};
+
+const bind = (world: string, from: string, target: string, ...options: string[]): Mount => ({
+  type: "bind",
+  source: `${world}/${from}`,
+  target,
+  options,
+});
+
+for (const [name, listOf] of Object.entries(cases)) {
+  kernelTest(`an entry that depends on ${name} gets it`, elsewhere, async (t) => {
+    t.make("base/world");
+    await using other = await MountNamespace.start();
+    for (const parent of parents) {
+      const base = `${t.dir}/base`;
+      mountSyscall("base", base, "tmpfs", 0, null);
+      mountSyscall(null, base, null, parent === "private" ? MS_PRIVATE : MS_SHARED, null);
+      Deno.mkdirSync(`${base}/world`);
+      try {
+        const assembled = await outcome(t, parent, listOf, other);
+        assert(Array.isArray(assembled[0]), `${parent}: ${assembled.slice(0, 4)}`);
+        using _ = pretendMissing("detachedTargets");
+        assertEquals(assembled, await outcome(t, parent, listOf, other), parent);
+      } finally {
+        umount2(base, MNT_DETACH);
+      }
+    }
+  });
 }
 
 const TREES = 20;
