@@ -188,7 +188,8 @@ for (const [way, missing] of ways) {
       const list = [source, tmpfs("t", `/a/${name}`)];
       await assertRejects(() => mountAll(list, target, replace), MountError, "leads out of the new mount");
     }
-    await using _new = await mountAll([source, tmpfs("t", "/a/to-in")], target, replace);
+    await using handle = await mountAll([source, tmpfs("t", "/a/to-in")], target, replace);
+    assertEquals(handle.mountpoints, [`${target}/a`, `${target}/a/in`]);
     assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/target/a", "/target/a/in"]);
   });
 }
