@@ -9,7 +9,7 @@ import { assertEquals } from "../assert.ts";
 import { unpack } from "./image.ts";
 import { operate, Random } from "./operations.ts";
 import { mountLayers, mountOverlay, type Overlay } from "./overlay.ts";
-import { assertChanges, lines, readTree } from "./trees.ts";
+import { assertChanges, lines, readTree, type TreeOptions } from "./trees.ts";
 
 const OVERLAYS = /^(trusted|user)\.overlay\./;
 
@@ -70,7 +70,9 @@ async function operateAndCompare(
 }
 
 async function compare({ lower, upper, merged, base, userxattr }: Overlay, { isRoot }: Model): Promise<void> {
-  const all = { withoutLinkedLinks: userxattr };
+  const all: TreeOptions = isRoot
+    ? userxattr ? { withoutLinksOf: "symlink" } : {}
+    : { withoutLinksOf: "all" };
   const shown = await readTree(merged, all);
   {
     await using _lower = lower.length > 1 ? await mountLayers(lower, `${base}/below`, userxattr) : undefined;

@@ -29,10 +29,10 @@ export interface TreeOptions {
   /** The attributes that are left out. */
   without?: RegExp;
   /**
-   * Whether hard links of symbolic links are left out. With `userxattr`, overlay can't note on a symbolic link where it
-   * was copied from, and shows one name with the lower inode and another with the upper one.
+   * The files whose hard links are left out. Where overlay can't note from where a file was copied (a symbolic link with
+   * `userxattr`, any file in a user namespace), it may show one name with the lower inode and another with the upper one.
    */
-  withoutLinkedLinks?: boolean;
+  withoutLinksOf?: "symlink" | "all";
 }
 
 /** Reads a tree. Names begin with a slash and have everything but printable ASCII escaped. */
@@ -45,7 +45,7 @@ export async function readTree(root: string, options: TreeOptions = {}): Promise
     const type = words[0] ?? "";
     const at = type === "char" || type === "block" ? 5 : 4;
     if (type === "socket" && options.withoutSockets) continue;
-    const link = type === "symlink" && options.withoutLinkedLinks ? "" : first;
+    const link = [type, "all"].includes(options.withoutLinksOf ?? "none") ? "" : first;
     links.set(link, (links.get(link) ?? 0) + 1);
     const content = words.slice(at + 1).filter((word) => !options.without?.test(word)).join(" ");
     const what = words.slice(0, at - 1).join(" ");

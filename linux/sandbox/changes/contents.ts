@@ -6,20 +6,14 @@
 
 import type { OwnedFd } from "../../../ffi/fd.ts";
 import { openMayWait } from "../../path/cached_lookup.ts";
-import {
-  AT_EMPTY_PATH,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_NONBLOCK,
-  O_PATH,
-  O_RDONLY,
-  STATX_BASIC_STATS,
-} from "../../syscalls/constants.ts";
-import { open, readOffThread, statx } from "../../syscalls/mod.ts";
+import { callOffThread } from "../../path/wait.ts";
+import { O_NOFOLLOW, O_NONBLOCK, O_PATH, O_RDONLY } from "../../syscalls/constants.ts";
+import { open, readOffThread } from "../../syscalls/mod.ts";
 import { openBelow } from "./directory_stack.ts";
-import { isGone, isWhiteout, overlayPrefix, procPath, typeOf } from "./marks.ts";
+import { Lower } from "./lower.ts";
+import { isGone, isWhiteout, lookAt, overlayPrefix, procPath, typeOf } from "./marks.ts";
 import type { Change, ReadChangesOptions, Upper } from "./types.ts";
-import { openUpper, withPath } from "./upper.ts";
+import { openUpper } from "./upper.ts";
 
 /** The contents of a file before and after a change. */
 export interface ChangedContents {
@@ -65,14 +59,11 @@ export async function readContents(
   change: Change,
   options: ReadContentsOptions = {},
 ): Promise<ChangedContents> {
-  const { limit = 1 << 20, lower = [] } = options;
+  const { limit = 1 << 20 } = options;
   if (!Number.isSafeInteger(limit) || limit < 0) throw new RangeError(`no number of bytes: ${limit}`);
-  using root = await openUpper(upper, options);
-  const names = change.path === "." ? [] : change.path.split("/");
-  const after = change.kind === "removed" ? undefined : await contentOf(root.fd, names, limit, options);
-  const before = change.kind === "added"
-    ? undefined
-    : await contentBefore(typeof lower === "string" ? [lower] : lower, names, limit, options);
+  const names = change.path === "." ? ["."] : change.path.split("/");
+  const after = change.kind === "removed" ? undefined : await contentAfter(upper, names, limit, options);
+  const before = change.kind === "added" ? undefined : await contentBefore(names, limit, options);
   return {
     before: before?.bytes,
     after: after?.bytes,
@@ -81,48 +72,53 @@ export async function readContents(
 }
 
 interface Content {
-  bytes: Uint8Array<ArrayBuffer> | undefined;
+  bytes: Uint8Array<ArrayBuffer>;
   isWhole: boolean;
 }
 
-/** The topmost layer that has the name decides, also if it hides it. */
-async function contentBefore(
-  layers: readonly string[],
+async function contentAfter(
+  upper: Upper,
   names: readonly string[],
   limit: number,
   options: ReadContentsOptions,
 ): Promise<Content | undefined> {
-  for (const layer of layers) {
-    using root = await openMayWait(layer, O_PATH | O_DIRECTORY, options);
-    const content = await contentOf(root.fd, names, limit, options);
-    if (content) return content;
-  }
-  return undefined;
+  using root = await openUpper(upper, options);
+  using found = openIfPresent(root.fd, names);
+  const prefix = overlayPrefix(options.userxattr);
+  if (found === undefined || isWhiteout(found.fd, lookAt(found.fd), prefix)) return undefined;
+  return await contentOf(found.fd, names.join("/"), limit, options);
 }
 
-/** Undefined if the directory does not have the file. */
-async function contentOf(
-  root: number,
+async function contentBefore(
   names: readonly string[],
   limit: number,
   options: ReadContentsOptions,
 ): Promise<Content | undefined> {
-  using found = openIfPresent(root, names);
-  if (found === undefined) return undefined;
-  const stat = statx(found.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS);
-  const isFile = typeOf(stat.mode) === "file" &&
-    !isWhiteout(found.fd, stat, overlayPrefix(options.userxattr));
-  if (!isFile) return { bytes: undefined, isWhole: true };
-  using file = withPath(names.join("/"), () => openFile(found.fd));
-  const bytes = new Uint8Array(Math.min(limit, stat.size));
+  using lower = await Lower.open(options);
+  for (const name of names.slice(0, -1)) await lower?.enter(name, false);
+  using found = await lower?.open(names.at(-1) ?? "");
+  return found && await contentOf(found.fd, names.join("/"), limit, options);
+}
+
+/** Undefined for what is no regular file. */
+async function contentOf(
+  fd: number,
+  path: string,
+  limit: number,
+  options: ReadContentsOptions,
+): Promise<Content | undefined> {
+  const { mode, size } = lookAt(fd);
+  if (typeOf(mode) !== "file") return undefined;
+  using file = await openMayWait(procPath(fd), O_RDONLY | O_NONBLOCK, options);
+  const bytes = new Uint8Array(Math.min(limit, size));
   let length = 0;
   while (length < bytes.length) {
-    options.signal?.throwIfAborted();
-    const read = await readOffThread(file.fd, bytes.subarray(length));
+    const rest = bytes.subarray(length);
+    const read = await callOffThread(() => readOffThread(file.fd, rest), options, "read", path);
     if (read <= 0) break;
     length += read;
   }
-  return { bytes: bytes.subarray(0, length), isWhole: stat.size <= limit };
+  return { bytes: bytes.subarray(0, length), isWhole: size <= limit };
 }
 
 function openIfPresent(root: number, names: readonly string[]): OwnedFd | undefined {

@@ -5,11 +5,10 @@
  */
 
 import { errnoNumber, isErrno, SyscallError } from "../../../ffi/errno.ts";
-import { ensureResolvable, openMayWait } from "../../path/cached_lookup.ts";
+import { ensureAnswers, openMayWait } from "../../path/cached_lookup.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
-  AT_STATX_DONT_SYNC,
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
@@ -19,7 +18,6 @@ import {
   O_WRONLY,
   S_IFCHR,
   S_IFMT,
-  STATX_BASIC_STATS,
 } from "../../syscalls/constants.ts";
 import {
   chmod,
@@ -37,7 +35,6 @@ import {
   rmdir,
   setxattr,
   type Statx,
-  statx,
   symlinkat,
   utimensat,
 } from "../../syscalls/mod.ts";
@@ -45,7 +42,7 @@ import { openFile } from "./contents.ts";
 import { copyContent } from "./copy_content.ts";
 import { DirectoryStack, openBelow, RESOLVE_INSIDE } from "./directory_stack.ts";
 import { UnsupportedEntryError } from "./error.ts";
-import { attributeNames, overlayPrefix, procPath } from "./marks.ts";
+import { attributeNames, lookAt, overlayPrefix, procPath } from "./marks.ts";
 import { removeContents } from "./remove_contents.ts";
 import type { Upper, UpperOptions } from "./types.ts";
 import { openUpper, type UpperEntry, walkUpper, withPath } from "./upper.ts";
@@ -114,7 +111,7 @@ interface Target extends Disposable {
 }
 
 async function openTarget(path: string, options: UpperOptions): Promise<Target> {
-  await ensureResolvable(path, options);
+  await ensureAnswers(path, options); // before mkdir(2), which would wait without end
   const isNew = tryMkdir(path);
   const fd = await openMayWait(path, O_RDONLY | O_DIRECTORY, options);
   const before = lookAt(fd.fd);
@@ -262,10 +259,6 @@ function setMetadata(fd: number, stat: Statx, attributes: Attributes): void {
   for (const [name, value] of attributes) setxattr(path, name, value);
   if (lookAt(fd).mode !== stat.mode) chmod(path, stat.mode & 0o7777);
   utimensat(AT_FDCWD, path, stat, 0);
-}
-
-function lookAt(fd: number): Statx {
-  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
 }
 
 function inodeOf({ devMajor, devMinor, inode }: Statx): string {

@@ -4,13 +4,13 @@
  * @module
  */
 
-import { AT_EMPTY_PATH, AT_STATX_DONT_SYNC, SEEK_SET, STATX_BASIC_STATS } from "../../syscalls/constants.ts";
+import { SEEK_SET } from "../../syscalls/constants.ts";
 import { isErrno } from "../../../ffi/errno.ts";
-import { getxattr, lseek, read, readlinkat, readOffThread, type Statx, statx } from "../../syscalls/mod.ts";
+import { getxattr, lseek, read, readlinkat, readOffThread } from "../../syscalls/mod.ts";
 import { openFile } from "./contents.ts";
 import { UnsupportedEntryError } from "./error.ts";
 import { dataOf } from "./extents.ts";
-import { attributeNames, overlayPrefix, procPath } from "./marks.ts";
+import { attributeNames, lookAt, overlayPrefix, procPath } from "./marks.ts";
 import { type TarEntry, TarWriter } from "./tar_writer.ts";
 import { Turns } from "./turns.ts";
 import type { FileType, Upper, UpperOptions } from "./types.ts";
@@ -69,7 +69,7 @@ export async function exportLayer(
   try {
     const root = await openUpper(upper, options);
     const { TarHeader } = await import("../deps.ts");
-    const layer = new Layer(new TarWriter(writer, TarHeader), options);
+    const layer = new Layer(new TarWriter(writer, TarHeader, new Turns(options.signal)), options);
     for await (const entry of walkUpper(root, options)) {
       if (entry.step === "enter") await layer.add(entry);
     }
@@ -102,7 +102,6 @@ const CHUNK = 256 * 1024;
 class Layer {
   readonly #tar: TarWriter;
   readonly #prefix: string;
-  readonly #turns: Turns;
   readonly #links = new Map<string, string>();
   readonly #buffer = new Uint8Array(CHUNK);
   readonly #result: ExportedLayer = { entries: 0, bytes: 0, sockets: [] };
@@ -110,7 +109,6 @@ class Layer {
   constructor(tar: TarWriter, options: ExportLayerOptions) {
     this.#tar = tar;
     this.#prefix = overlayPrefix(options.userxattr);
-    this.#turns = new Turns(options.signal);
   }
 
   async end(): Promise<ExportedLayer> {
@@ -199,7 +197,6 @@ class Layer {
     lseek(fd, offset, SEEK_SET);
     let at = offset;
     while (at < end) {
-      if (this.#turns.isOver) await this.#turns.next();
       const part = this.#buffer.subarray(0, Math.min(end - at, CHUNK));
       const length = part.length <= SMALL ? read(fd, part) : await readOffThread(fd, part);
       if (length < 0) read(fd, part); // throws: this thread has the errno
@@ -244,8 +241,4 @@ function attributeOf(fd: number, name: string, path: string): Uint8Array<ArrayBu
     if (!isErrno(error, "ENODATA")) throw error;
     return undefined;
   }
-}
-
-function lookAt(fd: number): Statx {
-  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
 }

@@ -6,6 +6,8 @@
 
 import { isErrno, type SyscallError } from "../../../ffi/errno.ts";
 import {
+  AT_EMPTY_PATH,
+  AT_STATX_DONT_SYNC,
   S_IFBLK,
   S_IFCHR,
   S_IFDIR,
@@ -14,8 +16,9 @@ import {
   S_IFMT,
   S_IFREG,
   S_IFSOCK,
+  STATX_BASIC_STATS,
 } from "../../syscalls/constants.ts";
-import { getxattr, listxattr, type Statx } from "../../syscalls/mod.ts";
+import { getxattr, listxattr, type Statx, statx } from "../../syscalls/mod.ts";
 import type { FileType } from "./types.ts";
 
 const types: ReadonlyMap<number, FileType> = new Map([
@@ -49,6 +52,16 @@ export function typeOf(mode: number): FileType {
  */
 export function procPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
+}
+
+/**
+ * The fields of an open file, without asking a server.
+ *
+ * @param fd the file.
+ * @returns its fields.
+ */
+export function lookAt(fd: number): Statx {
+  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
 }
 
 /**

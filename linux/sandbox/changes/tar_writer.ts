@@ -8,6 +8,7 @@
 
 import { encodeName } from "../../../ffi/text.ts";
 import type { TarHeader } from "../deps.ts";
+import type { Turns } from "./turns.ts";
 
 /** What a header says. */
 export interface TarEntry {
@@ -53,6 +54,7 @@ const MOST_NUMBER = 0o77777777777; // of a header: a size, or a time
 export class TarWriter {
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #Header: typeof TarHeader;
+  readonly #turns: Turns;
   #chunk = new Uint8Array(CHUNK);
   #length = 0;
   /** How many bytes the archive has until now. */
@@ -63,10 +65,12 @@ export class TarWriter {
    *
    * @param writer the stream's writer.
    * @param Header node-tar's class of headers.
+   * @param turns ends the work when its signal is aborted.
    */
-  constructor(writer: WritableStreamDefaultWriter<Uint8Array>, Header: typeof TarHeader) {
+  constructor(writer: WritableStreamDefaultWriter<Uint8Array>, Header: typeof TarHeader, turns: Turns) {
     this.#writer = writer;
     this.#Header = Header;
+    this.#turns = turns;
   }
 
   /**
@@ -153,6 +157,7 @@ export class TarWriter {
     const chunk = this.#chunk.subarray(0, this.#length);
     this.#chunk = new Uint8Array(CHUNK); // the stream keeps the other
     this.#length = 0;
+    if (this.#turns.isOver) await this.#turns.next(); // a stream that takes everything at once would never wait
     await this.#writer.ready;
     await this.#writer.write(chunk);
   }

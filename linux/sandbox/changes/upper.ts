@@ -9,18 +9,10 @@ import { SyscallError } from "../../../ffi/errno.ts";
 import type { OwnedFd } from "../../../ffi/fd.ts";
 import { openMayWait } from "../../path/cached_lookup.ts";
 import { checkWait } from "../../path/wait.ts";
-import {
-  AT_EMPTY_PATH,
-  AT_STATX_DONT_SYNC,
-  O_DIRECTORY,
-  O_NOFOLLOW,
-  O_PATH,
-  O_RDONLY,
-  STATX_BASIC_STATS,
-} from "../../syscalls/constants.ts";
-import { getdents64Once, openat2, type Statx, statx } from "../../syscalls/mod.ts";
+import { O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY } from "../../syscalls/constants.ts";
+import { getdents64Once, openat2, type Statx } from "../../syscalls/mod.ts";
 import { DirectoryStack, RESOLVE_INSIDE } from "./directory_stack.ts";
-import { directoryMarks, isGone, isWhiteout, overlayPrefix, typeOf } from "./marks.ts";
+import { directoryMarks, isGone, isWhiteout, lookAt, overlayPrefix, typeOf } from "./marks.ts";
 import { UnsupportedEntryError } from "./error.ts";
 import { Turns } from "./turns.ts";
 import type { FileType, Upper, UpperOptions } from "./types.ts";
@@ -155,10 +147,6 @@ function tryEnter(directories: DirectoryStack, name: string, { path, stat }: { p
     directories.leave();
     return false;
   }) ?? false;
-}
-
-function lookAt(fd: number): Statx {
-  return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
 }
 
 function describe(fd: number, path: string, name: string, prefix: string): Omit<UpperEntry, "step" | "fd"> {
