@@ -9,7 +9,7 @@ import { errno, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
 import { decodeName } from "../../ffi/text.ts";
 
-const LARGEST = 65_536; // XATTR_LIST_MAX and XATTR_SIZE_MAX of linux/limits.h
+const LARGEST = 65536; // XATTR_LIST_MAX and XATTR_SIZE_MAX, linux/limits.h
 const answer = new Uint8Array(LARGEST); // reused: allocating it takes longer than the calls
 
 /**

@@ -44,14 +44,18 @@ export interface ReadContentsOptions extends ReadChangesOptions {
  * @throws {RangeError} for a limit that is no number of bytes.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { readChanges, readContents } from "@denomount/mount/sandbox";
  *
- * const options = { lower: "/srv/project" };
- * for await (const change of readChanges("/var/box/upper", options)) {
- *   const { before, after } = await readContents("/var/box/upper", change, options);
+ * const upper = await Deno.makeTempDir(); // of an overlay
+ * await Deno.writeTextFile(`${upper}/hostname`, "example");
+ * const options = { lower: "/etc" };
+ * for await (const change of readChanges(upper, options)) {
+ *   if (change.type !== "file") continue;
+ *   const { before, after } = await readContents(upper, change, options);
  *   console.log(change.path, before?.length, after?.length);
  * }
+ * await Deno.remove(upper, { recursive: true });
  * ```
  */
 export async function readContents(

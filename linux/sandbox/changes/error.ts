@@ -11,15 +11,18 @@ import { quote } from "../../../ffi/text.ts";
  * purpose.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { exportLayer, UnsupportedEntryError } from "@denomount/mount/sandbox";
  *
+ * const upper = await Deno.makeTempDir(); // of an overlay
+ * await Deno.writeTextFile(`${upper}/.wh.passwd`, "");
  * try {
- *   await exportLayer("/var/box/upper", file.writable);
+ *   await exportLayer(upper, new WritableStream());
  * } catch (error) {
  *   if (!(error instanceof UnsupportedEntryError)) throw error;
- *   console.error(error.path); // "a/.wh.passwd"
+ *   console.error(error.path); // ".wh.passwd"
  * }
+ * await Deno.remove(upper, { recursive: true });
  * ```
  */
 export class UnsupportedEntryError extends Error {

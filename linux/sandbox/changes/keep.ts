@@ -68,10 +68,13 @@ import { openUpper, type UpperEntry, walkUpper, withPath } from "./upper.ts";
  * that is inside the upper one.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { keepChanges } from "@denomount/mount/sandbox";
  *
- * await keepChanges("/var/box/upper", "/srv/changes");
+ * const directory = await Deno.makeTempDir();
+ * await Deno.mkdir(`${directory}/upper`); // of an overlay
+ * await keepChanges(`${directory}/upper`, `${directory}/changes`);
+ * await Deno.remove(directory, { recursive: true });
  * ```
  */
 export async function keepChanges(
@@ -79,26 +82,16 @@ export async function keepChanges(
   directory: string,
   options: UpperOptions = {},
 ): Promise<void> {
-  const root = await openUpper(upper, options);
-  const steps = walkUpper(root, options);
-  using target = await withDisposal(root, () => openTarget(directory, options));
-  using copy = new Copy(target.fd, options);
+  using root = await openUpper(upper, options);
+  using target = await openTarget(directory, options);
   try {
-    for await (const entry of steps) {
+    using copy = new Copy(target.fd, options);
+    for await (const entry of walkUpper(root.fd, options)) {
       if (entry.step === "leave") copy.leave();
       else await copy.add(entry);
     }
   } catch (error) {
     await target.undo();
-    throw error;
-  }
-}
-
-async function withDisposal<T>(owned: Disposable, call: () => Promise<T>): Promise<T> {
-  try {
-    return await call();
-  } catch (error) {
-    owned[Symbol.dispose]();
     throw error;
   }
 }
@@ -115,7 +108,7 @@ async function openTarget(path: string, options: UpperOptions): Promise<Target> 
   const isNew = tryMkdir(path);
   const fd = await openMayWait(path, O_RDONLY | O_DIRECTORY, options);
   const before = lookAt(fd.fd);
-  if (!isNew && getdents64Once(fd.fd)?.length) {
+  if (!isNew && !isEmpty(fd.fd)) {
     fd.close();
     throw new SyscallError({ syscall: "getdents64", errno: errnoNumber("ENOTEMPTY"), path });
   }
@@ -128,6 +121,13 @@ async function openTarget(path: string, options: UpperOptions): Promise<Target> 
     },
     [Symbol.dispose]: () => fd.close(),
   };
+}
+
+function isEmpty(fd: number): boolean {
+  for (let some = getdents64Once(fd); some !== undefined; some = getdents64Once(fd)) {
+    if (some.length > 0) return false;
+  }
+  return true;
 }
 
 /** False if the path exists. */

@@ -53,11 +53,15 @@ export interface ExportedLayer {
  * @throws {SyscallError} for a file that can't be read, with its path below the upper directory.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { exportLayer } from "@denomount/mount/sandbox";
  *
- * using file = await Deno.create("layer.tar");
- * const { entries, sockets } = await exportLayer("/var/box/upper", file.writable);
+ * const directory = await Deno.makeTempDir();
+ * await Deno.mkdir(`${directory}/upper`); // of an overlay
+ * const file = await Deno.create(`${directory}/layer.tar`);
+ * const { entries, sockets } = await exportLayer(`${directory}/upper`, file.writable); // closes the file
+ * console.log(entries, sockets);
+ * await Deno.remove(directory, { recursive: true });
  * ```
  */
 export async function exportLayer(
@@ -67,10 +71,10 @@ export async function exportLayer(
 ): Promise<ExportedLayer> {
   const writer = writable.getWriter();
   try {
-    const root = await openUpper(upper, options);
+    using root = await openUpper(upper, options);
     const { TarHeader } = await import("../deps.ts");
     const layer = new Layer(new TarWriter(writer, TarHeader, new Turns(options.signal)), options);
-    for await (const entry of walkUpper(root, options)) {
+    for await (const entry of walkUpper(root.fd, options)) {
       if (entry.step === "enter") await layer.add(entry);
     }
     const result = await layer.end();

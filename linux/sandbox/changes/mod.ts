@@ -9,6 +9,8 @@ export { type ChangedContents, readContents, type ReadContentsOptions } from "./
 export { keepChanges } from "./keep.ts";
 export { type ExportedLayer, exportLayer, type ExportLayerOptions } from "./layer.ts";
 export { readChanges } from "./read.ts";
+export { OwnedFd } from "../../../ffi/fd.ts";
+export type { WaitOptions } from "../../path/wait.ts";
 export type {
   Change,
   FileType,

@@ -29,23 +29,25 @@ import { openUpper, type UpperEntry, walkUpper, withPath } from "./upper.ts";
  * @throws {UnsupportedEntryError} for a directory that was renamed with `redirect_dir=on`.
  *
  * @example
- * ```ts ignore
+ * ```ts
  * import { readChanges } from "@denomount/mount/sandbox";
  *
- * for await (const { kind, path } of readChanges("/var/box/upper", { lower: "/srv/project" })) {
- *   console.log(kind, path); // "modified package.json"
+ * const upper = await Deno.makeTempDir(); // of an overlay
+ * await Deno.writeTextFile(`${upper}/hostname`, "example");
+ * for await (const { kind, path } of readChanges(upper, { lower: "/etc" })) {
+ *   console.log(kind, path); // "modified hostname"
  * }
+ * await Deno.remove(upper, { recursive: true });
  * ```
  */
 export async function* readChanges(
   upper: Upper,
   options: ReadChangesOptions = {},
-): AsyncIterable<Change> {
-  const root = await openUpper(upper, options);
-  const steps = walkUpper(root, options); // closes the root
+): AsyncGenerator<Change, void, void> {
+  using root = await openUpper(upper, options);
   const prefix = overlayPrefix(options.userxattr);
-  using lower = await openLower(options, root);
-  for await (const entry of steps) {
+  using lower = await Lower.open(options);
+  for await (const entry of walkUpper(root.fd, options)) {
     if (entry.step === "leave") {
       if (entry.path !== "") lower?.leave();
       continue;
@@ -54,15 +56,6 @@ export async function* readChanges(
     const change = changeOf(entry, below, lower !== undefined, prefix);
     if (entry.type === "directory" && entry.path !== "") await lower?.enter(entry.name, entry.isOpaque);
     if (change) yield change;
-  }
-}
-
-async function openLower(options: ReadChangesOptions, root: Disposable): Promise<Lower | undefined> {
-  try {
-    return await Lower.open(options);
-  } catch (error) {
-    root[Symbol.dispose]();
-    throw error;
   }
 }
 
@@ -102,7 +95,8 @@ function kindOf(
 function hasSameMetadata({ stat, fd, path }: UpperEntry, below: LowerEntry, prefix: string): boolean {
   const fields: (keyof Statx)[] = ["mode", "uid", "gid"];
   if (fields.some((field) => stat[field] !== below.stat[field])) return false;
-  const isOwn = (name: string) => !name.startsWith(prefix);
+  if (path === "") return true; // who makes an upper directory may give it the lower one's mode and owner only
+  const isOwn = (name: string) => !name.startsWith(prefix) && name !== "security.selinux";
   const names = withPath(path, () => attributeNames(fd)).filter(isOwn);
   if (names.length !== [...below.attributes.keys()].filter(isOwn).length) return false;
   return names.every((name) => {

@@ -66,15 +66,18 @@ const MOST_READS = 4; // of a directory whose files are renamed meanwhile
 /**
  * Walks an upper directory: each directory before and after what is in it, names sorted.
  *
- * @param root the directory, which is closed at the end.
+ * @param root a descriptor of the directory.
  * @param options how overlay's marks are named, and the signal.
  * @returns the steps of the walk.
  * @throws {SyscallError} for a file that can't be looked at, with its path below the upper directory.
  */
-export async function* walkUpper(root: OwnedFd, options: UpperOptions): AsyncGenerator<UpperEntry> {
+export async function* walkUpper(root: number, options: UpperOptions): AsyncGenerator<UpperEntry> {
   const prefix = overlayPrefix(options.userxattr);
   const turns = new Turns(options.signal);
-  using directories = new DirectoryStack(root, O_RDONLY);
+  using directories = new DirectoryStack(
+    openat2(root, ".", O_RDONLY | O_DIRECTORY, RESOLVE_INSIDE),
+    O_RDONLY,
+  );
   const levels: Level[] = [];
   const begin = async (entry: Omit<UpperEntry, "step" | "fd">): Promise<void> => {
     const names = await sortedNames(directories.fd, turns);
