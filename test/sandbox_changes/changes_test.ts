@@ -1,5 +1,7 @@
 import {
   type Change,
+  exportLayer,
+  keepChanges,
   readChanges,
   readContents,
   UnsupportedEntryError,
@@ -256,23 +258,33 @@ kernelTest("what is wrong is said before the first change, and leaves nothing op
   for await (const _ of readChanges(`${t.dir}/upper`, { userxattr })) break; // closes what is open
 });
 
-kernelTest("a lower layer on a dead server: an error after the timeout", {
+kernelTest("a lower layer, an upper or a kept directory on a dead server: an error after the timeout", {
   root: true,
   tools: ["mount.fuse3", "bindfs", "timeout", "sh"],
   permissions: { run: true },
 }, async (t) => {
   await using server = await stoppedServer(t);
-  const upper = t.make("upper/cached", "upper");
-  files.write(`${t.dir}/upper/file`, utf8("x"));
-  const options = { lower: `${t.dir}/server`, timeout: 300, userxattr };
-  const before = performance.now();
-  const error = await assertRejects(
-    () => Array.fromAsync(readChanges(upper.replace("/cached", ""), options)),
-    Error,
-  );
-  assertEquals((error as Error & { code: string }).code, "ETIMEDOUT");
-  assert(performance.now() - before < 3000);
-  assert(server.cached !== "");
+  t.make("upper/cached");
+  const [upper, dead] = [`${t.dir}/upper`, `${t.dir}/server`];
+  files.write(`${upper}/file`, utf8("x"));
+  const [change] = await Array.fromAsync(readChanges(upper));
+  assert(change?.path === "cached");
+  const modified: Change = { ...change, kind: "modified", path: "file" } as Change;
+  const options = { lower: dead, timeout: 200 };
+  const calls: (() => Promise<unknown>)[] = [
+    () => Array.fromAsync(readChanges(upper, options)),
+    () => Array.fromAsync(readChanges(server.uncached, options)),
+    () => readContents(upper, modified, options),
+    () => keepChanges(upper, server.uncached, options),
+    () => keepChanges(upper, `${server.cached}/new`, options),
+    () => exportLayer(server.cached, new WritableStream(), options),
+  ];
+  for (const call of calls) {
+    const before = performance.now();
+    const error = await assertRejects(call, Error);
+    assertEquals((error as Error & { code: string }).code, "ETIMEDOUT", String(call));
+    assert(performance.now() - before < 2000, String(call));
+  }
 });
 
 kernelTest("a file that is replaced by renames all the time is listed each time", needs, async (t) => {

@@ -106,12 +106,14 @@ interface Target extends Disposable {
 async function openTarget(path: string, options: UpperOptions): Promise<Target> {
   await ensureAnswers(path, options); // before mkdir(2), which would wait without end
   const isNew = tryMkdir(path);
-  const fd = await openMayWait(path, O_RDONLY | O_DIRECTORY, options);
+  using stack = new DisposableStack();
+  if (isNew) stack.defer(() => rmdir(path));
+  const fd = stack.use(await openMayWait(path, O_RDONLY | O_DIRECTORY, options));
   const before = lookAt(fd.fd);
   if (!isNew && !isEmpty(fd.fd)) {
-    fd.close();
     throw new SyscallError({ syscall: "getdents64", errno: errnoNumber("ENOTEMPTY"), path });
   }
+  stack.move();
   return {
     fd: fd.fd,
     async undo() {

@@ -98,7 +98,7 @@ export async function* walkUpper(root: number, options: UpperOptions): AsyncGene
     }
     const path = level.path === "" ? name : `${level.path}/${name}`;
     using found = openEntry(directories.fd, name, path);
-    const entry = found && describe(found.fd, path, name, prefix);
+    const entry = found && withPath(path, () => describe(found.fd, path, name, prefix));
     if (entry === undefined || found === undefined) {
       level.gone++;
       continue;
