@@ -165,6 +165,7 @@ kernelTest(
         files.mkdir(`${base}/${name}`);
       }
       files.setxattr(`${base}/one/e`, `${PREFIX}opaque`, utf8("y"));
+      files.setxattr(`${base}/upper/d`, `${PREFIX}opaque`, utf8("x")); // not opaque: has attribute whiteouts
       for (const name of ["d/hidden", "d/below", "e/below"]) files.write(`${base}/two/${name}`, utf8("x"));
       files.mknod(`${base}/one/d/hidden`, types.char, 0, 0);
       for (const name of ["d/hidden", "d/below", "e/below"]) files.write(`${base}/upper/${name}`, utf8("y"));

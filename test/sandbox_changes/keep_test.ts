@@ -161,3 +161,32 @@ kernelTest(
     }
   },
 );
+
+kernelTest("a failed copy of an ordinary user leaves nothing, also not what its modes protect", {
+  root: true,
+  tools: ["setpriv"],
+  permissions: { run: true },
+}, async (t) => {
+  files.chmod(t.dir, 0o755);
+  files.mkdir(`${t.make("upper")}/d`);
+  files.mkdir(`${t.dir}/upper/d/d`);
+  files.write(`${t.dir}/upper/d/d/file`, utf8("x"));
+  for (const name of ["d/d", "d"]) files.chmod(`${t.dir}/upper/${name}`, 0o555);
+  files.mknod(`${t.dir}/upper/null`, types.char, 1, 3); // needs CAP_MKNOD
+  for (const name of ["", "/d", "/d/d", "/d/d/file"]) files.chown(`${t.dir}/upper${name}`, 65534, 65534);
+  files.mkdir(`${t.dir}/to`);
+  files.chown(`${t.dir}/to`, 65534, 65534);
+  const module = new URL("../../linux/sandbox/changes/keep.ts", import.meta.url).href;
+  const program = `
+    import { keepChanges } from ${JSON.stringify(module)};
+    try {
+      await keepChanges(${JSON.stringify(`${t.dir}/upper`)}, ${JSON.stringify(`${t.dir}/to/kept`)});
+    } catch (error) {
+      console.log(error.code, error.path);
+    }`;
+  files.write(`${t.dir}/program.ts`, utf8(program));
+  const user = ["--reuid=65534", "--regid=65534", "--clear-groups", "env", `DENO_DIR=${t.dir}/to/cache`];
+  const deno = [Deno.execPath(), "run", "-A", "--quiet", "--no-config", "--no-check", `${t.dir}/program.ts`];
+  assertEquals(await run("setpriv", ...user, ...deno), "EPERM null\n");
+  assertEquals(files.names(`${t.dir}/to`).map((name) => new TextDecoder().decode(name)), ["cache"]);
+});
