@@ -31,7 +31,7 @@ export const sandboxChanges: MutantRoom = {
       find: "this.push(openat2(this.fd, name, this.#flags, RESOLVE_INSIDE), name);",
       replace: "this.push(openat2(this.fd, name, this.#flags & ~O_NOFOLLOW, 0), name);",
       rule: "A command that swaps a directory for a link leads nobody out of the upper directory.",
-      tests: [layer],
+      tests: [stack],
     },
     {
       name: "a file is opened before its type is known",
@@ -88,7 +88,7 @@ export const sandboxChanges: MutantRoom = {
       find: "left !== undefined && left <= right",
       replace: "left !== undefined && left >= right",
       rule: "Changes are sorted by name.",
-      tests: [changes],
+      tests: [layer],
     },
     {
       name: "redirect_dir=on is not noticed",
@@ -112,7 +112,7 @@ export const sandboxChanges: MutantRoom = {
       find: "this.#signal?.throwIfAborted();\n    return performance",
       replace: "return performance",
       rule: "A signal ends a walk.",
-      tests: [keep],
+      tests: [changes],
     },
     {
       name: "a character device 0:0 is a device",
