@@ -503,14 +503,6 @@ export const sandboxChanges: MutantRoom = {
       tests: [keep],
     },
     {
-      name: "a copy into itself goes on",
-      file: `${room}/keep.ts`,
-      find: "if (inodeOf(stat) === this.#inode) {",
-      replace: "if (false) {",
-      rule: "A directory inside the upper one is refused.",
-      tests: [keep],
-    },
-    {
       name: "hard links are copies",
       file: `${room}/keep.ts`,
       find: "if (first !== undefined) return withPath(path, () => this.#link(first, name));",
