@@ -99,8 +99,8 @@ const tarTypes: ReadonlyMap<FileType | "whiteout", TarEntry["type"]> = new Map([
 
 const MARK = ".wh."; // of a whiteout, OCI image-spec layer.md
 const OPAQUE = ".wh..wh..opq";
-const SMALL = 64 * 1024; // bytes that are read on this thread
-const CHUNK = 256 * 1024;
+const SMALL = 256 * 1024; // bytes that are read on this thread
+const CHUNK = 1024 * 1024;
 
 /** The entries of a layer. */
 class Layer {

@@ -257,7 +257,7 @@ export const sandboxChanges: MutantRoom = {
       find: '["mode", "uid", "gid"]',
       replace: '["mode"]',
       rule: "A directory whose owner differs is modified.",
-      tests: [model],
+      tests: [changes],
     },
     {
       name: "the attributes of a directory are not compared",
