@@ -85,6 +85,7 @@ kernelTest("a layer has .wh.NAME and .wh..wh..opq, and overlay's own attributes 
     });
     files.remove(`${overlay.merged}/opaque`);
     files.mkdir(`${overlay.merged}/opaque`);
+    files.mknod(`${overlay.merged}/opaque/socket`, types.socket); // no whiteout: overlay would list it
     files.unlink(`${overlay.merged}/removed`);
     files.chmod(`${overlay.merged}/copied`, 0o600);
     files.setxattr(`${overlay.merged}/copied`, "user.overlay.opaque", utf8("y"));
