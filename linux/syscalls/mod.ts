@@ -4,6 +4,8 @@
  * @module
  */
 
+export * from "./at.ts";
+export * from "./copy.ts";
 export * from "./file.ts";
 export * from "./fsopen.ts";
 export * from "./mount.ts";
@@ -15,3 +17,4 @@ export * from "./process.ts";
 export * from "./socket.ts";
 export * from "./stat.ts";
 export * from "./statmount.ts";
+export * from "./xattr.ts";
