@@ -305,7 +305,12 @@ function addIdmap(top: Command, done: Done): void {
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
-    .action(async (source, target, flags) => done(await idmap(source, target, flags)));
+    .action(async (source, target, flags, command) => {
+      const { uid, gid, clear } = flags;
+      if (!clear && uid === undefined) command.error("error: idmap takes --uid, or --clear");
+      if (clear && (uid ?? gid) !== undefined) command.error("error: --clear takes no map");
+      done(await idmap(source, target, flags));
+    });
 }
 
 function addLoop(top: Command, done: Done): void {
