@@ -320,7 +320,7 @@ export const mountinfo: MutantRoom = {
       find: "if (!propagation && info",
       replace: "if (propagation === null && info",
       rule: "propagate_from is listed only if it is asked for",
-      tests: ["test/mountinfo/long_table_test.ts"],
+      tests: tables,
     },
     {
       name: "propagate_from is looked for by each lookup",
@@ -328,7 +328,7 @@ export const mountinfo: MutantRoom = {
       find: "propagation ? PROPAGATION_FIELDS : MOUNT_FIELDS",
       replace: "propagation || mountId ? PROPAGATION_FIELDS : MOUNT_FIELDS",
       rule: "propagate_from is looked for only if it is asked for",
-      tests: ["test/mountinfo/long_table_test.ts"],
+      tests: tables,
     },
     {
       name: "a slave namespace is listed from mountinfo",
