@@ -1,4 +1,4 @@
-import { mount, unmountRecursive } from "../../mod.ts";
+import { mount, mountAll, unmountMounts, unmountRecursive } from "../../mod.ts";
 import { mount as mountCall, MS_BIND } from "../../linux/mod.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
 import { assertEquals } from "../assert.ts";
@@ -43,6 +43,31 @@ for (const missing of [[], ["statmount"]] satisfies Parameters<typeof pretendMis
       assertEquals(t.mounts(), [], what);
       await unmountRecursive(target);
     }
+  });
+
+  kernelTest(`a recursive bind is unmounted with all levels below it, ${way}`, {
+    privateDirectory: true,
+  }, async (t) => {
+    using _ = pretendMissing(...missing);
+    t.make("source", "target");
+    for (const path of ["source", "source/a", "source/a/b", "source/a/b/c"]) tmpfs(t.make(path));
+    const list = [{ type: "bind", source: `${t.dir}/source`, options: ["rbind"] }];
+    for (
+      const unmount of [
+        () => unmountMounts(list, `${t.dir}/target`),
+        () => unmountRecursive(`${t.dir}/target`),
+      ]
+    ) {
+      await mountAll(list, `${t.dir}/target`);
+      assertEquals(t.mounts().length, 8);
+      await unmount();
+      assertEquals(
+        t.mounts().map(({ mountpoint }) => mountpoint).filter((path) => path.startsWith("/target")),
+        [],
+      );
+    }
+    await unmountRecursive(`${t.dir}/source`);
+    assertEquals(t.mounts(), []);
   });
 
   kernelTest(`unmountRecursive() unmounts a target that is a file, ${way}`, {}, async (t) => {

@@ -490,7 +490,7 @@ export const unmount: MutantRoom = {
       find: "for (const id of ids) for (const child of children.get(id) ?? []) ids.add(child.id);",
       replace: "for (const child of children.get(root) ?? []) ids.add(child.id);",
       rule: "A tree is unmounted with everything below it.",
-      tests: [test("rbind")],
+      tests: [test("recursive")],
     },
     {
       name: "leaving a peer group makes the wrong mount a slave",
