@@ -9,7 +9,7 @@ import { Deadline, type UnmountOptions } from "./deadline.ts";
 import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
-import { statxMountUnique } from "../mountinfo/statx_mount.ts";
+import { type StatxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { readSubtree, type TreeInfo } from "../mountinfo/subtree.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
@@ -87,7 +87,7 @@ async function unmountByTable(top: string, deadline: Deadline, onError: OnError)
 async function unmountByIds(top: string, deadline: Deadline, onError: OnError): Promise<void> {
   const isPlain = (deadline.flags & (MNT_DETACH | MNT_EXPIRE | MNT_FORCE)) === 0;
   for (let mount = topMount(top, deadline); mount; mount = topMount(top, deadline)) {
-    if (isPlain && await tryUnmountChildless(top, deadline)) continue;
+    if (isPlain && await tryUnmountChildless(top, deadline, mount)) continue;
     await unmountTrees(await treesOf(mount), deadline, onError);
     // Not in the table, such as below /proc/PID/root: umount2(2) says why.
     if (topMount(top, deadline)?.mountId === mount.mountId) await unmountRetrying(top, deadline, mount);
@@ -104,9 +104,9 @@ async function unmountByIds(top: string, deadline: Deadline, onError: OnError): 
 }
 
 /** False also for a mount that is locked, or that another process has unmounted meanwhile. */
-async function tryUnmountChildless(top: string, deadline: Deadline): Promise<boolean> {
+async function tryUnmountChildless(top: string, deadline: Deadline, mount: StatxMount): Promise<boolean> {
   try {
-    return await unmountIfChildless(top, deadline.restarted());
+    return await unmountIfChildless(top, deadline.restarted(), mount);
   } catch (error) {
     if (isErrno(error, "EINVAL")) return false;
     throw error;
