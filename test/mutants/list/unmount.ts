@@ -573,14 +573,6 @@ export const unmount: MutantRoom = {
       tests: [THREADS],
     },
     {
-      name: "a word that begins with ro is read-only",
-      file: at("umount_once"),
-      find: "/^ro(,|$)/.test(vfsOptions)",
-      replace: "/ro(,|$)/.test(vfsOptions)",
-      rule: "The event loop runs while a disk is written.",
-      tests: [THREADS],
-    },
-    {
       name: "a helper that hangs is waited for without an end",
       file: at("umount_once"),
       find: "{ timeout: timeout / 2, signal }",
