@@ -253,7 +253,7 @@ export const unmount: MutantRoom = {
       find: "info.mountpoint === mountpoint ? at.covering : at.below",
       replace: "info.mountpoint === mountpoint ? at.below : at.below",
       rule: "What covers a mount is unmounted before what is below it.",
-      tests: [test("tree")],
+      tests: [test("recursive")],
     },
     {
       name: "siblings are unmounted in the order of the table",
@@ -705,10 +705,18 @@ export const unmount: MutantRoom = {
     {
       name: "a mount that was moved meanwhile stays",
       file: at("recursive"),
-      find: "const ATTEMPTS = 5;",
+      find: "const ATTEMPTS = 20;",
       replace: "const ATTEMPTS = 1;",
       rule: "unmountRecursive() goes on if a mountpoint is renamed meanwhile",
       tests: [test("own")],
+    },
+    {
+      name: "peers inside the tree count, with statmount(2)",
+      file: "linux/mountinfo/subtree.ts",
+      find: "inside.has(mount.oldId) || !(mount.propagation",
+      replace: "!inside.has(mount.oldId) || !(mount.propagation",
+      rule: "The mounts of peers outside the tree stay.",
+      tests: [test("tree")],
     },
   ],
 };
