@@ -253,7 +253,7 @@ export const unmount: MutantRoom = {
       find: "info.mountpoint === mountpoint ? at.covering : at.below",
       replace: "info.mountpoint === mountpoint ? at.below : at.below",
       rule: "What covers a mount is unmounted before what is below it.",
-      tests: [test("recursive")],
+      tests: [test("tree")],
     },
     {
       name: "siblings are unmounted in the order of the table",
