@@ -153,7 +153,8 @@ export async function unmountTrees(
         if (kind === "leave") leavePeerGroup(info);
         else if (!await unmountInfo(info, stacked.has(info.mountpoint), deadline)) isComplete = false;
       } catch (error) {
-        onError(error, info);
+        if (isErrno(error, "ENOENT", "ENOTDIR")) isComplete = false; // renamed between the look and the call
+        else onError(error, info);
       }
     }
   }
