@@ -340,3 +340,5 @@ export const PIDFD_GET_USER_NAMESPACE: number = 0xff09;
 export const LOCK_EX: number = 2;
 /** Fail instead of waiting. */
 export const LOCK_NB: number = 4;
+/** A shared lock. */
+export const LOCK_SH: number = 1;

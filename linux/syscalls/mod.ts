@@ -4,8 +4,11 @@
  * @module
  */
 
+export * from "./confine.ts";
+export * from "./descriptor.ts";
 export * from "./file.ts";
 export * from "./fsopen.ts";
+export * from "./message.ts";
 export * from "./mount.ts";
 export * from "./mount_tree.ts";
 export * from "./notify.ts";
@@ -13,5 +16,6 @@ export * from "./open.ts";
 export * from "./path.ts";
 export * from "./process.ts";
 export * from "./socket.ts";
+export * from "./spawn.ts";
 export * from "./stat.ts";
 export * from "./statmount.ts";
