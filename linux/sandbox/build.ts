@@ -5,15 +5,54 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
-import { type OwnedFd } from "../../ffi/fd.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, LOCK_NB, LOCK_SH, MNT_DETACH, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, O_CREAT, O_DIRECTORY, O_PATH, O_RDONLY, O_WRONLY, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
-import { chmod, flock, fsmount, fsopen, ftruncate, mountSetattr, open, openTree, pivotRoot, readlink, symlink, umount2, write } from "../syscalls/mod.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_RECURSIVE,
+  LOCK_NB,
+  LOCK_SH,
+  MNT_DETACH,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NOEXEC,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_RDONLY,
+  O_CREAT,
+  O_DIRECTORY,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
+  OPEN_TREE_CLONE,
+} from "../syscalls/constants.ts";
+import {
+  chmod,
+  flock,
+  fsmount,
+  fsopen,
+  ftruncate,
+  mountSetattr,
+  open,
+  openTree,
+  pivotRoot,
+  readlink,
+  symlink,
+  umount2,
+  write,
+} from "../syscalls/mod.ts";
 import { Building, cloneTree, createFilesystem, newTmpfs, openSource, SAFE_ATTRIBUTES } from "./building.ts";
 import { mountDev } from "./dev.ts";
 import { mountOverlay } from "./overlay.ts";
 import { coverHostProcs, mountProc } from "./proc.ts";
-import type { BindStep, FileStep, HeldOverlay, HideStep, MountStep, OverlayStep, Plan, Step } from "./steps.ts";
-import { BoxRoot, fdPath, isDirectory } from "./target.ts";
+import type {
+  BindStep,
+  FileStep,
+  HeldOverlay,
+  HideStep,
+  MountStep,
+  OverlayStep,
+  Plan,
+  Step,
+} from "./steps.ts";
+import { type BoxRoot, fdPath, isDirectory } from "./target.ts";
 
 /** A root directory that is made, and what has to be known of it. */
 export interface BuiltRoot {
@@ -90,7 +129,7 @@ async function execute(step: Step, building: Building): Promise<void> {
     case "hide":
       return hide(step, building);
     case "pin": {
-      using target = root.open(step.target, step.exact);
+      using target = step.exact ? root.open(step.target, true) : root.make(step.target, true);
       using tree = openTree(target.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
       return building.attach(tree, target);
     }

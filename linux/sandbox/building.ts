@@ -6,8 +6,37 @@
 
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { AT_EMPTY_PATH, AT_FDCWD, AT_RECURSIVE, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOSUID, MOVE_MOUNT_F_EMPTY_PATH, MOVE_MOUNT_T_EMPTY_PATH, MS_PRIVATE, MS_UNBINDABLE, O_CREAT, O_DIRECTORY, O_PATH, O_WRONLY, OPEN_TREE_CLONE, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS } from "../syscalls/constants.ts";
-import { fsconfigCreate, fsconfigSetString, fsmount, fsopen, mkdir, mountSetattr, moveMount, open, openat2, openTree, readKernelMessages } from "../syscalls/mod.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  AT_RECURSIVE,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NOSUID,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  MOVE_MOUNT_T_EMPTY_PATH,
+  MS_PRIVATE,
+  MS_UNBINDABLE,
+  O_CREAT,
+  O_DIRECTORY,
+  O_PATH,
+  O_WRONLY,
+  OPEN_TREE_CLONE,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+} from "../syscalls/constants.ts";
+import {
+  fsconfigCreate,
+  fsconfigSetString,
+  fsmount,
+  fsopen,
+  mkdir,
+  mountSetattr,
+  moveMount,
+  open,
+  openat2,
+  openTree,
+  readKernelMessages,
+} from "../syscalls/mod.ts";
 import type { HeldOverlay, Plan, Step } from "./steps.ts";
 import { BoxRoot } from "./target.ts";
 
@@ -56,7 +85,9 @@ export class Building {
   /** A directory that an overlay got is no change of its command. */
   #noteMade(target: string): void {
     for (const { path, made } of this.overlays) {
-      if (path === "/" || target.startsWith(`${path}/`)) made.push(target.slice(path.length).replace(/^\//, ""));
+      if (path === "/" || target.startsWith(`${path}/`)) {
+        made.push(target.slice(path.length).replace(/^\//, ""));
+      }
     }
   }
 
@@ -88,7 +119,18 @@ function chooseBase(steps: readonly Step[]): string {
   throw new Error(`a box is made at one of ${BASES.join(", ")}, and its mounts use all that exist`);
 }
 
-const BASES = ["/sys/kernel", "/sys/fs", "/dev/shm", "/run", "/tmp", "/mnt", "/media", "/srv", "/opt", "/var"];
+const BASES = [
+  "/sys/kernel",
+  "/sys/fs",
+  "/dev/shm",
+  "/run",
+  "/tmp",
+  "/mnt",
+  "/media",
+  "/srv",
+  "/opt",
+  "/var",
+];
 
 /**
  * A new detached tmpfs.
@@ -99,6 +141,7 @@ const BASES = ["/sys/kernel", "/sys/fs", "/dev/shm", "/run", "/tmp", "/mnt", "/m
  */
 export function newTmpfs(mode: number, size?: number): OwnedFd {
   using context = fsopen("tmpfs");
+  fsconfigSetString(context.fd, "source", "tmpfs");
   fsconfigSetString(context.fd, "mode", mode.toString(8));
   if (size !== undefined) fsconfigSetString(context.fd, "size", String(size));
   createFilesystem(context);
@@ -146,4 +189,3 @@ export function cloneTree(source: OwnedFd, attributes: number): OwnedFd {
   opened.move();
   return tree;
 }
-

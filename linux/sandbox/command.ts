@@ -98,7 +98,12 @@ export class SandboxProcess implements AsyncDisposable {
     this.#orders = orders;
     this.#failures = memfdCreate("failures");
     try {
-      this.#carrier = startCarrier({ command: path, args: [...args], cwd, env }, options, this.#failures, orders);
+      this.#carrier = startCarrier(
+        { command: path, args: [...args], cwd, env },
+        options,
+        this.#failures,
+        orders,
+      );
     } catch (error) {
       this.#failures.close();
       throw error;

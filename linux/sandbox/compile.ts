@@ -62,7 +62,8 @@ class Compiler {
   }
 
   async add(): Promise<void> {
-    const { readonly = [], writable = [], overlay = [], hidden = [], tmpfs = [], mounts = [] } = this.#options;
+    const { readonly = [], writable = [], overlay = [], hidden = [], tmpfs = [], mounts = [] } =
+      this.#options;
     this.#addDefaults();
     for (const path of writable) {
       await this.#addPath(path, "writable", (exact) => [{ kind: "bind", ...exact, source: exact.target }]);
@@ -93,10 +94,14 @@ class Compiler {
       this.#set("/run", "default", [{ kind: "tmpfs", target: "/run" }]);
     } else this.#set("/", "default", root.map((mount) => ({ kind: "mount", mount })));
     if (proc) this.#set("/proc", "default", [{ kind: "proc", target: "/proc" }]);
-    this.#set("/dev", "default", dev === "minimal" ? [{ kind: "dev", target: "/dev" }] : [
-      { kind: "bind", source: "/dev", target: "/dev", readonly: true, devices: true },
-      { kind: "tmpfs", target: "/dev/shm", mode: 0o1777 },
-    ]);
+    this.#set(
+      "/dev",
+      "default",
+      dev === "minimal" ? [{ kind: "dev", target: "/dev" }] : [
+        { kind: "bind", source: "/dev", target: "/dev", readonly: true, devices: true },
+        { kind: "tmpfs", target: "/dev/shm", mode: 0o1777 },
+      ],
+    );
   }
 
   async #addPath(
@@ -140,7 +145,13 @@ class Compiler {
     if (!this.#options.network || !this.#isHostRoot) return;
     const real = await this.#tryCanonicalize("/etc/resolv.conf");
     if (real === undefined || !real.startsWith("/run/") || this.#entries.has(real)) return;
-    this.#set(real, "default", [{ kind: "bind", source: real, target: real, readonly: true, optional: true }]);
+    this.#set(real, "default", [{
+      kind: "bind",
+      source: real,
+      target: real,
+      readonly: true,
+      optional: true,
+    }]);
   }
 
   /** The canonical path; undefined if the path does not exist. */
@@ -206,7 +217,8 @@ class Compiler {
       if (above === undefined || !isWritten(above.entry)) continue;
       for (const target of directoriesAbove(path)) {
         if (target.length <= above.path.length || this.#entries.has(target)) continue;
-        this.#entries.set(target, { option: "pin", steps: [{ kind: "pin", target, exact: true }] });
+        const exact = showsHost(above.entry);
+        this.#entries.set(target, { option: "pin", steps: [{ kind: "pin", target, exact }] });
       }
     }
   }
@@ -232,6 +244,11 @@ class Compiler {
 function isWritten({ option, steps }: Entry): boolean {
   return ["writable", "overlay", "tmpfs", "mounts"].includes(option) ||
     option === "default" && steps.some(({ kind }) => kind === "tmpfs" || kind === "mount");
+}
+
+/** Whether its content is that of this machine: then the directories on the way to another path exist in it. */
+function showsHost({ option }: Entry): boolean {
+  return option === "writable" || option === "overlay";
 }
 
 function absolute(path: string): string {

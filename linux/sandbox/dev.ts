@@ -4,8 +4,23 @@
  * @module
  */
 
-import { AT_EMPTY_PATH, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, O_PATH, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
-import { fsconfigSetString, fsmount, fsopen, mountSetattr, open, openTree, symlink } from "../syscalls/mod.ts";
+import {
+  AT_EMPTY_PATH,
+  MOUNT_ATTR_NOEXEC,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_RDONLY,
+  O_PATH,
+  OPEN_TREE_CLONE,
+} from "../syscalls/constants.ts";
+import {
+  fsconfigSetString,
+  fsmount,
+  fsopen,
+  mountSetattr,
+  open,
+  openTree,
+  symlink,
+} from "../syscalls/mod.ts";
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { type Building, cloneTree, createFilesystem, newTmpfs } from "./building.ts";
@@ -76,6 +91,7 @@ function newDevpts(mounted: string | undefined): OwnedFd {
 
 function createDevpts(options: Record<string, string>): OwnedFd {
   using context = fsopen("devpts");
+  fsconfigSetString(context.fd, "source", "devpts");
   for (const [key, value] of Object.entries(options)) fsconfigSetString(context.fd, key, value);
   createFilesystem(context);
   return fsmount(context.fd, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC);

@@ -83,7 +83,9 @@ function hintOf(step: Step, { code, syscall }: Failure): string | undefined {
   if (code === "ELOOP" && "exact" in step && step.exact) {
     return "another process has put a symbolic link into its path meanwhile (openat2: ELOOP)";
   }
-  if (code === "ENOENT" && "exact" in step && step.exact) return `it has been removed meanwhile (${syscall}: ENOENT)`;
+  if (code === "ENOENT" && "exact" in step && step.exact) {
+    return `it has been removed meanwhile (${syscall}: ENOENT)`;
+  }
   if (step.kind === "proc" && code === "EPERM") {
     return "a part of this container's /proc is covered, so the kernel permits no new one: set proc to false, or start the container with its whole /proc (fsconfig: EPERM)";
   }

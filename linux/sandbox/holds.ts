@@ -45,7 +45,9 @@ export class Holds implements AsyncDisposable {
     }).spawn();
     this.#shell.unref();
     this.#input = this.#shell.stdin.getWriter();
-    this.#input.write(new TextEncoder().encode(directories.map((path) => `${path}\n`).join(""))).catch(() => {});
+    this.#input.write(new TextEncoder().encode(directories.map((path) => `${path}\n`).join(""))).catch(
+      () => {},
+    );
   }
 
   /** Has the directories removed. The box must have ended. */

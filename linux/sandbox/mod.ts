@@ -21,3 +21,4 @@ export { SandboxError } from "./error.ts";
 export type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options.ts";
 export { sandbox } from "./sandbox.ts";
 export { sandboxStage } from "./stage.ts";
+export type { HeldOverlay } from "./steps.ts";

@@ -7,9 +7,36 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { unescapeOctal } from "../../ffi/text.ts";
-import { AT_EMPTY_PATH, AT_FDCWD, MOUNT_ATTR_RDONLY, MOVE_MOUNT_F_EMPTY_PATH, O_PATH, O_RDONLY, STATX_BASIC_STATS } from "../syscalls/constants.ts";
-import { chmod, fchownat, fsconfigSetFlag, fsconfigSetString, fsmount, fsopen, mkdir, moveMount, open, readAll, statx } from "../syscalls/mod.ts";
-import { type Building, cloneTree, createFilesystem, newTmpfs, openSource, SAFE_ATTRIBUTES } from "./building.ts";
+import {
+  AT_EMPTY_PATH,
+  AT_FDCWD,
+  MOUNT_ATTR_RDONLY,
+  MOVE_MOUNT_F_EMPTY_PATH,
+  O_PATH,
+  O_RDONLY,
+  STATX_BASIC_STATS,
+} from "../syscalls/constants.ts";
+import {
+  chmod,
+  fchownat,
+  fsconfigSetFlag,
+  fsconfigSetString,
+  fsmount,
+  fsopen,
+  mkdir,
+  moveMount,
+  open,
+  readAll,
+  statx,
+} from "../syscalls/mod.ts";
+import {
+  type Building,
+  cloneTree,
+  createFilesystem,
+  newTmpfs,
+  openSource,
+  SAFE_ATTRIBUTES,
+} from "./building.ts";
 import type { OverlayStep } from "./steps.ts";
 import { fdPath, isDirectory } from "./target.ts";
 
@@ -33,6 +60,7 @@ export function mountOverlay(
   const writable = openUpper(step, lower[0], building, opened);
   const usesUserXattr = isInUserNamespace();
   using context = fsopen("overlay");
+  fsconfigSetString(context.fd, "source", "overlay");
   if (lower.length <= FEW_LAYERS) {
     fsconfigSetString(context.fd, "lowerdir", lower.map(fdPath).join(":"));
   } else for (const layer of lower) fsconfigSetString(context.fd, "lowerdir+", fdPath(layer)); // Linux 6.5
@@ -40,8 +68,10 @@ export function mountOverlay(
     fsconfigSetString(context.fd, "upperdir", fdPath(writable.upper));
     fsconfigSetString(context.fd, "workdir", fdPath(writable.work));
   }
-  // With these off, the upper directory tells all that has changed, file by file.
-  for (const feature of ["metacopy", "redirect_dir", "index"]) fsconfigSetString(context.fd, feature, "off");
+  // Without these, the upper directory tells all that has changed, file by file. overlayfs takes "nofollow" beside
+  // userxattr, and not "off", which follows redirects if a module parameter says so.
+  for (const feature of ["metacopy", "index"]) fsconfigSetString(context.fd, feature, "off");
+  fsconfigSetString(context.fd, "redirect_dir", "nofollow");
   if (usesUserXattr) fsconfigSetFlag(context.fd, "userxattr");
   createFilesystem(context);
   using mounted = fsmount(context.fd, SAFE_ATTRIBUTES);
@@ -49,7 +79,7 @@ export function mountOverlay(
     using target = building.root.make(step.target, true, exact);
     building.attach(mounted, target);
   }
-  if (exact) for (const path of step.lower) bindMountsBelow(path, building);
+  if (exact) { for (const path of step.lower) bindMountsBelow(path, building); }
   return writable && { upper: open(fdPath(writable.upper), O_PATH), usesUserXattr };
 }
 
@@ -110,7 +140,8 @@ function mountpointsBelow(path: string, base: string): string[] {
   const all = new TextDecoder().decode(readAll(table.fd)).split("\n")
     .map((line) => unescapeOctal(line.split(" ")[4] ?? "")) // proc_pid_mountinfo(5)
     .filter((mountpoint) =>
-      mountpoint.startsWith(prefix) && mountpoint !== path && mountpoint !== base && !mountpoint.startsWith(`${base}/`)
+      mountpoint.startsWith(prefix) && mountpoint !== path && mountpoint !== base &&
+      !mountpoint.startsWith(`${base}/`)
     );
   const found: string[] = [];
   for (const mountpoint of [...new Set(all)].sort()) {

@@ -6,8 +6,35 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { unescapeOctal } from "../../ffi/text.ts";
-import { AT_EMPTY_PATH, MOUNT_ATTR_NODEV, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, OPEN_TREE_CLONE, S_IFDIR, S_IFLNK, S_IFMT, STATX_BASIC_STATS, STATX_MNT_ID } from "../syscalls/constants.ts";
-import { fsmount, fsopen, getdents64, mountSetattr, open, openat, openTree, readAll, statx } from "../syscalls/mod.ts";
+import {
+  AT_EMPTY_PATH,
+  MOUNT_ATTR_NODEV,
+  MOUNT_ATTR_NOEXEC,
+  MOUNT_ATTR_NOSUID,
+  MOUNT_ATTR_RDONLY,
+  O_DIRECTORY,
+  O_NOFOLLOW,
+  O_PATH,
+  O_RDONLY,
+  OPEN_TREE_CLONE,
+  S_IFDIR,
+  S_IFLNK,
+  S_IFMT,
+  STATX_BASIC_STATS,
+  STATX_MNT_ID,
+} from "../syscalls/constants.ts";
+import {
+  fsconfigSetString,
+  fsmount,
+  fsopen,
+  getdents64,
+  mountSetattr,
+  open,
+  openat,
+  openTree,
+  readAll,
+  statx,
+} from "../syscalls/mod.ts";
 import { type Building, cloneTree, createFilesystem, SAFE_ATTRIBUTES } from "./building.ts";
 import { fdPath, isDirectory } from "./target.ts";
 
@@ -23,6 +50,7 @@ const PROC_ATTRIBUTES = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC
 export function mountProc(path: string, building: Building): void {
   using target = building.root.make(path, true);
   using context = fsopen("proc");
+  fsconfigSetString(context.fd, "source", "proc");
   createFilesystem(context);
   using mounted = fsmount(context.fd, PROC_ATTRIBUTES);
   building.attach(mounted, target);
@@ -78,4 +106,3 @@ function hostProcs({ root, procs }: Building): { id: number; mountpoint: string 
       : [{ id: Number(id), mountpoint }];
   });
 }
-

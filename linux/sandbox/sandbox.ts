@@ -55,7 +55,9 @@ export async function sandbox(options: SandboxOptions = {}): Promise<Sandbox> {
 function idsOf({ uid, gid, uidMap, gidMap }: SandboxOptions): Life["ids"] {
   if (uidMap !== undefined || gidMap !== undefined) {
     if (uidMap === undefined || gidMap === undefined) throw new TypeError("uidMap and gidMap go together");
-    if (uid !== undefined || gid !== undefined) throw new TypeError("uid and gid are for a box without uidMap");
+    if (uid !== undefined || gid !== undefined) {
+      throw new TypeError("uid and gid are for a box without uidMap");
+    }
     return { uidMap, gidMap };
   }
   if (uid === undefined && gid === undefined) return undefined;

@@ -12,10 +12,39 @@ import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { OwnedFd as Fd } from "../../ffi/fd.ts";
 import { O_DIRECTORY, O_RDONLY, O_RDWR } from "../syscalls/constants.ts";
-import { dropCapabilities, dup2, getdents64, isCloseOnExec, joinSessionKeyring, kill, lseekStart, open, posixSpawn, readAll, receiveMessage, sendMessage, setCloseOnExec, setHostname, setIds, setNoNewPrivs, setUndumpable, waitidAny, write } from "../syscalls/mod.ts";
+import {
+  dropCapabilities,
+  dup2,
+  getdents64,
+  isCloseOnExec,
+  joinSessionKeyring,
+  kill,
+  lseekStart,
+  open,
+  posixSpawn,
+  readAll,
+  receiveMessage,
+  sendMessage,
+  setCloseOnExec,
+  setHostname,
+  setIds,
+  setNoNewPrivs,
+  setUndumpable,
+  waitidAny,
+  write,
+} from "../syscalls/mod.ts";
 import { buildRoot, StepError } from "./build.ts";
 import { bringUpLoopback } from "./loopback.ts";
-import { decode, encode, failureOf, MESSAGE_SIZE, type Order, type Ready, type Request, STAGE } from "./protocol.ts";
+import {
+  decode,
+  encode,
+  failureOf,
+  MESSAGE_SIZE,
+  type Order,
+  type Ready,
+  type Request,
+  STAGE,
+} from "./protocol.ts";
 import type { Plan } from "./steps.ts";
 
 /**
@@ -193,7 +222,12 @@ function start({ command, args, cwd, env }: Request, stdio: [number, number, num
       }
     }
     throw candidates.length > 1 && isErrno(failure, "ENOENT", "ENOTDIR")
-      ? new SyscallError({ syscall: "execve", errno: failure.errno, path: command, reason: `no such program in ${env["PATH"]}` })
+      ? new SyscallError({
+        syscall: "execve",
+        errno: failure.errno,
+        path: command,
+        reason: `no such program in ${env["PATH"]}`,
+      })
       : failure;
   } finally {
     Deno.chdir("/");
@@ -211,7 +245,6 @@ function tell(report: OwnedFd, word: string): void {
     if (!(error instanceof SyscallError)) throw error; // EPIPE: the carrier was killed
   }
 }
-
 
 // The file itself is what `deno run` starts.
 if (import.meta.main) {

@@ -8,7 +8,15 @@ import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { withTimeout } from "../path/wait.ts";
-import { memfdCreate, realpath, sendMessage, setCloseOnExec, socketPair, tryReceiveMessage, write } from "../syscalls/mod.ts";
+import {
+  memfdCreate,
+  realpath,
+  sendMessage,
+  setCloseOnExec,
+  socketPair,
+  tryReceiveMessage,
+  write,
+} from "../syscalls/mod.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type OverlayLayer, Sandbox } from "./box.ts";
 import { SandboxError, startError } from "./error.ts";
@@ -48,7 +56,9 @@ export async function startBox(
 ): Promise<Sandbox> {
   requirePermission({ name: "ffi" });
   signal?.throwIfAborted();
-  if (!usesMountSetattr()) throw new SandboxError(`a sandbox needs ${whatSetattrNeeds()}`, { code: "ENOSYS" });
+  if (!usesMountSetattr()) {
+    throw new SandboxError(`a sandbox needs ${whatSetattrNeeds()}`, { code: "ENOSYS" });
+  }
   const maps = life.ids && "uidMap" in life.ids ? mapsOf(life.ids) : undefined; // refused before anything starts
   const [own, theirs] = socketPair();
   const held = new OwnedFds();
@@ -59,7 +69,14 @@ export async function startBox(
     try {
       const ready = await withTimeout(stage.ready(own, maps), { timeout, signal }, "sandbox");
       const layers = receiveLayers(own, ready, held);
-      return new Sandbox({ control: own, child: stage.child, removed, layers, cwd: ready.cwd, env: life.env });
+      return new Sandbox({
+        control: own,
+        child: stage.child,
+        removed,
+        layers,
+        cwd: ready.cwd,
+        env: life.env,
+      });
     } catch (error) {
       await stage.kill();
       await removed[Symbol.asyncDispose]();
@@ -76,7 +93,8 @@ export async function startBox(
 }
 
 function lateError(timeout: number): SandboxError {
-  const reason = `it was not ready after ${timeout} ms; a server on the way to one of its paths may not answer`;
+  const reason =
+    `it was not ready after ${timeout} ms; a server on the way to one of its paths may not answer`;
   return new SandboxError(`the box can't be started: ${reason}`, { code: "ETIMEDOUT" });
 }
 

@@ -130,7 +130,7 @@ export interface HideStep {
 export interface PinStep {
   readonly kind: "pin";
   readonly target: string;
-  /** As that of a bind. */
+  /** As that of a bind; a target that is missing is an error then, and made otherwise. */
   readonly exact?: boolean;
 }
 

@@ -6,7 +6,19 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { AT_EMPTY_PATH, O_CREAT, O_EXCL, O_PATH, O_WRONLY, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, S_IFDIR, S_IFMT, STATX_TYPE } from "../syscalls/constants.ts";
+import {
+  AT_EMPTY_PATH,
+  O_CREAT,
+  O_EXCL,
+  O_PATH,
+  O_WRONLY,
+  RESOLVE_IN_ROOT,
+  RESOLVE_NO_MAGICLINKS,
+  RESOLVE_NO_SYMLINKS,
+  S_IFDIR,
+  S_IFMT,
+  STATX_TYPE,
+} from "../syscalls/constants.ts";
 import { mkdir, open, openat2, statx } from "../syscalls/mod.ts";
 
 /** The root directory of a box while it is made. */

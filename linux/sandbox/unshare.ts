@@ -17,7 +17,13 @@ import type { IdRanges, Life } from "./steps.ts";
 const DEVPTS = "/dev/pts";
 
 /** The packages of Debian that have the programs. */
-const packages = { unshare: "util-linux", sh: "dash", mount: "mount", rmdir: "coreutils", flock: "util-linux" } as const;
+const packages = {
+  unshare: "util-linux",
+  sh: "dash",
+  mount: "mount",
+  rmdir: "coreutils",
+  flock: "util-linux",
+} as const;
 
 /**
  * Finds a program of the system, never in the working directory.
@@ -66,7 +72,14 @@ export function stageCommand(life: Life, hasDev: boolean, socket: number): Stage
   }
   if (ids === undefined && mayMount()) return { command: [unshare, ...inner] };
   const { uid, gid } = ids ?? { uid: geteuid(), gid: getegid() };
-  const mapped = [unshare, "--user", `--map-user=${uid}`, `--map-group=${gid}`, "--keep-caps", ...inner] as const;
+  const mapped = [
+    unshare,
+    "--user",
+    `--map-user=${uid}`,
+    `--map-group=${gid}`,
+    "--keep-caps",
+    ...inner,
+  ] as const;
   if (!hasDev) return { command: [...mapped] };
   const outer = [unshare, "--user", "--map-root-user", "--mount", "--propagation", "private", "--"] as const;
   const mountPts = `"$0" -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts ${DEVPTS} && exec "$@"`;
@@ -110,7 +123,11 @@ export type ReadSetting = (path: string) => string | undefined;
  */
 export function explainUnshare(said: string, read: ReadSetting = readSetting): SandboxError {
   const reason = settingThatForbids(read) ?? (said.trim() || "the stage ended without a word");
-  const code = /No space left/.test(said) ? "ENOSPC" : /not permitted|denied/i.test(said) ? "EPERM" : undefined;
+  const code = /No space left/.test(said)
+    ? "ENOSPC"
+    : /not permitted|denied/i.test(said)
+    ? "EPERM"
+    : undefined;
   return new SandboxError(`the box can't be started: ${reason}`, { code, syscall: "unshare" });
 }
 
