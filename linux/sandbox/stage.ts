@@ -92,8 +92,8 @@ async function run(control: OwnedFd): Promise<void> {
   const cwd = workingDirectory(plan);
   confine();
   const ready: Ready = { overlays: overlays.map(({ upper: _, ...overlay }) => overlay), cwd };
-  say({ ready });
   sendMessage(control.fd, encode(""), overlays.map(({ upper }) => upper.fd));
+  say({ ready }); // after it, for the message is then received without waiting
   for (const { upper } of overlays) upper.close();
   for (const number of [0, 1, 2]) dup2(nothing.fd, number);
   await new Init(control).serve();
