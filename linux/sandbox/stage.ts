@@ -221,7 +221,7 @@ function start({ command, args, cwd, env }: Request, stdio: [number, number, num
         if (failure === undefined || isErrno(error, "EACCES")) failure = error;
       }
     }
-    throw candidates.length > 1 && isErrno(failure, "ENOENT", "ENOTDIR")
+    throw !command.includes("/") && isErrno(failure, "ENOENT", "ENOTDIR")
       ? new SyscallError({
         syscall: "execve",
         errno: failure.errno,
