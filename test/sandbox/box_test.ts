@@ -117,3 +117,38 @@ sandboxTest("what outlives its parent in a box is waited for, and ends with the 
   assertEquals(zombies.trim(), "0");
   assert(!names("/proc").includes(`${pid}`));
 });
+
+sandboxTest(
+  "sockets of this machine's services are out of reach unless they are named, and the network if it is asked for",
+  {},
+  async (t) => {
+    Deno.chmodSync(t.dir, 0o777);
+    const path = `${t.dir}/socket`;
+    const service = Deno.listen({ transport: "unix", path });
+    Deno.chmodSync(path, 0o777);
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    try {
+      const answers = await t.run(`
+      const tries = \`import socket, sys
+for family, where in [(socket.AF_UNIX, "${path}"), (socket.AF_INET, ("127.0.0.1", ${port}))]:
+  try:
+    socket.socket(family).connect(where)
+    print("connected")
+  except OSError as error: print(error.strerror)
+\`;
+      for (const options of [{ readonly: [dir] }, { readonly: [dir, "${path}"], network: true }]) {
+        await using box = await sandbox(options);
+        say(await sh(box, "exec /usr/bin/python3 -c '" + tries + "'"));
+      }
+    `);
+      assertEquals(answers.map(({ out, err }) => out + err), [
+        "Connection refused\nConnection refused\n",
+        "connected\nconnected\n",
+      ]);
+    } finally {
+      service.close();
+      listener.close();
+    }
+  },
+);
