@@ -130,20 +130,16 @@ sandboxTest(
     const { port } = listener.addr as Deno.NetAddr;
     try {
       const answers = await t.run(`
-      const tries = \`import socket, sys
-for family, where in [(socket.AF_UNIX, "${path}"), (socket.AF_INET, ("127.0.0.1", ${port}))]:
-  try:
-    socket.socket(family).connect(where)
-    print("connected")
-  except OSError as error: print(error.strerror)
-\`;
+      const code = \`for (const to of [{ transport: "unix", path: "${path}" }, { hostname: "127.0.0.1", port: ${port} }]) {
+        console.log(await Deno.connect(to).then(() => "connected", (error) => error.name));
+      }\`;
       for (const options of [{ readonly: [dir] }, { readonly: [dir, "${path}"], network: true }]) {
         await using box = await sandbox(options);
-        say(await sh(box, "exec /usr/bin/python3 -c '" + tries + "'"));
+        say(await sh(box, "DENO_DIR=/tmp exec " + Deno.execPath() + " eval '" + code + "'"));
       }
     `);
       assertEquals(answers.map(({ out, err }) => out + err), [
-        "Connection refused\nConnection refused\n",
+        "PermissionDenied\nConnectionRefused\n",
         "connected\nconnected\n",
       ]);
     } finally {
