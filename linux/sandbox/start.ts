@@ -123,8 +123,7 @@ function startStage(steps: readonly Step[], life: Life, theirs: OwnedFd): { stag
   try {
     const child = new Deno.Command(program, {
       args,
-      env: stageEnvironment(),
-      clearEnv: true,
+      ...stageEnvironment(),
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
@@ -152,16 +151,18 @@ function currentDirectory(): string {
   }
 }
 
-/** What Deno needs to find its cache. No command sees it. */
-function stageEnvironment(): Record<string, string> {
-  const names = ["HOME", "DENO_DIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"];
-  const env: Record<string, string> = { PATH: "/usr/bin:/bin", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
-  for (const variable of names) {
-    if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") continue;
-    const value = Deno.env.get(variable);
-    if (value !== undefined) env[variable] = value;
+/**
+ * What Deno needs to find its cache, where this process may read its environment; else it is inherited whole. No command
+ * sees it.
+ */
+function stageEnvironment(): { env: Record<string, string>; clearEnv: boolean } {
+  const env: Record<string, string> = { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+  if (Deno.permissions.querySync({ name: "env" }).state !== "granted") return { env, clearEnv: false };
+  for (const name of ["PATH", "HOME", "DENO_DIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"]) {
+    const value = Deno.env.get(name);
+    if (value !== undefined) env[name] = value;
   }
-  return env;
+  return { env, clearEnv: true };
 }
 
 function writeAll(file: OwnedFd, bytes: Uint8Array<ArrayBuffer>): void {
