@@ -44,7 +44,7 @@ sandboxTest(
         cat ${t.dir}/data/file; ls -A /dev; df /dev/shm | tail -1; grep ' / / ' /proc/self/mountinfo
       \`));
     `);
-      assertMatch(out.out, /^own\nin-the-box\n/);
+      assertMatch(out.out, /^own\nin-the-box\n\/run:\nown\n\n\/tmp:\n(denomount-test-\w+\n)?own\n/);
       assertEquals(out.err.match(/Read-only file system/g)?.length, 4, out.err);
       assertMatch(out.out, /\n1\nhost/); // one interface, lo
       assertMatch(out.out, /\n\d+ \d+ \S+ \/ \/ ro,nosuid,nodev/);

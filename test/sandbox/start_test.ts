@@ -30,7 +30,7 @@ sandboxTest(
   `);
     const marks = ["--denomount-sandbox-stage", t.dir];
     let inBox = 0;
-    for (let delay = 10; delay <= 490; delay += 20) {
+    for (let delay = 10; delay <= 490; delay += 40) {
       const program = new Deno.Command(command, {
         args,
         env: environment(t.dir),
