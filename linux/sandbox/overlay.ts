@@ -83,7 +83,7 @@ export function mountOverlay(
     using target = building.root.make(step.target, true, exact);
     building.attach(mounted, target);
   }
-  if (exact) { for (const path of step.lower) bindMountsBelow(path, building); }
+  for (const path of exact ? step.lower : []) bindMountsBelow(path, building);
   return writable && { upper: open(fdPath(writable.upper), O_PATH), usesUserXattr };
 }
 

@@ -100,8 +100,8 @@ export const sandbox: MutantRoom = {
     mutant(
       "mounts below an overlay are missing",
       "overlay",
-      "if (exact) for (const path",
-      "if (!exact) for (const path",
+      "exact ? step.lower : []",
+      "exact ? [] : step.lower",
       "An overlay shows what is mounted below, read-only.",
       "paths",
     ),
@@ -133,8 +133,8 @@ export const sandbox: MutantRoom = {
     mutant(
       "directories of another box are not locked",
       "compile",
-      '{ kind: "lock", target, exact: true }, ',
-      "",
+      'kind: "lock", target, exact: true',
+      'kind: "directory", target',
       "A box keeps the directory that another one has made and it relies on.",
       "paths",
     ),
