@@ -196,7 +196,7 @@ export class SandboxProcess implements AsyncDisposable {
   }
 
   /**
-   * Sends a signal to the command. What the command has started is not signalled; it ends with the box.
+   * Sends a signal to the command, and to what it has started in its process group. The rest ends with the box.
    *
    * @param signal the signal; SIGTERM if left out.
    * @throws {TypeError} if the command has ended.

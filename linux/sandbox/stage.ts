@@ -18,7 +18,6 @@ import {
   getdents64,
   isCloseOnExec,
   joinSessionKeyring,
-  kill,
   lseekStart,
   open,
   posixSpawn,
@@ -30,6 +29,7 @@ import {
   setIds,
   setNoNewPrivs,
   setUndumpable,
+  signalGroup,
   waitidAny,
   write,
 } from "../syscalls/mod.ts";
@@ -177,7 +177,7 @@ class Init {
 
   #kill(id: number, signal: number): void {
     const command = this.#commands.get(id); // it has not been waited for, so the pid is still its own
-    if (command) kill(command.pid, signal);
+    if (command) signalGroup(command.pid, signal);
   }
 
   #start(id: number, [request, stdin, stdout, stderr, report, failures]: readonly OwnedFd[]): void {
