@@ -10,6 +10,7 @@ import { shown, unescapeOctal } from "../../ffi/text.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
+  AT_STATX_DONT_SYNC,
   MOUNT_ATTR_RDONLY,
   MOVE_MOUNT_F_EMPTY_PATH,
   O_PATH,
@@ -121,7 +122,7 @@ function openUpper(
 
 /** The root directory of an overlay has the mode and the owner of its upper directory. */
 function copyOwner(from: OwnedFd, to: OwnedFd): void {
-  const { mode, uid, gid } = statx(from.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS);
+  const { mode, uid, gid } = statx(from.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
   try {
     fchownat(to.fd, "", uid, gid, AT_EMPTY_PATH);
   } catch (error) {

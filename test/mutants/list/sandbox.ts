@@ -74,6 +74,14 @@ export const sandbox: MutantRoom = {
       "paths",
     ),
     mutant(
+      "a target that is swapped with a link is followed",
+      "target",
+      "(exact ? RESOLVE_NO_SYMLINKS : 0)",
+      "(exact ? 0 : 0)",
+      PLACES,
+      "paths",
+    ),
+    mutant(
       "/proc can be written by root",
       "proc",
       "if (!/^\\d+$/.test(name)) makeReadonly(proc.fd, name, building);",
