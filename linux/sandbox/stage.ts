@@ -34,6 +34,7 @@ import {
   write,
 } from "../syscalls/mod.ts";
 import { buildRoot, StepError } from "./build.ts";
+import type { LoadMountAll } from "./building.ts";
 import { bringUpLoopback } from "./loopback.ts";
 import {
   decode,
@@ -48,26 +49,15 @@ import {
 import type { Plan } from "./steps.ts";
 
 /**
- * Runs the stage of a box, if this process was started to be one. In a compiled program, `sandbox()` starts the program
- * itself again as the stage: call this before anything else there. It is not needed in a program that `deno run` runs.
+ * Runs the stage of a box, if this process was started to be one; else it returns at once. It never returns in a stage.
  *
- * Needs the permissions `ffi` and `run` in the stage; a process that is no stage needs none.
- *
- * @returns at once in a process that is no stage; in a stage, never.
- *
- * @example
- * ```ts
- * import { sandboxStage } from "@denomount/mount/sandbox";
- *
- * await sandboxStage();
- * // the program begins here
- * ```
+ * @param loadMountAll loads what a box with other mounts needs. A box without them starts twice as quickly without it.
  */
-export async function sandboxStage(): Promise<void> {
+export async function runStage(loadMountAll?: LoadMountAll): Promise<void> {
   const [word, control = ""] = Deno.args;
   if (word !== STAGE || !/^\d+$/.test(control)) return;
   try {
-    await run(new Fd(Number(control)));
+    await run(new Fd(Number(control)), loadMountAll);
   } catch (error) {
     say({ failed: failureOf(error, error instanceof StepError ? error.step : undefined) });
     Deno.exit(1);
@@ -80,13 +70,13 @@ function say(word: unknown): void {
   write(1, encode(word, "\n"));
 }
 
-async function run(control: OwnedFd): Promise<void> {
+async function run(control: OwnedFd, loadMountAll?: LoadMountAll): Promise<void> {
   setCloseOnExec(control.fd, true);
   closeInherited();
   using nothing = open("/dev/null", O_RDWR);
   const plan = await receivePlan(control);
   if (plan.waitsForMaps) await waitForMaps(control);
-  const { overlays } = await buildRoot(plan);
+  const { overlays } = await buildRoot(plan, loadMountAll);
   if (plan.hostname !== undefined) setHostname(plan.hostname);
   if (plan.bringUpLoopback) bringUpLoopback();
   const cwd = workingDirectory(plan);
@@ -248,5 +238,5 @@ function tell(report: OwnedFd, word: string): void {
 
 // The file itself is what `deno run` starts.
 if (import.meta.main) {
-  await sandboxStage();
+  await runStage();
 }
