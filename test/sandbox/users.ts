@@ -38,6 +38,7 @@ export function sandboxTest(name: string, needs: Needs, test: (t: UserContext) =
   const users: User[] = hasRoot ? ["root", "user"] : ["user"];
   for (const user of users) {
     kernelTest(`${name} (${user})`, {
+      notEmulated: "the bundler is downloaded",
       ...needs,
       features: ["mountSetattr", "openat2", ...needs.features ?? []],
       tools: ["unshare", "sh", "mount", "setpriv", ...needs.tools ?? []],
