@@ -361,3 +361,5 @@ export const SEEK_HOLE: number = 4;
 export const LOCK_EX: number = 2;
 /** Fail instead of waiting. */
 export const LOCK_NB: number = 4;
+/** A shared lock. */
+export const LOCK_SH: number = 1;
