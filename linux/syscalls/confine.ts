@@ -128,7 +128,7 @@ export function dropCapabilities(): void {
     check(prctl(PR_CAPBSET_DROP, capability, 0n, 0n, 0n), errno[0], "prctl");
   }
   const header = new Uint8Array(new ArrayBuffer(8)); // struct __user_cap_header_struct; pid 0 is this thread
-  new DataView(header.buffer).setUint32(0, LINUX_CAPABILITY_VERSION_3, true);
+  new DataView(header.buffer).setUint32(0, LINUX_CAPABILITY_VERSION_3, true); // version
   check(capset(header, new Uint8Array(24)), errno[0], "capset"); // two of struct __user_cap_data_struct
 }
 

@@ -185,9 +185,10 @@ function received(
   const fds: OwnedFd[] = [];
   const filled = Number(new DataView(header.buffer).getBigUint64(40, true)); // msg_controllen
   const view = new DataView(control.buffer);
-  if (length >= 0 && filled >= CMSGHDR && view.getInt32(12, true) === SCM_RIGHTS) {
-    const end = Number(view.getBigUint64(0, true));
-    for (let at = CMSGHDR; at + 4 <= end; at += 4) fds.push(new OwnedFd(view.getInt32(at, true)));
+  const type = view.getInt32(12, true); // cmsg_type
+  if (length >= 0 && filled >= CMSGHDR && type === SCM_RIGHTS) {
+    const end = Number(view.getBigUint64(0, true)); // cmsg_len
+    for (let next = CMSGHDR; next + 4 <= end; next += 4) fds.push(new OwnedFd(view.getInt32(next, true)));
   }
   return { bytes: bytes.subarray(0, Math.max(0, length)), fds };
 }

@@ -25,6 +25,9 @@ const KERNEL = `
 #include <linux/time_types.h>
 #include <linux/wait.h>
 #include <linux/un.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <linux/prctl.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/statfs.h>
@@ -35,6 +38,8 @@ const LIBC = `
 #include <sys/eventfd.h>
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <signal.h>`;
 
 /** Constants that no header of the kernel exports to programs. */
@@ -94,8 +99,17 @@ const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
   "linux/syscalls/file.ts": { get: ["struct dirent64"] },
   "linux/syscalls/socket.ts": { set: ["struct sockaddr_un"] },
+  "linux/syscalls/confine.ts": { set: ["struct __user_cap_header_struct"] },
   "linux/syscalls/path.ts": { get: ["struct file_handle"], set: ["struct file_handle"] },
   "linux/mountinfo/statx_mount.ts": { get: ["struct statx"] },
+};
+
+/** Structs of the C library, by how the names of their fields begin. */
+const byPrefix: Readonly<Record<string, string>> = {
+  f_: "struct statfs",
+  cmsg_: "struct cmsghdr",
+  msg_: "struct msghdr",
+  iov_: "struct iovec",
 };
 
 /** Tables of offsets, by their file and name. */
@@ -141,6 +155,17 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/loop/attached.ts", /LO_NAME_SIZE: (\d+)/, "LO_NAME_SIZE"],
   ["linux/namespace/user.ts", /SIG_SETMASK = (\d+);/, "SIG_SETMASK"],
   ["linux/namespace/user.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
+  ["linux/syscalls/confine.ts", /PR_SET_DUMPABLE = (\d+);/, "PR_SET_DUMPABLE"],
+  ["linux/syscalls/confine.ts", /PR_CAPBSET_READ = (\d+);/, "PR_CAPBSET_READ"],
+  ["linux/syscalls/confine.ts", /PR_CAPBSET_DROP = (\d+);/, "PR_CAPBSET_DROP"],
+  ["linux/syscalls/confine.ts", /PR_SET_NO_NEW_PRIVS = (\d+);/, "PR_SET_NO_NEW_PRIVS"],
+  ["linux/syscalls/confine.ts", /PR_CAP_AMBIENT = (\d+);/, "PR_CAP_AMBIENT"],
+  ["linux/syscalls/confine.ts", /PR_CAP_AMBIENT_CLEAR_ALL = (\d+)n;/, "PR_CAP_AMBIENT_CLEAR_ALL"],
+  ["linux/syscalls/confine.ts", /KEYCTL_JOIN_SESSION_KEYRING = (\d+);/, "KEYCTL_JOIN_SESSION_KEYRING"],
+  ["linux/syscalls/confine.ts", /LINUX_CAPABILITY_VERSION_3 = (\w+);/, "_LINUX_CAPABILITY_VERSION_3"],
+  ["linux/syscalls/message.ts", /\bMSGHDR = (\d+)/, "sizeof(struct msghdr)", LIBC],
+  ["linux/syscalls/message.ts", /CMSGHDR = (\d+)/, "sizeof(struct cmsghdr)", LIBC],
+  ["linux/syscalls/message.ts", /SCM_RIGHTS = (\w+);/, "SCM_RIGHTS", LIBC],
   ["ffi/private_thread.ts", /CLONE_FS = (\w+);/, "CLONE_FS"],
   ["ffi/namespace_thread.ts", /CLONE_FS = (\w+);/, "CLONE_FS"],
   ["ffi/namespace_thread.ts", /CLONE_NEWNS = (\w+);/, "CLONE_NEWNS"],
@@ -214,7 +239,7 @@ kernelTest("every constant has the value of the kernel's headers", needs, async 
   const calls = sources().flatMap((file) =>
     [...readSource(file).matchAll(/const SYS_([a-z]\w*) = (.*?);/g)].flatMap(
       ([, call, text = ""]): Fact[] => {
-        const [, arm64, x86] = /aarch64" \? (\d+) : (\d+)/.exec(text) ?? [];
+        const [, arm64, x86] = /(?:aarch64"|arm64) \? (\d+) : (\d+)/.exec(text) ?? [];
         const value = Number(arm64 === undefined ? text : Deno.build.arch === "aarch64" ? arm64 : x86);
         const name = `__NR_${call}`;
         const expressions = [name, ...name in newer ? [newer[name]?.[1] ?? ""] : []];
@@ -243,7 +268,7 @@ kernelTest(
     const facts: Fact[] = [];
     const add = (file: string, struct: string, field: string, offset: number, bits: number) => {
       const name = `${file}: ${struct}.${field}`;
-      const headers = /dirent|file_handle/.test(struct) ? LIBC : KERNEL;
+      const headers = /dirent|file_handle|msghdr|iovec/.test(struct) ? LIBC : KERNEL;
       const member = struct === "struct new_info_mnt" && field !== "mnt_id" ? `hdr.${field}` : field;
       facts.push({ name, value: offset, expression: `__builtin_offsetof(${struct}, ${member})`, headers });
       if (bits === 0) return;
@@ -282,7 +307,7 @@ kernelTest(
         const [, field = "", part] = /\/\/ (\w[\w.[\]]*)(, upper half)?/.exec(line) ?? [];
         const known = structs[file]?.[way as "get" | "set"] ?? [];
         const struct = known.find((name) => !name.endsWith("statfs") || field.startsWith("f_"));
-        const chosen = field.startsWith("f_") ? "struct statfs" : struct;
+        const chosen = Object.entries(byPrefix).find(([prefix]) => field.startsWith(prefix))?.[1] ?? struct;
         assert(
           chosen !== undefined && field !== "",
           `${file} names no field of a known struct: ${line.trim()}`,
