@@ -25,7 +25,7 @@ export async function lookup(path: string, flags: { json?: boolean }): Promise<n
 
 /** The options of `idmap`. */
 export interface IdmapFlags extends IdMapAttributes {
-  /** The map of the user ids. */
+  /** The map of the user ids; none with `clear`. */
   uid?: string;
   /** The map of the group ids. */
   gid?: string;
@@ -44,10 +44,8 @@ export interface IdmapFlags extends IdMapAttributes {
 export async function idmap(
   source: string,
   target: string,
-  { uid, gid, clear, recursive = false, ...attributes }: IdmapFlags,
+  { uid, gid, clear: _isWithoutUid, recursive = false, ...attributes }: IdmapFlags,
 ): Promise<number> {
-  if (clear === (uid !== undefined)) throw new TypeError("idmap takes --uid, or --clear");
-  if (clear && gid !== undefined) throw new TypeError("--clear takes no --gid");
   using stack = new DisposableStack();
   const userns = uid === undefined ? null : stack.use(await createUserNamespace(uid, gid ?? uid));
   await idMapMount(source, target, userns, { recursive, ...attributes });

@@ -43,7 +43,7 @@ function remedy(error: Error): string {
  * @returns the sentence. For a SuppressedError both: the first error, then the one from cleaning up after it.
  */
 export function errorMessage(error: unknown): string {
-  if (error instanceof SuppressedError) {
+  if (typeof SuppressedError === "function" && error instanceof SuppressedError) { // old versions of Deno lack it
     return `${errorMessage(error.suppressed)}; then ${errorMessage(error.error)}`;
   }
   if (!(error instanceof Error)) return String(error);

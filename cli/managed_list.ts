@@ -205,7 +205,8 @@ export async function nameFor(target: string, namespace?: number): Promise<strin
  */
 export async function lockTarget(name: string, target: string, root: string): Promise<Disposable> {
   const digest = await crypto.subtle.digest("SHA-256", new TextEncoder().encode(name));
-  const directory = join(root, `up-${new Uint8Array(digest, 0, 16).toHex()}`);
+  const bytes = Array.from(new Uint8Array(digest, 0, 16), (byte) => byte.toString(16).padStart(2, "0"));
+  const directory = join(root, `up-${bytes.join("")}`);
   for (;;) {
     const lock = lockOrMake(directory);
     const inode = inodeOf(AT_FDCWD, directory);

@@ -460,7 +460,10 @@ function addIdmap(top: Command, done: Done): void {
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
     .addHelpText("after", wrapped("\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt"))
-    .action(async (source, target, flags) => {
+    .action(async (source, target, flags, command) => {
+      const { uid, gid, clear } = flags;
+      if (!clear && uid === undefined) command.error("error: idmap takes --uid, or --clear");
+      if (clear && (uid ?? gid) !== undefined) command.error("error: --clear takes no map");
       const { idmap } = await loadCommands();
       done(await idmap(source, target, flags));
     });

@@ -67,6 +67,46 @@ const symbols = {
     nonblocking: true,
   },
   geteuid: { parameters: [], result: "u32" /* uid_t */ },
+  getegid: { parameters: [], result: "u32" /* gid_t */ },
+  setresuid: {
+    parameters: ["u32", /* uid_t ruid */ "u32", /* uid_t euid */ "u32" /* uid_t suid */],
+    result: "i32",
+  },
+  setresgid: {
+    parameters: ["u32", /* gid_t rgid */ "u32", /* gid_t egid */ "u32" /* gid_t sgid */],
+    result: "i32",
+  },
+  prctl: {
+    parameters: [
+      "i32", // int op
+      "u64", // unsigned long arg2
+      "u64", // unsigned long arg3
+      "u64", // unsigned long arg4
+      "u64", // unsigned long arg5
+    ],
+    result: "i32",
+  },
+  capset: {
+    parameters: ["buffer", /* cap_user_header_t hdrp */ "buffer" /* const cap_user_data_t datap */],
+    result: "i32",
+  },
+  keyctl: {
+    name: "syscall",
+    parameters: ["i32", "i32", /* int operation */ "u64" /* unsigned long arg2 */],
+    result: "i32",
+  },
+  sethostname: { parameters: ["buffer", /* const char *name */ "usize" /* size_t len */], result: "i32" },
+  pivot_root: {
+    name: "syscall",
+    parameters: ["i32", "buffer", /* const char *new_root */ "buffer" /* const char *put_old */],
+    result: "i32",
+  },
+  memfd_create: {
+    parameters: ["buffer", /* const char *name */ "u32" /* unsigned int flags */],
+    result: "i32",
+  },
+  fcntl: { parameters: ["i32", /* int fd */ "i32", /* int op */ "i64" /* long arg */], result: "i32" },
+  dup2: { parameters: ["i32", /* int oldfd */ "i32" /* int newfd */], result: "i32" },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
     parameters: ["pointer", /* const char *path */ "buffer", /* char *buf */ "usize" /* size_t bufsiz */],
@@ -171,6 +211,37 @@ const symbols = {
     ],
     result: "i32",
   },
+  posix_spawn: {
+    parameters: [
+      "buffer", // pid_t *pid
+      "buffer", // const char *path
+      "buffer", // const posix_spawn_file_actions_t *file_actions
+      "buffer", // const posix_spawnattr_t *attrp
+      "buffer", // char *const argv[]
+      "buffer", // char *const envp[]
+    ],
+    result: "i32",
+  },
+  posix_spawn_file_actions_init: {
+    parameters: ["buffer" /* posix_spawn_file_actions_t *file_actions */],
+    result: "i32",
+  },
+  posix_spawn_file_actions_adddup2: {
+    parameters: ["buffer", /* file_actions */ "i32", /* int fildes */ "i32" /* int newfildes */],
+    result: "i32",
+  },
+  posix_spawn_file_actions_destroy: { parameters: ["buffer" /* file_actions */], result: "i32" },
+  posix_spawnattr_init: { parameters: ["buffer" /* posix_spawnattr_t *attr */], result: "i32" },
+  posix_spawnattr_setflags: { parameters: ["buffer", /* attr */ "i16" /* short flags */], result: "i32" },
+  posix_spawnattr_setsigdefault: {
+    parameters: ["buffer", /* attr */ "buffer" /* const sigset_t *sigdefault */],
+    result: "i32",
+  },
+  posix_spawnattr_setsigmask: {
+    parameters: ["buffer", /* attr */ "buffer" /* const sigset_t *sigmask */],
+    result: "i32",
+  },
+  posix_spawnattr_destroy: { parameters: ["buffer" /* attr */], result: "i32" },
   kill: {
     parameters: ["i32", /* pid_t pid, or the negative id of a process group */ "i32" /* int sig */],
     result: "i32",
@@ -367,12 +438,138 @@ const symbols = {
     ],
     result: "isize",
   },
+  socketpair: {
+    parameters: [
+      "i32", // int domain
+      "i32", // int type
+      "i32", // int protocol
+      "buffer", // int sv[2]
+    ],
+    result: "i32",
+  },
+  sendmsg: {
+    parameters: ["i32", /* int sockfd */ "buffer", /* const struct msghdr *msg */ "i32" /* int flags */],
+    result: "isize",
+  },
+  recvmsg: {
+    parameters: ["i32", /* int sockfd */ "buffer", /* struct msghdr *msg */ "i32" /* int flags */],
+    result: "isize",
+  },
+  recvmsg_nonblocking: {
+    name: "recvmsg",
+    parameters: ["i32", "buffer", "i32"],
+    result: "isize",
+    nonblocking: true,
+  },
+  pipe2: { parameters: ["buffer", /* int pipefd[2] */ "i32" /* int flags */], result: "i32" },
   eventfd: { parameters: ["u32", /* unsigned int initval */ "i32" /* int flags */], result: "i32" },
   poll: {
     parameters: ["buffer", /* struct pollfd *fds */ "u64", /* nfds_t nfds */ "i32" /* int timeout, in ms */],
     result: "i32",
   },
   poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
+
+  readlinkat: {
+    parameters: [
+      "i32", // int dirfd
+      "pointer", // const char *path
+      "buffer", // char *buf
+      "usize", // size_t bufsiz
+    ],
+    result: "isize",
+  },
+  mkdirat: {
+    parameters: ["i32", /* int dirfd */ "pointer", /* const char *path */ "u32" /* mode_t mode */],
+    result: "i32",
+  },
+  mknodat: {
+    name: "syscall",
+    parameters: [
+      "i32",
+      "i32", /* int dirfd */
+      "pointer", /* const char *path */
+      "u32", /* mode_t mode */
+      "u32", /* unsigned int dev */
+    ],
+    result: "i32",
+  },
+  linkat: {
+    parameters: [
+      "i32", // int olddirfd
+      "pointer", // const char *oldpath
+      "i32", // int newdirfd
+      "pointer", // const char *newpath
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  symlinkat: {
+    parameters: ["pointer", /* const char *target */ "i32", /* int newdirfd */ "pointer" /* linkpath */],
+    result: "i32",
+  },
+  utimensat: {
+    parameters: [
+      "i32", // int dirfd
+      "pointer", // const char *path
+      "pointer", // const struct timespec times[2]
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  listxattr: {
+    parameters: ["pointer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
+    result: "isize",
+  },
+  listxattr_nonblocking: {
+    name: "listxattr",
+    parameters: ["buffer", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  getxattr: {
+    parameters: [
+      "pointer", // const char *path
+      "pointer", // const char *name
+      "buffer", // void *value
+      "usize", // size_t size
+    ],
+    result: "isize",
+  },
+  getxattr_nonblocking: {
+    name: "getxattr",
+    parameters: ["buffer", "buffer", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  setxattr: {
+    parameters: [
+      "pointer", // const char *path
+      "pointer", // const char *name
+      "buffer", // const void *value
+      "usize", // size_t size
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  write_nonblocking: {
+    name: "write",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  copy_file_range_nonblocking: {
+    name: "copy_file_range",
+    parameters: [
+      "i32", // int fd_in
+      "buffer", // off_t *off_in
+      "i32", // int fd_out
+      "buffer", // off_t *off_out
+      "usize", // size_t size
+      "u32", // unsigned int flags
+    ],
+    result: "isize",
+    nonblocking: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The type of the symbol table. */

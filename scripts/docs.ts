@@ -183,7 +183,7 @@ export function namedCode(page: string): NamedCode[] {
  * @returns false if it only uses it.
  */
 export function declares(text: string, name: string): boolean {
-  return new RegExp(`^(export )?(async )?(function|class) ${name}\\b`, "m").test(text);
+  return new RegExp(`^(export )?(async )?(function\\*?|class) ${name}\\b`, "m").test(text);
 }
 
 function readFile(path: URL): string | undefined {
@@ -208,7 +208,15 @@ function wrongNames(project: URL, page: string): string[] {
 
 /** Runs `deno doc` on the entries, each of which reads its own names. */
 async function readSymbols(project: URL): Promise<DocSymbol[]> {
-  const args = ["doc", "--json", "mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "cli.ts"];
+  const args = [
+    "doc",
+    "--json",
+    "mod.ts",
+    "linux/mod.ts",
+    "linux/manager/mod.ts",
+    "linux/sandbox/mod.ts",
+    "cli.ts",
+  ];
   const command = new Deno.Command(Deno.execPath(), { args, cwd: project, stderr: "inherit" });
   const { success, stdout } = await command.output();
   if (!success) throw new Error("deno doc failed");

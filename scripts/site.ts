@@ -3,6 +3,7 @@
  * or a browser on the disk shows.
  *
  *     deno task docs [DIRECTORY]
+ *     deno task docs --check          writes nothing
  *
  * The exit status is 1 if a link of a page leads to nothing.
  *
@@ -232,9 +233,12 @@ function exists(path: string): boolean {
 }
 
 if (import.meta.main) {
-  const [directory = `${project}site`] = Deno.args;
+  const [word = `${project}site`] = Deno.args;
+  const isCheck = word === "--check";
+  const directory = isCheck ? Deno.makeTempDirSync() : word;
   const errors = writeSite(directory);
+  if (isCheck) Deno.removeSync(directory, { recursive: true });
   for (const error of errors) console.error(error);
-  console.log(`${directory}/index.html`);
+  console.log(isCheck ? `${errors.length} links that lead to nothing` : `${directory}/index.html`);
   Deno.exit(errors.length > 0 ? 1 : 0);
 }

@@ -31,7 +31,7 @@ export type MountWatch = AsyncIterableIterator<MountEvent, undefined> & AsyncDis
  * Watches the mounts of a mount namespace. The watch begins with this call, before the first step of the iteration.
  *
  * Mounts below a moved mount move with it, without events. A mount that is unmounted before its fields can be read is
- * reported as "transient". Changed options are reported with `changes` only. The kernel does not signal a change of
+ * reported as "transient": a table of more than some hundred mounts is read in steps, the newest mounts first. Changed options are reported with `changes` only. The kernel does not signal a change of
  * propagation alone, so it is reported together with the next event.
  *
  * Needs the permission `ffi`. From Linux 6.15, with CAP_SYS_ADMIN, the events come from fanotify(7). On older kernels and

@@ -132,7 +132,23 @@ export async function canonicalizePath(path: string, wait: WaitOptions = {}): Pr
  * ```
  */
 export async function rootPath(root: string, path: string, wait: WaitOptions = {}): Promise<string> {
-  const steps = resolution(await canonicalizePath(root, wait), path);
+  return await pathInRoot(await canonicalizePath(root, wait), path, wait);
+}
+
+/**
+ * Resolves a path inside a root directory, as {@linkcode rootPath} does.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param root the root directory's canonical path.
+ * @param path the path inside it.
+ * @param wait the timeout and the signal for a server on the path.
+ * @returns the path seen from this process's root.
+ * @throws {SyscallError} as {@linkcode rootPath} does.
+ */
+export async function pathInRoot(root: string, path: string, wait: WaitOptions): Promise<string> {
+  if (path === "") return root;
+  const steps = resolution(root, path);
   let step = steps.next();
   while (!step.done) {
     await ensureReadable(step.value, wait);

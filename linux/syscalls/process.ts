@@ -101,6 +101,74 @@ export function waitidPidfd(pidfd: number): void {
   check(libc().waitid(P_PIDFD, pidfd, siginfo, WEXITED | __WALL), errno[0], "waitid");
 }
 
+const P_ALL = 0; // linux/wait.h
+const WNOHANG = 1;
+const CLD_EXITED = 1; // asm-generic/siginfo.h
+
+/** How a child has ended. */
+export interface EndedChild {
+  /** Its pid. */
+  readonly pid: number;
+  /** Its exit status; undefined if a signal has ended it. */
+  readonly code?: number;
+  /** The number of the signal that has ended it. */
+  readonly signal?: number;
+}
+
+/**
+ * waitid(2) with P_ALL and WNOHANG: waits for any child that has ended. Deno would wait in vain for one that it has
+ * started itself.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @returns the child; undefined if none has ended.
+ * @throws {SyscallError} with the call's errno, but for ECHILD.
+ *
+ * @example
+ * ```ts
+ * import { waitidAny } from "@denomount/mount/linux";
+ *
+ * console.log(waitidAny()); // undefined
+ * ```
+ */
+export function waitidAny(): EndedChild | undefined {
+  const info = new Uint8Array(new ArrayBuffer(128));
+  const result = libc().waitid(P_ALL, 0, info, WEXITED | WNOHANG);
+  const own = errno[0];
+  if (result < 0 && own === ECHILD) return undefined;
+  check(result, own, "waitid");
+  const view = new DataView(info.buffer); // siginfo_t of a 64-bit machine, asm-generic/siginfo.h
+  const pid = view.getInt32(16, true); // si_pid
+  if (pid === 0) return undefined;
+  const status = view.getInt32(24, true); // si_status
+  return view.getInt32(8, true) === CLD_EXITED ? { pid, code: status } : { pid, signal: status }; // si_code
+}
+
+const ECHILD = 10; // asm-generic/errno-base.h
+
+/**
+ * kill(2): sends a signal to a process group.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param group the id of the group: the pid of its leader, which must not have been waited for.
+ * @param signal the signal's number.
+ * @throws {SyscallError} ESRCH if the group has no process, EINVAL for a number that is no signal.
+ *
+ * @example
+ * ```ts
+ * import { signalGroup } from "@denomount/mount/linux";
+ *
+ * const child = new Deno.Command("sleep", { args: ["60"], detached: true }).spawn();
+ * signalGroup(child.pid, 15);
+ * console.log((await child.status).signal); // SIGTERM
+ * ```
+ */
+export function signalGroup(group: number, signal: number): void {
+  if (!Number.isSafeInteger(group) || group <= 1) throw new TypeError(`${group} is not a process group`);
+  check(libc().kill(-group, signal), errno[0], "kill", `${-group}`);
+}
+
 /**
  * signal(2) with SIG_IGN: ignores a signal in this process and in the programs that it starts. Deno's own listeners for
  * the signal are not called any more.

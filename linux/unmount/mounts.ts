@@ -10,8 +10,7 @@ import { runInNamespace } from "../namespace/mount.ts";
 import { mountAt } from "../mountinfo/statx_mount.ts";
 import { type Mount, subpathOf } from "../spec/mount.ts";
 import { splitOptions } from "../spec/options.ts";
-import { join, rootPath } from "../path/path.ts";
-import { ensureResolvable } from "../path/cached_lookup.ts";
+import { canonicalizePath, join, pathInRoot } from "../path/path.ts";
 import { topMount } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
 
@@ -50,12 +49,15 @@ export async function unmountMounts(
   const deadline = new Deadline(options);
   const inReverse = mounts.filter(makesMount).map((mount) => subpathOf(mount.target)).reverse();
   const failures: { mountpoint: string; error: SyscallError }[] = [];
+  let root: string | undefined;
   for (const [index, subpath] of inReverse.entries()) {
     let mountpoint = join(target, subpath);
     try {
-      await ensureResolvable(mountpoint, deadline);
-      mountpoint = await rootPath(target, subpath);
-      while (topMount(mountpoint, deadline.restarted())) await unmountTreeRetrying(mountpoint, deadline);
+      root ??= await canonicalizePath(target, deadline.restarted());
+      mountpoint = await pathInRoot(root, subpath, deadline.restarted());
+      for (let top = topMount(mountpoint, deadline); top; top = topMount(mountpoint, deadline)) {
+        await unmountTreeRetrying(mountpoint, deadline.restarted(), top);
+      }
     } catch (error) {
       if (isErrno(error, "ENOENT", "ENOTDIR")) continue; // nothing is mounted at a path that is gone
       if (index === 0 || !(error instanceof SyscallError)) throw error;

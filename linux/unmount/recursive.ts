@@ -4,12 +4,12 @@
  * @module
  */
 
-import { isErrno, SyscallError } from "../../ffi/errno.ts";
+import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { Deadline, type UnmountOptions } from "./deadline.ts";
 import { prefixFilter } from "../mountinfo/filters.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
-import { statxMountUnique } from "../mountinfo/statx_mount.ts";
+import { type StatxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { readSubtree, type TreeInfo } from "../mountinfo/subtree.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
@@ -61,52 +61,64 @@ export async function unmountRecursive(target: string, options: UnmountOptions =
     if (mountpoint === top || !(error instanceof SyscallError)) throw error;
     failures.push(error);
   };
-  if (hasFeature("statmount") && top !== "/") await unmountByIds(top, deadline, onError);
-  else await unmountByTable(top, deadline, onError);
-  // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
+  const isComplete = hasFeature("statmount") && top !== "/"
+    ? await unmountByIds(top, deadline, onError)
+    : await unmountByTable(top, deadline, onError);
   const [first] = failures;
-  if (first && (await listMounts({ filter: prefixFilter(top) })).length > 0) throw first;
+  if (first === undefined && isComplete) return;
+  // A mount that could not be unmounted by itself may have gone with a lazy unmount of its parent.
+  const [left] = await listMounts({ filter: prefixFilter(top) });
+  if (left) throw first ?? movedError(left);
+}
+
+function movedError({ mountpoint: path }: TreeInfo): SyscallError {
+  const reason = `${path} was moved, or a directory above it renamed, each time that it was to be unmounted`;
+  return new SyscallError({ syscall: "umount2", errno: errnoNumber("EBUSY"), path, reason });
 }
 
 type OnError = (error: unknown, info: TreeInfo) => void;
 
 /** How often the mounts are looked for again that another process has moved, or renamed the directory of. */
-const ATTEMPTS = 5;
+const ATTEMPTS = 20;
 
 /** The fallback without statmount(2): the whole mount table is read. */
-async function unmountByTable(top: string, deadline: Deadline, onError: OnError): Promise<void> {
+async function unmountByTable(top: string, deadline: Deadline, onError: OnError): Promise<boolean> {
   const filter = prefixFilter(top);
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  let isComplete = false;
+  for (let attempt = 0; attempt < ATTEMPTS && !isComplete; attempt++) {
     const trees = treesWithin(await listMounts(), (mount) => !filter(mount).skip);
-    if (await unmountTrees(trees, deadline, onError)) break;
+    isComplete = await unmountTrees(trees, deadline, onError);
   }
   await unmountStacked(top, deadline, topMount(top, deadline));
+  return isComplete;
 }
 
 /** Reads the mounts of the target's trees only, and of a single mount nothing: it is busy if another one is below it. */
-async function unmountByIds(top: string, deadline: Deadline, onError: OnError): Promise<void> {
+async function unmountByIds(top: string, deadline: Deadline, onError: OnError): Promise<boolean> {
   const isPlain = (deadline.flags & (MNT_DETACH | MNT_EXPIRE | MNT_FORCE)) === 0;
   for (let mount = topMount(top, deadline); mount; mount = topMount(top, deadline)) {
-    if (isPlain && await tryUnmountChildless(top, deadline)) continue;
+    if (isPlain && await tryUnmountChildless(top, deadline, mount)) continue;
     await unmountTrees(await treesOf(mount), deadline, onError);
     // Not in the table, such as below /proc/PID/root: umount2(2) says why.
     if (topMount(top, deadline)?.mountId === mount.mountId) await unmountRetrying(top, deadline, mount);
   }
-  if (await isEmptyDirectory(top)) return; // no mount can be below it
+  if (await isEmptyDirectory(top)) return true; // no mount can be below it
   const parent = statxMountUnique(top);
   if (!parent.isUnique) return await unmountByTable(top, deadline, onError);
   const filter = prefixFilter(top);
-  for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+  let isComplete = false;
+  for (let attempt = 0; attempt < ATTEMPTS && !isComplete; attempt++) {
     const tree = (await readSubtree(parent)).filter((mount) => !filter(mount).skip);
-    if (await unmountTrees(await wholeTrees(tree), deadline, onError)) break;
+    isComplete = await unmountTrees(await wholeTrees(tree), deadline, onError);
   }
   await unmountStacked(top, deadline, topMount(top, deadline));
+  return isComplete;
 }
 
 /** False also for a mount that is locked, or that another process has unmounted meanwhile. */
-async function tryUnmountChildless(top: string, deadline: Deadline): Promise<boolean> {
+async function tryUnmountChildless(top: string, deadline: Deadline, mount: StatxMount): Promise<boolean> {
   try {
-    return await unmountIfChildless(top, deadline.restarted());
+    return await unmountIfChildless(top, deadline.restarted(), mount);
   } catch (error) {
     if (isErrno(error, "EINVAL")) return false;
     throw error;

@@ -26,10 +26,15 @@ import { umountOnce } from "./umount_once.ts";
  *
  * @param target the mountpoint.
  * @param deadline its flags, and how long to retry and wait.
+ * @param known the topmost mount.
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
-export async function unmountTreeRetrying(target: string, deadline: Deadline): Promise<void> {
-  if (await unmountIfChildless(target, deadline)) return;
+export async function unmountTreeRetrying(
+  target: string,
+  deadline: Deadline,
+  known = topMount(target, deadline),
+): Promise<void> {
+  if (await unmountIfChildless(target, deadline, known)) return;
   const top = uniqueMountAt(target);
   if (top === undefined) return;
   try {
@@ -97,13 +102,17 @@ export async function wholeTrees(tree: readonly TreeInfo[]): Promise<Trees> {
  *
  * @param target the mountpoint, which can be reached without waiting for a server.
  * @param deadline its flags, and how long to wait for a server.
+ * @param top the topmost mount.
  * @returns false if the mount is busy, or is to be detached.
  * @throws {SyscallError} as {@linkcode unmount} does.
  */
-export async function unmountIfChildless(target: string, deadline: Deadline): Promise<boolean> {
+export async function unmountIfChildless(
+  target: string,
+  deadline: Deadline,
+  top = topMount(target, deadline),
+): Promise<boolean> {
   if (deadline.flags & MNT_DETACH) return false;
   deadline.signal?.throwIfAborted();
-  const top = topMount(target, deadline);
   if (top === undefined) return true;
   try {
     await umountOnce(target, deadline, top);
@@ -144,7 +153,8 @@ export async function unmountTrees(
         if (kind === "leave") leavePeerGroup(info);
         else if (!await unmountInfo(info, stacked.has(info.mountpoint), deadline)) isComplete = false;
       } catch (error) {
-        onError(error, info);
+        if (isErrno(error, "ENOENT", "ENOTDIR")) isComplete = false; // renamed between the look and the call
+        else onError(error, info);
       }
     }
   }

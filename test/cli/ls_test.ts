@@ -165,6 +165,22 @@ kernelTest("a table fits a terminal of 40, 80 and 120 columns, and a pipe gets a
   await run("umount", `${t.dir}/${long}`, `${t.dir}/${long}ü`);
 });
 
+kernelTest("in the locale C, names and branches are ASCII", needs, async (t) => {
+  t.make("ü");
+  await run("mount", "-t", "tmpfs", "-o", "size=64k", "t", `${t.dir}/ü`);
+  const before = Deno.env.get("LC_ALL");
+  try {
+    Deno.env.set("LC_ALL", "C");
+    assertMatch((await command(["ls", "--tree", t.dir])).out, /\n`- \S+\/\\303\\274 +tmpfs/);
+    Deno.env.set("LC_ALL", "de_DE.UTF-8");
+    assertMatch((await command(["ls", "--tree", t.dir])).out, /\n└─ \S+\/ü +tmpfs/);
+  } finally {
+    if (before === undefined) Deno.env.delete("LC_ALL");
+    else Deno.env.set("LC_ALL", before);
+  }
+  await run("umount", `${t.dir}/ü`);
+});
+
 kernelTest("ls prints the columns that are asked for, also as JSON, and the file of a loop device", {
   ...needs,
   root: true,

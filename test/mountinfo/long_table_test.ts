@@ -51,7 +51,7 @@ kernelTest(
     mount("first", `${t.dir}/first`, "tmpfs", 0, "size=64k");
     const id = listmount(LSMT_ROOT).at(-1) ?? 0n;
     makeMounts(`${t.dir}/many`, 5000);
-    await using events = watchMounts();
+    await using events = watchMounts({ signal: AbortSignal.timeout(20_000) });
     mount("other", `${t.dir}/first`, "tmpfs", 0, "size=64k");
     for (let index = 0; index < 2; index++) umount2(`${t.dir}/first`, 0);
     umount2(`${t.dir}/many`, MNT_DETACH);

@@ -10,7 +10,17 @@ import {
   singleEntryFilter,
 } from "../../mod.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
-import { mount as mountSyscall, MS_SHARED } from "../../linux/mod.ts";
+import {
+  AT_FDCWD,
+  MNT_DETACH,
+  mount as mountSyscall,
+  MS_BIND,
+  MS_SHARED,
+  MS_SLAVE,
+  OPEN_TREE_CLONE,
+  openTree,
+  umount2,
+} from "../../linux/mod.ts";
 import { assert, assertEquals, assertMatch, assertThrows } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { mountTable } from "../kernel.ts";
@@ -102,6 +112,41 @@ kernelTest(
       assertEquals(await lookupMount(info.mountpoint), found);
     }
     assertEquals(table.length, mountTable().length);
+  },
+);
+
+kernelTest(
+  "propagate_from is listed and looked up only if it is asked for",
+  { privateDirectory: true },
+  async (t) => {
+    t.make("first", "second", "third");
+    const [first = "", second = "", third = ""] = ["first", "second", "third"].map((name) =>
+      `${t.dir}/${name}`
+    );
+    mountSyscall("t", first, "tmpfs", 0, "size=64k");
+    mountSyscall(null, first, null, MS_SHARED, null);
+    mountSyscall(first, second, null, MS_BIND, null);
+    for (const propagation of [MS_SLAVE, MS_SHARED]) mountSyscall(null, second, null, propagation, null);
+    mountSyscall(second, third, null, MS_BIND, null);
+    mountSyscall(null, third, null, MS_SLAVE, null);
+    // A peer of the second that is not below this process's root, so that the third gets its mounts from the first.
+    using _peer = openTree(AT_FDCWD, second, OPEN_TREE_CLONE);
+    umount2(second, MNT_DETACH);
+    using _mounted = { [Symbol.dispose]: () => [third, first].forEach((path) => umount2(path, MNT_DETACH)) };
+    const whole = t.mounts().find(({ mountpoint }) => mountpoint === "/third")?.optional ?? "";
+    const [, master] = /^(master:\d+) propagate_from:\d+$/.exec(whole) ?? [];
+    assert(master !== undefined, whole);
+    const filter = singleEntryFilter(third);
+    for (const missing of [[], ["statmount"]] satisfies Parameters<typeof pretendMissing>[]) {
+      using _ = pretendMissing(...missing);
+      const found = [
+        ...await listMounts({ filter }),
+        await lookupMount(third),
+        ...await listMounts({ filter, propagation: true }),
+        await lookupMount(third, { propagation: true }),
+      ];
+      assertEquals(found.map(({ optional }) => optional), [master, master, whole, whole]);
+    }
   },
 );
 

@@ -228,7 +228,10 @@ for (const [way, missing] of ways) {
   });
 }
 
-kernelTest("a mount that is unmounted before it is looked up is reported as transient", needs, async (t) => {
+kernelTest("a mount that is unmounted before it is looked up is reported as transient", {
+  ...needs,
+  features: ["mountEvents", "statmount"],
+}, async (t) => {
   const a = t.make("a");
   const events = watched();
   tmpfs("brief", a);

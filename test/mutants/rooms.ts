@@ -16,11 +16,14 @@ import { mount } from "./list/mount.ts";
 import { mountinfo } from "./list/mountinfo.ts";
 import { namespace, pidfd } from "./list/namespace.ts";
 import { path } from "./list/path.ts";
+import { sandbox } from "./list/sandbox.ts";
+import { sandboxChanges } from "./list/sandbox_changes.ts";
 import { spec } from "./list/spec.ts";
 import { syscalls } from "./list/syscalls.ts";
 import { temp } from "./list/temp.ts";
 import { unmount } from "./list/unmount.ts";
 import type { MutantRoom } from "./mutant.ts";
+import { words } from "./list/words.ts";
 
 /** The rooms, from below. */
 export const rooms: readonly MutantRoom[] = [
@@ -38,7 +41,10 @@ export const rooms: readonly MutantRoom[] = [
   filesystem,
   mount,
   manager,
+  sandbox,
+  sandboxChanges,
   containerdClient,
   containerd,
   cli,
+  words,
 ];

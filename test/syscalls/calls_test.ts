@@ -391,3 +391,21 @@ kernelTest("a moment without free descriptors is not remembered as missing featu
   assertEquals(needDescriptor.filter((name) => during[name]), []);
   assertEquals(after, linux.kernelFeatures());
 });
+
+kernelTest("statmountMany() reads what statmount() reads of each mount, also names that are not ASCII", {
+  features: ["statmount"],
+}, (t) => {
+  const places = ["plain", "ärger→", "last"].map((name) => t.make(name));
+  for (const place of places) linux.mount(`source of ${place}`, place, "tmpfs", 0, "size=64k");
+  try {
+    const ids = linux.listmount(linux.LSMT_ROOT);
+    const mask = linux.STATMOUNT_MNT_BASIC | linux.STATMOUNT_MNT_POINT | linux.STATMOUNT_SB_SOURCE |
+      linux.STATMOUNT_MNT_OPTS;
+    const many = linux.statmountMany([...ids.map(Number), 2 ** 40], mask);
+    assertEquals(many, [...ids.map((id) => linux.statmount(id, mask)), undefined]);
+    const found = many.slice(-4, -1).map((mount) => [mount?.mountpoint, mount?.source]);
+    assertEquals(found, places.map((place) => [place, `source of ${place}`]));
+  } finally {
+    for (const place of places) linux.umount2(place, 0);
+  }
+});

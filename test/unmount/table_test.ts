@@ -5,7 +5,9 @@
  */
 
 import { assertEquals } from "../assert.ts";
+import { MNT_DETACH, umount2 } from "../../linux/mod.ts";
 import { kernelTest } from "../harness.ts";
+import { makeMounts } from "../mountinfo/long_table.ts";
 
 const PROGRAM = `
 import { mount, unmount, unmountRecursive, type Mount } from "${import.meta.resolve("../../mod.ts")}";
@@ -48,11 +50,14 @@ for (const missing of [[], ["statmount"]]) {
   const by = missing.length === 0 ? "with statmount(2)" : "without statmount(2)";
   kernelTest(`unmounting a bind, a tmpfs, a disk or an overlay does not read the mount table, ${by}`, {
     root: true,
+    privateDirectory: true,
     features: ["statmount"],
     tools: ["strace", "mkfs.ext4"],
     permissions: { run: true },
   }, async (t) => {
-    t.make("target", "source", "lower", "upper", "work");
+    t.make("target", "source", "lower", "upper", "work", "many");
+    makeMounts(`${t.dir}/many`, 500);
+    using _many = { [Symbol.dispose]: () => umount2(`${t.dir}/many`, MNT_DETACH) };
     Deno.writeTextFileSync(`${t.dir}/program.ts`, PROGRAM);
     await new Deno.Command("mkfs.ext4", { args: ["-q", `${t.dir}/image`, "2M"] }).output();
     const program = [`${t.dir}/program.ts`, t.dir, ...missing];

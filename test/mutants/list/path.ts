@@ -660,8 +660,8 @@ export const path: MutantRoom = {
     {
       name: "a root that is a link is kept",
       file: "linux/path/path.ts",
-      find: "const steps = resolution(await canonicalizePath(root, wait), path);",
-      replace: "const steps = resolution(root, path);",
+      find: "pathInRoot(await canonicalizePath(root, wait), path, wait)",
+      replace: "pathInRoot(root, path, wait)",
       rule: "The result is the path seen from the process's root, without links.",
       tests: paths,
     },
