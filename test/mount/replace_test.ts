@@ -188,9 +188,11 @@ for (const [way, missing] of ways) {
       const list = [source, tmpfs("t", `/a/${name}`)];
       await assertRejects(() => mountAll(list, target, replace), MountError, "leads out of the new mount");
     }
-    await using handle = await mountAll([source, tmpfs("t", "/a/to-in")], target, replace);
-    assertEquals(handle.mountpoints, [`${target}/a`, `${target}/a/in`]);
-    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/target/a", "/target/a/in"]);
+    const list = [source, tmpfs("t", "/a/to-in"), tmpfs("u", "/a/to-in/u", "X-mount.mkdir")];
+    await using handle = await mountAll(list, target, replace);
+    const mountpoints = ["/target/a", "/target/a/in", "/target/a/in/u"];
+    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), mountpoints);
+    assertEquals(handle.mountpoints, mountpoints.map((path) => t.dir + path));
   });
 }
 
