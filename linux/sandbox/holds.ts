@@ -14,7 +14,7 @@ import { requireProgram } from "./unshare.ts";
 
 // The lines are the paths. When the last is read, this process has closed the pipe or was killed; then it waits for the
 // end of the box, whose commands could else make what the directory keeps them from. A zombie (Z) has ended: who adopts the
-// orphan may never wait for it.
+// orphan may never wait for it. flock(1) would make a file of a path that was never made.
 const SCRIPT = `
 box=$1 rmdir=$2 flock=$3
 exec 0<"/proc/self/fd/$4"
@@ -26,7 +26,7 @@ while [ $tries -lt 500 ] && { read -r stat <"/proc/$box/stat"; } 2>/dev/null; do
   tries=$((tries + 1))
   sleep 0.01
 done
-for path; do "$flock" --exclusive --nonblock "$path" "$rmdir" -- "$path" 2>/dev/null; done
+for path; do [ -d "$path" ] && "$flock" --exclusive --nonblock "$path" "$rmdir" -- "$path" 2>/dev/null; done
 exit 0`;
 
 /** The directories of one box. */
