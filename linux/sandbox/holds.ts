@@ -8,6 +8,7 @@
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { requirePermission } from "../../ffi/permission.ts";
 import { encodeName } from "../../ffi/text.ts";
 import { pipe, setCloseOnExec, write } from "../syscalls/mod.ts";
 import { requireProgram } from "./unshare.ts";
@@ -44,6 +45,7 @@ export class Holds implements AsyncDisposable {
     if (directories.length === 0) return;
     const programs = [requireProgram("rmdir"), requireProgram("flock")];
     const sh = requireProgram("sh");
+    requirePermission({ name: "run", command: sh });
     const [from, to] = pipe();
     using _from = from;
     setCloseOnExec(from.fd, false);
