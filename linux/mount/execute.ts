@@ -1,6 +1,7 @@
 /**
  * Executing the plans of a list, one after the other: all of them or none. Each is resolved, created and attached before
- * the next one, because a later one may name a path that an earlier one makes.
+ * the next one, because a later one may name a path that an earlier one makes; what is inside of another new mount and
+ * names no such path is attached together with it (assemble.ts).
  *
  * @module
  */
@@ -26,7 +27,9 @@ import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
+import { AssemblingMounts, beginsAssembly } from "./assemble.ts";
 import { attachedMount } from "./attached_mount.ts";
+import { LeavesTree } from "./detached_tree.ts";
 import { type MadeDirectory, removeDirectory } from "./make_target.ts";
 import { ReplacingMounts } from "./replace.ts";
 import { type ResolveContext, type ResolvedPlan, resolvePlan } from "./resolve.ts";
@@ -54,6 +57,10 @@ interface MountTransaction extends ResolveContext, ExecutedPlans {
   readonly attached: AttachedMount[];
   /** What is undone if a later plan fails. */
   readonly undo: (AttachedMount | MadeDirectory)[];
+  /** The new mounts, where they replace what is mounted. */
+  readonly replacing: ReplacingMounts | undefined;
+  /** Those that are not attached yet, where they don't. */
+  readonly assembling: AssemblingMounts;
 }
 
 /**
@@ -72,20 +79,25 @@ export async function executePlans(
   wait: WaitOptions,
   { thread, userns, replace = false }: ExecuteOptions = {},
 ): Promise<ExecutedPlans> {
+  const replacing = replace ? new ReplacingMounts(target, thread) : undefined;
+  const assembling = new AssemblingMounts(thread !== undefined);
   const transaction: MountTransaction = {
     target,
     thread,
     wait,
     namespaces: new UserNamespaces(),
     userns,
-    replacing: replace ? new ReplacingMounts(target, thread) : undefined,
+    detached: replacing ?? assembling,
+    replacing,
+    assembling,
     attached: [],
     undo: [],
   };
   try {
     try {
       await executeAll(plans, transaction);
-      if (transaction.replacing) await reveal(transaction.replacing, transaction);
+      if (replacing) await revealReplacing(replacing, transaction);
+      else await reveal(transaction);
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
@@ -94,15 +106,33 @@ export async function executePlans(
     await rollBack(transaction);
     throw error;
   } finally {
-    transaction.replacing?.[Symbol.dispose]();
+    replacing?.[Symbol.dispose]();
+    assembling[Symbol.dispose]();
   }
 }
 
 /** What was made for the mounts that replace others is attached. From here on an abort comes too late. */
-async function reveal(replacing: ReplacingMounts, { attached, undo, wait }: MountTransaction): Promise<void> {
+async function revealReplacing(
+  replacing: ReplacingMounts,
+  { attached, undo, wait }: MountTransaction,
+): Promise<void> {
   await replacing.reveal(wait.timeout);
   attached.push(...replacing.attached);
   undo.push(...replacing.attached);
+}
+
+/** What was assembled is attached. */
+async function reveal(transaction: MountTransaction): Promise<void> {
+  const { assembling, attached, undo } = transaction;
+  const { first } = assembling;
+  if (first === undefined) return;
+  try {
+    const made = assembling.reveal();
+    undo.push(...made);
+    attached.push(...made.filter((step) => "mountpoint" in step));
+  } catch (error) {
+    throw await failure(error, first, transaction);
+  }
 }
 
 const TURN = 20; // ms
@@ -111,20 +141,21 @@ const TURN = 20; // ms
 async function executeAll(plans: readonly Plan[], transaction: MountTransaction): Promise<void> {
   const { signal } = transaction.wait;
   let turn = performance.now();
-  for (const plan of plans) {
+  for (const [index, plan] of plans.entries()) {
     if (signal && performance.now() - turn > TURN) {
       await delay(0);
       turn = performance.now();
     }
     signal?.throwIfAborted();
-    await executePlan(plan, transaction);
+    await executePlan(plan, plans[index + 1], transaction);
   }
   signal?.throwIfAborted();
 }
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
-async function rollBack({ undo, thread, replacing }: MountTransaction): Promise<void> {
+async function rollBack({ undo, thread, replacing, assembling }: MountTransaction): Promise<void> {
   await replacing?.rollBack();
+  assembling.rollBack();
   const undoAll = async () => {
     for (const step of undo.reverse()) {
       if ("directory" in step) removeDirectory(step.directory);
@@ -136,24 +167,53 @@ async function rollBack({ undo, thread, replacing }: MountTransaction): Promise<
   await (thread === undefined ? undoAll() : thread.run(undoAll));
 }
 
-async function executePlan(plan: Plan, transaction: MountTransaction): Promise<void> {
+async function executePlan(
+  plan: Plan,
+  next: Plan | undefined,
+  transaction: MountTransaction,
+): Promise<void> {
+  const { replacing, assembling, wait } = transaction;
   const fds = new OwnedFds();
   let resolved: ResolvedPlan | undefined;
   try {
     try {
-      resolved = await resolvePlan(plan, transaction, fds, transaction.undo);
-      if (makesMount(plan) && transaction.replacing) await transaction.replacing.add(plan, resolved);
-      else if (makesMount(plan)) await makeMount(plan, resolved, transaction);
-      else await changeMount(plan, resolved.target, transaction);
+      if (assembling.first && !await assembling.admits(plan, wait)) await reveal(transaction);
+      resolved = await resolveOrReveal(plan, transaction, fds);
+      if (!makesMount(plan)) await changeMount(plan, resolved.target, transaction);
+      else if (replacing) await replacing.add(plan, resolved);
+      else if (assembling.first) await assembling.add(plan, resolved);
+      else if (beginsAssembly(plan, next)) await assembling.begin(plan, resolved);
+      else await makeMount(plan, resolved, transaction);
     } finally {
       fds[Symbol.dispose](); // before what is held, which open descriptors keep busy
       if (resolved?.held) await resolved.held[Symbol.asyncDispose]();
     }
   } catch (error) {
-    if (transaction.wait.signal?.aborted) throw transaction.wait.signal.reason;
-    const path = mountpointOf(plan, transaction.target);
-    throw new MountError(plan.mount, path, await explain(error, plan, transaction));
+    throw error instanceof MountError ? error : await failure(error, plan, transaction);
   }
+}
+
+/** A mountpoint that a symbolic link leads to outside of what is assembled is looked up once that is attached. */
+async function resolveOrReveal(
+  plan: Plan,
+  transaction: MountTransaction,
+  fds: OwnedFds,
+): Promise<ResolvedPlan> {
+  const made = { push: (directory: MadeDirectory) => transaction.undo.push(directory) };
+  try {
+    return await resolvePlan(plan, transaction, fds, made);
+  } catch (error) {
+    if (!(error instanceof LeavesTree) || transaction.replacing) throw error;
+    await reveal(transaction);
+    return await resolvePlan(plan, transaction, fds, made);
+  }
+}
+
+/** The error of the list for that of a plan. */
+async function failure(error: unknown, plan: Plan, transaction: MountTransaction): Promise<unknown> {
+  const { target, wait: { signal } } = transaction;
+  if (signal?.aborted) return signal.reason;
+  return new MountError(plan.mount, mountpointOf(plan, target), await explain(error, plan, transaction));
 }
 
 async function makeMount(

@@ -21,6 +21,7 @@ import { type Call, call, quoted } from "../spec/call.ts";
 import { MountError } from "../spec/error.ts";
 import type { Mount } from "../spec/mount.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan, planMounts } from "../spec/plan.ts";
+import { type Attachment, describeAssembling } from "./describe_assemble.ts";
 import { describeReplacing } from "./describe_replace.ts";
 import type { MountOptions } from "./mount.ts";
 import { refuseReplacing } from "./replace.ts";
@@ -79,13 +80,16 @@ export function explain(
   const [first] = plans;
   return [
     ...first ? named(first, () => describeOpenedNamespace(userNamespace)) : [],
-    ...replace
-      ? describeReplacing(plans, target, mapped, named)
-      : plans.flatMap((plan) => named(plan, () => describePlan(plan, target, mapped))),
+    ...replace ? describeReplacing(plans, target, mapped, named) : describeAssembling(
+      plans,
+      target,
+      named,
+      (plan, attachment) => describePlan(plan, target, mapped, attachment),
+    ),
   ];
 }
 
-function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
+function describePlan(plan: Plan, under: string, mapped: Set<string>, attachment: Attachment): Call[] {
   const target = mountpointOf(plan, under);
   const options = { target, isMapped: plan.idMaps !== undefined };
   const steps = describePropagation(plan.propagation, target);
@@ -93,19 +97,22 @@ function describePlan(plan: Plan, under: string, mapped: Set<string>): Call[] {
   if (!makesMount(plan)) return steps;
   return [
     ...plan.idMaps ? describeUserNamespace(plan.idMaps, mapped) : [],
-    ...describeNewMount(plan, options),
+    ...describeNewMount(plan, options, attachment),
     ...steps,
     ...describeRelease(plan, options),
   ];
 }
 
-function describeNewMount(plan: NewMountPlan, options: DescribeOptions): Call[] {
+function describeNewMount(plan: NewMountPlan, options: DescribeOptions, attachment: Attachment): Call[] {
   if (isStaged(plan)) return describeStaged(plan, options);
   if (!isCompleteDetached(plan)) return describeOnto(plan, options);
   const mount = plan.kind === "bind" ? "tree" : "mount";
+  const purpose = attachment === "inside"
+    ? "attach it inside of the new mount, not yet visible"
+    : "attach it: from here on it is visible";
   return [
     ...describeDetached(plan, options),
     ...describeRootChange(plan.root),
-    call("move_mount", [mount, quoted(options.target)], "attach it: from here on it is visible"),
+    ...attachment === "first" ? [] : [call("move_mount", [mount, quoted(options.target)], purpose)],
   ];
 }

@@ -5,6 +5,7 @@
  */
 
 import { isErrno } from "../../ffi/errno.ts";
+import type { OwnedFd } from "../../ffi/fd.ts";
 import { type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
 import { join } from "../path/path.ts";
 import { mkdir, rmdir } from "../syscalls/mod.ts";
@@ -17,8 +18,8 @@ export interface MadeDirectory {
 
 /** Gets each directory that was made, in its order. */
 export interface MadeDirectories {
-  /** Takes one. */
-  push(made: MadeDirectory): unknown;
+  /** Takes one, and its parent directory, which is closed afterwards; undefined for one above the target. */
+  push(made: MadeDirectory, parent?: OwnedFd): unknown;
 }
 
 /**
@@ -46,7 +47,7 @@ export function makeTarget(
     using parent = openTarget(target, `/${names.slice(0, depth - 1).join("/")}`);
     const directory = join(parent.path, names[depth - 1] ?? "");
     mkdir(`${procFdPath(parent)}/${names[depth - 1]}`, mode);
-    made.push({ directory });
+    made.push({ directory }, parent);
   }
   return openTarget(target, subpath);
 }
@@ -73,12 +74,13 @@ function makeDirectories(path: string, mode: number, made: MadeDirectories): voi
 /**
  * Removes a directory that was made for a mount which failed.
  *
- * @param path its path. One that is gone, or that another process uses meanwhile, stays as it is.
+ * @param path its path. One that is gone, that another process uses meanwhile, or that an entry has made
+ * read-only, stays as it is.
  */
 export function removeDirectory(path: string): void {
   try {
     rmdir(path);
   } catch (error) {
-    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "ENOTDIR", "EBUSY")) throw error;
+    if (!isErrno(error, "ENOENT", "ENOTEMPTY", "ENOTDIR", "EBUSY", "EROFS")) throw error;
   }
 }

@@ -112,7 +112,8 @@ export function mount(mount: Mount, target: string, options: MountOptions = {}):
 }
 
 /**
- * Mounts a list under a target, in its order: all of it or nothing.
+ * Mounts a list under a target, in its order: all of it or nothing. From Linux 6.15, a mount and those inside of it become
+ * visible at once, as far as none of them needs that the earlier ones are attached.
  *
  * Needs the permission `ffi`, and `run` for FUSE; CAP_SYS_ADMIN; Linux 5.10.
  *

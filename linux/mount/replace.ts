@@ -17,56 +17,38 @@ import type { Resolved } from "../filesystem/resolved.ts";
 import { setPropagationFd } from "../filesystem/propagation.ts";
 import { createComplete, Stage } from "../filesystem/staged.ts";
 import { type StatxMount, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
-import { attachMount, fdPath, type MountTarget, openTarget, procFdPath } from "../path/mount_target.ts";
+import { attachMount, fdPath, openTarget } from "../path/mount_target.ts";
 import { directoriesAbove, join } from "../path/path.ts";
 import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
-import { AT_EMPTY_PATH, AT_RECURSIVE, MOVE_MOUNT_BENEATH, OPEN_TREE_CLONE } from "../syscalls/constants.ts";
-import { openTree } from "../syscalls/mod.ts";
+import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
 import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
 import { attachedMount } from "./attached_mount.ts";
-import { type MadeDirectories, removeDirectory } from "./make_target.ts";
+import {
+  type DetachedTree,
+  type DetachedTrees,
+  type InsideTree,
+  type NewMount,
+  pathInside,
+  placeInside,
+  removeDirectoriesInside,
+} from "./detached_tree.ts";
 
-/** Where an entry goes that is inside of another new mount of its list. */
-export interface InsideTree {
-  /** The root of that mount, detached. */
-  readonly root: OwnedFd;
-  /** The normalized path from there. */
-  readonly inside: string;
-  /** Gets each directory that was made for the mountpoint, as a path from the root. */
-  readonly made: MadeDirectories;
-}
-
-/** A new mount. */
-interface NewMount {
-  readonly plan: NewMountPlan;
-  /** Its root. */
-  readonly fd: OwnedFd;
-  readonly id: StatxMount;
-  /** Its mountpoint: of one inside of another new mount, as the list says it until that is attached. */
-  mountpoint: string;
-}
-
-/** A new mount inside of another one. */
+/** A new mount that is inside of another one, with its root as long as propagation has to be set. */
 interface InnerMount extends NewMount {
+  readonly fd: OwnedFd;
   readonly outer: NewTree;
   /** Its mountpoint, from the root of the outer one. */
   readonly inside: string;
 }
 
-/** A new mount that is not inside of another one of its list, with what the list mounts inside of it. */
-interface NewTree extends NewMount {
-  /** The mountpoint; the root of what is mounted there. */
-  target: MountTarget;
-  /** What is mounted there; undefined if nothing is. */
+/** A new mount, with what it replaces. */
+interface NewTree extends DetachedTree {
+  /** What is mounted on its mountpoint; undefined if nothing is. */
   old: StatxMount | undefined;
-  /** The directories that were made in it for mountpoints, from its root. */
-  readonly directories: string[];
-  /** Where it is mounted as long as mounts are made inside of it: before Linux 6.15. */
-  stage: Stage | undefined;
   /** "beneath" as long as the old mount is on top of it. */
   state: "detached" | "beneath" | "attached";
 }
@@ -108,7 +90,7 @@ function whyNot(plan: Plan, before: ReadonlySet<string>, isElsewhere: boolean): 
 }
 
 /** The new mounts of a list that replaces what is mounted on its mountpoints. */
-export class ReplacingMounts implements Disposable {
+export class ReplacingMounts implements DetachedTrees, Disposable {
   readonly #trees: NewTree[] = [];
   readonly #treeAt = new Map<string, NewTree>(); // the last one, by its path below the target of the list
   readonly #mounts: (NewTree | InnerMount)[] = [];
@@ -136,13 +118,7 @@ export class ReplacingMounts implements Disposable {
    */
   find(subpath: string): InsideTree | undefined {
     const tree = this.#treeAbove(subpath);
-    if (tree === undefined) return undefined;
-    const { fd, plan, directories } = tree;
-    return {
-      root: fd,
-      inside: plan.subpath === "/" ? subpath : subpath.slice(plan.subpath.length),
-      made: { push: ({ directory }) => directories.push(pathInside(tree, directory)) },
-    };
+    return tree && placeInside(tree, subpath, this.#fds);
   }
 
   #treeAbove(subpath: string): NewTree | undefined {
@@ -158,7 +134,7 @@ export class ReplacingMounts implements Disposable {
   async add(plan: NewMountPlan, { target, ...resolved }: Resolved): Promise<void> {
     const fd = resolved.fds.take(await createComplete(plan, { target, ...resolved }), this.#fds);
     const mountpoint = mountpointOf(plan, this.under);
-    const mount: NewMount = { plan, fd, id: statxMountUniqueFd(fd), mountpoint };
+    const mount = { plan, fd, id: statxMountUniqueFd(fd), mountpoint };
     const outer = this.#treeAbove(plan.subpath);
     if (outer) {
       this.#mounts.push({ ...mount, outer, inside: pathInside(outer, fdPath(target)) });
@@ -222,22 +198,10 @@ export class ReplacingMounts implements Disposable {
   async rollBack(): Promise<void> {
     this.#targets[Symbol.dispose]();
     for (const tree of this.#trees.toReversed()) {
-      using whole = this.#wholeOf(tree);
       await this.#run(() => this.#takeOff(tree));
       unstage(tree);
-      for (const directory of tree.directories.toReversed()) {
-        removeDirectory(`${procFdPath(whole ?? tree.fd)}${directory}`);
-      }
+      removeDirectoriesInside(tree);
     }
-  }
-
-  /**
-   * A detached clone of a tree that is mounted, by which directories in it can be removed: taken off, its mounts are no
-   * longer connected, and as long as it is mounted, no mountpoint can be removed.
-   */
-  #wholeOf({ directories, state, stage, fd }: NewTree): OwnedFd | undefined {
-    if (directories.length === 0 || (state === "detached" && stage === undefined)) return undefined;
-    return this.#run(() => openTree(fd.fd, "", OPEN_TREE_CLONE | AT_RECURSIVE | AT_EMPTY_PATH));
   }
 
   /** Closes the descriptors: what is still detached is freed. */
@@ -333,11 +297,6 @@ function stageOf({ plan, fd }: NewTree): Stage {
 function unstage(tree: NewTree): void {
   tree.stage?.[Symbol.dispose]();
   tree.stage = undefined;
-}
-
-/** The part of a path that is inside of a tree. As long as that is detached, the path begins at its root. */
-function pathInside({ fd, stage }: NewTree, path: string): string {
-  return stage === undefined ? path : path.slice(fdPath(fd).length) || "/";
 }
 
 const MAX_TRIES = 1000;

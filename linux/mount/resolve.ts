@@ -26,14 +26,12 @@ import {
   openCached,
   openMayWait,
   tryOpenCached,
-  tryOpenMayWait,
 } from "../path/cached_lookup.ts";
 import {
   type MountTarget,
   openTarget,
   openTargetCached,
   procFdPath,
-  resolveInside,
   resolveTarget,
   tryResolveTarget,
 } from "../path/mount_target.ts";
@@ -57,13 +55,12 @@ import {
   O_CLOEXEC,
   O_PATH,
   O_RDONLY,
-  RESOLVE_IN_ROOT,
   RESOLVE_NO_XDEV,
 } from "../syscalls/constants.ts";
 import { requireIdMapping } from "../syscalls/features.ts";
 import { open } from "../syscalls/mod.ts";
+import { type DetachedTrees, openInside } from "./detached_tree.ts";
 import { type MadeDirectories, makeTarget } from "./make_target.ts";
-import type { ReplacingMounts } from "./replace.ts";
 
 /** What the plans of a list are resolved against. */
 export interface ResolveContext {
@@ -75,8 +72,8 @@ export interface ResolveContext {
   readonly namespaces: UserNamespaces;
   /** The user namespace of the call, for the plans that have no maps of their own. */
   readonly userns: OwnedFd | undefined;
-  /** The new mounts, where they replace what is mounted. */
-  readonly replacing: ReplacingMounts | undefined;
+  /** The new mounts that are not attached yet. */
+  readonly detached: DetachedTrees | undefined;
   /** The timeout and the signal of each wait. */
   readonly wait: WaitOptions;
 }
@@ -305,9 +302,9 @@ async function mapDetached(
 
 function cachedTarget(
   { subpath }: Plan,
-  { target, thread, replacing }: ResolveContext,
+  { target, thread, detached }: ResolveContext,
 ): MountTarget | undefined {
-  if (thread !== undefined || replacing?.find(subpath) !== undefined) return undefined;
+  if (thread !== undefined || detached?.find(subpath) !== undefined) return undefined;
   return openTargetCached(target, subpath);
 }
 
@@ -336,15 +333,14 @@ function withMountpoint(error: unknown, plan: Plan, path: string): unknown {
 
 async function findTarget(
   { subpath, mkdir }: Plan,
-  { target, thread, wait, replacing }: ResolveContext,
+  { target, thread, wait, detached }: ResolveContext,
   made: MadeDirectories,
 ): Promise<MountTarget> {
-  const within = replacing?.find(subpath);
-  if (within !== undefined) {
-    const { root, inside } = within;
-    if (mkdir === undefined) return await resolveInside(root, inside, wait);
-    await tryOpenMayWait(root.fd, inside, RESOLVE_IN_ROOT, wait).then((found) => found?.close());
-    return makeTarget(procFdPath(root), inside, mkdir, within.made);
+  const place = detached?.find(subpath);
+  if (place !== undefined) {
+    const { tree, inside } = place;
+    return await openInside(place, mkdir !== undefined, wait) ??
+      makeTarget(procFdPath(tree.fd), inside, mkdir ?? 0, place.made);
   }
   if (thread !== undefined) {
     await ensureTargetInNamespace(join(target, subpath), thread, wait);

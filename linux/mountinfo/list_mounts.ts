@@ -58,6 +58,18 @@ export async function listMounts(options: ListMountsOptions = {}): Promise<Mount
   return await inSteps(list(table, options));
 }
 
+/**
+ * The mounts of this process's namespace, in steps.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @returns the mounts, in the order of mountinfo.
+ */
+export function* listMountsInSteps(): Generator<void, MountInfo[]> {
+  using table = open("/proc/self/mountinfo", O_RDONLY);
+  return yield* list(table, {});
+}
+
 function* list(
   table: OwnedFd,
   { filter, pid, propagation = false }: ListMountsOptions,

@@ -123,6 +123,7 @@ export async function resolveTarget(
  * @param root the directory.
  * @param inside the normalized path below it.
  * @param wait the timeout and the signal.
+ * @param resolve `RESOLVE_BENEATH` if a symbolic link that would lead out of it is an error.
  * @returns an O_PATH descriptor of the topmost mount at that path.
  * @throws {SyscallError} ETIMEDOUT if a server on the path does not answer.
  */
@@ -130,12 +131,11 @@ export async function resolveInside(
   root: OwnedFd,
   inside: string,
   wait: WaitOptions,
+  resolve: number = RESOLVE_IN_ROOT,
 ): Promise<MountTarget> {
   for (let tries = 0;; tries++) {
     try {
-      return new MountTarget(
-        (await openat2MayWait(root.fd, inside, O_PATH, RESOLVE_IN_ROOT, wait)).release(),
-      );
+      return new MountTarget((await openat2MayWait(root.fd, inside, O_PATH, resolve, wait)).release());
     } catch (error) {
       if (!isErrno(error, "EAGAIN") || tries > 100) throw error; // as in openInRoot()
     }
@@ -181,10 +181,19 @@ function openWithoutLinks(target: string, inside: string, resolve = 0): MountTar
   }
 }
 
-function openInRoot(root: OwnedFd, inside: string): OwnedFd {
+/**
+ * {@linkcode resolveInside} for a path that needs no server.
+ *
+ * @param root the directory.
+ * @param inside the normalized path below it.
+ * @param resolve `RESOLVE_BENEATH` if a symbolic link that would lead out of it is an error.
+ * @returns an O_PATH descriptor.
+ * @throws {SyscallError} with the errno of openat2(2).
+ */
+export function openInRoot(root: OwnedFd, inside: string, resolve: number = RESOLVE_IN_ROOT): OwnedFd {
   for (let tries = 0;; tries++) {
     try {
-      return openat2(root.fd, inside, O_PATH, RESOLVE_IN_ROOT);
+      return openat2(root.fd, inside, O_PATH, resolve);
     } catch (error) {
       // A rename or mount anywhere on the system while ".." is resolved: openat2(2) asks to try again.
       if (!isErrno(error, "EAGAIN") || tries > 100) throw error;

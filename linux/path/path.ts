@@ -188,8 +188,16 @@ export function resolveInRoot(root: string, path: string): string {
   return step.value;
 }
 
-/** Yields each path that may be a symbolic link, takes the link's target or undefined, and returns the path. */
-function* resolution(root: string, path: string): Generator<string, string, string | undefined> {
+/**
+ * Resolves a path inside a root directory as the kernel does, without a system call: the caller reads the links.
+ *
+ * @param root the root directory's canonical path.
+ * @param path the path inside it.
+ * @yields each path that may be a symbolic link, in the order of the lookup, and takes the link's target or undefined.
+ * @returns the path without symbolic links.
+ * @throws {SyscallError} ELOOP for more than 40 symbolic links.
+ */
+export function* resolution(root: string, path: string): Generator<string, string, string | undefined> {
   const rest = join(path).length > 0 ? path.split("/").reverse() : [];
   let inside: string[] = [];
   let links = 0;

@@ -209,6 +209,12 @@ export function operations(dir: string): Operation[] {
       { ...readonly, target: "/inner" },
       { ...tmpfs, target: "/inner" },
     ]),
+    mounting("mountAll of four, assembled", [
+      tmpfs,
+      { ...readonly, target: "/made", options: [...readonly.options ?? [], "X-mount.mkdir"] },
+      inner,
+      { ...inner, target: "/made/inner" },
+    ]),
     mounting("mountAll of three, with mount(2)", list, [...beforeMountApi, ...beforeLayers]),
     unmounting("unmount, tmpfs", [tmpfs], () => unmount(target)),
     unmounting("unmount, overlay", [overlay], () => unmount(target)),

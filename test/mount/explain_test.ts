@@ -25,6 +25,7 @@ const features = [
 /** Every way that a mount can take, by what the kernel lacks. */
 const ways: Record<string, readonly Feature[]> = {
   "with every call": [],
+  "without detached targets (before 6.15)": ["detachedTargets"],
   "without detached layers (before 6.15)": ["detachedLayers", "openTreeAttr"],
   "without lowerdir+ (before 6.5)": ["overlayLayers", "overlayDescriptors", "detachedLayers", "openTreeAttr"],
   "without mount_setattr (before 5.12)": [
@@ -58,6 +59,10 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     source: "",
     options: ["remount", ...options],
   });
+  const inside = (target: string, ...options: string[]): Mount => ({
+    ...tmpfs("X-mount.mkdir", ...options),
+    target,
+  });
   const all: Mount[][] = [
     [bind("bind")],
     [bind("rbind")],
@@ -76,6 +81,20 @@ function lists(dir: string, missing: readonly Feature[]): Mount[][] {
     [{ type: "ext4", source: `${dir}/image`, options: ["loop", "ro"] }],
     [tmpfs(), remount("bind", "nosuid", "ro")],
     [tmpfs(), remount("size=2m", "noexec")],
+    [tmpfs(), inside("/a"), {
+      ...bind("rbind", "ro"),
+      target: "/a/b",
+      options: ["rbind", "ro", "X-mount.mkdir"],
+    }],
+    [bind("bind"), inside("/a"), { ...remount("bind", "ro"), target: "/a" }, inside("/b"), inside("/b/c")],
+    [tmpfs(), inside("/a"), {
+      ...bind("bind"),
+      source: `${dir}/root/a`,
+      target: "/b",
+      options: ["X-mount.mkdir"],
+    }],
+    [bind("bind"), inside("/a", "private"), inside("/b")],
+    [overlay(layers, ...upper), { ...overlay(layers), target: "/a", options: [layers, "X-mount.mkdir"] }],
     [tmpfs(), { type: "none", source: "", options: ["rshared"] }],
     [{ type: "fuse3.bindfs", source: `${dir}/source`, target: "/empty", options: ["ro"] }],
   ];

@@ -163,6 +163,38 @@ for (const [way, missing] of ways) {
 }
 
 for (const [way, missing] of ways) {
+  kernelTest(`a list that fails removes no directory that it has not made, ${way}`, needs, async (t) => {
+    using _way = pretendMissing(...missing);
+    const target = t.make("target", "source/a", "user/b");
+    await using _old = await mount(tmpfs("old"), target);
+    const list = [
+      { type: "bind", source: `${t.dir}/source` },
+      tmpfs("made", "/a/b", "X-mount.mkdir"),
+      { type: "bind", source: `${t.dir}/user`, target: "/a" }, // covers the directory that was made
+      tmpfs("wrong", "/none"),
+    ];
+    await assertRejects(() => mountAll(list, target, replace), MountError, "none");
+    assertEquals([names(`${t.dir}/source/a`), names(`${t.dir}/user`)], [[], ["b"]]);
+  });
+
+  kernelTest(`a link that leads out of the new mount is refused, ${way}`, needs, async (t) => {
+    using _way = pretendMissing(...missing);
+    const target = t.make("target/a", "target/b", "source/in").slice(0, -"/a".length);
+    for (const [name, link] of [["out", "/b"], ["up", "../b"], ["to-in", "in"]] as const) {
+      Deno.symlinkSync(link, `${t.dir}/source/${name}`);
+    }
+    const source = { type: "bind", source: `${t.dir}/source`, target: "/a" };
+    for (const name of ["out", "up"]) {
+      const list = [source, tmpfs("t", `/a/${name}`)];
+      await assertRejects(() => mountAll(list, target, replace), MountError, "leads out of the new mount");
+    }
+    await using handle = await mountAll([source, tmpfs("t", "/a/to-in")], target, replace);
+    assertEquals(handle.mountpoints, [`${target}/a`, `${target}/a/in`]);
+    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/target/a", "/target/a/in"]);
+  });
+}
+
+for (const [way, missing] of ways) {
   kernelTest(
     `if one of several can't be attached beneath, the others are put back, ${way}`,
     needs,

@@ -9,6 +9,7 @@ import type { MutantRoom } from "../mutant.ts";
 const at = (name: string) => `linux/mount/${name}.ts`;
 const test = (name: string) => `test/mount/${name}_test.ts`;
 const NAMESPACE = "test/namespace/mount_test.ts";
+const ASSEMBLE = [test("assemble")];
 const REPLACE = [test("replace"), test("replace_race")];
 const USERNS = ["test/idmap/user_namespace_test.ts"];
 const LAYERS = "test/filesystem/kinds_test.ts";
@@ -17,6 +18,111 @@ const LAYERS = "test/filesystem/kinds_test.ts";
 export const mount: MutantRoom = {
   room: "linux/mount",
   mutants: [
+    {
+      name: "an absolute link is followed inside of an assembled mount",
+      file: at("detached_tree"),
+      find: 'plan.subpath === "/" ? RESOLVE_IN_ROOT : RESOLVE_BENEATH',
+      replace: "RESOLVE_IN_ROOT",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a link to the assembled mount itself is followed",
+      file: at("detached_tree"),
+      find: "if (!isRoot || mountId !== id.mountId) return target;",
+      replace: "if (!isRoot || mountId !== id.mountId || target) return target;",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "directories of a failed assembly are looked up by their path",
+      file: at("detached_tree"),
+      find: "directories.push({ parent: fds.add(open(procFdPath(parent), O_PATH)), name });",
+      replace: "directories.push({ parent: tree.fd, name: directory.slice(1) });",
+      rule: "No directory is removed that the call has not made.",
+      tests: [...ASSEMBLE, ...REPLACE],
+    },
+    {
+      name: "directories of a failed assembly stay",
+      file: at("assemble"),
+      find: "    if (this.#tree) removeDirectoriesInside(this.#tree);\n",
+      replace: "",
+      rule: "A list that fails leaves no directory that was made for it.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a source is looked up as if nothing were assembled",
+      file: at("covered_paths"),
+      find: "isCovered: inodeOf(found) === this.#directory",
+      replace: "isCovered: false",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "the links of a source are not followed",
+      file: at("covered_paths"),
+      find: "step = steps.next(component.link);",
+      replace: "step = steps.next(undefined);",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "a recursive bind has not what is mounted below its source",
+      file: at("covered_paths"),
+      find: "return !places.some((place) => isAtOrBelow(place, found));",
+      replace: "return places.length >= 0;",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "propagation is not followed to the source of a recursive bind",
+      file: at("covered_paths"),
+      find: "return [path, ...others.flatMap((other) => placeIn(other, inside))];",
+      replace: "return [path, ...others.slice(0, 0).flatMap((other) => placeIn(other, inside))];",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "an entry with a propagation word is assembled",
+      file: at("assemble"),
+      find: " && plan.propagation.length === 0;",
+      replace: ";",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "an overlay of an earlier entry is assembled with it",
+      file: at("assemble"),
+      find: "isPart(plan) && !namesPaths(plan);",
+      replace: "isPart(plan);",
+      rule: "A list that is assembled gives the same mounts as one by one.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "nothing is assembled",
+      file: at("assemble"),
+      find: "return next !== undefined && isInside(next, plan)",
+      replace: "return next !== undefined && plan === next && isInside(next, plan)",
+      rule: "No process sees a part of a list.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "the first mount of an assembly is attached before the others",
+      file: at("assemble"),
+      find: "    attachMount(fd, target);\n",
+      replace:
+        "    if (this.#tree && this.#steps.length === 1) attachMount(this.#tree.fd, this.#tree.target);\n    attachMount(fd, target);\n",
+      rule: "No process sees a part of a list.",
+      tests: ASSEMBLE,
+    },
+    {
+      name: "descriptors of an assembly stay open",
+      file: at("assemble"),
+      find: "    this.#steps = [];\n    this.#fds[Symbol.dispose]();\n",
+      replace: "    this.#steps = [];\n",
+      rule: "A call leaves no descriptor open.",
+      tests: ASSEMBLE,
+    },
     {
       name: "the root directory is replaced",
       file: "linux/mount/replace.ts",
@@ -109,8 +215,8 @@ export const mount: MutantRoom = {
     {
       name: "an error names the target of the list",
       file: at("execute"),
-      find: "const path = mountpointOf(plan, transaction.target);",
-      replace: "const path = transaction.target;",
+      find: "return new MountError(plan.mount, mountpointOf(plan, target), ",
+      replace: "return new MountError(plan.mount, target, ",
       rule: "An error names the mountpoint.",
       tests: [test("transaction")],
     },
@@ -157,8 +263,8 @@ export const mount: MutantRoom = {
     {
       name: "the signal is not looked at in a list",
       file: at("execute"),
-      find: "    signal?.throwIfAborted();\n    await executePlan(plan, transaction);",
-      replace: "    await executePlan(plan, transaction);",
+      find: "    signal?.throwIfAborted();\n    await executePlan(plan, plans[index + 1], transaction);",
+      replace: "    await executePlan(plan, plans[index + 1], transaction);",
       rule: "An aborted signal stops a list.",
       tests: [test("transaction")],
     },
@@ -173,7 +279,7 @@ export const mount: MutantRoom = {
     {
       name: "an abort is reported as an error of the mount",
       file: at("execute"),
-      find: "    if (transaction.wait.signal?.aborted) throw transaction.wait.signal.reason;\n",
+      find: "  if (signal?.aborted) return signal.reason;\n",
       replace: "",
       rule: "The error of an aborted call is the signal's reason.",
       tests: ["test/filesystem/wait_test.ts"],
@@ -233,22 +339,14 @@ export const mount: MutantRoom = {
     {
       name: "a list that fails leaves directories in its sources",
       file: at("replace"),
-      find: "        removeDirectory(`${procFdPath(whole ?? tree.fd)}${directory}`);\n",
+      find: "      removeDirectoriesInside(tree);\n",
       replace: "",
       rule: "A list that fails leaves no directory.",
       tests: REPLACE,
     },
     {
-      name: "directories in a mount that was taken off stay",
-      file: at("replace"),
-      find: "procFdPath(whole ?? tree.fd)",
-      replace: "procFdPath(tree.fd)",
-      rule: "A list that fails leaves no directory.",
-      tests: REPLACE,
-    },
-    {
       name: "the path in a mount at a temporary place is taken as one in the mount",
-      file: at("replace"),
+      file: at("detached_tree"),
       find: 'return stage === undefined ? path : path.slice(fdPath(fd).length) || "/";',
       replace: "return path;",
       rule: "Before 6.15, others are mounted inside of a mount at a temporary place.",
@@ -474,7 +572,7 @@ export const mount: MutantRoom = {
     {
       name: "made directories are not remembered",
       file: at("make_target"),
-      find: "    made.push({ directory });\n  }\n  return openTarget",
+      find: "    made.push({ directory }, parent);\n  }\n  return openTarget",
       replace: "  }\n  return openTarget",
       rule: "A failed list leaves no directory.",
       tests: [test("transaction")],
@@ -522,8 +620,8 @@ export const mount: MutantRoom = {
     {
       name: "a target in another namespace is opened here",
       file: at("resolve"),
-      find: "if (thread !== undefined || replacing?.find(subpath) !== undefined) return undefined;",
-      replace: "if (replacing?.find(subpath) !== undefined) return undefined;",
+      find: "if (thread !== undefined || detached?.find(subpath) !== undefined) return undefined;",
+      replace: "if (detached?.find(subpath) !== undefined) return undefined;",
       rule: "A call in another namespace changes nothing here.",
       tests: [NAMESPACE],
     },

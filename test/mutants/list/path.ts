@@ -255,7 +255,7 @@ export const path: MutantRoom = {
     {
       name: "a link with .. leads out of the target",
       file: "linux/path/mount_target.ts",
-      find: "return openat2(root.fd, inside, O_PATH, RESOLVE_IN_ROOT);",
+      find: "return openat2(root.fd, inside, O_PATH, resolve);",
       replace: "return openat2(root.fd, `./${inside}`, O_PATH, 0);",
       rule: "No .. leads out of the target.",
       tests: targets,
@@ -596,8 +596,8 @@ export const path: MutantRoom = {
     {
       name: "resolveTarget() follows .. out of the target",
       file: "linux/path/mount_target.ts",
-      find: "(await openat2MayWait(root.fd, inside, O_PATH, RESOLVE_IN_ROOT, wait)).release(),",
-      replace: "(await openat2MayWait(root.fd, `./${inside}`, O_PATH, 0, wait)).release(),",
+      find: "(await openat2MayWait(root.fd, inside, O_PATH, resolve, wait)).release()",
+      replace: "(await openat2MayWait(root.fd, `./${inside}`, O_PATH, 0, wait)).release()",
       rule: "No link and no .. leads out of the target, also while a server is waited for.",
       tests: targets,
     },
