@@ -28,7 +28,7 @@ const groups: Record<string, readonly string[]> = {
     "docs/table.md",
     "docs/cleanup.md",
   ],
-  "Sandboxes": ["docs/sandbox.md", "docs/agents.md", "docs/testing.md"],
+  "Sandboxes": ["docs/sandbox.md", "docs/sandbox_changes.md", "docs/agents.md", "docs/testing.md"],
   "Containers": ["docs/manager.md", "docs/container.md", "docs/containerd.md", "docs/node.md"],
   "Use": ["docs/one_file.md", "docs/privileges.md"],
   "The project": [

@@ -9,6 +9,7 @@
  */
 
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { requirePermission } from "../../ffi/permission.ts";
 import { O_RDONLY, O_WRONLY, SIGKILL } from "../syscalls/constants.ts";
 import { lseekStart, memfdCreate, open, pipe, readAll, setCloseOnExec, write } from "../syscalls/mod.ts";
 import { openPidfd, pidInProc } from "../pidfd.ts";
@@ -239,13 +240,15 @@ function startCarrier(
   failures: OwnedFd,
   orders: Orders,
 ): Deno.ChildProcess {
+  const shell = requireProgram("sh");
+  requirePermission({ name: "run", command: shell });
   using fds = new OwnedFds();
   const [from, to] = pipe();
   fds.add(from);
   fds.add(to);
   const { stdin = "inherit", stdout = "inherit", stderr = "inherit" } = options;
   setCloseOnExec(from.fd, false); // other threads of this process may start children too: they only hold it open
-  const carrier = new Deno.Command(requireProgram("sh"), {
+  const carrier = new Deno.Command(shell, {
     args: ["-c", CARRIER, "sh", String(from.fd)],
     clearEnv: true,
     stdin,

@@ -455,9 +455,9 @@ kernelTest("ls loads gRPC for --containerd only", { ...needs, tools: ["strace"] 
       stdout: "null",
       stderr: "null",
     }).output();
-    return [code, (readText(`${t.dir}/trace`) ?? "").includes("/@grpc/")];
+    // Not registry.json, which the runtime may read for every package of the graph.
+    return [code, (readText(`${t.dir}/trace`) ?? "").match(/\/@grpc\/grpc-js\/\d/) !== null];
   };
-  await opensGrpc("ls"); // the first run in a new folder reads what the cache has of every package
   assertEquals(await opensGrpc("ls"), [0, false]);
   assertEquals(await opensGrpc("ls", "--containerd", "--address", `${t.dir}/none`), [1, true]);
 });
