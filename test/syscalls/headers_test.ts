@@ -32,6 +32,8 @@ const LIBC = `
 #define _GNU_SOURCE
 #include <sys/mount.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <spawn.h>
 #include <dirent.h>
 #include <signal.h>`;
 
@@ -119,6 +121,21 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/notify.ts", /struct\((\d+) \* fds/, "sizeof(struct pollfd)"],
   ["linux/syscalls/file.ts", /at \+ (\d+)\); \/\/ d_name/, "offsetof(struct dirent64, d_name)", LIBC],
   ["linux/syscalls/process.ts", /siginfo = new Uint8Array\((\d+)\)/, "sizeof(siginfo_t)", LIBC],
+  ["linux/syscalls/process.ts", /SI_CODE = (\d+);/, "offsetof(siginfo_t, si_code) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_PID = (\d+);/, "offsetof(siginfo_t, si_pid) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_STATUS = (\d+);/, "offsetof(siginfo_t, si_status) / 4", LIBC],
+  ["linux/syscalls/process.ts", /CLD_EXITED = (\d+);/, "CLD_EXITED", LIBC],
+  ["linux/syscalls/message.ts", /CMSGHDR = (\d+);/, "sizeof(struct cmsghdr)", LIBC],
+  [
+    "linux/syscalls/message.ts",
+    /MSG_CONTROLLEN = (\d+);/,
+    "offsetof(struct msghdr, msg_controllen) / 8",
+    LIBC,
+  ],
+  ["linux/syscalls/message.ts", /MSG_NOSIGNAL = (\w+);/, "MSG_NOSIGNAL", LIBC],
+  ["linux/syscalls/message.ts", /MSG_CMSG_CLOEXEC = (\w+);/, "MSG_CMSG_CLOEXEC", LIBC],
+  ["linux/syscalls/spawn.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
+  ["linux/syscalls/spawn.ts", /POSIX_SPAWN_SETSID = (\w+);/, "POSIX_SPAWN_SETSID", LIBC],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],
