@@ -22,8 +22,12 @@ const KERNEL = `
 #include <linux/magic.h>
 #include <linux/loop.h>
 #include <linux/sched.h>
+#include <linux/time_types.h>
 #include <linux/wait.h>
 #include <linux/un.h>
+#include <linux/capability.h>
+#include <linux/keyctl.h>
+#include <linux/prctl.h>
 #include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/statfs.h>
@@ -32,9 +36,11 @@ const LIBC = `
 #define _GNU_SOURCE
 #include <sys/mount.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <spawn.h>
 #include <dirent.h>
+#include <spawn.h>
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <signal.h>`;
 
 /** Constants that no header of the kernel exports to programs. */
@@ -52,6 +58,9 @@ const newer: Readonly<Record<string, [version: string, value: string]>> = {
   STATMOUNT_MNT_OPTS: ["6.11", "0x80"],
   STATMOUNT_FS_SUBTYPE: ["6.13", "0x100"],
   STATMOUNT_SB_SOURCE: ["6.13", "0x200"],
+  STATMOUNT_SUPPORTED_MASK: ["6.15", "0x1000"],
+  STATMOUNT_MNT_UIDMAP: ["6.15", "0x2000"],
+  STATMOUNT_MNT_GIDMAP: ["6.15", "0x4000"],
   LSMT_ROOT: ["6.8", "0xffffffffffffffff"],
   FAN_REPORT_MNT: ["6.15", "0x4000"],
   FAN_MARK_MNTNS: ["6.15", "0x110"],
@@ -63,22 +72,26 @@ const newer: Readonly<Record<string, [version: string, value: string]>> = {
   PIDFD_GET_USER_NAMESPACE: ["6.11", "_IO(0xff, 9)"],
   __NR_statmount: ["6.8", "457"],
   __NR_listmount: ["6.8", "458"],
+  __NR_open_tree_attr: ["6.15", "467"],
 };
 
 /** Structs that are newer than the headers: their fields in order. */
 const newerStructs = `
 struct new_mnt_id_req { __u32 size, mnt_ns_fd; __u64 mnt_id, param; };                        /* 6.8 */
 struct new_mnt_id_req_1 { __u32 size, mnt_ns_fd; __u64 mnt_id, param, mnt_ns_id; };           /* 6.11 */
-struct new_statmount {                                                                        /* 6.13 */
+struct new_statmount {                                                                        /* 6.15 */
   __u32 size, mnt_opts; __u64 mask; __u32 sb_dev_major, sb_dev_minor; __u64 sb_magic; __u32 sb_flags, fs_type;
   __u64 mnt_id, mnt_parent_id; __u32 mnt_id_old, mnt_parent_id_old; __u64 mnt_attr, mnt_propagation;
   __u64 mnt_peer_group, mnt_master, propagate_from; __u32 mnt_root, mnt_point; __u64 mnt_ns_id;
-  __u32 fs_subtype, sb_source; char unused[384]; char str[];
+  __u32 fs_subtype, sb_source, opt_num, opt_array, opt_sec_num, opt_sec_array; __u64 supported_mask;
+  __u32 mnt_uidmap_num, mnt_uidmap, mnt_gidmap_num, mnt_gidmap; char unused[344]; char str[];
 };
-struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_id; };         /* 6.15 */`;
+struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_id; };         /* 6.15 */
+struct utimensat_argument { struct __kernel_timespec times[2]; };`;
 
 /** The structs of each file that accesses fields by their offsets: those that it reads, and those that it writes. */
 const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
+  "linux/syscalls/at.ts": { set: ["struct utimensat_argument"] },
   "linux/syscalls/stat.ts": { get: ["struct statx", "struct statfs"] },
   "linux/syscalls/open.ts": { set: ["struct open_how"] },
   "linux/syscalls/open_how.ts": { set: ["struct open_how"] },
@@ -87,13 +100,26 @@ const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
   "linux/syscalls/notify.ts": { get: ["struct pollfd"], set: ["struct pollfd"] },
   "linux/syscalls/file.ts": { get: ["struct dirent64"] },
   "linux/syscalls/socket.ts": { set: ["struct sockaddr_un"] },
+  "linux/syscalls/confine.ts": { set: ["struct __user_cap_header_struct"] },
+  "linux/syscalls/path.ts": { get: ["struct file_handle"], set: ["struct file_handle"] },
   "linux/mountinfo/statx_mount.ts": { get: ["struct statx"] },
+};
+
+/** Structs of the C library, by how the names of their fields begin. */
+const byPrefix: Readonly<Record<string, string>> = {
+  f_: "struct statfs",
+  cmsg_: "struct cmsghdr",
+  msg_: "struct msghdr",
+  iov_: "struct iovec",
+  si_: "siginfo_t",
 };
 
 /** Tables of offsets, by their file and name. */
 const tables: [file: string, table: string, struct: string][] = [
   ["linux/mountinfo/watch_fanotify.ts", "METADATA", "struct fanotify_event_metadata"],
   ["linux/mountinfo/watch_fanotify.ts", "INFO", "struct new_info_mnt"],
+  ["linux/syscalls/statmount.ts", "UIDMAP", "struct new_statmount"],
+  ["linux/syscalls/statmount.ts", "GIDMAP", "struct new_statmount"],
   ["linux/loop/attached.ts", "INFO", "struct loop_info64"],
   ["linux/loop/loop.ts", "CONFIG", "struct loop_config"],
 ];
@@ -117,31 +143,39 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
     "sizeof(struct new_mnt_id_req)",
   ],
   ["linux/syscalls/statmount.ts", /basicResult = new Scratch\((\d+)\)/, "sizeof(struct new_statmount)"],
-  ["linux/syscalls/statmount.ts", /STRINGS = (\d+);/, "__builtin_offsetof(struct new_statmount, str)"],
+  ["linux/syscalls/statmount.ts", /STRINGS_OFFSET = (\d+);/, "__builtin_offsetof(struct new_statmount, str)"],
   ["linux/syscalls/notify.ts", /struct\((\d+) \* fds/, "sizeof(struct pollfd)"],
   ["linux/syscalls/file.ts", /at \+ (\d+)\); \/\/ d_name/, "offsetof(struct dirent64, d_name)", LIBC],
   ["linux/syscalls/process.ts", /siginfo = new Uint8Array\((\d+)\)/, "sizeof(siginfo_t)", LIBC],
-  ["linux/syscalls/process.ts", /SI_CODE = (\d+);/, "offsetof(siginfo_t, si_code) / 4", LIBC],
-  ["linux/syscalls/process.ts", /SI_PID = (\d+);/, "offsetof(siginfo_t, si_pid) / 4", LIBC],
-  ["linux/syscalls/process.ts", /SI_STATUS = (\d+);/, "offsetof(siginfo_t, si_status) / 4", LIBC],
-  ["linux/syscalls/process.ts", /CLD_EXITED = (\d+);/, "CLD_EXITED", LIBC],
-  ["linux/syscalls/message.ts", /CMSGHDR = (\d+);/, "sizeof(struct cmsghdr)", LIBC],
-  [
-    "linux/syscalls/message.ts",
-    /MSG_CONTROLLEN = (\d+);/,
-    "offsetof(struct msghdr, msg_controllen) / 8",
-    LIBC,
-  ],
-  ["linux/syscalls/message.ts", /MSG_NOSIGNAL = (\w+);/, "MSG_NOSIGNAL", LIBC],
-  ["linux/syscalls/message.ts", /MSG_CMSG_CLOEXEC = (\w+);/, "MSG_CMSG_CLOEXEC", LIBC],
-  ["linux/syscalls/spawn.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
-  ["linux/syscalls/spawn.ts", /POSIX_SPAWN_SETSID = (\w+);/, "POSIX_SPAWN_SETSID", LIBC],
+  ["linux/syscalls/at.ts", /times = new Scratch\((\d+)\)/, "sizeof(struct utimensat_argument)"],
+  ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_LIST_MAX"],
+  ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_SIZE_MAX"],
+  ["linux/syscalls/at.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],
   ["linux/loop/attached.ts", /LO_NAME_SIZE: (\d+)/, "LO_NAME_SIZE"],
   ["linux/namespace/user.ts", /SIG_SETMASK = (\d+);/, "SIG_SETMASK"],
   ["linux/namespace/user.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
+  ["linux/syscalls/process.ts", /SI_CODE = (\d+);/, "offsetof(siginfo_t, si_code) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_PID = (\d+);/, "offsetof(siginfo_t, si_pid) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_STATUS = (\d+);/, "offsetof(siginfo_t, si_status) / 4", LIBC],
+  ["linux/syscalls/process.ts", /CLD_EXITED = (\d+);/, "CLD_EXITED", LIBC],
+  ["linux/syscalls/message.ts", /MSG_NOSIGNAL = (\w+);/, "MSG_NOSIGNAL", LIBC],
+  ["linux/syscalls/message.ts", /MSG_CMSG_CLOEXEC = (\w+);/, "MSG_CMSG_CLOEXEC", LIBC],
+  ["linux/syscalls/spawn.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
+  ["linux/syscalls/spawn.ts", /POSIX_SPAWN_SETSID = (\w+);/, "POSIX_SPAWN_SETSID", LIBC],
+  ["linux/syscalls/confine.ts", /PR_SET_DUMPABLE = (\d+);/, "PR_SET_DUMPABLE"],
+  ["linux/syscalls/confine.ts", /PR_CAPBSET_READ = (\d+);/, "PR_CAPBSET_READ"],
+  ["linux/syscalls/confine.ts", /PR_CAPBSET_DROP = (\d+);/, "PR_CAPBSET_DROP"],
+  ["linux/syscalls/confine.ts", /PR_SET_NO_NEW_PRIVS = (\d+);/, "PR_SET_NO_NEW_PRIVS"],
+  ["linux/syscalls/confine.ts", /PR_CAP_AMBIENT = (\d+);/, "PR_CAP_AMBIENT"],
+  ["linux/syscalls/confine.ts", /PR_CAP_AMBIENT_CLEAR_ALL = (\d+)n;/, "PR_CAP_AMBIENT_CLEAR_ALL"],
+  ["linux/syscalls/confine.ts", /KEYCTL_JOIN_SESSION_KEYRING = (\d+);/, "KEYCTL_JOIN_SESSION_KEYRING"],
+  ["linux/syscalls/confine.ts", /LINUX_CAPABILITY_VERSION_3 = (\w+);/, "_LINUX_CAPABILITY_VERSION_3"],
+  ["linux/syscalls/message.ts", /\bMSGHDR = (\d+)/, "sizeof(struct msghdr)", LIBC],
+  ["linux/syscalls/message.ts", /CMSGHDR = (\d+)/, "sizeof(struct cmsghdr)", LIBC],
+  ["linux/syscalls/message.ts", /SCM_RIGHTS = (\w+);/, "SCM_RIGHTS", LIBC],
   ["ffi/private_thread.ts", /CLONE_FS = (\w+);/, "CLONE_FS"],
   ["ffi/namespace_thread.ts", /CLONE_FS = (\w+);/, "CLONE_FS"],
   ["ffi/namespace_thread.ts", /CLONE_NEWNS = (\w+);/, "CLONE_NEWNS"],
@@ -215,7 +249,7 @@ kernelTest("every constant has the value of the kernel's headers", needs, async 
   const calls = sources().flatMap((file) =>
     [...readSource(file).matchAll(/const SYS_([a-z]\w*) = (.*?);/g)].flatMap(
       ([, call, text = ""]): Fact[] => {
-        const [, arm64, x86] = /aarch64" \? (\d+) : (\d+)/.exec(text) ?? [];
+        const [, arm64, x86] = /(?:aarch64"|arm64) \? (\d+) : (\d+)/.exec(text) ?? [];
         const value = Number(arm64 === undefined ? text : Deno.build.arch === "aarch64" ? arm64 : x86);
         const name = `__NR_${call}`;
         const expressions = [name, ...name in newer ? [newer[name]?.[1] ?? ""] : []];
@@ -244,7 +278,7 @@ kernelTest(
     const facts: Fact[] = [];
     const add = (file: string, struct: string, field: string, offset: number, bits: number) => {
       const name = `${file}: ${struct}.${field}`;
-      const headers = struct.includes("dirent") ? LIBC : KERNEL;
+      const headers = /dirent|file_handle|msghdr|iovec|siginfo/.test(struct) ? LIBC : KERNEL;
       const member = struct === "struct new_info_mnt" && field !== "mnt_id" ? `hdr.${field}` : field;
       facts.push({ name, value: offset, expression: `__builtin_offsetof(${struct}, ${member})`, headers });
       if (bits === 0) return;
@@ -270,7 +304,7 @@ kernelTest(
     }
 
     const access = /(get|set)(?:Big)?(?:Uint|Int)(16|32|64)(?:AsNumber)?\((?:[\w.]*view, )?([^,()]+)[,)]/;
-    const string = /text\(\w+, (\d+)\)/;
+    const string = /offset: (\d+) \}/;
     for (const file of sources()) {
       for (const line of codeLines(file)) {
         const [, way = "get", bits = "32", argument = ""] = access.exec(line) ??
@@ -280,10 +314,10 @@ kernelTest(
           !/^[\d +]+$/.test(place) || line.includes("idResult")
         ) continue;
         if (file === "linux/namespace/user.ts") continue; // tcbhead_t is internal to the C library
-        const [, field = "", part] = /\/\/ (\w+)(, upper half)?/.exec(line) ?? [];
+        const [, field = "", part] = /\/\/ (\w[\w.[\]]*)(, upper half)?/.exec(line) ?? [];
         const known = structs[file]?.[way as "get" | "set"] ?? [];
         const struct = known.find((name) => !name.endsWith("statfs") || field.startsWith("f_"));
-        const chosen = field.startsWith("f_") ? "struct statfs" : struct;
+        const chosen = Object.entries(byPrefix).find(([prefix]) => field.startsWith(prefix))?.[1] ?? struct;
         assert(
           chosen !== undefined && field !== "",
           `${file} names no field of a known struct: ${line.trim()}`,
