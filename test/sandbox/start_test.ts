@@ -116,6 +116,40 @@ sandboxTest("ids in the box: another id of one's own, and ranges", { root: true 
   else assertMatch(ranges.join(), /SandboxError,the ids of the box can't be mapped: .*subuid/);
 });
 
+sandboxTest("an ordinary user's ranges come from /etc/subuid, through newuidmap(1)", {
+  root: true,
+  tools: ["setpriv", "newuidmap"],
+}, async (t) => {
+  if (t.user === "root") return; // root writes the maps by itself
+  const command = await t.program(`
+    const maps = { uidMap: "0:${t.uid}:1,1:100000:65536", gidMap: "0:${t.uid}:1,1:100000:65536" };
+    await using box = await sandbox({ ...maps, writable: [dir] });
+    say((await sh(box, "id -u; id -g; touch " + dir + "/made; cat /proc/self/uid_map")).out.trim().split(/\\s+/));
+    try { await using other = await sandbox({ uidMap: "0:0:1", gidMap: "0:0:1" }); say("started"); }
+    catch (error) { say([error.name, error.message]); }`);
+  // The files of this machine stay as they are: the command sees others.
+  Deno.writeTextFileSync(
+    `${t.dir}/passwd`,
+    `${Deno.readTextFileSync("/etc/passwd")}tester:x:${t.uid}:${t.uid}::/:/bin/sh\n`,
+  );
+  Deno.writeTextFileSync(`${t.dir}/subids`, "tester:100000:65536\n");
+  const script = `mount --bind ${t.dir}/passwd /etc/passwd
+    for file in subuid subgid; do mount --bind ${t.dir}/subids /etc/$file; done
+    exec "$@"`;
+  const { code, stdout, stderr } = await new Deno.Command("unshare", {
+    args: ["-m", "--propagation", "private", "sh", "-c", script, "sh", ...command],
+    cwd: t.dir,
+    env: environment(t.dir),
+    clearEnv: true,
+  }).output();
+  const [out, error] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertEquals([code, error], [0, ""]);
+  const [ids, refused] = (out ?? "").trim().split("\n").map((line) => JSON.parse(line));
+  assertEquals(ids, ["0", "0", "0", `${t.uid}`, "1", "1", "100000", "65536"]);
+  assertEquals(Deno.statSync(`${t.dir}/made`).uid, t.uid);
+  assertMatch(refused.join(), /SandboxError,the ids of the box can't be mapped: /);
+});
+
 sandboxTest("a machine without user namespaces says so", { root: true, tools: ["setpriv"] }, async (t) => {
   if (t.user === "root") return; // root needs none
   const body = `
