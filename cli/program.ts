@@ -556,7 +556,7 @@ function addLs(top: Definition, done: Done): void {
     .addHelpText(
       "after",
       wrapped(`
-Columns: ${COLUMN_NAMES.join(", ")}.
+Columns: ${COLUMN_NAMES.join(", ")}. A narrow terminal shows fewer of them; a pipe gets all.
 Exit status 1: there is no such mount.
 Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
 containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.

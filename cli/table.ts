@@ -24,11 +24,12 @@ export interface Column {
   cutAt: number;
 }
 
-const LEAST = 6; // columns of the terminal that each column of the table keeps
+const LEAST = 6; // columns of the terminal that a column of the table keeps
 const GAP = "  ";
 
 /**
- * Formats a table without borders. On a terminal, no line is longer than its width: texts are cut.
+ * Formats a table without borders. On a terminal, no line is longer than its width: texts are cut,
+ * and columns are left out where it is narrow.
  *
  * @param columns the columns.
  * @param rows the cells of each row.
@@ -36,21 +37,28 @@ const GAP = "  ";
  */
 export async function table(columns: readonly Column[], rows: readonly Cell[][]): Promise<string> {
   const widthOf = await loadWidth();
-  const widths = columns.map(({ head }, index) =>
-    rows.reduce((most, row) => Math.max(most, widthOf(row[index]?.text ?? "")), head.length)
-  );
-  fit(widths, columns);
+  const all = columns.map((column, index): Shown => {
+    const widths = rows.map((row) => widthOf(row[index]?.text ?? ""));
+    const width = widths.reduce((most, each) => Math.max(most, each), column.head.length);
+    return { ...column, index, width };
+  });
+  const shown = fit(all);
   const heads = columns.map(({ head }): Cell => ({ text: head }));
   const line = (row: readonly Cell[]) => {
-    const cells = columns.map((_, index): string => {
+    const cells = shown.map(({ index, width }): string => {
       const { text = "", style } = row[index] ?? {};
-      const shown = cut(text, widths[index] ?? 0, widthOf);
-      const space = " ".repeat((widths[index] ?? 0) - widthOf(shown));
-      return (shown === "" || style === undefined ? shown : style(shown)) + space;
+      const kept = cut(text, width, widthOf);
+      return (kept === "" || style === undefined ? kept : style(kept)) + " ".repeat(width - widthOf(kept));
     });
     return cells.join(GAP).trimEnd();
   };
   return [heads, ...rows].map(line).join("\n");
+}
+
+/** A column that is shown. */
+interface Shown extends Column {
+  index: number;
+  width: number;
 }
 
 /** Most texts need no table of characters. */
@@ -59,18 +67,26 @@ async function loadWidth(): Promise<(text: string) => number> {
   return (text) => /^[\x20-\x7e]*$/.test(text) ? text.length : stringWidth(text);
 }
 
-/** Makes the columns narrower until the table fits. */
-function fit(widths: number[], columns: readonly Column[]): void {
+/** Leaves out columns and makes others narrower until the table fits. The first one keeps half of the terminal. */
+function fit(all: readonly Shown[]): Shown[] {
   const limit = terminalWidth();
-  let excess = widths.reduce((sum, width) => sum + width, GAP.length * (widths.length - 1)) - limit;
-  for (const cutAt of [...new Set(columns.map((column) => column.cutAt))].sort((a, b) => a - b)) {
-    const indexes = widths.keys().filter((index) => columns[index]?.cutAt === cutAt);
-    for (const index of indexes) {
-      const spare = Math.max(0, Math.min(excess, (widths[index] ?? 0) - LEAST));
-      widths[index] = (widths[index] ?? 0) - spare;
-      excess -= spare;
-    }
+  const least = ({ index, width }: Shown) => Math.min(width, index === 0 ? Math.floor(limit / 2) : LEAST);
+  const sumOf = (columns: readonly Shown[], width: (column: Shown) => number) =>
+    columns.reduce((sum, column) => sum + width(column), GAP.length * (columns.length - 1));
+  const byCut = [...all].sort((a, b) => a.cutAt - b.cutAt);
+  let shown = [...all];
+  for (const column of byCut) {
+    if (shown.length <= 1 || sumOf(shown, least) <= limit) break;
+    if (column.index !== 0) shown = shown.filter((each) => each !== column);
   }
+  let excess = sumOf(shown, ({ width }) => width) - limit;
+  for (const column of byCut) {
+    const spare = Math.max(0, Math.min(excess, column.width - least(column)));
+    if (!shown.includes(column)) continue;
+    column.width -= spare;
+    excess -= spare;
+  }
+  return shown;
 }
 
 /** The columns of the terminal; Infinity if standard output is none. */

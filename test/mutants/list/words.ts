@@ -263,8 +263,8 @@ export const words: MutantRoom = {
     {
       name: "a table as wide as it is",
       file: "cli/table.ts",
-      find: "  fit(widths, columns);\n",
-      replace: "",
+      find: "const shown = fit(all);",
+      replace: "const shown = all; fit([]);",
       rule: "A table fits the terminal.",
       tests: LS,
     },
