@@ -108,7 +108,7 @@ kernelTest("listMounts(), lookupMount() and ls show the id map of a mount as its
   }
   assertEquals(maps(await lookupMount(`${t.dir}/target`)), [MAP, GROUPS]);
   const { out } = await command(["ls", t.dir]);
-  assert(out.includes(`,uidmap=${MAP},gidmap=${GROUPS}\n`), out);
+  assert(out.includes(`,uidmap=${MAP},gidmap=${GROUPS}`), out);
   assert((await command(["ls", "--tree", t.dir])).out.includes(`uidmap=${MAP}`));
   assert((await command(["lookup", `${t.dir}/target`])).out.includes(`,uidmap=${MAP},gidmap=${GROUPS}`));
   const [, row] = JSON.parse((await command(["ls", "--json", t.dir])).out);
