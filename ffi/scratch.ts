@@ -78,3 +78,21 @@ export function struct(size: number): DataView<ArrayBuffer> {
 export function getUint64AsNumber(view: DataView<ArrayBuffer>, offset: number): number {
   return view.getUint32(offset, true) + view.getUint32(offset + 4, true) * 2 ** 32;
 }
+
+/**
+ * Reads a signed 64-bit field as a number, exact between -2^53 and 2^53.
+ *
+ * @param view the struct.
+ * @param offset the field's offset in bytes.
+ * @returns the number.
+ *
+ * @example
+ * ```ts ignore
+ * import { getInt64AsNumber, struct } from "./scratch.ts";
+ *
+ * getInt64AsNumber(struct(256), 112); // stx_mtime.tv_sec of struct statx
+ * ```
+ */
+export function getInt64AsNumber(view: DataView<ArrayBuffer>, offset: number): number {
+  return view.getUint32(offset, true) + view.getInt32(offset + 4, true) * 2 ** 32;
+}

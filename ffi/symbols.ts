@@ -446,6 +446,108 @@ const symbols = {
     result: "i32",
   },
   poll_nonblocking: { name: "poll", parameters: ["buffer", "u64", "i32"], result: "i32", nonblocking: true },
+
+  readlinkat: {
+    parameters: [
+      "i32", // int dirfd
+      "pointer", // const char *path
+      "buffer", // char *buf
+      "usize", // size_t bufsiz
+    ],
+    result: "isize",
+  },
+  mkdirat: {
+    parameters: ["i32", /* int dirfd */ "pointer", /* const char *path */ "u32" /* mode_t mode */],
+    result: "i32",
+  },
+  mknodat: {
+    name: "syscall",
+    parameters: [
+      "i32",
+      "i32", /* int dirfd */
+      "pointer", /* const char *path */
+      "u32", /* mode_t mode */
+      "u32", /* unsigned int dev */
+    ],
+    result: "i32",
+  },
+  linkat: {
+    parameters: [
+      "i32", // int olddirfd
+      "pointer", // const char *oldpath
+      "i32", // int newdirfd
+      "pointer", // const char *newpath
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  symlinkat: {
+    parameters: ["pointer", /* const char *target */ "i32", /* int newdirfd */ "pointer" /* linkpath */],
+    result: "i32",
+  },
+  utimensat: {
+    parameters: [
+      "i32", // int dirfd
+      "pointer", // const char *path
+      "pointer", // const struct timespec times[2]
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  listxattr: {
+    parameters: ["pointer", /* const char *path */ "buffer", /* char *list */ "usize" /* size_t size */],
+    result: "isize",
+  },
+  listxattr_nonblocking: {
+    name: "listxattr",
+    parameters: ["buffer", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  getxattr: {
+    parameters: [
+      "pointer", // const char *path
+      "pointer", // const char *name
+      "buffer", // void *value
+      "usize", // size_t size
+    ],
+    result: "isize",
+  },
+  getxattr_nonblocking: {
+    name: "getxattr",
+    parameters: ["buffer", "buffer", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  setxattr: {
+    parameters: [
+      "pointer", // const char *path
+      "pointer", // const char *name
+      "buffer", // const void *value
+      "usize", // size_t size
+      "i32", // int flags
+    ],
+    result: "i32",
+  },
+  write_nonblocking: {
+    name: "write",
+    parameters: ["i32", "buffer", "usize"],
+    result: "isize",
+    nonblocking: true,
+  },
+  copy_file_range_nonblocking: {
+    name: "copy_file_range",
+    parameters: [
+      "i32", // int fd_in
+      "buffer", // off_t *off_in
+      "i32", // int fd_out
+      "buffer", // off_t *off_out
+      "usize", // size_t size
+      "u32", // unsigned int flags
+    ],
+    result: "isize",
+    nonblocking: true,
+  },
 } as const satisfies Deno.ForeignLibraryInterface;
 
 /** The type of the symbol table. */

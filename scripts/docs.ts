@@ -204,7 +204,15 @@ function wrongNames(project: URL, page: string): string[] {
 
 /** Runs `deno doc` on the entries, each of which reads its own names. */
 async function readSymbols(project: URL): Promise<DocSymbol[]> {
-  const args = ["doc", "--json", "mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "cli.ts"];
+  const args = [
+    "doc",
+    "--json",
+    "mod.ts",
+    "linux/mod.ts",
+    "linux/manager/mod.ts",
+    "linux/sandbox/mod.ts",
+    "cli.ts",
+  ];
   const command = new Deno.Command(Deno.execPath(), { args, cwd: project, stderr: "inherit" });
   const { success, stdout } = await command.output();
   if (!success) throw new Error("deno doc failed");

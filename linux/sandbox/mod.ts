@@ -22,3 +22,4 @@ export type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options
 export { sandbox } from "./sandbox.ts";
 export { sandboxStage } from "./stage.ts";
 export type { HeldOverlay } from "./steps.ts";
+export * from "./changes/mod.ts";

@@ -205,6 +205,10 @@ export const S_IFLNK: number = 0o120000;
 export const S_IFSOCK: number = 0o140000;
 /** A block device. */
 export const S_IFBLK: number = 0o60000;
+/** A character device. */
+export const S_IFCHR: number = 0o20000;
+/** A FIFO. */
+export const S_IFIFO: number = 0o10000;
 
 // linux/mount.h: statmount(2)
 
@@ -333,6 +337,15 @@ export const SIGKILL: number = 9;
 export const PIDFD_GET_MNT_NAMESPACE: number = 0xff03;
 /** Open the user namespace of a pidfd's process: _IO(0xFF, 9), Linux 6.11. */
 export const PIDFD_GET_USER_NAMESPACE: number = 0xff09;
+
+// linux/fs.h: lseek(2)
+
+/** The offset is from the beginning of the file. */
+export const SEEK_SET: number = 0;
+/** The first data at or after the offset. */
+export const SEEK_DATA: number = 3;
+/** The first hole at or after the offset; the end of the file counts as one. */
+export const SEEK_HOLE: number = 4;
 
 // sys/file.h
 

@@ -106,17 +106,41 @@ const SYS_getdents64 = Deno.build.arch === "aarch64" ? 61 : 217; // asm/unistd.h
  * ```
  */
 export function getdents64(fd: number): string[] {
-  const bytes = new Uint8Array(32 * 1024);
-  const view = new DataView(bytes.buffer);
   const names: string[] = [];
-  for (;;) {
-    const length = check(libc().getdents64(SYS_getdents64, fd, bytes, bytes.length), errno[0], "getdents64");
-    if (length === 0) return names;
-    for (let at = 0; at < length; at += view.getUint16(at + 16, true)) { // d_reclen of struct linux_dirent64
-      const name = decodeCString(bytes, at + 19); // d_name
-      if (name !== "." && name !== "..") names.push(name);
-    }
+  for (let some = getdents64Once(fd); some !== undefined; some = getdents64Once(fd)) names.push(...some);
+  return names;
+}
+
+const dirents = new Uint8Array(32 * 1024); // reused
+const direntsView = new DataView(dirents.buffer);
+
+/**
+ * getdents64(2) once: the next names in an open directory, some hundreds of them, without `.` and `..`.
+ *
+ * Needs the permission `ffi` only.
+ *
+ * @param fd an open directory.
+ * @returns the names; undefined at the end of the directory.
+ * @throws {SyscallError} ENOTDIR if it is not a directory.
+ *
+ * @example
+ * ```ts
+ * import { getdents64Once, O_DIRECTORY, O_RDONLY, open } from "@denomount/mount/linux";
+ *
+ * using directory = open("/usr/bin", O_RDONLY | O_DIRECTORY);
+ * console.log(getdents64Once(directory.fd)?.length);
+ * ```
+ */
+export function getdents64Once(fd: number): string[] | undefined {
+  const result = libc().getdents64(SYS_getdents64, fd, dirents, dirents.length);
+  const length = check(result, errno[0], "getdents64");
+  if (length === 0) return undefined;
+  const names: string[] = [];
+  for (let at = 0; at < length; at += direntsView.getUint16(at + 16, true)) { // d_reclen of struct linux_dirent64
+    const name = decodeCString(dirents, at + 19); // d_name
+    if (name !== "." && name !== "..") names.push(name);
   }
+  return names;
 }
 
 /**
@@ -142,6 +166,29 @@ export function lseekStart(fd: number): void {
 }
 
 /**
+ * lseek(2): moves the offset of an open file.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd an open descriptor.
+ * @param offset the offset, in bytes.
+ * @param whence `SEEK_SET`, `SEEK_DATA` or `SEEK_HOLE`.
+ * @returns the new offset, from the beginning of the file.
+ * @throws {SyscallError} ENXIO with `SEEK_DATA` if no data follows the offset.
+ *
+ * @example
+ * ```ts
+ * import { lseek, O_RDONLY, open, SEEK_HOLE } from "@denomount/mount/linux";
+ *
+ * using file = open("/etc/hostname", O_RDONLY);
+ * console.log(lseek(file.fd, 0, SEEK_HOLE)); // its size, if it has no hole
+ * ```
+ */
+export function lseek(fd: number, offset: number, whence: number): number {
+  return check(libc().lseek(fd, BigInt(offset), whence), errno[0], "lseek");
+}
+
+/**
  * write(2): writes once. The map files of a user namespace take one write only.
  *
  * Needs the permission `ffi`.
@@ -149,6 +196,7 @@ export function lseekStart(fd: number): void {
  * @param fd an open descriptor.
  * @param bytes the bytes to write.
  * @param path the file's path, for the error.
+ * @returns how many bytes were written.
  * @throws {SyscallError} with the call's errno.
  *
  * @example
@@ -159,8 +207,8 @@ export function lseekStart(fd: number): void {
  * write(nothing.fd, new TextEncoder().encode("gone"));
  * ```
  */
-export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string): void {
-  check(libc().write(fd, bytes, BigInt(bytes.length)), errno[0], "write", path);
+export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string): number {
+  return check(libc().write(fd, bytes, BigInt(bytes.length)), errno[0], "write", path);
 }
 
 /**

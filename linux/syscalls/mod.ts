@@ -4,7 +4,9 @@
  * @module
  */
 
+export * from "./at.ts";
 export * from "./confine.ts";
+export * from "./copy.ts";
 export * from "./descriptor.ts";
 export * from "./file.ts";
 export * from "./fsopen.ts";
@@ -19,3 +21,4 @@ export * from "./socket.ts";
 export * from "./spawn.ts";
 export * from "./stat.ts";
 export * from "./statmount.ts";
+export * from "./xattr.ts";

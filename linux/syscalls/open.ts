@@ -45,6 +45,7 @@ export function open(path: string, flags: number, mode = 0): OwnedFd {
  * @param dirfd the directory of a relative path.
  * @param path the file.
  * @param flags `O_…` flags; close-on-exec is always set.
+ * @param mode the permission bits of a new file, with `O_CREAT`; the umask clears some of them.
  * @returns its descriptor.
  * @throws {SyscallError} with the call's errno.
  *
@@ -56,9 +57,9 @@ export function open(path: string, flags: number, mode = 0): OwnedFd {
  * using etc = openat(root.fd, "etc", O_PATH);
  * ```
  */
-export function openat(dirfd: number, path: string, flags: number): OwnedFd {
+export function openat(dirfd: number, path: string, flags: number, mode = 0): OwnedFd {
   return new OwnedFd(
-    check(libc().openat(dirfd, scratchCString(path), flags | O_CLOEXEC, 0), errno[0], "openat", path),
+    check(libc().openat(dirfd, scratchCString(path), flags | O_CLOEXEC, mode), errno[0], "openat", path),
   );
 }
 

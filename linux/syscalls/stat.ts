@@ -7,7 +7,7 @@
 import { check } from "../../ffi/errno.ts";
 import { errno, libc } from "../../ffi/libc.ts";
 import { cString, offThread, scratchCString } from "../../ffi/memory.ts";
-import { getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
+import { getInt64AsNumber, getUint64AsNumber, Scratch } from "../../ffi/scratch.ts";
 import { AT_FDCWD } from "./constants.ts";
 
 /** The result of {@linkcode statx}: fields of struct statx in linux/stat.h. */
@@ -28,8 +28,18 @@ export interface Statx {
   mode: number;
   /** The inode's number. */
   inode: bigint;
+  /** Its size in bytes; the length of a symbolic link's target. */
+  size: number;
   /** What it takes on the disk, in units of 512 bytes. */
   blocks: number;
+  /** When it was last read, in seconds since 1970; negative before. */
+  atime: number;
+  /** The nanoseconds of `atime`. */
+  atimeNsec: number;
+  /** When its content last changed, in seconds since 1970; negative before. */
+  mtime: number;
+  /** The nanoseconds of `mtime`. */
+  mtimeNsec: number;
   /** Major number of the device that the file is on. */
   devMajor: number;
   /** Minor number of the device that the file is on. */
@@ -78,7 +88,12 @@ export function statx(dirfd: number, path: string, flags: number, mask: number):
     gid: view.getUint32(24, true), // stx_gid
     mode: view.getUint16(28, true), // stx_mode
     inode: view.getBigUint64(32, true), // stx_ino
+    size: getUint64AsNumber(view, 40), // stx_size
     blocks: getUint64AsNumber(view, 48), // stx_blocks
+    atime: getInt64AsNumber(view, 64), // stx_atime.tv_sec
+    atimeNsec: view.getUint32(72, true), // stx_atime.tv_nsec
+    mtime: getInt64AsNumber(view, 112), // stx_mtime.tv_sec
+    mtimeNsec: view.getUint32(120, true), // stx_mtime.tv_nsec
     attributesMask: view.getUint32(56, true), // stx_attributes_mask
     rdevMajor: view.getUint32(128, true), // stx_rdev_major
     rdevMinor: view.getUint32(132, true), // stx_rdev_minor

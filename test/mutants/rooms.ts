@@ -16,6 +16,7 @@ import { mount } from "./list/mount.ts";
 import { mountinfo } from "./list/mountinfo.ts";
 import { namespace, pidfd } from "./list/namespace.ts";
 import { path } from "./list/path.ts";
+import { sandboxChanges } from "./list/sandbox_changes.ts";
 import { spec } from "./list/spec.ts";
 import { syscalls } from "./list/syscalls.ts";
 import { temp } from "./list/temp.ts";
@@ -38,6 +39,7 @@ export const rooms: readonly MutantRoom[] = [
   filesystem,
   mount,
   manager,
+  sandboxChanges,
   containerdClient,
   containerd,
   cli,

@@ -82,6 +82,34 @@ const calls: [call: string, seen: RegExp][] = [
     "linux.unlinkat(linux.AT_FDCWD, dir + '/none', linux.AT_REMOVEDIR)",
     /unlinkat\(AT_FDCWD, "DIR\/none", AT_REMOVEDIR\) = -1 ENOENT/,
   ],
+  ["at = linux.open(dir, linux.O_PATH).fd", /openat\(AT_FDCWD, "DIR", O_RDONLY\|O_CLOEXEC\|O_PATH\) = \d+/],
+  ["linux.mkdirat(at, 'new', 0o700)", /mkdirat\(\d+, "new", 0700\) = 0/],
+  [
+    "linux.mknodat(at, 'device', linux.S_IFBLK | 0o640, 259, 1048575)",
+    /mknodat\(\d+, "device", S_IFBLK\|0640, makedev\(0x103, 0xfffff\)\) = /,
+  ],
+  ["linux.mknodat(at, 'pipe', linux.S_IFIFO | 0o600)", /mknodat\(\d+, "pipe", S_IFIFO\|0600\) = 0/],
+  ["linux.linkat(at, 'pipe', at, 'linked')", /linkat\(\d+, "pipe", \d+, "linked", 0\) = 0/],
+  ["linux.symlinkat('/usr', at, 'symlink')", /symlinkat\("\/usr", \d+, "symlink"\) = 0/],
+  ["linux.readlinkat(at, 'symlink')", /readlinkat\(\d+, "symlink", "\/usr", 4096\) = 4/],
+  [
+    "linux.utimensat(at, 'symlink', { atime: -1, atimeNsec: 2, mtime: 3, mtimeNsec: 4 }, linux.AT_SYMLINK_NOFOLLOW)",
+    new RegExp(
+      String.raw`utimensat\(\d+, "symlink", \[\{tv_sec=-1, tv_nsec=2\}.*, \{tv_sec=3, tv_nsec=4\}.*\], ` +
+        String.raw`AT_SYMLINK_NOFOLLOW\) = 0`,
+    ),
+  ],
+  [
+    "linux.setxattr(file, 'trusted.a', new Uint8Array([1, 0]))",
+    /setxattr\("DIR\/file", "trusted\.a", "\\1", 2, 0\) = 0/,
+  ],
+  ["linux.listxattr(file)", /listxattr\("DIR\/file", "trusted\.a\\0", 65536\) = 10/],
+  ["linux.getxattr(file, 'trusted.a')", /getxattr\("DIR\/file", "trusted\.a", "\\1", 65536\) = 2/],
+  ["opened = linux.open(file, linux.O_RDWR).fd", /openat\(AT_FDCWD, "DIR\/file", O_RDWR\|O_CLOEXEC\) = /],
+  ["linux.ftruncate(opened, 5000000000)", /ftruncate\(\d+, 5000000000\) = 0/],
+  ["linux.lseek(opened, 4096, linux.SEEK_HOLE)", /lseek\(\d+, 4096, SEEK_HOLE\) = 4096/],
+  ["linux.lseek(opened, 4096, linux.SEEK_DATA)", /lseek\(\d+, 4096, SEEK_DATA\) = -1 ENXIO/],
+  ["linux.lseek(opened, 5000000000, linux.SEEK_SET)", /lseek\(\d+, 5000000000, SEEK_SET\) = 5000000000/],
   [
     "linux.sendDatagram('@none', new TextEncoder().encode('READY=1'))",
     /socket\(AF_UNIX, SOCK_DGRAM\|SOCK_CLOEXEC, 0\) = \d+/,
@@ -113,7 +141,7 @@ kernelTest("strace decodes each call as written: its number, its flags and its s
     import * as linux from "${root}linux/mod.ts";
     import { createUserNamespace } from "${root}mod.ts";
     const dir = ${JSON.stringify(t.dir)}, file = dir + "/file";
-    let context = -1, made = -1;
+    let context = -1, made = -1, at = -1, opened = -1;
     const tree = linux.openTree(linux.AT_FDCWD, dir, linux.OPEN_TREE_CLONE).fd;
     ${attempts.join("\n")}
     Deno.exit();`;
@@ -149,8 +177,18 @@ kernelTest("statx() and statfs() read the fields that stat(1) prints", {
   );
   Deno.writeFileSync(`${t.dir}/file`, new Uint8Array(100_000));
   Deno.linkSync(`${t.dir}/file`, `${t.dir}/other-name`);
-  const { links, blocks: taken } = statx(AT_FDCWD, `${t.dir}/file`, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS);
-  assertEquals(`${links} ${taken}`, await print("--format=%h %b", `${t.dir}/file`));
+  await Deno.utime(`${t.dir}/file`, -3.5, 5_000_000_000.25);
+  const file = statx(AT_FDCWD, `${t.dir}/file`, AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS);
+  assertEquals(
+    `${file.links} ${file.blocks} ${file.size}`,
+    await print("--format=%h %b %s", `${t.dir}/file`),
+  );
+  // stat(1) prints -3.5 for -4 seconds and 500,000,000 nanoseconds.
+  const [atime = "", mtime = ""] = (await print("--format=%.9X %.9Y", `${t.dir}/file`)).split(" ");
+  assertEquals([file.atime + file.atimeNsec / 1e9, file.mtime + file.mtimeNsec / 1e9], [
+    Number(atime),
+    Number(mtime),
+  ]);
   const row = (readText("/proc/self/mountinfo") ?? "").split("\n").find((line) =>
     line.startsWith(`${seen.mountId} `)
   );

@@ -22,6 +22,7 @@ const KERNEL = `
 #include <linux/magic.h>
 #include <linux/loop.h>
 #include <linux/sched.h>
+#include <linux/time_types.h>
 #include <linux/wait.h>
 #include <linux/un.h>
 #include <asm/poll.h>
@@ -73,10 +74,12 @@ struct new_statmount {                                                          
   __u64 mnt_peer_group, mnt_master, propagate_from; __u32 mnt_root, mnt_point; __u64 mnt_ns_id;
   __u32 fs_subtype, sb_source; char unused[384]; char str[];
 };
-struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_id; };         /* 6.15 */`;
+struct new_info_mnt { struct { __u8 info_type, pad; __u16 len; } hdr; __u64 mnt_id; };         /* 6.15 */
+struct utimensat_argument { struct __kernel_timespec times[2]; };`;
 
 /** The structs of each file that accesses fields by their offsets: those that it reads, and those that it writes. */
 const structs: Readonly<Record<string, { get?: string[]; set?: string[] }>> = {
+  "linux/syscalls/at.ts": { set: ["struct utimensat_argument"] },
   "linux/syscalls/stat.ts": { get: ["struct statx", "struct statfs"] },
   "linux/syscalls/open.ts": { set: ["struct open_how"] },
   "linux/syscalls/open_how.ts": { set: ["struct open_how"] },
@@ -119,6 +122,10 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/notify.ts", /struct\((\d+) \* fds/, "sizeof(struct pollfd)"],
   ["linux/syscalls/file.ts", /at \+ (\d+)\); \/\/ d_name/, "offsetof(struct dirent64, d_name)", LIBC],
   ["linux/syscalls/process.ts", /siginfo = new Uint8Array\((\d+)\)/, "sizeof(siginfo_t)", LIBC],
+  ["linux/syscalls/at.ts", /times = new Scratch\((\d+)\)/, "sizeof(struct utimensat_argument)"],
+  ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_LIST_MAX"],
+  ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_SIZE_MAX"],
+  ["linux/syscalls/at.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],
@@ -263,7 +270,7 @@ kernelTest(
           !/^[\d +]+$/.test(place) || line.includes("idResult")
         ) continue;
         if (file === "linux/namespace/user.ts") continue; // tcbhead_t is internal to the C library
-        const [, field = "", part] = /\/\/ (\w+)(, upper half)?/.exec(line) ?? [];
+        const [, field = "", part] = /\/\/ (\w[\w.[\]]*)(, upper half)?/.exec(line) ?? [];
         const known = structs[file]?.[way as "get" | "set"] ?? [];
         const struct = known.find((name) => !name.endsWith("statfs") || field.startsWith("f_"));
         const chosen = field.startsWith("f_") ? "struct statfs" : struct;

@@ -82,6 +82,7 @@ const PACKAGES: Record<string, string[]> = {
   ".": STD,
   "./linux": [],
   "./manager": STD,
+  "./sandbox": ["tar@7.5.23"],
   "./cli": [...GRPC, "commander@14.0.2", ...STD, "string-width@9.0.0"],
   "./containerd": [...GRPC, ...STD],
 };
