@@ -6,7 +6,7 @@
 
 import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { delay } from "../path/delay.ts";
+import { withTimeout } from "../path/wait.ts";
 import { sendMessage } from "../syscalls/mod.ts";
 import { SandboxProcess, type SpawnOptions } from "./command.ts";
 import { SandboxError } from "./error.ts";
@@ -148,9 +148,13 @@ export class Sandbox implements AsyncDisposable {
     const { control, child, removed } = this.#parts;
     control.close(); // the stage exits, and the kernel kills the rest
     child.ref();
-    const ended = child.status.then(() => true);
-    if (!await Promise.race([ended, delay(PATIENCE).then(() => false)])) child.kill("SIGKILL");
-    await ended;
+    try {
+      await withTimeout(child.status, { timeout: PATIENCE }, "exit");
+    } catch (error) {
+      if (!isErrno(error, "ETIMEDOUT")) throw error;
+      child.kill("SIGKILL"); // unshare(1) has the stage killed
+      await child.status;
+    }
     this.#fds[Symbol.dispose]();
     await removed[Symbol.asyncDispose]();
   }

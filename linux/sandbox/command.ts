@@ -45,11 +45,12 @@ export interface Orders {
   kill(signal: number): void;
 }
 
-// It ignores what a terminal sends, for only the word of the box ends it. ulimit: it must not dump core for the command.
+// The first read is in a subshell, because a redirection changes the shell's own descriptors for the time of the command,
+// and they are opened by another process meanwhile. ulimit: the carrier must not dump core in the place of the command.
 const CARRIER = `
 ulimit -c 0
 exec 3<"/proc/self/fd/$1"
-read -r go <&3
+( read -r go <&3 )
 exec 0<&- 1>&- 2>&-
 read -r how value <&3 || kill -KILL $$
 case $how in

@@ -22,4 +22,7 @@ export type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options
 export { sandbox } from "./sandbox.ts";
 export { sandboxStage } from "./stage.ts";
 export type { HeldOverlay } from "./steps.ts";
+export { OwnedFd } from "../../ffi/fd.ts";
+export type { IdMapping } from "../spec/id_mapping.ts";
+export type { Mount } from "../spec/mount.ts";
 export * from "./changes/mod.ts";

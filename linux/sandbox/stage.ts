@@ -92,8 +92,8 @@ async function run(control: OwnedFd): Promise<void> {
   const cwd = workingDirectory(plan);
   confine();
   const ready: Ready = { overlays: overlays.map(({ upper: _, ...overlay }) => overlay), cwd };
-  say({ ready });
   sendMessage(control.fd, encode(""), overlays.map(({ upper }) => upper.fd));
+  say({ ready }); // after it, for the message is then received without waiting
   for (const { upper } of overlays) upper.close();
   for (const number of [0, 1, 2]) dup2(nothing.fd, number);
   await new Init(control).serve();
@@ -221,7 +221,7 @@ function start({ command, args, cwd, env }: Request, stdio: [number, number, num
         if (failure === undefined || isErrno(error, "EACCES")) failure = error;
       }
     }
-    throw candidates.length > 1 && isErrno(failure, "ENOENT", "ENOTDIR")
+    throw !command.includes("/") && isErrno(failure, "ENOENT", "ENOTDIR")
       ? new SyscallError({
         syscall: "execve",
         errno: failure.errno,
