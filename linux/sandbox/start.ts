@@ -76,6 +76,7 @@ export async function startBox(
         layers,
         cwd: ready.cwd,
         env: life.env,
+        info: ready.info,
       });
     } catch (error) {
       await stage.kill();
@@ -110,6 +111,9 @@ function startStage(steps: readonly Step[], life: Life, own: OwnedFd, theirs: Ow
     devpts,
     cwd: life.cwd ?? currentDirectory(),
     cwdIsOptional: life.cwd === undefined,
+    cwdElse: life.cwdElse,
+    disableUserNamespaces: life.disableUserNamespaces,
+    reportsInfo: life.reportsInfo,
   };
   using file = memfdCreate("plan");
   writeAll(file, encode(plan));
