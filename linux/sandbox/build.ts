@@ -29,6 +29,7 @@ import {
   fsmount,
   fsopen,
   ftruncate,
+  getdents64,
   lockForReading,
   mountSetattr,
   open,
@@ -48,6 +49,7 @@ import type {
   FileStep,
   HeldOverlay,
   HideStep,
+  LockStep,
   MountStep,
   OverlayStep,
   Plan,
@@ -129,6 +131,8 @@ async function execute(step: Step, building: Building): Promise<void> {
     }
     case "hide":
       return hide(step, building);
+    case "lock":
+      return lock(step, building);
     case "pin": {
       using target = step.exact ? root.open(step.target, true) : root.make(step.target, true);
       using tree = openTree(target.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
@@ -223,19 +227,30 @@ function makeSymlink(target: string, to: string, root: BoxRoot): void {
   }
 }
 
-function hide({ target, held = false, exact }: HideStep, building: Building): void {
-  using mountpoint = held ? building.root.make(target, true, exact) : building.root.open(target, exact);
+function hide({ target, held = false, optional = false, exact }: HideStep, building: Building): void {
+  using mountpoint = held
+    ? building.root.make(target, true, exact)
+    : optional
+    ? building.root.tryOpen(target, exact)
+    : building.root.open(target, exact);
+  if (mountpoint === undefined) return;
   const kind = isDirectory(mountpoint) ? "directory" : "file";
-  if (held) lock(mountpoint, building);
   using source = open(`${building.base}/empty/${kind}`, O_PATH);
   using tree = cloneTree(source, SAFE_ATTRIBUTES | MOUNT_ATTR_NOEXEC | MOUNT_ATTR_RDONLY);
   building.attach(tree, mountpoint);
 }
 
-/** Another box that is to end removes the directory only if it gets the lock. */
-function lock(directory: OwnedFd, building: Building): void {
-  const file = building.kept.add(open(fdPath(directory), O_RDONLY | O_DIRECTORY));
-  flock(file.fd, LOCK_SH | LOCK_NB);
+/** Without the permission to read it, it can't be seen whether it is empty, and it can't be locked. */
+function lock({ target, exact }: LockStep, building: Building): void {
+  using directory = building.root.tryOpen(target, exact);
+  if (directory === undefined || !isDirectory(directory)) return;
+  try {
+    const file = building.kept.add(open(fdPath(directory), O_RDONLY | O_DIRECTORY));
+    if (getdents64(file.fd).length > 0) file.close();
+    else flock(file.fd, LOCK_SH | LOCK_NB);
+  } catch (error) {
+    if (!isErrno(error, "EACCES", "EMFILE", "ENFILE", "EAGAIN")) throw error;
+  }
 }
 
 async function mountOther({ mount }: MountStep, building: Building): Promise<void> {

@@ -52,6 +52,7 @@ class Compiler {
   readonly #absent: { path: string; option: "readonly" | "hidden"; first: string }[] = [];
   readonly #missing: string[] = [];
   readonly #holds: string[] = [];
+  readonly #last: Step[] = []; // after all others
   /** In a box with a root of its own, the paths of its own are not those of this machine. */
   readonly #isHostRoot: boolean;
 
@@ -82,6 +83,7 @@ class Compiler {
     await this.#addResolver();
     this.#holdAbsent();
     if (this.#missing.length > 0) throw missingError(this.#missing);
+    this.#adapt();
     this.#pin();
   }
 
@@ -209,10 +211,34 @@ class Compiler {
     return undefined;
   }
 
+  /**
+   * What depends on what is above a path: a directory that is hidden, with paths in it that are not, is a tmpfs to make their
+   * mountpoints in; a path that is not there needs not be hidden; an empty directory may have been made by another box.
+   */
+  #adapt(): void {
+    for (const [path, { option }] of [...this.#entries]) {
+      const above = this.#above(path);
+      if (above?.entry.option === "hidden" && option !== "hidden") this.#open(above.path, above.entry);
+    }
+    for (const [path, { option, steps }] of [...this.#entries]) {
+      const above = this.#above(path)?.entry;
+      if (above === undefined || (option !== "hidden" && option !== "readonly")) continue;
+      if (above.option === "writable") this.#entries.set(path, { option, steps: withLock(path, steps) });
+      else if (!showsHost(above)) this.#entries.set(path, { option, steps: steps.map(whereItExists) });
+    }
+  }
+
+  #open(path: string, { option, steps }: Entry): void {
+    if (steps.some(({ kind }) => kind === "tmpfs")) return;
+    this.#entries.set(path, { option, steps: [{ kind: "tmpfs", target: path }] });
+    this.#last.push({ kind: "remount-readonly", target: path });
+  }
+
   /** A mountpoint can't be renamed, so neither can a directory above it be moved away with it. */
   #pin(): void {
-    for (const [path, { option }] of [...this.#entries]) {
+    for (const [path, { option, steps }] of [...this.#entries]) {
       if (option === "default" || option === "writable") continue;
+      if (steps.some((step) => step.kind === "hide" && step.optional)) continue;
       const above = this.#above(path);
       if (above === undefined || !isWritten(above.entry)) continue;
       for (const target of directoriesAbove(path)) {
@@ -236,7 +262,7 @@ class Compiler {
     const depth = (path: string) => path === "/" ? 0 : path.split("/").length - 1;
     const sorted = [...this.#entries].sort(([one], [other]) => depth(one) - depth(other));
     const steps = sorted.flatMap(([, entry]) => entry.steps);
-    return { steps: [...steps, { kind: "hide-proc" }], holds: this.#holds };
+    return { steps: [...steps, ...this.#last, { kind: "hide-proc" }], holds: this.#holds };
   }
 }
 
@@ -246,9 +272,24 @@ function isWritten({ option, steps }: Entry): boolean {
     option === "default" && steps.some(({ kind }) => kind === "tmpfs" || kind === "mount");
 }
 
+/** What is made to be mounted on is locked before. */
+function withLock(target: string, steps: readonly Step[]): Step[] {
+  const isHeld = steps.some((step) => step.kind === "hide" && step.held);
+  return [
+    ...isHeld ? [{ kind: "directory", target } as const] : [],
+    { kind: "lock", target, exact: true },
+    ...steps,
+  ];
+}
+
+function whereItExists(step: Step): Step {
+  return step.kind === "hide" && !step.held ? { ...step, optional: true } : step;
+}
+
 /** Whether its content is that of this machine: then the directories on the way to another path exist in it. */
-function showsHost({ option }: Entry): boolean {
-  return option === "writable" || option === "overlay";
+function showsHost({ option, steps }: Entry): boolean {
+  return ["writable", "readonly", "overlay"].includes(option) ||
+    option === "default" && steps.some((step) => step.kind === "bind");
 }
 
 function absolute(path: string): string {

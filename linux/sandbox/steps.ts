@@ -27,6 +27,7 @@ export type Step =
   | ChmodStep
   | HideStep
   | PinStep
+  | LockStep
   | RemountReadonlyStep
   | LockStep
   | MountStep
@@ -111,6 +112,17 @@ export interface SymlinkStep {
   readonly to: string;
 }
 
+/**
+ * Locks a directory, if it is empty, for as long as the box exists: another box that has made it for the time of its own
+ * life then does not remove it.
+ */
+export interface LockStep {
+  readonly kind: "lock";
+  readonly target: string;
+  /** As that of a bind. */
+  readonly exact?: boolean;
+}
+
 /** Changes the mode of a path. */
 export interface ChmodStep {
   readonly kind: "chmod";
@@ -122,8 +134,10 @@ export interface ChmodStep {
 export interface HideStep {
   readonly kind: "hide";
   readonly target: string;
-  /** The target does not exist on the host: a directory is made for it, and kept from being removed with a lock. */
+  /** The target does not exist on the host: a directory is made for it. */
   readonly held?: boolean;
+  /** A target that does not exist in the box is skipped: it is hidden already. */
+  readonly optional?: boolean;
   /** As that of a bind. */
   readonly exact?: boolean;
 }

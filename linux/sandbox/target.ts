@@ -79,12 +79,12 @@ export class BoxRoot {
    * @throws {SyscallError} EROFS or EACCES if the file system of the box does not permit it.
    */
   make(target: string, isDirectory: boolean, exact = false, modes: Modes = {}): OwnedFd {
-    const found = this.#tryOpen(target, exact);
+    const found = this.tryOpen(target, exact);
     if (found) return found;
     const names = target.split("/").filter((name) => name !== "");
     for (let depth = 1; depth <= names.length; depth++) {
       const path = `/${names.slice(0, depth).join("/")}`;
-      using existing = this.#tryOpen(path, exact);
+      using existing = this.tryOpen(path, exact);
       if (existing) continue;
       using parent = this.open(`/${names.slice(0, depth - 1).join("/")}`, exact);
       const name = `${fdPath(parent)}/${names[depth - 1]}`;
@@ -109,7 +109,14 @@ export class BoxRoot {
     return { parent, name: target.replace(/\/+$/, "").slice(end + 1) };
   }
 
-  #tryOpen(target: string, exact: boolean): OwnedFd | undefined {
+  /**
+   * Opens a path in the box, if it exists.
+   *
+   * @param target the path, absolute in the box.
+   * @param exact as for {@linkcode open}.
+   * @returns its O_PATH descriptor; undefined if it does not exist.
+   */
+  tryOpen(target: string, exact = false): OwnedFd | undefined {
     try {
       return this.open(target, exact);
     } catch (error) {

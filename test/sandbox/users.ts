@@ -22,9 +22,9 @@ export interface UserContext extends KernelContext {
   as: string[];
   /** Writes a program, which finds `sandbox`, `dir` and `sh`; returns the command line that runs it. */
   program(body: string): Promise<string[]>;
-  /** Runs a program, which prints JSON by `say()`; returns what it has said. */
+  /** Runs a program, which prints JSON by `say()`, through another command; returns what it has said. */
   // deno-lint-ignore no-explicit-any
-  run(body: string): Promise<any[]>;
+  run(body: string, through?: readonly string[]): Promise<any[]>;
 }
 
 /**
@@ -54,7 +54,7 @@ export function sandboxTest(name: string, needs: Needs, test: (t: UserContext) =
         uid,
         as,
         program: (body) => program(t.dir, as, body),
-        run: (body) => run(t.dir, as, body),
+        run: (body, through) => run(t.dir, as, body, through),
       });
     });
   }
@@ -111,8 +111,8 @@ export function environment(dir: string): Record<string, string> {
 }
 
 // deno-lint-ignore no-explicit-any
-async function run(dir: string, as: string[], body: string): Promise<any[]> {
-  const [command = "", ...args] = await program(dir, as, body);
+async function run(dir: string, as: string[], body: string, through: readonly string[] = []): Promise<any[]> {
+  const [command = "", ...args] = [...as, ...through, ...await program(dir, [], body)];
   const { code, stdout, stderr } = await new Deno.Command(command, {
     args,
     cwd: dir,

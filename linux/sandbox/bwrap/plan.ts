@@ -13,7 +13,7 @@ import type { Life, Step } from "../steps.ts";
 import type { PassedFd } from "./passed_fd.ts";
 
 /** How a command of bubblewrap's arguments is started: the arguments have the rest. */
-export type BwrapSpawnOptions = Pick<SpawnOptions, "stdin" | "stdout" | "stderr" | "signal">;
+export type BwrapSpawnOptions = Pick<SpawnOptions, "stdin" | "stdout" | "stderr" | "signal" | "terminal">;
 
 /** What a plan is made of. */
 export interface BwrapParts {
@@ -73,6 +73,11 @@ export class BwrapPlan {
   /** Whether `--level-prefix` is among the arguments. */
   get usesLevelPrefix(): boolean {
     return this.#parts.usesLevelPrefix;
+  }
+
+  /** Whether the box has terminals of its own: it has with `--dev /dev`. */
+  get hasTerminals(): boolean {
+    return this.#parts.steps.some((step) => step.kind === "dev" && step.target === "/dev");
   }
 
   /** Sentences about arguments that have no effect. */
