@@ -49,6 +49,7 @@ const USAGE_ERROR = 2;
  */
 export async function main(args: readonly string[]): Promise<number> {
   let status = 0;
+  if (args[0] === "bwrap") return await (await import("./cli/bwrap.ts")).bwrap(args.slice(1)); // in its own order
   setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
   try {
     await program((code) => status = code).parseAsync([...args], { from: "user" });
@@ -62,5 +63,9 @@ export async function main(args: readonly string[]): Promise<number> {
 
 if (import.meta.main) {
   rememberIgnoredSignals();
+  // In a compiled program, the stage of a box is this program.
+  if (Deno.args[0]?.startsWith("--denomount-")) {
+    await (await import("./linux/sandbox/stage.ts")).sandboxStage();
+  }
   Deno.exit(await main(Deno.args));
 }

@@ -4,8 +4,9 @@
  * @module
  */
 
-import { type BwrapPlan, fromBwrapArgs, SandboxError } from "../linux/sandbox/mod.ts";
+import { type BwrapPlan, fromBwrapArgs } from "../linux/sandbox/mod.ts";
 import { setParentDeathSignal } from "../linux/syscalls/mod.ts";
+import { BWRAP_HELP } from "./box_commands.ts";
 import { errorMessage } from "./errors.ts";
 import { runInBox } from "./in_box.ts";
 import { escapeControl, print, printError } from "./print.ts";
@@ -14,27 +15,30 @@ const FAILED = 1;
 const SIGKILL = 9; // asm-generic/signal.h
 const LEVELS = { error: 3, warning: 4 }; // sd-daemon(3)
 
+const VERSION = "denomount 0.1.0, with the arguments of bubblewrap 0.11";
+const HELP = `Usage: denomount bwrap [OPTION...] [--] CMD...\n${BWRAP_HELP}`;
+
 /**
  * Runs a command in a box that bubblewrap's arguments describe. Errors begin with "bwrap:", as programs that start
  * bubblewrap expect.
  *
  * @param argv the arguments.
- * @param help the text of `--help`.
  * @returns the exit status of the command; 1 if it could not be started.
  */
-export async function bwrap(argv: readonly string[], help: () => string): Promise<number> {
+export async function bwrap(argv: readonly string[]): Promise<number> {
   const isPrefixed = argv.includes("--level-prefix");
   const say = (level: keyof typeof LEVELS, text: string) =>
     printError(`${isPrefixed ? `<${LEVELS[level]}>` : ""}bwrap: ${escapeControl(text)}`);
   try {
     const plan = await fromBwrapArgs(argv, { inheritedFds: true });
-    if (plan.asksFor === "help") return print(help()), 0;
-    if (plan.asksFor === "version") return print("denomount 0.1.0, with the arguments of bubblewrap 0.11"), 0;
+    if (plan.asksFor !== undefined) {
+      print(plan.asksFor === "help" ? HELP : VERSION);
+      return 0;
+    }
     for (const warning of plan.warnings) say("warning", warning);
     if (plan.diesWithParent) setParentDeathSignal(SIGKILL);
     return await run(plan);
   } catch (error) {
-    if (!(error instanceof TypeError || error instanceof SandboxError)) throw error;
     say("error", errorMessage(error));
     return FAILED;
   }

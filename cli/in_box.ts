@@ -44,10 +44,10 @@ export interface BoxedResult {
  * @throws {SandboxError} if the box or the command can't be started.
  */
 export async function runInBox(command: BoxedCommand): Promise<BoxedResult> {
-  let child: SandboxProcess | undefined;
+  const running: { child?: SandboxProcess } = {};
   using signals = new DeferredSignals((signal) => {
     try {
-      child?.killGroup(signal);
+      running.child?.killGroup(signal);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // it has ended meanwhile
     }
@@ -59,7 +59,7 @@ export async function runInBox(command: BoxedCommand): Promise<BoxedResult> {
   if (early !== undefined) return { status: early, lines: [] };
   const size = command.hasTerminals ? terminalSize(command) : undefined;
   const streams = size ? { terminal: size } : command.printsToError ? { stdout: "piped" } as const : {};
-  child = command.spawn(box, streams);
+  const child = running.child = command.spawn(box, streams);
   await using connection = size ? await Connection.open(child) : undefined;
   const copied = streams.stdout
     ? child.stdout.pipeTo(Deno.stderr.writable, { preventClose: true })

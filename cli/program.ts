@@ -5,6 +5,7 @@
  */
 
 import { activate, activations, deactivate, sync } from "./activations.ts";
+import { addBwrap, addSandbox, addTry } from "./box_commands.ts";
 import { bytes, directories, label, milliseconds, pid, types } from "./arguments.ts";
 import { explainList, idmap, lookup, umount } from "./commands.ts";
 import { completions, shellName } from "./completions.ts";
@@ -42,6 +43,9 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addUmount,
   addRun,
   addRunIsolated,
+  addSandbox,
+  addTry,
+  addBwrap,
   addActivate,
   addDeactivate,
   addActivations,

@@ -138,7 +138,7 @@ async function execute(step: Step, building: Building): Promise<void> {
       using tree = openTree(target.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
       return building.attach(tree, target);
     }
-    case "lock": {
+    case "lock-file": {
       using path = root.open(step.target);
       return lockForReading(building.kept.add(open(fdPath(path), O_RDONLY)).fd);
     }

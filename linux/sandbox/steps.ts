@@ -29,7 +29,7 @@ export type Step =
   | PinStep
   | LockStep
   | RemountReadonlyStep
-  | LockStep
+  | LockFileStep
   | MountStep
   | KernelStep;
 
@@ -160,8 +160,8 @@ export interface RemountReadonlyStep {
 }
 
 /** Takes a POSIX lock for reading on a file of the box, for as long as the box exists. */
-export interface LockStep {
-  readonly kind: "lock";
+export interface LockFileStep {
+  readonly kind: "lock-file";
   readonly target: string;
 }
 

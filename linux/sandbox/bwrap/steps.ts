@@ -93,7 +93,7 @@ export async function stepOf(option: ReadOption, descriptors: Descriptors): Prom
     case "--remount-ro":
       return { kind: "remount-readonly", target: boxPath(first) };
     case "--lock-file":
-      return { kind: "lock", target: boxPath(first) };
+      return { kind: "lock-file", target: boxPath(first) };
     default:
       return undefined;
   }
