@@ -46,7 +46,7 @@ function joinLines(text: string): string {
  * @returns the names, with "…" for each variable part of a template.
  */
 export function testNames(text: string): string[] {
-  const pattern = /\b(?:kernelTest|Deno\.test)\(\s*(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`)/g;
+  const pattern = /\b(?:kernelTest|sandboxTest|Deno\.test)\(\s*(?:"((?:[^"\\]|\\.)*)"|`([^`]*)`)/g;
   return [...text.matchAll(pattern)].map(([, plain, template = ""]) =>
     plain?.replaceAll('\\"', '"') ?? template.replaceAll(/\$\{[^}]*\}/g, ELLIPSIS)
   );

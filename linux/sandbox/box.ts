@@ -45,6 +45,8 @@ export interface BoxParts {
  * A box that commands run in, one after the other or at once. It ends with its `using` scope, or with this process: all
  * that runs in it is killed then, and its mounts are gone.
  *
+ * Needs the permissions `ffi` and `run`.
+ *
  * @example
  * ```ts
  * import { sandbox } from "@denomount/mount/sandbox";

@@ -77,7 +77,11 @@ signal) kill "-$value" $$ ;;
 esac
 exit 127`;
 
-/** A command that runs in a box: as a `Deno.ChildProcess`. */
+/**
+ * A command that runs in a box: as a `Deno.ChildProcess`.
+ *
+ * Needs the permission `ffi`.
+ */
 export class SandboxProcess implements AsyncDisposable {
   /**
    * The pid of a process in this process's PID namespace that stands for the command, and ends as it does. Send signals by

@@ -4,12 +4,21 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { shown } from "../../ffi/text.ts";
 import { canonicalizePath, directoriesAbove, dirname, join } from "../path/path.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { subpathOf } from "../spec/mount.ts";
-import { mkdir, realpath } from "../syscalls/mod.ts";
+import { readTextFile } from "../path/text_file.ts";
+import {
+  AT_FDCWD,
+  AT_STATX_DONT_SYNC,
+  AT_SYMLINK_NOFOLLOW,
+  S_IFMT,
+  S_IFSOCK,
+  STATX_TYPE,
+} from "../syscalls/constants.ts";
+import { mkdir, realpath, statx } from "../syscalls/mod.ts";
 import { SandboxError } from "./error.ts";
 import type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options.ts";
 import type { Step } from "./steps.ts";
@@ -81,6 +90,7 @@ class Compiler {
       this.#set(subpathOf(mount.target), "mounts", [{ kind: "mount", mount }]);
     }
     await this.#addResolver();
+    await this.#hideSockets();
     this.#holdAbsent();
     if (this.#missing.length > 0) throw missingError(this.#missing);
     this.#adapt();
@@ -154,6 +164,33 @@ class Compiler {
       readonly: true,
       optional: true,
     }]);
+  }
+
+  /**
+   * A read-only file system does not keep a user from connecting to a socket in it. What has a socket that no option names,
+   * is of a service of this machine.
+   */
+  async #hideSockets(): Promise<void> {
+    if (!this.#isHostRoot) return;
+    for (const path of boundSockets()) {
+      const above = this.#above(path);
+      if (above === undefined || !showsHost(above.entry) || isWritten(above.entry)) continue;
+      const real = await this.#socketAt(path);
+      if (real === undefined || this.#entries.has(real)) continue;
+      this.#set(real, "default", [{ kind: "hide", target: real, exact: true, optional: true }]);
+    }
+  }
+
+  /** The canonical path, if there still is a socket. */
+  async #socketAt(path: string): Promise<string | undefined> {
+    try {
+      const real = await canonicalizePath(path, this.#wait);
+      const { mode } = statx(AT_FDCWD, real, AT_SYMLINK_NOFOLLOW | AT_STATX_DONT_SYNC, STATX_TYPE);
+      return (mode & S_IFMT) === S_IFSOCK ? real : undefined;
+    } catch (error) {
+      if (error instanceof SyscallError) return undefined;
+      throw error;
+    }
   }
 
   /** The canonical path; undefined if the path does not exist. */
@@ -270,6 +307,12 @@ class Compiler {
 function isWritten({ option, steps }: Entry): boolean {
   return ["writable", "overlay", "tmpfs", "mounts"].includes(option) ||
     option === "default" && steps.some(({ kind }) => kind === "tmpfs" || kind === "mount");
+}
+
+/** The paths of Unix sockets that processes in this network namespace have, as they have named them. */
+function boundSockets(): Set<string> {
+  const paths = readTextFile("/proc/net/unix").split("\n").map((line) => / (\/.*)$/.exec(line)?.[1]);
+  return new Set(paths.filter((path) => path !== undefined));
 }
 
 /** What is made to be mounted on is locked before. */

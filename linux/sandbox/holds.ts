@@ -7,26 +7,35 @@
  * @module
  */
 
+import type { OwnedFd } from "../../ffi/fd.ts";
+import { encodeName } from "../../ffi/text.ts";
+import { pipe, setCloseOnExec, write } from "../syscalls/mod.ts";
 import { requireProgram } from "./unshare.ts";
 
 // The lines are the paths. When the last is read, this process has closed the pipe or was killed; then it waits for the
-// end of the box, whose commands could else make what the directory keeps them from.
+// end of the box, whose commands could else make what the directory keeps them from. A zombie (Z) has ended: who adopts the
+// orphan may never wait for it.
 const SCRIPT = `
 box=$1 rmdir=$2 flock=$3
-shift 3
+exec 0<"/proc/self/fd/$4"
+shift 4
 while IFS= read -r path; do set -- "$path" "$@"; done
 tries=0
-while kill -0 "$box" 2>/dev/null && [ $tries -lt 500 ]; do tries=$((tries + 1)); sleep 0.01; done
+while [ $tries -lt 500 ] && { read -r stat <"/proc/$box/stat"; } 2>/dev/null; do
+  case $stat in *") Z "*) break ;; esac
+  tries=$((tries + 1))
+  sleep 0.01
+done
 for path; do "$flock" --exclusive --nonblock "$path" "$rmdir" -- "$path" 2>/dev/null; done
 exit 0`;
 
 /** The directories of one box. */
 export class Holds implements AsyncDisposable {
   readonly #shell: Deno.ChildProcess | undefined;
-  readonly #input: WritableStreamDefaultWriter<Uint8Array<ArrayBuffer>> | undefined;
+  readonly #lifeline: OwnedFd | undefined;
 
   /**
-   * Starts the shell, if there is a directory.
+   * Starts the shell, if there is a directory. Nothing may be made before it returns.
    *
    * @param directories their canonical paths.
    * @param box the process whose end is waited for.
@@ -34,26 +43,28 @@ export class Holds implements AsyncDisposable {
   constructor(directories: readonly string[], box: number) {
     if (directories.length === 0) return;
     const programs = [requireProgram("rmdir"), requireProgram("flock")];
-    this.#shell = new Deno.Command(requireProgram("sh"), {
-      args: ["-c", SCRIPT, "sh", String(box), ...programs],
+    const sh = requireProgram("sh");
+    const [from, to] = pipe();
+    using _from = from;
+    setCloseOnExec(from.fd, false);
+    this.#lifeline = to;
+    this.#shell = new Deno.Command(sh, {
+      args: ["-c", SCRIPT, "sh", String(box), ...programs, String(from.fd)],
       clearEnv: true,
       env: { PATH: "/usr/bin:/bin" },
-      stdin: "piped",
+      stdin: "null",
       stdout: "null",
       stderr: "null",
       detached: true,
     }).spawn();
     this.#shell.unref();
-    this.#input = this.#shell.stdin.getWriter();
-    this.#input.write(new TextEncoder().encode(directories.map((path) => `${path}\n`).join(""))).catch(
-      () => {},
-    );
+    for (const path of directories) write(to.fd, encodeName(`${path}\n`)); // the shell reads while this waits
   }
 
   /** Has the directories removed. The box must have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#shell === undefined) return;
-    await this.#input?.close().catch(() => {});
+    this.#lifeline?.close();
     this.#shell.ref();
     await this.#shell.status;
   }

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
-import { unescapeOctal } from "../../ffi/text.ts";
+import { shown, unescapeOctal } from "../../ffi/text.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -73,7 +73,11 @@ export function mountOverlay(
   for (const feature of ["metacopy", "index"]) fsconfigSetString(context.fd, feature, "off");
   fsconfigSetString(context.fd, "redirect_dir", "nofollow");
   if (usesUserXattr) fsconfigSetFlag(context.fd, "userxattr");
-  createFilesystem(context);
+  try {
+    createFilesystem(context);
+  } catch (error) {
+    throw explainLocked(error, step, building) ?? error;
+  }
   using mounted = fsmount(context.fd, SAFE_ATTRIBUTES);
   {
     using target = building.root.make(step.target, true, exact);
@@ -81,6 +85,15 @@ export function mountOverlay(
   }
   if (exact) { for (const path of step.lower) bindMountsBelow(path, building); }
   return writable && { upper: open(fdPath(writable.upper), O_PATH), usesUserXattr };
+}
+
+/** has_locked_children() of fs/namespace.c: a user namespace must not see what the mounts of its parent cover. */
+function explainLocked(error: unknown, { lower }: OverlayStep, building: Building): SyscallError | undefined {
+  if (!isErrno(error, "EINVAL") || !isInUserNamespace()) return undefined;
+  const below = lower.flatMap((path) => mountpointsBelow(path, building.base))[0];
+  if (below === undefined) return undefined;
+  const reason = `only root can overlay a directory with mounts in it: ${shown(below)} is a mountpoint`;
+  return new SyscallError({ syscall: error.syscall, errno: error.errno, reason });
 }
 
 function openUpper(

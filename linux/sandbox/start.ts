@@ -22,7 +22,7 @@ import { type OverlayLayer, Sandbox } from "./box.ts";
 import { SandboxError, startError } from "./error.ts";
 import { Holds } from "./holds.ts";
 import { mapsOf, writeMaps } from "./maps.ts";
-import { encode, type Failure, MESSAGE_SIZE, type Ready } from "./protocol.ts";
+import { encode, type Failure, MESSAGE_SIZE, type Ready, STAGE } from "./protocol.ts";
 import type { IdRanges, Life, Plan, Step } from "./steps.ts";
 import { explainUnshare, stageCommand } from "./unshare.ts";
 
@@ -56,6 +56,11 @@ export async function startBox(
 ): Promise<Sandbox> {
   requirePermission({ name: "ffi" });
   signal?.throwIfAborted();
+  if (Deno.args[0] === STAGE) { // else it would start itself without an end
+    throw new SandboxError(
+      "this process was started as the stage of a box: call sandboxStage() first in the program",
+    );
+  }
   if (!usesMountSetattr()) {
     throw new SandboxError(`a sandbox needs ${whatSetattrNeeds()}`, { code: "ENOSYS" });
   }
@@ -64,9 +69,11 @@ export async function startBox(
   const held = new OwnedFds();
   held.add(own);
   try {
-    const stage = startStage(steps, life, own, theirs);
-    const removed = new Holds(holds, stage.child.pid);
+    const { stage, plan } = startStage(steps, life, theirs);
+    let removed: Holds | undefined;
     try {
+      removed = new Holds(holds, stage.child.pid);
+      sendPlan(own, plan); // only now can the stage make anything
       const ready = await withTimeout(stage.ready(own, maps), { timeout, signal }, "sandbox");
       const layers = receiveLayers(own, ready, held);
       return new Sandbox({
@@ -80,7 +87,7 @@ export async function startBox(
       });
     } catch (error) {
       await stage.kill();
-      await removed[Symbol.asyncDispose]();
+      await removed?.[Symbol.asyncDispose]();
       signal?.throwIfAborted();
       if (isErrno(error, "ETIMEDOUT")) throw lateError(timeout);
       throw error;
@@ -99,7 +106,7 @@ function lateError(timeout: number): SandboxError {
   return new SandboxError(`the box can't be started: ${reason}`, { code: "ETIMEDOUT" });
 }
 
-function startStage(steps: readonly Step[], life: Life, own: OwnedFd, theirs: OwnedFd): Stage {
+function startStage(steps: readonly Step[], life: Life, theirs: OwnedFd): { stage: Stage; plan: Plan } {
   const hasDev = steps.some(({ kind }) => kind === "dev");
   const { command: [program, ...args], devpts, ranges } = stageCommand(life, hasDev, theirs.fd);
   requirePermission({ name: "run", command: program });
@@ -115,26 +122,27 @@ function startStage(steps: readonly Step[], life: Life, own: OwnedFd, theirs: Ow
     disableUserNamespaces: life.disableUserNamespaces,
     reportsInfo: life.reportsInfo,
   };
-  using file = memfdCreate("plan");
-  writeAll(file, encode(plan));
-  sendMessage(own.fd, encode("plan"), [file.fd]);
   // The call that starts the program returns when it is executed. A child of another thread may get a copy for a moment.
   setCloseOnExec(theirs.fd, false);
   try {
-    return new Stage(
-      new Deno.Command(program, {
-        args,
-        env: stageEnvironment(),
-        clearEnv: true,
-        stdin: "null",
-        stdout: "piped",
-        stderr: "piped",
-        detached: true, // a terminal's Ctrl-C is for this process
-      }).spawn(),
-    );
+    const child = new Deno.Command(program, {
+      args,
+      ...stageEnvironment(),
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+      detached: true, // a terminal's Ctrl-C is for this process
+    }).spawn();
+    return { stage: new Stage(child), plan };
   } finally {
     setCloseOnExec(theirs.fd, true);
   }
+}
+
+function sendPlan(own: OwnedFd, plan: Plan): void {
+  using file = memfdCreate("plan");
+  writeAll(file, encode(plan));
+  sendMessage(own.fd, encode("plan"), [file.fd]);
 }
 
 /** The working directory, also if the permission to read it is missing; "/" if it was removed. */
@@ -147,16 +155,18 @@ function currentDirectory(): string {
   }
 }
 
-/** What Deno needs to find its cache. No command sees it. */
-function stageEnvironment(): Record<string, string> {
-  const names = ["HOME", "DENO_DIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"];
-  const env: Record<string, string> = { PATH: "/usr/bin:/bin", DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
-  for (const variable of names) {
-    if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") continue;
-    const value = Deno.env.get(variable);
-    if (value !== undefined) env[variable] = value;
+/**
+ * What Deno needs to find its cache, where this process may read its environment; else it is inherited whole. No command
+ * sees it.
+ */
+function stageEnvironment(): { env: Record<string, string>; clearEnv: boolean } {
+  const env: Record<string, string> = { DENO_NO_UPDATE_CHECK: "1", NO_COLOR: "1" };
+  if (Deno.permissions.querySync({ name: "env" }).state !== "granted") return { env, clearEnv: false };
+  for (const name of ["PATH", "HOME", "DENO_DIR", "XDG_CACHE_HOME", "LD_LIBRARY_PATH"]) {
+    const value = Deno.env.get(name);
+    if (value !== undefined) env[name] = value;
   }
-  return env;
+  return { env, clearEnv: true };
 }
 
 function writeAll(file: OwnedFd, bytes: Uint8Array<ArrayBuffer>): void {

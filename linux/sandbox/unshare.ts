@@ -119,10 +119,16 @@ export type ReadSetting = (path: string) => string | undefined;
  *
  * @param said what it printed.
  * @param read reads a file of /proc/sys.
+ * @param isPrivileged whether this process needs no user namespace.
  * @returns the error.
  */
-export function explainUnshare(said: string, read: ReadSetting = readSetting): SandboxError {
-  const reason = settingThatForbids(read) ?? (said.trim() || "the stage ended without a word");
+export function explainUnshare(
+  said: string,
+  read: ReadSetting = readSetting,
+  isPrivileged = mayMount(),
+): SandboxError {
+  const reason = (isPrivileged ? undefined : settingThatForbids(read)) ??
+    (said.trim() || "the stage ended without a word");
   const code = /No space left/.test(said)
     ? "ENOSPC"
     : /not permitted|denied/i.test(said)
@@ -132,7 +138,6 @@ export function explainUnshare(said: string, read: ReadSetting = readSetting): S
 }
 
 function settingThatForbids(read: ReadSetting): string | undefined {
-  if (mayMount()) return undefined;
   if (read("/proc/sys/user/max_user_namespaces") === "0") {
     return "this machine permits no user namespaces (user.max_user_namespaces is 0): " +
       "run as root, or have root run sysctl user.max_user_namespaces=10000";

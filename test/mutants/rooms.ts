@@ -16,6 +16,7 @@ import { mount } from "./list/mount.ts";
 import { mountinfo } from "./list/mountinfo.ts";
 import { namespace, pidfd } from "./list/namespace.ts";
 import { path } from "./list/path.ts";
+import { sandbox } from "./list/sandbox.ts";
 import { sandboxChanges } from "./list/sandbox_changes.ts";
 import { spec } from "./list/spec.ts";
 import { syscalls } from "./list/syscalls.ts";
@@ -39,6 +40,7 @@ export const rooms: readonly MutantRoom[] = [
   filesystem,
   mount,
   manager,
+  sandbox,
   sandboxChanges,
   containerdClient,
   containerd,

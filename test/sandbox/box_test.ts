@@ -44,7 +44,7 @@ sandboxTest(
         cat ${t.dir}/data/file; ls -A /dev; df /dev/shm | tail -1; grep ' / / ' /proc/self/mountinfo
       \`));
     `);
-      assertMatch(out.out, /^own\nin-the-box\n/);
+      assertMatch(out.out, /^own\nin-the-box\n\/run:\nown\n\n\/tmp:\n(denomount-test-\w+\n)?own\n/);
       assertEquals(out.err.match(/Read-only file system/g)?.length, 4, out.err);
       assertMatch(out.out, /\n1\nhost/); // one interface, lo
       assertMatch(out.out, /\n\d+ \d+ \S+ \/ \/ ro,nosuid,nodev/);
@@ -117,3 +117,34 @@ sandboxTest("what outlives its parent in a box is waited for, and ends with the 
   assertEquals(zombies.trim(), "0");
   assert(!names("/proc").includes(`${pid}`));
 });
+
+sandboxTest(
+  "sockets of this machine's services are out of reach unless they are named, and the network if it is asked for",
+  {},
+  async (t) => {
+    Deno.chmodSync(t.dir, 0o777);
+    const path = `${t.dir}/socket`;
+    const service = Deno.listen({ transport: "unix", path });
+    Deno.chmodSync(path, 0o777);
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const { port } = listener.addr as Deno.NetAddr;
+    try {
+      const answers = await t.run(`
+      const code = \`for (const to of [{ transport: "unix", path: "${path}" }, { hostname: "127.0.0.1", port: ${port} }]) {
+        console.log(await Deno.connect(to).then(() => "connected", (error) => error.name));
+      }\`;
+      for (const options of [{ readonly: [dir] }, { readonly: [dir, "${path}"], network: true }]) {
+        await using box = await sandbox(options);
+        say(await sh(box, "DENO_DIR=/tmp exec " + Deno.execPath() + " eval '" + code + "'"));
+      }
+    `);
+      assertEquals(answers.map(({ out, err }) => out + err), [
+        "PermissionDenied\nConnectionRefused\n",
+        "connected\nconnected\n",
+      ]);
+    } finally {
+      service.close();
+      listener.close();
+    }
+  },
+);

@@ -96,7 +96,7 @@ sandboxTest(
   "symbolic links in paths are followed, and one that appears while the box starts leads nowhere",
   {},
   async (t) => {
-    t.make("real/sub", "elsewhere");
+    t.make("real/sub", "elsewhere/sub");
     Deno.symlinkSync("real", `${t.dir}/link`);
     await owned(t);
     const [out, outcomes] = await t.run(`
@@ -111,7 +111,7 @@ sandboxTest(
     for (let tries = 0; tries < 12; tries++) {
       try {
         await using box = await sandbox({ writable: [dir + "/real/sub"], readonly: [dir + "/elsewhere"] });
-        await sh(box, "touch " + dir + "/elsewhere/escaped");
+        await sh(box, "touch " + dir + "/real/sub/escaped");
         outcomes.add("started");
       } catch (error) {
         outcomes.add(error.code ?? error.message);
@@ -128,7 +128,7 @@ sandboxTest(
         outcome,
       );
     }
-    assertEquals(names(`${t.dir}/elsewhere`), []);
+    assertEquals(names(`${t.dir}/elsewhere/sub`), []);
   },
 );
 
@@ -154,15 +154,21 @@ sandboxTest("5,000 paths fit in a box", {}, async (t) => {
   assertEquals(refused.out.trim(), "5000");
 });
 
-sandboxTest("an overlay holds writes back, and a tmpfs and the rest are as asked", {}, async (t) => {
-  t.make("data/sub", "state");
-  Deno.writeTextFileSync(`${t.dir}/data/file`, "lower");
-  await owned(t);
-  const [inside, upper, again] = await t.run(`
+sandboxTest(
+  "an overlay holds writes back, and what is mounted below it is read-only",
+  { root: true },
+  async (t) => {
+    const isRoot = t.user === "root";
+    const mountpoint = `${isRoot ? "data" : "other"}/mounted`;
+    t.make("data/sub", mountpoint, "state");
+    await using _mounted = await tmpfsAt(t, mountpoint);
+    Deno.writeTextFileSync(`${t.dir}/data/file`, "lower");
+    await owned(t);
+    const [inside, upper, again, refused] = await t.run(`
     const names = (path) => [...Deno.readDirSync(path)].map(({ name }) => name).sort();
     {
       await using box = await sandbox({ overlay: [dir + "/data"], readonly: [dir + "/data/sub"] });
-      say(await sh(box, "cd " + dir + "/data; echo changed > file; echo x > new; touch sub/x; mv sub s; cat file; stat -c %u:%g:%a ."));
+      say(await sh(box, "cd " + dir + "/data; echo changed > file; echo x > new; touch sub/x; mv sub s; touch mounted/x; cat file; cat mounted/*; stat -c %u:%g:%a ."));
       const [{ path, upper, usesUserXattr }] = box.overlays;
       say([path, names("/proc/self/fd/" + upper.fd + "/"), usesUserXattr]);
     }
@@ -171,16 +177,24 @@ sandboxTest("an overlay holds writes back, and a tmpfs and the rest are as asked
       await sh(box, "echo " + word + " >> " + dir + "/data/log");
     }
     say([names(dir + "/state/upper"), Deno.readTextFileSync(dir + "/state/upper/log")]);
+    try { await using box = await sandbox({ overlay: [dir + "/other"] }); say(box.pid); } catch (error) { say(error.message); }
   `);
-  assertMatch(inside.out, new RegExp(`^changed\n${t.uid}:${t.uid}:755\n$`));
-  assertMatch(inside.err, /sub\/x.*Read-only[^]*'sub'.*busy/);
-  assertEquals(upper.slice(0, 2), [`${t.dir}/data`, ["file", "new"]]);
-  assertEquals(upper[2], t.user === "user");
-  assertEquals(again, [["log"], "one\ntwo\n"]);
-  assertEquals(names(`${t.dir}/data`), ["file", "sub"]);
-  assertEquals(Deno.readTextFileSync(`${t.dir}/data/file`), "lower");
-  if (t.user === "root") await new Deno.Command("rm", { args: ["-r", `${t.dir}/state`] }).output();
-});
+    assertMatch(inside.out, new RegExp(`^changed\n${isRoot ? "below" : ""}${t.uid}:${t.uid}:755\n$`));
+    assertMatch(inside.err, /sub\/x.*Read-only[^]*'sub'.*busy/);
+    if (isRoot) assertMatch(inside.err, /mounted\/x.*Read-only/);
+    // Mounts of its parent are locked in a user namespace.
+    else {assertMatch(
+        refused,
+        /other: only root can overlay .*\/other\/mounted is a mountpoint \(fsconfig: EINVAL\)/,
+      );}
+    assertEquals(upper.slice(0, 2), [`${t.dir}/data`, ["file", "new"]]);
+    assertEquals(upper[2], !isRoot);
+    assertEquals(again, [["log"], "one\ntwo\n"]);
+    assertEquals(names(`${t.dir}/data`), isRoot ? ["file", "mounted", "sub"] : ["file", "sub"]);
+    assertEquals(Deno.readTextFileSync(`${t.dir}/data/file`), "lower");
+    if (isRoot) await new Deno.Command("rm", { args: ["-r", `${t.dir}/state`] }).output();
+  },
+);
 
 sandboxTest("a root of mounts, and more mounts in it, with mountpoints that are made", {}, async (t) => {
   t.make("work");
@@ -206,4 +220,17 @@ function names(path: string): string[] {
 /** Gives all files of a test to its user. */
 async function owned({ dir, uid }: { dir: string; uid: number }): Promise<void> {
   await new Deno.Command("chown", { args: ["-Rh", `${uid}:${uid}`, dir] }).output();
+}
+
+/** A tmpfs with a file on a directory of the test. */
+async function tmpfsAt({ dir }: { dir: string }, name: string): Promise<AsyncDisposable> {
+  const mount = await new Deno.Command("mount", { args: ["-t", "tmpfs", "tmpfs", `${dir}/${name}`] })
+    .output();
+  assertEquals(mount.code, 0);
+  Deno.writeTextFileSync(`${dir}/${name}/file`, "below");
+  return {
+    async [Symbol.asyncDispose]() {
+      await new Deno.Command("umount", { args: [`${dir}/${name}`] }).output();
+    },
+  };
 }

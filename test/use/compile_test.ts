@@ -46,7 +46,10 @@ async function holdsEveryModule(binary: string): Promise<void> {
   }
 }
 
-const entries = [selftest, ...["cli.ts", "containerd/mod.ts"].map((file) => new URL(file, project).pathname)];
+const entries = [
+  selftest,
+  ...["cli.ts", "containerd/mod.ts", "linux/sandbox/mod.ts"].map((file) => new URL(file, project).pathname),
+];
 
 Deno.test("a program imports only files of the library, npm packages and the runtime, and no module is missing", async () => {
   for (const entry of entries) {

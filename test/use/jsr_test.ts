@@ -70,7 +70,8 @@ Deno.test("the published package has no slow types, and contains only the librar
   const modules = (await published()).filter((path) => path.endsWith(".ts"));
   assertEquals(modules.filter((path) => !/^(mod|cli|(ffi|linux|cli|containerd)\/.*)\.ts$/.test(path)), []);
   assert(
-    ["mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "cli.ts"].every((entry) => modules.includes(entry)),
+    ["mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "linux/sandbox/mod.ts", "cli.ts"]
+      .every((entry) => modules.includes(entry)),
   );
 });
 
@@ -82,8 +83,8 @@ const PACKAGES: Record<string, string[]> = {
   ".": STD,
   "./linux": [],
   "./manager": STD,
-  "./sandbox": ["tar@7.5.23"],
-  "./cli": [...GRPC, "commander@14.0.2", ...STD, "string-width@9.0.0"],
+  "./sandbox": [...STD, "tar@7.5.23"],
+  "./cli": [...GRPC, "commander@14.0.2", ...STD, "diff@9.0.0", "string-width@9.0.0", "tar@7.5.23"],
   "./containerd": [...GRPC, ...STD],
 };
 

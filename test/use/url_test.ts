@@ -52,7 +52,7 @@ kernelTest("the command installs from a URL, and works without the server", {
 });
 
 Deno.test("no module of the library or the command requires the import map", async () => {
-  for (const entry of ["mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "cli.ts"]) {
+  for (const entry of ["mod.ts", "linux/mod.ts", "linux/manager/mod.ts", "linux/sandbox/mod.ts", "cli.ts"]) {
     const args = ["info", "--json", "--no-config", "--no-lock", new URL(entry, project).pathname];
     const { code, out, err } = await say(Deno.execPath(), args);
     assertEquals(code, 0, err);
@@ -61,3 +61,32 @@ Deno.test("no module of the library or the command requires the import map", asy
     assert(modules.length > 10);
   }
 });
+
+kernelTest(
+  "a program that imports the sandbox over http starts its stage from the cache, without the server",
+  {
+    notEmulated,
+    tools: ["unshare"],
+    permissions,
+    features: ["mountSetattr"],
+  },
+  async (t) => {
+    const env = { DENO_DIR: `${t.dir}/cache` };
+    const args = [...run, "--allow-ffi", "--allow-run", `${t.dir}/user.ts`];
+    {
+      await using server = serveProject();
+      Deno.writeTextFileSync(
+        `${t.dir}/user.ts`,
+        `import { sandbox } from "http://127.0.0.1:${server.addr.port}/linux/sandbox/mod.ts";
+       const tmpfs = { type: "tmpfs", source: "tmpfs", target: "/mnt", options: ["size=1m"] };
+       await using box = await sandbox({ mounts: [tmpfs] });
+       const { code } = await box.spawn("sh", { args: ["-c", "touch /mnt/made && ! touch /made"], stderr: "null" }).status;
+       console.log(code);`,
+      );
+      const first = await say(Deno.execPath(), args, { cwd: t.dir, env });
+      assertEquals([first.code, first.out], [0, ["0"]], first.err);
+    }
+    const again = await say(Deno.execPath(), args, { cwd: t.dir, env });
+    assertEquals([again.code, again.out], [0, ["0"]], again.err);
+  },
+);
