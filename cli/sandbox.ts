@@ -59,7 +59,7 @@ export async function sandboxCommand(command: readonly string[], flags: BoxFlags
  * @throws {TypeError} for words that contradict each other.
  */
 export async function boxOptions(flags: BoxFlags): Promise<SandboxOptions> {
-  const { state, overlay = [], mounts, root, dev, missing, env, ...rest } = flags;
+  const { state, overlay = [], mounts, root, dev, missing, env, readonly = [], ...rest } = flags;
   if (state !== undefined && overlay.length !== 1) throw new TypeError("--state goes with one --overlay");
   if (dev !== undefined && dev !== "minimal" && dev !== "host") {
     throw new TypeError("--dev is minimal or host");
@@ -69,6 +69,7 @@ export async function boxOptions(flags: BoxFlags): Promise<SandboxOptions> {
   }
   return {
     ...rest,
+    readonly: [...readonly, ...shownDirectory(flags)],
     overlay: overlay.map((path) => state === undefined ? path : { path, state }),
     ...mounts === undefined ? {} : { mounts: await readMounts(mounts) },
     ...root === undefined ? {} : { root: await readMounts(root) },
@@ -76,6 +77,25 @@ export async function boxOptions(flags: BoxFlags): Promise<SandboxOptions> {
     ...missing === undefined ? {} : { missing },
     env: Object.fromEntries((env ?? []).flatMap(variable)),
   };
+}
+
+/** A box has a /tmp and a /run of its own. The working directory is there all the same, if no option speaks of it. */
+function shownDirectory(flags: BoxFlags): string[] {
+  const { readonly = [], writable = [], overlay = [], hidden = [], tmpfs = [] } = flags;
+  const cwd = Deno.cwd();
+  if (flags.root !== undefined || flags.cwd !== undefined || !/^\/(tmp|run)\//.test(cwd)) return [];
+  const named = [...readonly, ...writable, ...overlay, ...hidden, ...tmpfs].map(canonical);
+  return named.some((path) => cwd === path || cwd.startsWith(`${path}/`)) ? [] : [cwd];
+}
+
+/** The path as it is if it does not exist: the library says so. */
+function canonical(path: string): string {
+  try {
+    return Deno.realPathSync(path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return path;
+    throw error;
+  }
 }
 
 function variable(text: string): [name: string, value: string][] {
