@@ -156,8 +156,7 @@ function workingDirectory(
   try {
     Deno.chdir(cwd);
   } catch (error) {
-    if (cwdElse !== undefined) return workingDirectory({ cwd: cwdElse, cwdIsOptional: true });
-    if (cwdIsOptional) return "/";
+    if (cwdIsOptional) return cwdElse === undefined ? "/" : workingDirectory({ cwd: cwdElse, cwdIsOptional });
     throw new Error(`the working directory ${cwd} is not in the box`, { cause: error });
   }
   Deno.chdir("/");
