@@ -76,6 +76,7 @@ const packages: Record<string, string> = {
   mknod: "coreutils",
   script: "bsdutils",
   bash: "bash",
+  bwrap: "bubblewrap",
   sh: "dash",
   chroot: "coreutils",
   xz: "xz-utils",
