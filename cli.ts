@@ -65,7 +65,7 @@ if (import.meta.main) {
   rememberIgnoredSignals();
   // In a compiled program, the stage of a box is this program.
   if (Deno.args[0]?.startsWith("--denomount-")) {
-    await (await import("./linux/sandbox/stage.ts")).sandboxStage();
+    await (await import("./linux/sandbox/full_stage.ts")).sandboxStage();
   }
   Deno.exit(await main(Deno.args));
 }

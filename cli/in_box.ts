@@ -47,7 +47,7 @@ export async function runInBox(command: BoxedCommand): Promise<BoxedResult> {
   const running: { child?: SandboxProcess } = {};
   using signals = new DeferredSignals((signal) => {
     try {
-      running.child?.killGroup(signal);
+      running.child?.kill(signal);
     } catch (error) {
       if (!(error instanceof TypeError)) throw error; // it has ended meanwhile
     }

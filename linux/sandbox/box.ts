@@ -130,7 +130,7 @@ export class Sandbox implements AsyncDisposable {
     const id = this.#next++;
     return new SandboxProcess(command, options, { cwd, env }, {
       run: (fds) => this.#send({ run: id }, fds),
-      kill: (signal, group) => this.#send({ kill: id, signal, group }, []),
+      kill: (signal) => this.#send({ kill: id, signal }, []),
     });
   }
 

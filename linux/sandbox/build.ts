@@ -40,7 +40,15 @@ import {
   umount2,
   write,
 } from "../syscalls/mod.ts";
-import { Building, cloneTree, createFilesystem, newTmpfs, openSource, SAFE_ATTRIBUTES } from "./building.ts";
+import {
+  Building,
+  cloneTree,
+  createFilesystem,
+  type LoadMountAll,
+  newTmpfs,
+  openSource,
+  SAFE_ATTRIBUTES,
+} from "./building.ts";
 import { mountDev } from "./dev.ts";
 import { mountOverlay } from "./overlay.ts";
 import { coverHostProcs, mountProc } from "./proc.ts";
@@ -70,11 +78,12 @@ export interface BuiltRoot {
  * mounts are private; Linux 5.12.
  *
  * @param plan the plan.
+ * @param loadMountAll loads `mountAll()`, for a plan with a step that needs it.
  * @returns what was made.
  * @throws {StepError} for the step that failed.
  */
-export async function buildRoot(plan: Plan): Promise<BuiltRoot> {
-  const building = new Building(plan);
+export async function buildRoot(plan: Plan, loadMountAll?: LoadMountAll): Promise<BuiltRoot> {
+  const building = new Building(plan, loadMountAll);
   const umask = Deno.umask(0); // what is made has the modes of the steps
   for (const step of plan.steps) {
     try {
@@ -254,8 +263,7 @@ function lock({ target, exact }: LockStep, building: Building): void {
 }
 
 async function mountOther({ mount }: MountStep, building: Building): Promise<void> {
-  // A box without such a step does not load the whole library.
-  const { mountAll } = await import("../mount/mount.ts");
+  const mountAll = await building.loadMountAll();
   const target = mount.target ?? "/";
   building.root.make(target, true).close();
   await mountAll([mount], building.root.path);

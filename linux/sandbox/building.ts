@@ -37,11 +37,15 @@ import {
   openTree,
   readKernelMessages,
 } from "../syscalls/mod.ts";
+import type { mountAll } from "../mount/mount.ts";
 import type { HeldOverlay, Plan, Step } from "./steps.ts";
 import { BoxRoot } from "./target.ts";
 
 /** The attributes that every mount of a box has. */
 export const SAFE_ATTRIBUTES: number = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
+
+/** Loads `mountAll()`, and all of the library with it. */
+export type LoadMountAll = () => Promise<typeof mountAll>;
 
 /** Where the root directory is made, and what the steps share. */
 export class Building {
@@ -57,14 +61,21 @@ export class Building {
   readonly overlays: (HeldOverlay & { upper: OwnedFd; made: string[] })[] = [];
   /** Mountpoints of the box's own proc. */
   readonly procs: string[] = [];
+  /** Loads `mountAll()`. */
+  readonly loadMountAll: LoadMountAll;
 
   /**
    * Mounts the tmpfs, and in it another one as the root directory.
    *
    * @param plan the plan.
+   * @param loadMountAll loads `mountAll()`.
    */
-  constructor(plan: Plan) {
+  constructor(
+    plan: Plan,
+    loadMountAll: LoadMountAll = () => Promise.reject(new Error("the stage has no mountAll()")),
+  ) {
     this.plan = plan;
+    this.loadMountAll = loadMountAll;
     this.base = chooseBase(plan.steps);
     {
       using base = newTmpfs(0o755);

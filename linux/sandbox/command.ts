@@ -59,8 +59,8 @@ export interface SpawnOptions {
 export interface Orders {
   /** Starts the command with six descriptors. */
   run(fds: readonly number[]): void;
-  /** Sends a signal to it, or to its process group. */
-  kill(signal: number, group?: boolean): void;
+  /** Sends a signal to it. */
+  kill(signal: number): void;
 }
 
 // The first read is in a subshell, because a redirection changes the shell's own descriptors for the time of the command,
@@ -220,7 +220,7 @@ export class SandboxProcess implements AsyncDisposable {
   }
 
   /**
-   * Sends a signal to the command. What the command has started is not signalled; it ends with the box.
+   * Sends a signal to the command, and to what it has started in its process group. The rest ends with the box.
    *
    * @param signal the signal; SIGTERM if left out.
    * @throws {TypeError} if the command has ended.
@@ -238,27 +238,6 @@ export class SandboxProcess implements AsyncDisposable {
   kill(signal: Deno.Signal = "SIGTERM"): void {
     if (this.#hasEnded) throw new TypeError("the command has already ended");
     this.#orders.kill(signalNumber(signal));
-  }
-
-  /**
-   * Sends a signal to the command and the processes of its group, as Ctrl-C on a terminal does.
-   *
-   * @param signal the signal.
-   * @throws {TypeError} if the command has ended.
-   *
-   * @example
-   * ```ts
-   * import { sandbox } from "@denomount/mount/sandbox";
-   *
-   * await using box = await sandbox();
-   * const child = box.spawn("sh", { args: ["-c", "sleep 60; echo never"] });
-   * child.killGroup("SIGINT");
-   * console.log((await child.status).signal); // "SIGINT"
-   * ```
-   */
-  killGroup(signal: Deno.Signal): void {
-    if (this.#hasEnded) throw new TypeError("the command has already ended");
-    this.#orders.kill(signalNumber(signal), true);
   }
 
   /** Keeps this process running for as long as the command runs, which is the default. */

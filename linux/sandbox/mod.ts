@@ -21,7 +21,7 @@ export { SandboxError } from "./error.ts";
 export type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options.ts";
 export { sandbox } from "./sandbox.ts";
 export { BoxTerminal, type TerminalSize } from "./terminal.ts";
-export { sandboxStage } from "./stage.ts";
+export { sandboxStage } from "./full_stage.ts";
 export type { HeldOverlay } from "./steps.ts";
 export { OwnedFd } from "../../ffi/fd.ts";
 export type { IdMapping } from "../spec/id_mapping.ts";

@@ -10,6 +10,7 @@ import { shown, unescapeOctal } from "../../ffi/text.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
+  AT_STATX_DONT_SYNC,
   MOUNT_ATTR_RDONLY,
   MOVE_MOUNT_F_EMPTY_PATH,
   O_PATH,
@@ -83,7 +84,7 @@ export function mountOverlay(
     using target = building.root.make(step.target, true, exact);
     building.attach(mounted, target);
   }
-  if (exact) { for (const path of step.lower) bindMountsBelow(path, building); }
+  for (const path of exact ? step.lower : []) bindMountsBelow(path, building);
   return writable && { upper: open(fdPath(writable.upper), O_PATH), usesUserXattr };
 }
 
@@ -121,7 +122,7 @@ function openUpper(
 
 /** The root directory of an overlay has the mode and the owner of its upper directory. */
 function copyOwner(from: OwnedFd, to: OwnedFd): void {
-  const { mode, uid, gid } = statx(from.fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS);
+  const { mode, uid, gid } = statx(from.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_BASIC_STATS);
   try {
     fchownat(to.fd, "", uid, gid, AT_EMPTY_PATH);
   } catch (error) {

@@ -28,17 +28,7 @@ export interface Ready {
  * What the stage is told. A command comes with six descriptors: request, stdin, stdout, stderr, report, failures; one with
  * a terminal of its own, with a socket that gets the terminal's other end too.
  */
-export type Order = { readonly run: number } | KillOrder;
-
-/** A signal for a command, or for all processes of its group. */
-export interface KillOrder {
-  /** The number of the command. */
-  readonly kill: number;
-  /** The signal. */
-  readonly signal: number;
-  /** Whether the other processes of its group get it too. */
-  readonly group?: boolean;
-}
+export type Order = { readonly run: number } | { readonly kill: number; readonly signal: number };
 
 /** A command. */
 export interface Request {

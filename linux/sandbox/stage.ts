@@ -18,7 +18,6 @@ import {
   getdents64,
   isCloseOnExec,
   joinSessionKeyring,
-  kill,
   lseekStart,
   open,
   posixSpawn,
@@ -32,16 +31,17 @@ import {
   setIds,
   setNoNewPrivs,
   setUndumpable,
+  signalGroup,
   waitidAny,
   write,
 } from "../syscalls/mod.ts";
 import { buildRoot, StepError } from "./build.ts";
+import type { LoadMountAll } from "./building.ts";
 import { bringUpLoopback } from "./loopback.ts";
 import {
   decode,
   encode,
   failureOf,
-  type KillOrder,
   MESSAGE_SIZE,
   type Order,
   type Ready,
@@ -52,26 +52,15 @@ import type { BoxInfo, Plan } from "./steps.ts";
 import { openTerminal, type TerminalSize } from "./terminal.ts";
 
 /**
- * Runs the stage of a box, if this process was started to be one. In a compiled program, `sandbox()` starts the program
- * itself again as the stage: call this before anything else there. It is not needed in a program that `deno run` runs.
+ * Runs the stage of a box, if this process was started to be one; else it returns at once. It never returns in a stage.
  *
- * Needs the permissions `ffi` and `run` in the stage; a process that is no stage needs none.
- *
- * @returns at once in a process that is no stage; in a stage, never.
- *
- * @example
- * ```ts
- * import { sandboxStage } from "@denomount/mount/sandbox";
- *
- * await sandboxStage();
- * // the program begins here
- * ```
+ * @param loadMountAll loads what a box with other mounts needs. A box without them starts twice as quickly without it.
  */
-export async function sandboxStage(): Promise<void> {
+export async function runStage(loadMountAll?: LoadMountAll): Promise<void> {
   const [word, control = ""] = Deno.args;
   if (word !== STAGE || !/^\d+$/.test(control)) return;
   try {
-    await run(new Fd(Number(control)));
+    await run(new Fd(Number(control)), loadMountAll);
   } catch (error) {
     say({ failed: failureOf(error, error instanceof StepError ? error.step : undefined) });
     Deno.exit(1);
@@ -84,7 +73,7 @@ function say(word: unknown): void {
   write(1, encode(word, "\n"));
 }
 
-async function run(control: OwnedFd): Promise<void> {
+async function run(control: OwnedFd, loadMountAll?: LoadMountAll): Promise<void> {
   setCloseOnExec(control.fd, true);
   closeInherited();
   using nothing = open("/dev/null", O_RDWR);
@@ -92,7 +81,7 @@ async function run(control: OwnedFd): Promise<void> {
   if (plan.waitsForMaps) await waitForMaps(control);
   const info = plan.reportsInfo ? ownInfo() : undefined;
   if (plan.disableUserNamespaces) disableUserNamespaces();
-  const { overlays } = await buildRoot(plan);
+  const { overlays } = await buildRoot(plan, loadMountAll);
   if (plan.hostname !== undefined) setHostname(plan.hostname);
   if (plan.bringUpLoopback) bringUpLoopback();
   const cwd = workingDirectory(plan);
@@ -194,14 +183,14 @@ class Init {
       const { bytes, fds } = await receiveMessage(this.#control.fd, MESSAGE_SIZE);
       if (bytes.length === 0) return;
       const order = decode(bytes) as Order;
-      if ("kill" in order) this.#kill(order);
+      if ("kill" in order) this.#kill(order.kill, order.signal);
       else this.#start(order.run, fds);
     }
   }
 
-  #kill({ kill: id, signal, group }: KillOrder): void {
+  #kill(id: number, signal: number): void {
     const command = this.#commands.get(id); // it has not been waited for, so the pid is still its own
-    if (command) kill(group ? -command.pid : command.pid, signal);
+    if (command) signalGroup(command.pid, signal);
   }
 
   #start(id: number, [request, stdin, stdout, stderr, report, failures, socket]: readonly OwnedFd[]): void {
@@ -286,5 +275,5 @@ function tell(report: OwnedFd, word: string): void {
 
 // The file itself is what `deno run` starts.
 if (import.meta.main) {
-  await sandboxStage();
+  await runStage();
 }

@@ -107,8 +107,7 @@ function lateError(timeout: number): SandboxError {
 }
 
 function startStage(steps: readonly Step[], life: Life, theirs: OwnedFd): { stage: Stage; plan: Plan } {
-  const hasDev = steps.some(({ kind }) => kind === "dev");
-  const { command: [program, ...args], devpts, ranges } = stageCommand(life, hasDev, theirs.fd);
+  const { command: [program, ...args], devpts, ranges } = stageCommand(life, steps, theirs.fd);
   requirePermission({ name: "run", command: program });
   const plan: Plan = {
     steps,

@@ -8,6 +8,7 @@ import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import {
   AT_EMPTY_PATH,
+  AT_STATX_DONT_SYNC,
   O_CREAT,
   O_EXCL,
   O_PATH,
@@ -165,5 +166,5 @@ export function fileId({ fd }: Pick<OwnedFd, "fd">): string {
  * @returns false for another file.
  */
 export function isDirectory({ fd }: OwnedFd): boolean {
-  return (statx(fd, "", AT_EMPTY_PATH, STATX_TYPE).mode & S_IFMT) === S_IFDIR;
+  return (statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE).mode & S_IFMT) === S_IFDIR;
 }

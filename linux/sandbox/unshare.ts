@@ -11,7 +11,7 @@ import { mayMount } from "../syscalls/features.ts";
 import { getegid, geteuid } from "../syscalls/mod.ts";
 import { SandboxError } from "./error.ts";
 import { STAGE } from "./protocol.ts";
-import type { IdRanges, Life } from "./steps.ts";
+import type { IdRanges, Life, Step } from "./steps.ts";
 
 /** Where an ordinary user's devpts is mounted, for the stage to take it from. */
 const DEVPTS = "/dev/pts";
@@ -59,13 +59,14 @@ export interface StageCommand {
  * where the id 0 is mapped, so that it is made in an outer namespace, in which the user is root.
  *
  * @param life what the box shares with the host.
- * @param hasDev whether it gets a minimal /dev.
+ * @param steps what makes its root directory.
  * @param socket the number of the stage's socket.
  * @returns the command line.
  */
-export function stageCommand(life: Life, hasDev: boolean, socket: number): StageCommand {
+export function stageCommand(life: Life, steps: readonly Step[], socket: number): StageCommand {
+  const has = (kind: Step["kind"]) => steps.some((step) => step.kind === kind);
   const unshare = requireProgram("unshare");
-  const inner = [...namespaces(life), "--", ...stageProgram(), STAGE, String(socket)];
+  const inner = [...namespaces(life), "--", ...stageProgram(has("mount")), STAGE, String(socket)];
   const { ids } = life;
   if (ids !== undefined && "uidMap" in ids) {
     return { command: [unshare, "--user", "--keep-caps", ...inner], ranges: ids };
@@ -80,7 +81,7 @@ export function stageCommand(life: Life, hasDev: boolean, socket: number): Stage
     "--keep-caps",
     ...inner,
   ] as const;
-  if (!hasDev) return { command: [...mapped] };
+  if (!has("dev")) return { command: [...mapped] };
   const outer = [unshare, "--user", "--map-root-user", "--mount", "--propagation", "private", "--"] as const;
   const mountPts = `"$0" -t devpts -o newinstance,ptmxmode=0666,mode=0620 devpts ${DEVPTS} && exec "$@"`;
   return {
@@ -100,15 +101,16 @@ function namespaces({ network, shareIpc, shareUts, shareCgroup }: Life): string[
 }
 
 /** In a compiled program, the program itself, which calls sandboxStage(). */
-function stageProgram(): string[] {
+function stageProgram(isFull: boolean): string[] {
   if (Deno.build.standalone) return [Deno.execPath()];
   const flags = ["--allow-all", "--quiet", "--no-prompt", "--no-config", "--no-lock", "--cached-only"];
-  return [Deno.execPath(), "run", ...flags, stageUrl(import.meta.url)];
+  return [Deno.execPath(), "run", ...flags, stageUrl(import.meta.url, isFull)];
 }
 
-/** The URL of stage.ts, or of the file that `deno bundle` made of all modules. */
-function stageUrl(moduleUrl: string): string {
-  return moduleUrl.endsWith("/linux/sandbox/unshare.ts") ? new URL("./stage.ts", moduleUrl).href : moduleUrl;
+/** The URL of stage.ts or full_stage.ts, or of the file that `deno bundle` made of all modules. */
+function stageUrl(moduleUrl: string, isFull: boolean): string {
+  const file = isFull ? "./full_stage.ts" : "./stage.ts";
+  return moduleUrl.endsWith("/linux/sandbox/unshare.ts") ? new URL(file, moduleUrl).href : moduleUrl;
 }
 
 /** Reads a setting of the kernel. */

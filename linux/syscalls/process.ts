@@ -147,24 +147,26 @@ export function waitidAny(): EndedChild | undefined {
 const ECHILD = 10; // asm-generic/errno-base.h
 
 /**
- * kill(2): sends a signal to a process.
+ * kill(2): sends a signal to a process group.
  *
  * Needs the permission `ffi`.
  *
- * @param pid the process, which must not have been waited for.
+ * @param group the id of the group: the pid of its leader, which must not have been waited for.
  * @param signal the signal's number.
- * @throws {SyscallError} ESRCH if it does not exist, EINVAL for a number that is no signal.
+ * @throws {SyscallError} ESRCH if the group has no process, EINVAL for a number that is no signal.
  *
  * @example
  * ```ts
- * import { kill } from "@denomount/mount/linux";
+ * import { signalGroup } from "@denomount/mount/linux";
  *
- * kill(Deno.pid, 0);
+ * const child = new Deno.Command("sleep", { args: ["60"], detached: true }).spawn();
+ * signalGroup(child.pid, 15);
+ * console.log((await child.status).signal); // SIGTERM
  * ```
  */
-export function kill(pid: number, signal: number): void {
-  if (!Number.isSafeInteger(pid) || pid <= 0) throw new TypeError(`${pid} is not a process`);
-  check(libc().kill(pid, signal), errno[0], "kill", `${pid}`);
+export function signalGroup(group: number, signal: number): void {
+  if (!Number.isSafeInteger(group) || group <= 1) throw new TypeError(`${group} is not a process group`);
+  check(libc().kill(-group, signal), errno[0], "kill", `${-group}`);
 }
 
 /**

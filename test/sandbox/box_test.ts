@@ -59,7 +59,7 @@ sandboxTest(
   "commands of one box run one after the other and at once, and share its places",
   {},
   async (t) => {
-    const [codes, shared, both, hello, status, pts] = await t.run(`
+    const [codes, shared, both, hello, status, tree, pts] = await t.run(`
     await using box = await sandbox();
     say(await Promise.all(Array.from({ length: 20 }, async (_, code) => (await sh(box, "exit " + code)).code)));
     await sh(box, "echo shared > /tmp/file");
@@ -73,10 +73,16 @@ sandboxTest(
     say(new TextDecoder().decode((await child.output()).stdout));
     sleeper.kill("SIGUSR1");
     say([await sleeper.status, (await sh(box, "kill -SEGV $$")).code]);
+    const tree = box.spawn("sh", { args: ["-c", "sleep 60 & sleep 60"], stdout: "piped" });
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    tree.kill();
+    say(new TextDecoder().decode((await tree.output()).stdout)); // it ends, for no process holds the pipe
+
     say((await sh(box, "script -qec 'tty; id -u' /dev/null")).out);
   `);
     assertEquals(codes, Array.from({ length: 20 }, (_, code) => code));
     assertEquals([shared, both.trim(), hello], ["shared\n", "1", "hello"]);
+    assertEquals(tree, "");
     assertEquals(status, [{ success: false, code: 138, signal: "SIGUSR1" }, 139]);
     assertMatch(pts, /^\/dev\/pts\/0\r\n/);
   },

@@ -132,6 +132,31 @@ sandboxTest(
   },
 );
 
+sandboxTest(
+  "a canonical path with a symbolic link in it is refused, at its source and in the box",
+  {},
+  async (t) => {
+    t.make("real");
+    Deno.symlinkSync("real", `${t.dir}/link`);
+    const answers = await t.run(`
+    const root = { kind: "bind", source: "/", target: "/", readonly: true };
+    const bind = { kind: "bind", exact: true };
+    for (const step of [
+      { ...bind, source: dir + "/link", target: "/mnt" },
+      { ...bind, source: dir + "/real", target: dir + "/link" },
+      { kind: "hide", exact: true, target: dir + "/link" },
+      { kind: "hide", target: dir + "/link" },
+    ]) {
+      try {
+        await using box = await startBox([root, step], { network: false, env: {} });
+        say(typeof box.pid);
+      } catch (error) { say([error.name, error.code]); }
+    }
+  `);
+    assertEquals(answers, [...Array.from({ length: 3 }, () => ["SandboxError", "ELOOP"]), "number"]);
+  },
+);
+
 sandboxTest("5,000 paths fit in a box", {}, async (t) => {
   t.make("w");
   for (let index = 0; index < 2500; index++) {

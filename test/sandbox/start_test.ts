@@ -1,8 +1,8 @@
-import { assert, assertEquals, assertMatch } from "../assert.ts";
+import { assertEquals, assertMatch } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
 import { explainUnshare } from "../../linux/sandbox/unshare.ts";
-import { environment, sandboxTest } from "./users.ts";
+import { environment, libraryPath, sandboxTest } from "./users.ts";
 
 /** The processes whose command line has a word. */
 function processesWith(word: string): string[] {
@@ -24,13 +24,14 @@ sandboxTest(
   async (t) => {
     t.make("w");
     Deno.chownSync(`${t.dir}/w`, t.uid, t.uid);
+    const seconds = `${1000 + Math.random()}`; // which names the processes of this test
     const [command = "", ...args] = await t.program(`
     const box = await sandbox({ writable: [dir + "/w"], hidden: [dir + "/w/secret"], overlay: ["/etc"] });
-    await Promise.all([1, 2].map(() => sh(box, "sleep 1000 & sleep 1000")));
+    await Promise.all([1, 2].map(() => sh(box, "sleep ${seconds} & sleep ${seconds}")));
   `);
-    const marks = ["--denomount-sandbox-stage", t.dir];
-    let inBox = 0;
-    for (let delay = 10; delay <= 490; delay += 40) {
+    const marks = [await libraryPath(), t.dir, seconds];
+    const left = () => marks.flatMap(processesWith).concat(names(`${t.dir}/w`));
+    const killed = async (wait: () => Promise<void>) => {
       const program = new Deno.Command(command, {
         args,
         env: environment(t.dir),
@@ -39,17 +40,24 @@ sandboxTest(
         stdout: "null",
         stderr: "null",
       }).spawn();
-      await new Promise((resolve) => setTimeout(resolve, delay));
-      if (names(`${t.dir}/w`).length > 0) inBox++;
+      await wait();
       program.kill("SIGKILL");
       await program.status;
-      const left = () => marks.flatMap(processesWith).concat(names(`${t.dir}/w`));
       await until(() => left().length === 0);
-      assertEquals(left(), [], `killed after ${delay} ms`);
+      assertEquals(left(), []);
+    };
+    for (let delay = 10; delay <= 330; delay += 40) await killed(() => sleep(delay));
+    for (const delay of [0, 3, 10, 30]) { // after the directory is made
+      await killed(async () => {
+        await until(() => names(`${t.dir}/w`).length > 0);
+        await sleep(delay);
+      });
     }
-    assert(inBox > 2, "no kill came late enough");
+    await killed(() => until(() => processesWith(seconds).length > 1)); // after the commands run
   },
 );
+
+const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 sandboxTest("a box that can't be started says why, and leaves nothing", {}, async (t) => {
   t.make("empty");

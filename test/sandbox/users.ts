@@ -86,12 +86,17 @@ async function bundle(): Promise<string> {
   return `${directory}/library.js`;
 }
 
+/** The file with the library, which the command line of a stage names. */
+export function libraryPath(): Promise<string> {
+  return library ??= bundle();
+}
+
 async function program(dir: string, as: string[], body: string): Promise<string[]> {
   const path = `${dir}/program-${crypto.randomUUID()}.js`;
   Deno.writeTextFileSync(
     path,
     `import { fromBwrapArgs, linux, sandbox, SandboxError, startBox } from ${
-      JSON.stringify(await (library ??= bundle()))
+      JSON.stringify(await libraryPath())
     };
      const dir = ${JSON.stringify(dir)};
      const say = (value) => console.log(JSON.stringify(value));

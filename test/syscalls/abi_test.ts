@@ -122,10 +122,51 @@ const calls: [call: string, seen: RegExp][] = [
     "linux.sendDatagram(dir + '/none', new TextEncoder().encode('READY=1'))",
     /sendto\(\d+, "READY=1", 7, MSG_NOSIGNAL, \{sa_family=AF_UNIX, sun_path="DIR\/none"\}, \d+\) = -1 ENOENT/,
   ],
+  ["pair = linux.socketPair()", /socketpair\(AF_UNIX, SOCK_SEQPACKET\|SOCK_CLOEXEC, 0, \[\d+, \d+\]\) = 0/],
+  [
+    "linux.sendMessage(pair[0].fd, new TextEncoder().encode('hello'), [1, 2])",
+    new RegExp(
+      String
+        .raw`sendmsg\(\d+, \{msg_name=NULL, msg_namelen=0, msg_iov=\[\{iov_base="hello", iov_len=5\}\], ` +
+        String.raw`msg_iovlen=1, msg_control=\[\{cmsg_len=24, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, ` +
+        String
+          .raw`cmsg_data=\[1, 2\]\}\], msg_controllen=24, msg_flags=0\}, MSG_DONTWAIT\|MSG_NOSIGNAL\) = 5`,
+    ),
+  ],
+  [
+    "linux.tryReceiveMessage(pair[1].fd, 64)",
+    /recvmsg\(\d+, \{.*iov_base="hello", iov_len=64.*cmsg_type=SCM_RIGHTS, cmsg_data=\[\d+, \d+\].*\}, MSG_DONTWAIT\|MSG_CMSG_CLOEXEC\) = 5/,
+  ],
+  ["linux.memfdCreate('example')", /memfd_create\("example", MFD_CLOEXEC\) = \d+/],
+  ["linux.pipe()", /pipe2\(\[\d+, \d+\], O_CLOEXEC\) = 0/],
+  ["linux.setCloseOnExec(pair[0].fd, false)", /fcntl\(\d+, F_SETFD, 0\) = 0/],
+  ["linux.isCloseOnExec(pair[0].fd)", /fcntl\(\d+, F_GETFD\) = 0/],
+  ["linux.dup2(2, pair[0].fd)", /dup2\(2, \d+\) = \d+|dup3\(2, \d+, 0\) = \d+/],
+  ["linux.pivotRoot(dir + '/none', '/')", /pivot_root\("DIR\/none", "\/"\) = -1 ENOENT/],
+  ["linux.setHostname('x'.repeat(65))", /sethostname\(0x[0-9a-f]+, 65\) = -1 EINVAL/],
+  ["linux.waitidAny()", /waitid\(P_ALL, 0, .*, WNOHANG\|WEXITED, NULL\) = /],
+  ["linux.signalGroup(Deno.pid, 0)", /kill\(-\d+, 0\) = /],
+  ["linux.setIds(0, 0)", /setresgid\(0, 0, 0\) = 0/],
+  ["", /setresuid\(0, 0, 0\) = 0/],
+  ["linux.getegid()", /getegid\(\) = 0/],
+  [
+    "linux.posixSpawn({ path: dir + '/none', args: ['none'], env: {}, stdio: [0, 1, 2] })",
+    /close_range\(3, 4294967295, CLOSE_RANGE_CLOEXEC\) = 0/,
+  ],
   ["linux.pidfdSendSignal(linux.pidfdOpen(Deno.pid).fd, 0)", /pidfd_open\(\d+, 0\) = \d+/],
   ["", /pidfd_send_signal\(\d+, 0, NULL, 0\) = 0/],
+  // These can't be undone, so they are the last.
+  ["linux.joinSessionKeyring()", /keyctl\(KEYCTL_JOIN_SESSION_KEYRING, NULL\) = \d+/],
   ["(await createUserNamespace('0:0:1', '0:0:1')).close()", /clone\(.*flags=.*CLONE_PIDFD.*CLONE_NEWUSER/],
   ["", /waitid\(P_PIDFD, \d+, \{.*\}, WEXITED\|__WALL, NULL\) = 0/],
+  ["linux.dropCapabilities()", /prctl\(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0\) = 0/],
+  ["", /prctl\(PR_CAPBSET_DROP, CAP_SYS_ADMIN\) = 0/],
+  [
+    "",
+    /capset\(\{version=_LINUX_CAPABILITY_VERSION_3, pid=0\}, \{effective=0, permitted=0, inheritable=0\}\) = 0/,
+  ],
+  ["linux.setNoNewPrivs()", /prctl\(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0\) = 0/],
+  ["linux.setUndumpable()", /prctl\(PR_SET_DUMPABLE, SUID_DUMP_DISABLE\) = 0/],
 ];
 
 kernelTest("strace decodes each call as written: its number, its flags and its structs", {
@@ -141,7 +182,7 @@ kernelTest("strace decodes each call as written: its number, its flags and its s
     import * as linux from "${root}linux/mod.ts";
     import { createUserNamespace } from "${root}mod.ts";
     const dir = ${JSON.stringify(t.dir)}, file = dir + "/file";
-    let context = -1, made = -1, at = -1, opened = -1;
+    let context = -1, made = -1, at = -1, opened = -1, pair = [];
     const tree = linux.openTree(linux.AT_FDCWD, dir, linux.OPEN_TREE_CLONE).fd;
     ${attempts.join("\n")}
     Deno.exit();`;

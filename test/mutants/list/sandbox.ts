@@ -74,6 +74,14 @@ export const sandbox: MutantRoom = {
       "paths",
     ),
     mutant(
+      "a target that is swapped with a link is followed",
+      "target",
+      "(exact ? RESOLVE_NO_SYMLINKS : 0)",
+      "(exact ? 0 : 0)",
+      PLACES,
+      "paths",
+    ),
+    mutant(
       "/proc can be written by root",
       "proc",
       "if (!/^\\d+$/.test(name)) makeReadonly(proc.fd, name, building);",
@@ -100,8 +108,8 @@ export const sandbox: MutantRoom = {
     mutant(
       "mounts below an overlay are missing",
       "overlay",
-      "if (exact) for (const path",
-      "if (!exact) for (const path",
+      "exact ? step.lower : []",
+      "exact ? [] : step.lower",
       "An overlay shows what is mounted below, read-only.",
       "paths",
     ),
@@ -133,8 +141,8 @@ export const sandbox: MutantRoom = {
     mutant(
       "directories of another box are not locked",
       "compile",
-      '{ kind: "lock", target, exact: true }, ',
-      "",
+      'kind: "lock", target, exact: true',
+      'kind: "directory", target',
       "A box keeps the directory that another one has made and it relies on.",
       "paths",
     ),
