@@ -132,7 +132,6 @@ export class SandboxProcess implements AsyncDisposable {
       );
       this.#carrier = started.carrier;
       this.terminal = started.terminal;
-      this.terminal.catch(() => {}); // few callers read it
     } catch (error) {
       this.#failures.close();
       throw error;
@@ -288,6 +287,7 @@ function startCarrier(
     write(to.fd, new TextEncoder().encode("go\n"));
     const [own, theirs] = options.terminal ? socketPair() : [];
     const terminal = receiveTerminal(own); // it ends with the other end of the socket, also if the order can't be sent
+    terminal.catch(() => {}); // few callers read it
     const socket = theirs ? [fds.add(theirs).fd] : [];
     orders.run([file.fd, ...ends, to.fd, failures.fd, ...socket]);
     return { carrier, terminal };
