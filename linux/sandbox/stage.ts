@@ -198,7 +198,7 @@ class Init {
     try {
       const command = decode(contentOf(request)) as Request;
       const pid = socket && command.terminal
-        ? start(command, sendTerminal(socket, command.terminal))
+        ? startOnTerminal(command, socket, command.terminal)
         : start(command, [stdin.fd, stdout.fd, stderr.fd]);
       this.#commands.set(id, { pid, report });
     } catch (error) {
@@ -221,12 +221,13 @@ class Init {
   }
 }
 
-/** Opens a terminal, and gives its other end to the process that asks; returns its path. */
-function sendTerminal(socket: OwnedFd, size: TerminalSize): string {
-  const { terminal, path } = openTerminal(size);
+/** Starts a program on a new terminal, and gives the other end of it to the process that asks. */
+function startOnTerminal(command: Request, socket: OwnedFd, size: TerminalSize): number {
+  const { terminal, inside, path } = openTerminal(size);
   using _terminal = terminal;
+  using _inside = inside;
   sendMessage(socket.fd, encode(path), [terminal.fd]);
-  return path;
+  return start(command, path);
 }
 
 /** Starts a program: a path, or a name that is looked up as execvp(3) does, in the PATH of the program's environment. */

@@ -13,6 +13,7 @@ import { ioctlStruct, open, readOffThread, writeOffThread } from "../syscalls/mo
 const TIOCSWINSZ = 0x5414; // asm-generic/ioctls.h
 const TIOCGPTN = 0x80045430;
 const TIOCSPTLCK = 0x40045431;
+const O_NOCTTY = 0o400; // asm-generic/fcntl.h
 const CHUNK = 64 * 1024; // bytes
 
 /** The size of a terminal. */
@@ -27,10 +28,11 @@ export interface TerminalSize {
  * Opens a new pseudoterminal of the box, in its first process.
  *
  * @param size its size.
- * @returns the end for the process that has started the box, and the path of the other.
+ * @returns the end for the process that has started the box, and the other one: open, so that a read does not find the
+ * terminal without a user before the command has opened it, and its path.
  * @throws {SyscallError} ENOENT without a minimal /dev.
  */
-export function openTerminal(size: TerminalSize): { terminal: OwnedFd; path: string } {
+export function openTerminal(size: TerminalSize): { terminal: OwnedFd; inside: OwnedFd; path: string } {
   using opened = new DisposableStack();
   const terminal = opened.use(open("/dev/pts/ptmx", O_RDWR));
   const number = new Int32Array(new ArrayBuffer(4));
@@ -38,8 +40,10 @@ export function openTerminal(size: TerminalSize): { terminal: OwnedFd; path: str
   ioctlStruct(terminal.fd, TIOCSPTLCK, bytes); // 0 unlocks it
   ioctlStruct(terminal.fd, TIOCGPTN, bytes);
   resize(terminal.fd, size);
+  const path = `/dev/pts/${number[0]}`;
+  const inside = open(path, O_RDWR | O_NOCTTY);
   opened.move();
-  return { terminal, path: `/dev/pts/${number[0]}` };
+  return { terminal, inside, path };
 }
 
 function resize(fd: number, { columns, rows }: TerminalSize): void {
