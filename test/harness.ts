@@ -84,6 +84,7 @@ const packages: Record<string, string> = {
   fish: "fish",
   strace: "strace",
   tar: "tar",
+  git: "git",
   ctr: "containerd",
   containerd: "containerd",
   runc: "runc",
