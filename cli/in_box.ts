@@ -5,6 +5,7 @@
  */
 
 import type { Sandbox, SandboxProcess, SpawnOptions } from "../linux/sandbox/mod.ts";
+import { ioctlStruct } from "../linux/syscalls/mod.ts";
 import { DeferredSignals } from "./signals.ts";
 
 /** How the command's streams are connected. */
@@ -83,6 +84,25 @@ function terminalSize({ printsToError }: BoxedCommand) {
   }
 }
 
+const TCGETS = 0x5401; // asm-generic/ioctls.h
+const TCSETS = 0x5402;
+const TERMIOS = 36; // sizeof(struct termios), asm-generic/termbits.h
+const C_OFLAG = 4; // its offset
+const OPOST = 1;
+
+/** Deno leaves output processing on, which the terminal of the command does already; returns the modes before. */
+function makeRaw(): Uint8Array<ArrayBuffer> {
+  const before = new Uint8Array(new ArrayBuffer(TERMIOS));
+  ioctlStruct(0, TCGETS, before);
+  Deno.stdin.setRaw(true);
+  const modes = new Uint8Array(new ArrayBuffer(TERMIOS));
+  ioctlStruct(0, TCGETS, modes);
+  const view = new DataView(modes.buffer);
+  view.setUint32(C_OFLAG, view.getUint32(C_OFLAG, true) & ~OPOST, true);
+  ioctlStruct(0, TCSETS, modes);
+  return before;
+}
+
 type Terminal = Awaited<SandboxProcess["terminal"]>;
 
 /** Copies between the terminal of this process and that of a command. */
@@ -90,11 +110,12 @@ class Connection implements AsyncDisposable {
   readonly #terminal: Terminal;
   readonly #input: ReadableStreamDefaultReader<Uint8Array<ArrayBuffer>>;
   readonly #output: Promise<void>;
+  readonly #modes: Uint8Array<ArrayBuffer>;
   readonly #onResize = () => this.#terminal.resize(Deno.consoleSize());
 
   constructor(terminal: Terminal) {
     this.#terminal = terminal;
-    Deno.stdin.setRaw(true);
+    this.#modes = makeRaw();
     Deno.addSignalListener("SIGWINCH", this.#onResize);
     this.#output = terminal.readable.pipeTo(Deno.stdout.writable, { preventClose: true });
     this.#input = Deno.stdin.readable.getReader();
@@ -124,6 +145,7 @@ class Connection implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     Deno.removeSignalListener("SIGWINCH", this.#onResize);
     Deno.stdin.setRaw(false);
+    ioctlStruct(0, TCSETS, this.#modes);
     this.#terminal[Symbol.dispose]();
     this.#input.cancel().catch(() => {}); // it waits for the next key
     await Promise.resolve();

@@ -255,7 +255,7 @@ kernelTest(
     await type("hello\r");
     await until(/hello\r\nhello\r\n/);
     await type("\x03"); // Ctrl-C ends cat(1), not the shell
-    await type("echo > made; echo after $?\r");
+    await type("echo after $?; echo > made\r");
     await until(/after 130/);
     await type("cat -\r");
     await type("again\r");
