@@ -9,6 +9,7 @@
  */
 
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
+import { requirePermission } from "../../ffi/permission.ts";
 import { O_RDONLY, O_WRONLY, SIGKILL } from "../syscalls/constants.ts";
 import {
   lseekStart,
@@ -262,6 +263,8 @@ function startCarrier(
   failures: OwnedFd,
   orders: Orders,
 ): { carrier: Deno.ChildProcess; terminal: Promise<BoxTerminal> } {
+  const shell = requireProgram("sh");
+  requirePermission({ name: "run", command: shell });
   using fds = new OwnedFds();
   const [from, to] = pipe();
   fds.add(from);
@@ -270,7 +273,7 @@ function startCarrier(
     ? NO_STREAMS
     : options;
   setCloseOnExec(from.fd, false); // other threads of this process may start children too: they only hold it open
-  const carrier = new Deno.Command(requireProgram("sh"), {
+  const carrier = new Deno.Command(shell, {
     args: ["-c", CARRIER, "sh", String(from.fd)],
     clearEnv: true,
     stdin,

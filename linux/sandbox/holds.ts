@@ -8,13 +8,14 @@
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
+import { requirePermission } from "../../ffi/permission.ts";
 import { encodeName } from "../../ffi/text.ts";
 import { pipe, setCloseOnExec, write } from "../syscalls/mod.ts";
 import { requireProgram } from "./unshare.ts";
 
 // The lines are the paths. When the last is read, this process has closed the pipe or was killed; then it waits for the
 // end of the box, whose commands could else make what the directory keeps them from. A zombie (Z) has ended: who adopts the
-// orphan may never wait for it.
+// orphan may never wait for it. flock(1) would make a file of a path that was never made.
 const SCRIPT = `
 box=$1 rmdir=$2 flock=$3
 exec 0<"/proc/self/fd/$4"
@@ -26,7 +27,7 @@ while [ $tries -lt 500 ] && { read -r stat <"/proc/$box/stat"; } 2>/dev/null; do
   tries=$((tries + 1))
   sleep 0.01
 done
-for path; do "$flock" --exclusive --nonblock "$path" "$rmdir" -- "$path" 2>/dev/null; done
+for path; do [ -d "$path" ] && "$flock" --exclusive --nonblock "$path" "$rmdir" -- "$path" 2>/dev/null; done
 exit 0`;
 
 /** The directories of one box. */
@@ -44,6 +45,7 @@ export class Holds implements AsyncDisposable {
     if (directories.length === 0) return;
     const programs = [requireProgram("rmdir"), requireProgram("flock")];
     const sh = requireProgram("sh");
+    requirePermission({ name: "run", command: sh });
     const [from, to] = pipe();
     using _from = from;
     setCloseOnExec(from.fd, false);

@@ -8,9 +8,8 @@ import { check } from "../../ffi/errno.ts";
 import { errno, libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 
-const arm64 = Deno.build.arch === "aarch64";
-const SYS_pivot_root = arm64 ? 41 : 155; // asm/unistd.h
-const SYS_keyctl = arm64 ? 219 : 250;
+const SYS_pivot_root = Deno.build.arch === "aarch64" ? 41 : 155; // asm/unistd.h
+const SYS_keyctl = Deno.build.arch === "aarch64" ? 219 : 250;
 const PR_SET_PDEATHSIG = 1; // linux/prctl.h
 const PR_SET_DUMPABLE = 4;
 const PR_CAPBSET_READ = 23;
@@ -148,9 +147,9 @@ export function dropCapabilities(): void {
   for (let capability = 0n; prctl(PR_CAPBSET_READ, capability, 0n, 0n, 0n) >= 0; capability++) {
     check(prctl(PR_CAPBSET_DROP, capability, 0n, 0n, 0n), errno[0], "prctl");
   }
-  const header = new Uint8Array(new ArrayBuffer(8)); // struct __user_cap_header_struct; pid 0 is this thread
-  new DataView(header.buffer).setUint32(0, LINUX_CAPABILITY_VERSION_3, true);
-  check(capset(header, new Uint8Array(24)), errno[0], "capset"); // two of struct __user_cap_data_struct
+  const header = Uint32Array.of(LINUX_CAPABILITY_VERSION_3, 0); // struct __user_cap_header_struct; pid 0 is this thread
+  const none = new Uint8Array(24); // two of struct __user_cap_data_struct
+  check(capset(new Uint8Array(header.buffer), none), errno[0], "capset");
 }
 
 /**

@@ -16,9 +16,9 @@ const SOCK_SEQPACKET_CLOEXEC = 5 | 0o2000000; // linux/net.h
 const MSG_DONTWAIT = 0x40; // linux/socket.h
 const MSG_NOSIGNAL = 0x4000;
 const MSG_CMSG_CLOEXEC = 0x40000000;
-const MSGHDR = 56; // sizeof(struct msghdr) on 64-bit machines
 const CMSGHDR = 16; // sizeof(struct cmsghdr)
 const MAX_FDS = 253; // SCM_MAX_FD, net/scm.h
+const CONTROL = CMSGHDR + (MAX_FDS + 1) * 4;
 
 /** A message that was received, with the descriptors that came with it. */
 export interface Message {
@@ -81,13 +81,12 @@ export function sendMessage(
   bytes: Uint8Array<ArrayBuffer>,
   fds: readonly number[] = [],
 ): void {
-  const control = new Uint8Array(fds.length > 0 ? CMSGHDR + Math.ceil(fds.length / 2) * 8 : 0);
+  const control = new Uint8Array(
+    new ArrayBuffer(fds.length > 0 ? CMSGHDR + Math.ceil(fds.length / 2) * 8 : 0),
+  );
   if (fds.length > 0) {
-    const view = new DataView(control.buffer);
-    view.setBigUint64(0, BigInt(CMSGHDR + fds.length * 4), true); // cmsg_len
-    view.setInt32(8, SOL_SOCKET, true); // cmsg_level
-    view.setInt32(12, SCM_RIGHTS, true); // cmsg_type
-    fds.forEach((fd, index) => view.setInt32(CMSGHDR + index * 4, fd, true));
+    const words = new Int32Array(control.buffer); // struct cmsghdr, linux/socket.h
+    words.set([CMSGHDR + fds.length * 4, 0, SOL_SOCKET, SCM_RIGHTS, ...fds]); // cmsg_len has 64 bits
   }
   const { header } = messageHeader(bytes, control);
   check(libc().sendmsg(socket, header, MSG_DONTWAIT | MSG_NOSIGNAL), errno[0], "sendmsg");
@@ -114,7 +113,10 @@ export function sendMessage(
  * ```
  */
 export async function receiveMessage(socket: number, size: number): Promise<Message> {
-  const { header, bytes, control, iov } = messageHeader(new Uint8Array(size), new Uint8Array(CONTROL));
+  const { header, bytes, control, iov } = messageHeader(
+    new Uint8Array(size),
+    new Uint8Array(new ArrayBuffer(CONTROL)),
+  );
   const length = await offThread(
     () => libc().recvmsg_nonblocking(socket, header, MSG_CMSG_CLOEXEC),
     header,
@@ -150,27 +152,27 @@ export async function receiveMessage(socket: number, size: number): Promise<Mess
  * ```
  */
 export function tryReceiveMessage(socket: number, size: number): Message {
-  const { header, bytes, control } = messageHeader(new Uint8Array(size), new Uint8Array(CONTROL));
+  const { header, bytes, control } = messageHeader(
+    new Uint8Array(size),
+    new Uint8Array(new ArrayBuffer(CONTROL)),
+  );
   const length = check(libc().recvmsg(socket, header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT), errno[0], "recvmsg");
   return received(length, header, bytes, control);
 }
 
-const CONTROL = CMSGHDR + (MAX_FDS + 1) * 4;
-
-/** struct msghdr with one struct iovec, linux/socket.h; the caller keeps all four alive during the call. */
+/**
+ * struct msghdr with one struct iovec, linux/socket.h. The caller keeps all four alive during the call.
+ *
+ * msg_name, msg_namelen, msg_iov, msg_iovlen, msg_control, msg_controllen, msg_flags: each takes 64 bits with its padding.
+ */
 function messageHeader(bytes: Uint8Array<ArrayBuffer>, control: Uint8Array<ArrayBuffer>) {
-  const iov = new Uint8Array(new ArrayBuffer(16));
-  const vector = new DataView(iov.buffer);
-  vector.setBigUint64(0, addressOf(bytes), true); // iov_base
-  vector.setBigUint64(8, BigInt(bytes.length), true); // iov_len
-  const header = new Uint8Array(new ArrayBuffer(MSGHDR));
-  const view = new DataView(header.buffer);
-  view.setBigUint64(16, addressOf(iov), true); // msg_iov
-  view.setBigUint64(24, 1n, true); // msg_iovlen
-  view.setBigUint64(32, control.length > 0 ? addressOf(control) : 0n, true); // msg_control
-  view.setBigUint64(40, BigInt(control.length), true); // msg_controllen
-  return { header, bytes, control, iov };
+  const iov = new Uint8Array(BigUint64Array.of(addressOf(bytes), BigInt(bytes.length)).buffer);
+  const to = control.length > 0 ? addressOf(control) : 0n;
+  const fields = BigUint64Array.of(0n, 0n, addressOf(iov), 1n, to, BigInt(control.length), 0n);
+  return { header: new Uint8Array(fields.buffer), bytes, control, iov };
 }
+
+const MSG_CONTROLLEN = 5; // the index of the field
 
 function addressOf(bytes: Uint8Array<ArrayBuffer>): bigint {
   return Deno.UnsafePointer.value(Deno.UnsafePointer.of(bytes));
@@ -182,12 +184,9 @@ function received(
   bytes: Uint8Array<ArrayBuffer>,
   control: Uint8Array<ArrayBuffer>,
 ): Message {
-  const fds: OwnedFd[] = [];
-  const filled = Number(new DataView(header.buffer).getBigUint64(40, true)); // msg_controllen
-  const view = new DataView(control.buffer);
-  if (length >= 0 && filled >= CMSGHDR && view.getInt32(12, true) === SCM_RIGHTS) {
-    const end = Number(view.getBigUint64(0, true));
-    for (let at = CMSGHDR; at + 4 <= end; at += 4) fds.push(new OwnedFd(view.getInt32(at, true)));
-  }
+  const filled = Number(new BigUint64Array(header.buffer)[MSG_CONTROLLEN]);
+  const [end = 0, , , type, ...numbers] = new Int32Array(control.buffer); // struct cmsghdr, and the descriptors
+  const count = length >= 0 && filled >= CMSGHDR && type === SCM_RIGHTS ? (end - CMSGHDR) / 4 : 0;
+  const fds = numbers.slice(0, count).map((fd) => new OwnedFd(fd));
   return { bytes: bytes.subarray(0, Math.max(0, length)), fds };
 }

@@ -137,12 +137,17 @@ export function waitidAny(): EndedChild | undefined {
   const own = errno[0];
   if (result < 0 && own === ECHILD) return undefined;
   check(result, own, "waitid");
-  const view = new DataView(info.buffer); // siginfo_t of a 64-bit machine, asm-generic/siginfo.h
-  const pid = view.getInt32(16, true); // si_pid
+  const fields = new Int32Array(info.buffer);
+  const pid = fields[SI_PID] ?? 0;
   if (pid === 0) return undefined;
-  const status = view.getInt32(24, true); // si_status
-  return view.getInt32(8, true) === CLD_EXITED ? { pid, code: status } : { pid, signal: status }; // si_code
+  const status = fields[SI_STATUS] ?? 0;
+  return fields[SI_CODE] === CLD_EXITED ? { pid, code: status } : { pid, signal: status };
 }
+
+// siginfo_t of a 64-bit machine, asm-generic/siginfo.h: the index of each int.
+const SI_CODE = 2;
+const SI_PID = 4;
+const SI_STATUS = 6;
 
 const ECHILD = 10; // asm-generic/errno-base.h
 

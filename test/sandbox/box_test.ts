@@ -1,4 +1,6 @@
-import { assert, assertEquals, assertMatch } from "../assert.ts";
+import { assert, assertEquals, assertMatch, assertRejects } from "../assert.ts";
+import { sandbox } from "../../linux/sandbox/mod.ts";
+import { kernelTest } from "../harness.ts";
 import { names } from "../kernel.ts";
 import { sandboxTest } from "./users.ts";
 
@@ -154,3 +156,14 @@ sandboxTest(
     }
   },
 );
+
+kernelTest("without the permission to run its programs, a box is refused without a prompt", {
+  features: ["mountSetattr", "openat2"],
+  tools: ["unshare"],
+}, async () => {
+  const error = await assertRejects(async () => {
+    await using box = await sandbox();
+    box.spawn("true");
+  }, Deno.errors.NotCapable);
+  assertMatch(error.message, /^Requires run access to ".*\/sh", run again with the --allow-run flag$/);
+});

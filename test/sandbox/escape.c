@@ -2,13 +2,13 @@
  * A hostile command: each attempt to get out of a box, one line of output for each: its name, and "refused" with the errno
  * or "DONE".
  *
- *   escape HOST WRITABLE PORT PID
- *   escape --host COMMAND…
+ *   escape HOST WRITABLE PORT PID KEY
+ *   escape --host KEY COMMAND…
  *
  * The second form is for the host: it runs a command that has a key, shared memory, an abstract socket and open descriptors.
  *
  * HOST is a read-only directory with mounts, WRITABLE one that can be written and has protected paths; PORT is a TCP port and
- * PID a process of the host.
+ * PID a process of the host; KEY a number that names the abstract socket and the shared memory of this test.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -171,11 +171,11 @@ static long take_descriptor(pid_t pid) {
   return pidfd < 0 ? -1 : syscall(SYS_pidfd_getfd, pidfd, 0, 0);
 }
 
-static int on_host(char **command) {
+static int on_host(int key, char **command) {
   struct sockaddr_un address = { .sun_family = AF_UNIX };
-  const char *name = "denomount-escape";
+  const char *name = at("denomount-%d", key);
   memcpy(address.sun_path + 1, name, strlen(name));
-  int listener = socket(AF_UNIX, SOCK_STREAM, 0), memory = shmget(0x64656e6f, 4096, IPC_CREAT | 0600);
+  int listener = socket(AF_UNIX, SOCK_STREAM, 0), memory = shmget(key, 4096, IPC_CREAT | 0600);
   if (bind(listener, (void *)&address, offsetof(struct sockaddr_un, sun_path) + 1 + strlen(name)) < 0) return 100;
   if (listen(listener, 1) < 0 || memory < 0 || open("/", O_RDONLY) < 0) return 101;
   if (syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, 0) < 0) return 102;
@@ -188,13 +188,13 @@ static int on_host(char **command) {
 }
 
 int main(int count, char **args) {
-  if (count > 2 && strcmp(args[1], "--host") == 0) return on_host(args + 2);
+  if (count > 3 && strcmp(args[1], "--host") == 0) return on_host(atoi(args[2]), args + 3);
   if (count == 1) { /* executed with a set-user-ID bit */
     printf("set-user-ID: %s\n", geteuid() == getuid() ? "refused EPERM" : "DONE");
     return 0;
   }
   const char *host = args[1], *mine = args[2];
-  int port = atoi(args[3]), pid = atoi(args[4]);
+  int port = atoi(args[3]), pid = atoi(args[4]), key = atoi(args[5]);
 
   TRY("find an open descriptor", descriptors()); /* before this program opens some */
   TRY("make a file in /", create("/escaped"));
@@ -284,8 +284,8 @@ int main(int count, char **args) {
   TRY("make a file of the host by io_uring", uring_create(at("%s/escaped", host)));
   TRY("find a key of the session", syscall(SYS_keyctl, 10 /* KEYCTL_SEARCH */, -3, "user", "denomount-test", 0));
   TRY("connect to the host", connect_to(port));
-  TRY("connect to an abstract socket of the host", connect_abstract("denomount-escape"));
-  TRY("attach shared memory of the host", shmget(0x64656e6f, 0, 0));
+  TRY("connect to an abstract socket of the host", connect_abstract(at("denomount-%d", key)));
+  TRY("attach shared memory of the host", shmget(key, 0, 0));
   TRY("change the hostname", sethostname("escaped", 7));
   TRY("load a module", syscall(SYS_init_module, "", 0, ""));
   TRY("load a kernel", syscall(SYS_kexec_load, 0, 0, NULL, 0));

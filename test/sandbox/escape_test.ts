@@ -71,6 +71,7 @@ sandboxTest("each attempt of a hostile command to leave its box is refused", {
 }, async (t) => {
   await using _mounts = await prepare(t);
   const machine = MACHINE.map(readText);
+  const key = 1 + Math.floor(Math.random() * 1e9);
   // Without capabilities: the kernel lets no process without them trace one that has some.
   const noCapabilities = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"];
   const [program = "", ...args] = [...t.user === "root" ? noCapabilities : t.as, "sleep", "100"];
@@ -86,10 +87,10 @@ sandboxTest("each attempt of a hostile command to leave its box is refused", {
         mine + "/held"],
       hidden: [mine + "/secret"],
     });
-    say(await sh(box, "${t.dir}/escape ${t.dir}/host " + mine + " ${port} ${victim.pid}"));
+    say(await sh(box, "${t.dir}/escape ${t.dir}/host " + mine + " ${port} ${victim.pid} ${key}"));
     say((await sh(box, "cat " + mine + "/secret; cd " + mine + "; find . | sort")).out); // the box is alive
   `,
-    [`${t.dir}/escape`, "--host"],
+    [`${t.dir}/escape`, "--host", `${key}`],
   );
   const lines: string[] = out.trimEnd().split("\n");
   assertEquals([lines.pop(), err], ["end", ""]);

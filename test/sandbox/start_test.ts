@@ -60,14 +60,18 @@ sandboxTest(
 const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 sandboxTest("a box that can't be started says why, and leaves nothing", {}, async (t) => {
-  t.make("empty");
+  t.make("empty", "w");
+  Deno.chownSync(`${t.dir}/w`, t.uid, t.uid);
   const answers = await t.run(`
     const fail = async (options) => {
       try { await using box = await sandbox(options); say("started"); } catch (error) { say([error.name, error.code, error.message]); }
     };
     await fail({ cwd: "/no/such/directory" });
     await fail({ root: [{ type: "bind", source: dir + "/empty", options: ["rbind", "ro"] }] });
-    await fail({ mounts: [{ type: "tmpfs", source: "t", target: "/mnt", options: ["bogus=1"] }] });
+    // It fails before the directory for what is hidden is made.
+    const held = { writable: [dir + "/w"], hidden: [dir + "/w/secret"] };
+    await fail({ ...held, mounts: [{ type: "tmpfs", source: "t", target: "/mnt", options: ["bogus=1"] }] });
+    await fail({ ...held, cwd: "/no/such/directory" });
     await fail({ hostname: "x".repeat(65) });
     await fail({ uid: -1 });
     await fail({ uidMap: "0:1", gidMap: "0:0:1" });
@@ -79,6 +83,7 @@ sandboxTest("a box that can't be started says why, and leaves nothing", {}, asyn
     "SandboxError null",
     "SandboxError EROFS",
     "SandboxError EINVAL",
+    "SandboxError null",
     "SandboxError EINVAL",
     "TypeError null",
     "TypeError null",
@@ -89,9 +94,10 @@ sandboxTest("a box that can't be started says why, and leaves nothing", {}, asyn
   assertMatch(answers[0][2], /the working directory \/no\/such\/directory is not in the box/);
   assertMatch(answers[1][2], /can't make proc at \/proc: it does not exist there, and can't be made/);
   assertMatch(answers[2][2], /can't mount tmpfs on \/mnt: .*Unknown parameter 'bogus'/);
-  assertMatch(answers[8][2], /it was not ready after 1 ms/);
+  assertMatch(answers[9][2], /it was not ready after 1 ms/);
   await until(() => processesWith(t.dir).length === 0);
   assertEquals(processesWith(t.dir), []);
+  assertEquals(names(`${t.dir}/w`), []);
 });
 
 sandboxTest("ids in the box: another id of one's own, and ranges", { root: true }, async (t) => {

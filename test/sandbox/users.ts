@@ -42,6 +42,7 @@ export function sandboxTest(
   const users: User[] = hasRoot && !needs.onlyUser ? ["root", "user"] : ["user"];
   for (const user of users) {
     kernelTest(`${name} (${user})`, {
+      notEmulated: "the bundler is downloaded",
       ...needs,
       features: ["mountSetattr", "openat2", ...needs.features ?? []],
       tools: ["unshare", "sh", "mount", "setpriv", ...needs.tools ?? []],

@@ -33,6 +33,8 @@ const LIBC = `
 #define _GNU_SOURCE
 #include <sys/mount.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <spawn.h>
 #include <dirent.h>
 #include <signal.h>`;
 
@@ -126,6 +128,21 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_LIST_MAX"],
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_SIZE_MAX"],
   ["linux/syscalls/at.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
+  ["linux/syscalls/process.ts", /SI_CODE = (\d+);/, "offsetof(siginfo_t, si_code) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_PID = (\d+);/, "offsetof(siginfo_t, si_pid) / 4", LIBC],
+  ["linux/syscalls/process.ts", /SI_STATUS = (\d+);/, "offsetof(siginfo_t, si_status) / 4", LIBC],
+  ["linux/syscalls/process.ts", /CLD_EXITED = (\d+);/, "CLD_EXITED", LIBC],
+  ["linux/syscalls/message.ts", /CMSGHDR = (\d+);/, "sizeof(struct cmsghdr)", LIBC],
+  [
+    "linux/syscalls/message.ts",
+    /MSG_CONTROLLEN = (\d+);/,
+    "offsetof(struct msghdr, msg_controllen) / 8",
+    LIBC,
+  ],
+  ["linux/syscalls/message.ts", /MSG_NOSIGNAL = (\w+);/, "MSG_NOSIGNAL", LIBC],
+  ["linux/syscalls/message.ts", /MSG_CMSG_CLOEXEC = (\w+);/, "MSG_CMSG_CLOEXEC", LIBC],
+  ["linux/syscalls/spawn.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
+  ["linux/syscalls/spawn.ts", /POSIX_SPAWN_SETSID = (\w+);/, "POSIX_SPAWN_SETSID", LIBC],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],

@@ -154,6 +154,14 @@ export const sandbox: MutantRoom = {
       "A box keeps the directory that another one has made and it relies on.",
       "paths",
     ),
+    mutant(
+      "a lock is asked for a directory that was never made",
+      "holds",
+      '[ -d "$path" ] && ',
+      "",
+      "A box leaves nothing.",
+      "start",
+    ),
     mutant("sockets are not hidden", "compile", "    await this.#hideSockets();\n", "", HOST, "box"),
     mutant(
       "/run is the host's",
