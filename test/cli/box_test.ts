@@ -263,7 +263,9 @@ kernelTest(
     await until(/again\r\nagain\r\n/);
     await type("\x1a"); // Ctrl-Z
     await until(/Stopped/);
-    await type("kill -9 %1; wait; exit 4\r");
+    await type("exit 4\r");
+    await until(/stopped jobs\.\r\n[$#] $/);
+    await type("exit 4\r");
     await until(/project\r\n.*\+ made {2}1 B\r\n1 added/);
     await writer.close();
     while (!(await reader.read()).done);
