@@ -9,8 +9,17 @@ import { rows as ids } from "./rows/ids.ts";
 import { rows as manager } from "./rows/manager.ts";
 import { rows as mounts } from "./rows/mounts.ts";
 import { rows as process } from "./rows/process.ts";
+import { rows as sandbox } from "./rows/sandbox.ts";
 import { rows as snapshotter } from "./rows/snapshotter.ts";
 import { rows as tables } from "./rows/tables.ts";
 
 /** The rows. */
-export const rows: readonly Row[] = [...mounts, ...ids, ...tables, ...manager, ...snapshotter, ...process];
+export const rows: readonly Row[] = [
+  ...mounts,
+  ...ids,
+  ...tables,
+  ...manager,
+  ...snapshotter,
+  ...sandbox,
+  ...process,
+];

@@ -233,7 +233,7 @@ kernelTest(
     const child = new Deno.Command("script", {
       args: ["-qec", `stty cols 91 rows 23; ${command} try -- sh -i`, "/dev/null"],
       cwd,
-      env: { PS1: "$ ", TERM: "dumb" },
+      env: { TERM: "dumb", NO_COLOR: "1" },
       stdin: "piped",
       stdout: "piped",
     }).spawn();
@@ -250,19 +250,21 @@ kernelTest(
     const type = (keys: string) => writer.write(new TextEncoder().encode(keys));
     await until(/[$#] $/);
     await type("tty; stty size\r");
-    await until(/\/dev\/pts\/0\r\n23 91\r\n/);
+    await until(/\/dev\/pts\/0\r\n23 91\r\n[$#] $/);
     await type("cat\r");
+    await until(/cat\r\n$/);
     await type("hello\r");
-    await until(/hello\r\nhello\r\n/);
+    await until(/hello\r\nhello\r\n$/);
     await type("\x03"); // Ctrl-C ends cat(1), not the shell
-    await until(/\^C\r\n[$#] $/); // the terminal drops what was typed before it
+    await until(/\^C\r\n[$#] $/);
     await type("echo after $?; echo > made\r");
-    await until(/after 130/);
+    await until(/after 130\r\n[$#] $/);
     await type("cat -\r");
+    await until(/cat -\r\n$/);
     await type("again\r");
-    await until(/again\r\nagain\r\n/);
+    await until(/again\r\nagain\r\n$/);
     await type("\x1a"); // Ctrl-Z
-    await until(/Stopped/);
+    await until(/Stopped.*\r\n[$#] $/);
     await type("exit 4\r");
     await until(/stopped jobs\.\r\n[$#] $/);
     await type("exit 4\r");
