@@ -179,7 +179,7 @@ export function namedCode(page: string): NamedCode[] {
  * @returns false if it only uses it.
  */
 export function declares(text: string, name: string): boolean {
-  return new RegExp(`^(export )?(async )?(function|class) ${name}\\b`, "m").test(text);
+  return new RegExp(`^(export )?(async )?(function\\*?|class) ${name}\\b`, "m").test(text);
 }
 
 function readFile(path: URL): string | undefined {

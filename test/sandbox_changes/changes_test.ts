@@ -90,20 +90,25 @@ kernelTest(
   async (t) => {
     await withTmpfs(t, async (base) => {
       await using overlay = await mountOverlay(base, (lower) => {
-        for (const name of ["mode", "attribute", "time", "other"]) {
+        for (const name of ["mode", "attribute", "time", "other", "owner"]) {
           files.mkdir(`${lower}/${name}`);
           files.setxattr(`${lower}/${name}`, "user.a", utf8("1"));
         }
       }, { userxattr });
       const { merged, upper, lower } = overlay;
-      for (const name of ["mode", "attribute", "time", "other"]) {
+      for (const name of ["mode", "attribute", "time", "other", "owner"]) {
         files.write(`${merged}/${name}/x`, utf8("x"));
       }
       files.chmod(`${merged}/mode`, 0o711);
       files.setxattr(`${merged}/attribute`, "user.a", utf8("2"));
       files.utimens(`${merged}/time`, 1, 2);
+      if (hasRoot) files.chown(`${merged}/owner`, 1, 0);
       const changed = async () => (await list(upper, lower)).filter((line) => !line.endsWith("/x"));
-      assertEquals(await changed(), ["modified directory attribute", "modified directory mode"]);
+      assertEquals(await changed(), [
+        "modified directory attribute",
+        "modified directory mode",
+        ...hasRoot ? ["modified directory owner"] : [],
+      ]);
       files.chmod(merged, 0o700);
       assertEquals((await changed())[0], "modified directory .");
     });
@@ -288,6 +293,45 @@ kernelTest("a lower layer, an upper or a kept directory on a dead server: an err
   }
 });
 
+for (const name of ["file", "directory"]) {
+  kernelTest(
+    `a server of a lower layer that stops before it is asked for a ${name}: an error after the timeout`,
+    {
+      root: true,
+      tools: ["mount.fuse3", "bindfs", "timeout", "sh"],
+      permissions: { run: true },
+    },
+    async (t) => {
+      for (const directory of ["upper", "source"]) files.mkdir(t.make(`${directory}/directory`));
+      files.write(`${t.dir}/upper/a`, utf8("x"));
+      if (name === "file") files.write(`${t.dir}/upper/b`, utf8("x"));
+      const served = t.make("served");
+      const server = new Deno.Command("bindfs", {
+        args: ["-f", "-o", "entry_timeout=3600,attr_timeout=3600", `${t.dir}/source`, served],
+      }).spawn();
+      const script = `timeout 20 cat; kill -KILL ${server.pid}`; // if the thread is blocked
+      const watchdog = new Deno.Command("sh", { args: ["-c", script], stdin: "piped", stdout: "null" })
+        .spawn();
+      try {
+        while (t.mounts().length === 0) await new Promise((done) => setTimeout(done, 5));
+        Deno.statSync(`${served}/directory`);
+        const changes = readChanges(`${t.dir}/upper`, { lower: served, timeout: 200 });
+        assertEquals((await changes.next()).value?.path, "a");
+        server.kill("SIGSTOP");
+        const before = performance.now();
+        const error = await assertRejects(() => changes.next(), Error);
+        assertEquals((error as Error & { code: string }).code, "ETIMEDOUT");
+        assert(performance.now() - before < 2000);
+      } finally {
+        await watchdog.stdin.close();
+        await watchdog.status;
+        await server.status;
+        await run("umount", "-l", served);
+      }
+    },
+  );
+}
+
 kernelTest("a file that is replaced by renames all the time is listed each time", needs, async (t) => {
   const upper = t.make("upper");
   for (let count = 0; count < 50; count++) files.write(`${upper}/x${count}`, utf8("x"));
@@ -304,6 +348,31 @@ kernelTest("a file that is replaced by renames all the time is listed each time"
     files.unlink(`${t.dir}/run`);
     await child.status; // a killed shell would leave a program that it has started
   }
+});
+
+kernelTest(
+  "a file that is renamed after its directory was read is listed under its new name",
+  needs,
+  async (t) => {
+    const upper = t.make("upper");
+    for (const name of ["a", "z"]) files.write(`${upper}/${name}`, utf8("x"));
+    const paths: string[] = [];
+    for await (const { path } of readChanges(upper, { userxattr })) {
+      if (path === "a") files.rename(`${upper}/z`, `${upper}/b`);
+      paths.push(path);
+    }
+    assertEquals(paths, ["a", "b"]);
+  },
+);
+
+kernelTest("an abort ends the walk before the next change", {}, async (t) => {
+  const upper = t.make("upper");
+  for (const name of ["a", "b"]) files.write(`${upper}/${name}`, utf8("x"));
+  const abort = new AbortController();
+  const changes = readChanges(upper, { userxattr, signal: abort.signal });
+  await changes.next();
+  abort.abort(new RangeError("mine"));
+  await assertRejects(() => changes.next(), RangeError, "mine");
 });
 
 kernelTest("an overlay with redirect_dir=on is refused by the name of the directory", {

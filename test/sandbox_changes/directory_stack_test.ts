@@ -4,6 +4,7 @@ import { getdents64, open } from "../../linux/syscalls/mod.ts";
 import { assert, assertEquals, assertThrows } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 import { openFiles } from "../kernel.ts";
+import { run } from "./overlay.ts";
 
 const DEPTH = 100;
 
@@ -44,4 +45,23 @@ kernelTest("a directory that is at neither place is an error, and the next one i
   assertThrows(() => stack.leave(), Error, "ESTALE");
   for (let depth = 29; depth > 10; depth--) stack.leave();
   assertEquals(getdents64(stack.fd).sort(), ["d", "tenth"]);
+});
+
+kernelTest("a link, a file, a mount and a path are not entered", {
+  tools: ["mount", "umount"],
+  permissions: { run: true },
+}, async (t) => {
+  t.make("root/mounted", "outside");
+  Deno.symlinkSync("../outside", `${t.dir}/root/link`);
+  Deno.writeTextFileSync(`${t.dir}/root/file`, "");
+  await run("mount", "-t", "tmpfs", "test", `${t.dir}/root/mounted`);
+  try {
+    using stack = new DirectoryStack(open(`${t.dir}/root`, O_RDONLY | O_DIRECTORY), O_RDONLY);
+    for (const name of ["link", "file", "mounted", "..", "../outside"]) {
+      assertThrows(() => stack.enter(name), Error);
+    }
+    assertEquals(stack.depth, 0);
+  } finally {
+    await run("umount", `${t.dir}/root/mounted`);
+  }
 });

@@ -92,6 +92,7 @@ kernelTest("a directory with files is refused, and stays as it is", {}, async (t
 });
 
 kernelTest("a failure leaves nothing: no space, an abort, a copy into itself", {
+  deadline: 10, // a copy into itself would go on for ever
   tools: ["mount", "umount"],
   permissions: { run: true },
 }, async (t) => {
@@ -110,7 +111,7 @@ kernelTest("a failure leaves nothing: no space, an abort, a copy into itself", {
   } finally {
     await run("umount", `${t.dir}/small`);
   }
-  for (let count = 0; count < 2000; count++) files.write(`${upper}/many${count}`, utf8(""));
+  for (let count = 0; count < 800; count++) files.write(`${upper}/many${count}`, utf8(""));
   const abort = new AbortController();
   setTimeout(() => abort.abort(new RangeError("mine")), 3);
   await assertRejects(

@@ -16,8 +16,8 @@ import {
 import { dataOf, type Extent } from "./extents.ts";
 import { withPath } from "./upper.ts";
 
-const SMALL = 64 * 1024; // bytes that are copied on this thread
-const CHUNK = 256 * 1024;
+const SMALL = 256 * 1024; // bytes that are copied on this thread
+const CHUNK = 1024 * 1024;
 const RANGE = 64 << 20; // bytes of a copy_file_range(2), which may copy them one by one
 
 /** What is copied. */

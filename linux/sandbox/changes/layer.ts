@@ -76,6 +76,7 @@ export async function exportLayer(
     const layer = new Layer(new TarWriter(writer, TarHeader, new Turns(options.signal)), options);
     for await (const entry of walkUpper(root.fd, options)) {
       if (entry.step === "enter") await layer.add(entry);
+      else layer.leave();
     }
     const result = await layer.end();
     if (!options.preventClose) await writer.close();
@@ -99,14 +100,16 @@ const tarTypes: ReadonlyMap<FileType | "whiteout", TarEntry["type"]> = new Map([
 
 const MARK = ".wh."; // of a whiteout, OCI image-spec layer.md
 const OPAQUE = ".wh..wh..opq";
-const SMALL = 64 * 1024; // bytes that are read on this thread
-const CHUNK = 256 * 1024;
+const SMALL = 256 * 1024; // bytes that are read on this thread
+const CHUNK = 1024 * 1024;
 
 /** The entries of a layer. */
 class Layer {
   readonly #tar: TarWriter;
   readonly #prefix: string;
   readonly #links = new Map<string, string>();
+  /** For each directory that leads to the current file, whether nothing below it is of the lower directory. */
+  readonly #hides: boolean[] = [];
   readonly #buffer = new Uint8Array(CHUNK);
   readonly #result: ExportedLayer = { entries: 0, bytes: 0, sockets: [] };
 
@@ -120,7 +123,13 @@ class Layer {
     return { ...this.#result, bytes: this.#tar.bytes };
   }
 
+  leave(): void {
+    this.#hides.pop();
+  }
+
   async add(entry: UpperEntry): Promise<void> {
+    const isHidden = this.#hides.at(-1) ?? false;
+    if (entry.type === "directory") this.#hides.push(isHidden || entry.isOpaque && entry.path !== "");
     if (entry.name.startsWith(MARK)) {
       throw new UnsupportedEntryError(
         entry.path,
@@ -130,7 +139,8 @@ class Layer {
     if (entry.type === "whiteout") return await this.#mark(entry.path, MARK + entry.name);
     if (entry.type === "socket") {
       this.#result.sockets.push(entry.path);
-      return await this.#mark(entry.path, MARK + entry.name); // hides what the lower directory may have
+      // It hides what the lower directory may have. In a directory of this layer alone, overlay would list a whiteout.
+      return isHidden ? undefined : await this.#mark(entry.path, MARK + entry.name);
     }
     const first = this.#firstName(entry);
     if (first !== undefined) return await this.#header(entry, "Link", 0, { target: first });

@@ -50,7 +50,7 @@ interface Found {
 export interface LowerEntry {
   /** Its fields. */
   readonly stat: Statx;
-  /** The extended attributes of a directory. */
+  /** The extended attributes of a directory that is not the root. */
   readonly attributes: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
@@ -103,7 +103,7 @@ export class Lower implements Disposable {
       if (opened === undefined) continue;
       using found = opened.fd;
       const stat = lookAt(found.fd);
-      const isAsked = typeOf(stat.mode) === "directory" || stat.size === 0;
+      const isAsked = name !== "" && (typeOf(stat.mode) === "directory" || stat.size === 0);
       const attributes = isAsked ? await this.#attributes(found.fd, name) : NONE;
       return this.#isWhiteout(stat, attributes) ? undefined : { stat, attributes };
     }
