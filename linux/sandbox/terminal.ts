@@ -115,7 +115,7 @@ export class BoxTerminal implements Disposable {
   }
 
   /**
-   * Sets the size. The command gets SIGWINCH.
+   * Sets the size. The command gets SIGWINCH. Needs the permission `ffi`.
    *
    * @param size the size.
    */
@@ -123,7 +123,7 @@ export class BoxTerminal implements Disposable {
     if (!this.#isDisposed) resize(this.#fd.fd, size);
   }
 
-  /** Closes this end, when a read that waits has ended: the command gets SIGHUP. */
+  /** Closes this end, when a read that waits has ended: the command gets SIGHUP. Needs the permission `ffi`. */
   [Symbol.dispose](): void {
     if (this.#isDisposed) return;
     this.#isDisposed = true;

@@ -51,7 +51,7 @@ sandboxTest(
   "bubblewrap's words: symbolic links, and the modes of what is made",
   { onlyUser: true },
   async (t) => {
-    const [links, modes, parents, tmpfs, files] = await t.run(`${PRELUDE}
+    const [links, modes, parents, tmpfs, umask, files] = await t.run(`${PRELUDE}
     Deno.mkdirSync(dir + "/some"); Deno.writeTextFileSync(dir + "/file", "");
     const link = dir + "/link";
     const made = ["--ro-bind", "/", "/", "--bind", dir, dir];
@@ -78,6 +78,7 @@ sandboxTest(
     say((await Promise.all(["--tmpfs /mnt/t", "--perms 01777 --size 1048576 --tmpfs /mnt/t",
       "--size 1048576 --perms 01777 --tmpfs /mnt/t"].map(stat))).map(({ out }) => {
         const [blocks, size, mode] = out.trim().split(/\\s/); return [mode, blocks * size === 1048576]; }));
+    say((await inHost("", "umask")).out);
     const nothing = linux.open("/dev/null", 0).fd;
     say(await Promise.all(["--file", "--perms 0640 --file", "--bind-data", "--perms 0640 --bind-data",
       "--ro-bind-data", "--perms 0640 --ro-bind-data"].map(async (words) =>
@@ -87,6 +88,7 @@ sandboxTest(
     assertMatch(links[3], /can't make symlink at .*: another file is there/);
     assertEquals(modes, ["755", "444", "1741", "755", "710", "1755"]);
     assertEquals(parents, ["755", "755", "755", "750", "750", "750", "700", "700", "705", "705", "700"]);
+    assertEquals(umask, "0077\n");
     assertEquals(tmpfs, [["755", false], ["1777", true], ["1777", true]]);
     assertEquals(files, ["666\n", "640\n", "600\n", "640\n", "600\nro\n", "640\nro\n"]);
   },

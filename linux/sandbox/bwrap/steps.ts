@@ -17,8 +17,6 @@ export interface Descriptors {
   open(option: string, fd: number): PassedFd;
 }
 
-const DATA_MODE = 0o600; // of --bind-data and --ro-bind-data
-
 /**
  * The step of an option.
  *
@@ -28,40 +26,47 @@ const DATA_MODE = 0o600; // of --bind-data and --ro-bind-data
  * @throws {TypeError} for an operand that is malformed.
  */
 export async function stepOf(option: ReadOption, descriptors: Descriptors): Promise<Step | undefined> {
-  const { name, operands: [first = "", second = "", third = ""], mode, size, layers } = option;
+  const { name, operands: [first = ""] } = option;
   const passed = () => descriptors.open(name, parseFd(name, first));
+  return bindStep(option, passed) ?? mountStep(option) ?? await fileStep(option, passed);
+}
+
+function bindStep(
+  { name, operands: [first = "", target = ""] }: ReadOption,
+  passed: () => PassedFd,
+): Step | undefined {
+  const readonly = name.startsWith("--ro-");
   switch (name) {
     case "--bind":
     case "--bind-try":
     case "--dev-bind":
     case "--dev-bind-try":
     case "--ro-bind":
-    case "--ro-bind-try":
-      return {
-        kind: "bind",
-        source: hostPath(first),
-        target: boxPath(second),
-        readonly: name.startsWith("--ro-"),
-        devices: name.startsWith("--dev-"),
-        optional: name.endsWith("-try"),
-      };
+    case "--ro-bind-try": {
+      const [devices, optional] = [name.startsWith("--dev-"), name.endsWith("-try")];
+      return { kind: "bind", source: hostPath(first), target: boxPath(target), readonly, devices, optional };
+    }
     case "--bind-fd":
     case "--ro-bind-fd": {
       const { fd } = passed();
-      return {
-        kind: "bind",
-        source: readlink(`/proc/self/fd/${fd}`),
-        file: fileId({ fd }),
-        target: boxPath(second),
-        readonly: name === "--ro-bind-fd",
-      };
+      const source = readlink(`/proc/self/fd/${fd}`);
+      return { kind: "bind", source, file: fileId({ fd }), target: boxPath(target), readonly };
     }
+    default:
+      return undefined;
+  }
+}
+
+function mountStep(
+  { name, operands: [first = "", second = "", third = ""], layers, ...set }: ReadOption,
+): Step | undefined {
+  switch (name) {
     case "--tmpfs":
       return {
         kind: "tmpfs",
         target: boxPath(first),
-        ...mode === undefined ? {} : { mode },
-        ...size === undefined ? {} : { size },
+        ...modeOf(set),
+        ...set.size === undefined ? {} : { size: set.size },
       };
     case "--overlay":
       return { ...overlay(layers, third), upper: { upper: hostPath(first), work: hostPath(second) } };
@@ -74,29 +79,48 @@ export async function stepOf(option: ReadOption, descriptors: Descriptors): Prom
       return { kind: name === "--proc" ? "proc" : "mqueue", target: boxPath(first) };
     case "--dev":
       return { kind: "dev", target: boxPath(first), writable: true };
+    case "--remount-ro":
+      return { kind: "remount-readonly", target: boxPath(first) };
+    default:
+      return undefined;
+  }
+}
+
+async function fileStep(
+  { name, operands: [first = "", second = ""], mode }: ReadOption,
+  passed: () => PassedFd,
+): Promise<Step | undefined> {
+  switch (name) {
     case "--dir":
-      return { kind: "directory", target: boxPath(first), ...mode === undefined ? {} : { mode } };
+      return { kind: "directory", target: boxPath(first), ...modeOf({ mode }) };
     case "--file":
     case "--bind-data":
-    case "--ro-bind-data":
+    case "--ro-bind-data": {
+      const how = name === "--file" ? "create" : name === "--bind-data" ? "bind" : "bind-readonly";
+      const content = (await passed().read()).toBase64();
       return {
         kind: "file",
         target: boxPath(second),
-        content: (await passed().read()).toBase64(),
-        how: name === "--file" ? "create" : name === "--bind-data" ? "bind" : "bind-readonly",
-        ...name === "--file" && mode === undefined ? {} : { mode: mode ?? DATA_MODE },
+        content,
+        how,
+        ...modeOf({ mode: mode ?? DATA_MODES[how] }),
       };
+    }
     case "--symlink":
       return { kind: "symlink", target: boxPath(second), to: first };
     case "--chmod":
       return { kind: "chmod", target: boxPath(second), mode: parseMode(name, first) };
-    case "--remount-ro":
-      return { kind: "remount-readonly", target: boxPath(first) };
     case "--lock-file":
       return { kind: "lock-file", target: boxPath(first) };
     default:
       return undefined;
   }
+}
+
+const DATA_MODES = { create: 0o666, bind: 0o600, "bind-readonly": 0o600 };
+
+function modeOf({ mode }: { mode?: number | undefined }): { mode?: number } {
+  return mode === undefined ? {} : { mode };
 }
 
 /** bubblewrap's layers stand in the order in which they are stacked, and its marks are those of an ordinary user. */
