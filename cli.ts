@@ -22,10 +22,8 @@
  * @module
  */
 
-import { CommanderError, setColorEnabled } from "./cli/deps.ts";
-import { errorMessage, holderLines } from "./cli/errors.ts";
 import { escapeControl, printError } from "./cli/print.ts";
-import { program } from "./cli/program.ts";
+import { runQuick } from "./cli/program.ts";
 import { rememberIgnoredSignals } from "./cli/signals.ts";
 
 const FAILED = 1;
@@ -50,14 +48,25 @@ const USAGE_ERROR = 2;
 export async function main(args: readonly string[]): Promise<number> {
   let status = 0;
   if (args[0] === "bwrap") return await (await import("./cli/bwrap.ts")).bwrap(args.slice(1)); // in its own order
-  setColorEnabled(Deno.stdout.isTerminal() && !Deno.noColor);
+  const done = (code: number) => status = code;
   try {
-    await program((code) => status = code).parseAsync([...args], { from: "user" });
-    return status;
+    return await runQuick(args, done) || await parse(args, done) ? status : USAGE_ERROR;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_ERROR;
+    const { errorMessage, holderLines } = await import("./cli/errors.ts");
     printError([`denomount: ${escapeControl(errorMessage(error))}`, ...holderLines(error)].join("\n"));
     return FAILED;
+  }
+}
+
+/** Returns false for a usage error. */
+async function parse(args: readonly string[], done: (status: number) => void): Promise<boolean> {
+  const { CommanderError, program } = await import("./cli/commander.ts");
+  try {
+    await program(done).parseAsync([...args], { from: "user" });
+    return true;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0;
+    throw error;
   }
 }
 

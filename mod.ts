@@ -28,6 +28,7 @@ export { explain, type ExplainOptions, type Step } from "./linux/mount/explain.t
 export { type Feature, featureVersions, kernelFeatures } from "./linux/syscalls/features.ts";
 export { type IdMapping, parseIdMappings } from "./linux/spec/id_mapping.ts";
 export { type IdMapAttributes, idMapMount } from "./linux/mount/idmap_mount.ts";
+export { type Partition, probe, type ProbeOptions, type ProbeResult } from "./linux/filesystem/probe.ts";
 export { isMountpoint, lookupMount } from "./linux/mountinfo/lookup.ts";
 export { attachLoop, detachLoop, LoopDevice, type LoopParams, setupLoop } from "./linux/loop/loop.ts";
 export {
@@ -45,6 +46,17 @@ export {
   removeIdMapOption,
   removeVolatileOption,
 } from "./linux/spec/mount.ts";
+export {
+  bind,
+  type BindSpec,
+  image,
+  type ImageSpec,
+  type MountSpec,
+  overlay,
+  type OverlaySpec,
+  tmpfs,
+  type TmpfsSpec,
+} from "./linux/spec/make_mount.ts";
 export { parseMounts } from "./linux/spec/read_mount.ts";
 export { fsTypeFilter, parentsFilter, prefixFilter, singleEntryFilter } from "./linux/mountinfo/filters.ts";
 export { listMounts } from "./linux/mountinfo/list_mounts.ts";
@@ -53,7 +65,7 @@ export type { MountNamespace } from "./linux/namespace/mount.ts";
 export type { UserNamespace } from "./linux/namespace/open_user.ts";
 export { canonicalizePath, rootPath } from "./linux/path/path.ts";
 export { AbandonedCallsError, type WaitOptions } from "./linux/path/wait.ts";
-export { withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";
+export { type TempMountOptions, withReadonlyTempMount, withTempMount } from "./linux/mount/temp_mount.ts";
 export { cleanupTempMounts, setTempMountLocation } from "./linux/temp/temp_directory.ts";
 export { BusyError } from "./linux/unmount/busy_error.ts";
 export type {

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Command } from "../cli/deps.ts";
+import { Command } from "../cli/commander.ts";
 import { format, replacePart } from "../scripts/markdown.ts";
 import { buildPeers, type Program } from "./peers.ts";
 import { judge, printTable, tables } from "./report.ts";

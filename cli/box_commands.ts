@@ -6,6 +6,7 @@
 
 import { milliseconds } from "./arguments.ts";
 import type { Command } from "./deps.ts";
+import { wrapped } from "./help_text.ts";
 import type { BoxFlags } from "./sandbox.ts";
 import type { TryFlags } from "./try.ts";
 
@@ -67,12 +68,12 @@ export function addSandbox(top: Command, done: Done): void {
     .argument("<CMD...>")
     .addHelpText(
       "after",
-      `${DENIED}
+      wrapped(`${DENIED}
 
 CMD ends with this command, and exits with its status. Works without root.
 Examples:
   denomount sandbox -- ls /
-  denomount sandbox --writable . --hidden .git/hooks --network -- npm test`,
+  denomount sandbox --writable . --hidden .git/hooks --network -- npm test`),
     )
     .action(async (command: string[], flags: BoxFlags) =>
       done(await (await import("./sandbox.ts")).sandboxCommand(stripSeparator(command), flags))
@@ -99,7 +100,7 @@ export function addTry(top: Command, done: Done): void {
     .argument("<CMD...>")
     .addHelpText(
       "after",
-      `${DENIED}
+      wrapped(`${DENIED}
 
 CMD sees its writes to each --overlay, the working directory by default, and
 this machine's files stay as they are. Nothing is ever applied to them.
@@ -110,7 +111,7 @@ of CMD. Works without root.
 Examples:
   denomount try -- make install DESTDIR=.
   denomount try --network --diff -- npm update
-  denomount try --overlay /etc --overlay /var --layer fix.tar -- sh -c '...'`,
+  denomount try --overlay /etc --overlay /var --layer fix.tar -- sh -c '...'`),
     )
     .action(async (command: string[], flags: TryFlags) =>
       done(await (await import("./try.ts")).tryCommand(stripSeparator(command), flags))

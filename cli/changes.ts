@@ -22,6 +22,7 @@ import {
   yellow,
 } from "./deps.ts";
 import { escapeControl, sizeText } from "./print.ts";
+import { isAscii, printable } from "./table.ts";
 
 /** The changes of one overlay. */
 export interface OverlayChanges {
@@ -195,23 +196,6 @@ function terminalWidth(): number {
   } catch {
     return Infinity;
   }
-}
-
-/** Whether the locale has ASCII characters only. */
-function isAscii(): boolean {
-  const locale = ["LC_ALL", "LC_CTYPE", "LANG"].map((name) => Deno.env.get(name)).find((value) => value);
-  return locale !== undefined && !/utf-?8/i.test(locale);
-}
-
-/** A name that is safe to print, in ASCII characters where the locale has no others. */
-function printable(text: string): string {
-  const escaped = escapeControl(text);
-  if (!isAscii()) return escaped;
-  const octal = (byte: number) => `\\${byte.toString(8).padStart(3, "0")}`;
-  return escaped.replace(
-    /[^\0-\x7f]+/g,
-    (part) => Array.from(new TextEncoder().encode(part), octal).join(""),
-  );
 }
 
 /**

@@ -4,53 +4,11 @@
  * @module
  */
 
-import {
-  createUserNamespace,
-  explain,
-  type IdMapAttributes,
-  idMapMount,
-  lookupMount,
-  unmount,
-  unmountAll,
-  type UnmountOptions,
-  unmountRecursive,
-} from "../mod.ts";
+import { createUserNamespace, explain, type IdMapAttributes, idMapMount, lookupMount } from "../mod.ts";
 import { readMounts } from "./mounts_file.ts";
-import { withNamespaceErrors } from "./namespace.ts";
 import { dim } from "./deps.ts";
-import { needsManager } from "./manager.ts";
+import { needsManager } from "./needs_manager.ts";
 import { escapeControl, mountLines, print } from "./print.ts";
-import { withProgress } from "./progress.ts";
-
-/** The options of `umount`. */
-export interface UmountFlags extends UnmountOptions {
-  /** The process whose mount namespace contains the target. */
-  namespace?: number;
-  /** Unmounts every mount that is stacked on the target. */
-  all?: boolean;
-  /** Unmounts everything at and below the target. */
-  recursive?: boolean;
-  /** MNT_DETACH. */
-  lazy?: boolean;
-}
-
-/**
- * Unmounts targets.
- *
- * @param targets their paths.
- * @param flags how to unmount.
- * @returns the exit status.
- */
-export async function umount(targets: readonly string[], flags: UmountFlags): Promise<number> {
-  const { all, recursive, lazy, ...rest } = flags;
-  const options = { ...rest, ...(lazy ? { detach: true } : {}) };
-  const unmountTarget = recursive ? unmountRecursive : all ? unmountAll : unmount;
-  for (const target of targets) {
-    const work = () => withProgress(`unmounting ${escapeControl(target)}`, unmountTarget(target, options));
-    await withNamespaceErrors(options.namespace, work);
-  }
-  return 0;
-}
 
 /**
  * Prints the mount that contains a path.

@@ -28,15 +28,8 @@ import { managerRoot, variable } from "./manager.ts";
 import { columns, escapeControl, print, printError, sizeText } from "./print.ts";
 import { withProgress } from "./progress.ts";
 import { treeLines, type TreeNode } from "./tree.ts";
-import {
-  deactivateFound,
-  find,
-  hasMounts,
-  lockTarget,
-  mountAndPrint,
-  nameFor,
-  removeUnmounted,
-} from "./up.ts";
+import { deactivateFound, find, hasMounts, lockTarget, nameFor, removeUnmounted } from "./managed_list.ts";
+import { mountAndPrint } from "./up.ts";
 
 /** Where containerd is, and for whom it works. */
 export interface ContainerdFlags {

@@ -6,8 +6,8 @@
  * @module
  */
 
-import { pid, type SnapshotKey, snapshotKey } from "./arguments.ts";
-import { type Command, InvalidArgumentError, Option } from "./deps.ts";
+import { InvalidArgumentError, pid, type SnapshotKey, snapshotKey } from "./arguments.ts";
+import type { Definition } from "./reader.ts";
 
 /**
  * Adds `--containerd` and `--address` to a subcommand, whose `--namespace <PID|NAME>` both uses share.
@@ -16,8 +16,8 @@ import { type Command, InvalidArgumentError, Option } from "./deps.ts";
  * @param what what `--containerd` does, for the help.
  * @param conflicts the options that are only for mounts, as the names of their values.
  */
-export function addContainerdOptions(command: Command, what: string, conflicts: string[]): void {
-  command.addOption(new Option("--containerd", what).conflicts(conflicts)).option(
+export function addContainerdOptions(command: Definition, what: string, conflicts: string[]): void {
+  command.addOption(command.createOption("--containerd", what).conflicts(conflicts)).option(
     "--address <SOCKET>",
     "with --containerd, its socket (default: $CONTAINERD_ADDRESS, or /run/containerd/containerd.sock)",
   );
@@ -31,7 +31,7 @@ export function addContainerdOptions(command: Command, what: string, conflicts: 
  * @returns the options.
  */
 export function withoutContainerd<T extends { address?: string; namespace?: string }>(
-  command: Command,
+  command: Definition,
   { address, namespace, ...flags }: T,
 ): Omit<T, "address" | "namespace"> & { namespace?: number } {
   if (address !== undefined) command.error("error: option '--address <SOCKET>' is for --containerd");
@@ -47,13 +47,13 @@ export function withoutContainerd<T extends { address?: string; namespace?: stri
  * @param text the argument.
  * @returns the snapshot.
  */
-export function snapshotOf(command: Command, text: string): SnapshotKey {
+export function snapshotOf(command: Definition, text: string): SnapshotKey {
   const what = `command-argument value '${text}' is invalid for argument 'FILE'`;
   return parsed(command, what, () => snapshotKey(text));
 }
 
 /** What depends on another option can't be parsed with it; the error has the words of the parser's own. */
-function parsed<T>(command: Command, what: string, parse: () => T): T {
+function parsed<T>(command: Definition, what: string, parse: () => T): T {
   try {
     return parse();
   } catch (error) {

@@ -9,6 +9,7 @@ import { isErrno, O_RDWR, open } from "../linux/mod.ts";
 import { ActivationRecord } from "../linux/manager/record.ts";
 import { findProgram } from "../linux/path/program.ts";
 import { readTextFile } from "../linux/path/text_file.ts";
+import { leftTempDirectories } from "../linux/temp/temp_directory.ts";
 import { green, red, yellow } from "./deps.ts";
 import { managerExists, managerRoot, openManager } from "./manager.ts";
 import { escapeControl, print } from "./print.ts";
@@ -40,6 +41,7 @@ const programs: [string, string, string][] = [
   ["fusermount3", "FUSE without root", "fuse3"],
   ["unshare", "run without root and run --private", "util-linux"],
   ["chroot", "run --chroot", "coreutils"],
+  ["blkid", "the type of a disk or image, LABEL= and UUID=", "util-linux"],
   ["mkfs.ext4", "images that the mount manager makes", "e2fsprogs"],
   ["mkfs.xfs", "images that the mount manager makes", "xfsprogs"],
   ["mkfs.btrfs", "images that the mount manager makes", "btrfs-progs"],
@@ -67,6 +69,7 @@ export async function doctor(flags: { json?: true }): Promise<number> {
     device("FUSE", "/dev/fuse", "modprobe fuse"),
     ...programs.map(program),
     await managerRecord(),
+    await temporaryMounts(),
   ];
   if (flags.json) print(JSON.stringify({ kernel: kernel(), deno: Deno.version.deno, findings }, null, 2));
   else {
@@ -160,6 +163,19 @@ async function managerRecord(): Promise<Finding> {
     return finding("yes", `in ${root}, activations: ${all.length}`);
   } catch (error) {
     return finding("no", error instanceof Error ? error.message : String(error));
+  }
+}
+
+/** What killed processes have left. */
+async function temporaryMounts(): Promise<Finding> {
+  const name = "no temporary mount is left";
+  try {
+    const { length } = await leftTempDirectories();
+    if (length === 0) return { name, state: "yes" };
+    const what = length === 1 ? "a killed process has left one" : `killed processes have left ${length}`;
+    return { name, state: "no", note: `${what}; "denomount cleanup" unmounts it` };
+  } catch (error) {
+    return { name, state: "no", note: error instanceof Error ? error.message : String(error) };
   }
 }
 

@@ -4,8 +4,10 @@
  * @module
  */
 
-import { BusyError, SyscallError } from "../mod.ts";
-import { describeHolders } from "../linux/unmount/busy_error.ts";
+import { SyscallError } from "../ffi/errno.ts";
+import { MountError } from "../linux/spec/error.ts";
+import { geteuid } from "../linux/syscalls/mod.ts";
+import { BusyError, describeHolders } from "../linux/unmount/busy_error.ts";
 import { escapeControl } from "./print.ts";
 
 /** The sentence for an errno, with the remedy if it is known. */
@@ -17,6 +19,23 @@ const sentences: Record<string, (path: string) => string> = {
   EPERM: (path) => `${path}: not permitted: run as root`,
 };
 
+/** The further namespaces that a user namespace has to own for a type: unshare(1)'s options. */
+const OWNED: Readonly<Record<string, string>> = {
+  proc: " -pf",
+  sysfs: " -n",
+  mqueue: " -i",
+  cgroup: " -C",
+  cgroup2: " -C",
+};
+
+/** What helps an ordinary user who may not mount. */
+function remedy(error: Error): string {
+  if (!(error instanceof MountError || error instanceof SyscallError) || error.code !== "EPERM") return "";
+  if (geteuid() === 0) return ""; // the reason is another one, and the error says it
+  const owned = error instanceof MountError ? OWNED[error.mount.type] ?? "" : "";
+  return `; without root, begin the command with "unshare -Urm${owned}"`;
+}
+
 /**
  * Returns an error as one line.
  *
@@ -24,13 +43,14 @@ const sentences: Record<string, (path: string) => string> = {
  * @returns the sentence. For a SuppressedError both: the first error, then the one from cleaning up after it.
  */
 export function errorMessage(error: unknown): string {
-  if (error instanceof SuppressedError) {
+  if (typeof SuppressedError === "function" && error instanceof SuppressedError) { // old versions of Deno lack it
     return `${errorMessage(error.suppressed)}; then ${errorMessage(error.error)}`;
   }
   if (!(error instanceof Error)) return String(error);
-  if (!(error instanceof SyscallError) || error.path === undefined) return error.message;
+  if (!(error instanceof SyscallError) || error.path === undefined) return error.message + remedy(error);
   const sentence = sentences[error.code]?.(error.path);
-  return sentence === undefined ? error.message : `${sentence} (${error.syscall}: ${error.code})`;
+  if (sentence === undefined) return error.message + remedy(error);
+  return `${sentence} (${error.syscall}: ${error.code})${remedy(error)}`;
 }
 
 /**

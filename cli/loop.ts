@@ -26,11 +26,12 @@ export async function loopAttach(file: string, params: LoopParams): Promise<numb
 /**
  * Detaches devices.
  *
- * @param devices their paths.
+ * @param devices their paths, or names such as "loop0".
  * @returns the exit status.
  */
 export async function loopDetach(devices: readonly string[]): Promise<number> {
-  await detachLoop(...devices);
+  // losetup(8) takes the name alone too.
+  await detachLoop(...devices.map((device) => /^loop\d+$/.test(device) ? `/dev/${device}` : device));
   return 0;
 }
 

@@ -5,12 +5,9 @@
  */
 
 import { AT_FDCWD, isErrno, O_PATH, statx, STATX_BASIC_STATS } from "../linux/mod.ts";
-import { LocalMountManager } from "../linux/manager/local.ts";
+import type { LocalMountManager } from "../linux/manager/local.ts";
 import { openMayWait } from "../linux/path/cached_lookup.ts";
 import { join } from "../linux/path/path.ts";
-import { isManagerType } from "../linux/spec/needs_manager.ts";
-import { splitOptions } from "../linux/spec/split_options.ts";
-import type { Mount } from "../mod.ts";
 import { isRoot } from "./self.ts";
 
 /** The options of the subcommands that use the manager. */
@@ -22,24 +19,13 @@ export interface ManagerFlags {
 }
 
 /**
- * Whether a list has to be activated before it can be mounted.
- *
- * @param mounts the list.
- * @returns true if one of its types or options is for a mount manager.
- */
-export function needsManager(mounts: readonly Mount[]): boolean {
-  return mounts.some(({ type, options = [] }) =>
-    isManagerType(type) || options.flatMap(splitOptions).some((option) => option.startsWith("X-containerd."))
-  );
-}
-
-/**
  * Opens the manager.
  *
  * @param flags where it keeps its mounts, and where it may make files.
  * @returns the manager.
  */
 export async function openManager({ root, allowDir = [] }: ManagerFlags): Promise<LocalMountManager> {
+  const { LocalMountManager } = await import("../linux/manager/local.ts"); // with a database
   return await LocalMountManager.open({ root: managerRoot(root), allowedRoots: allowDir.map(absolute) });
 }
 

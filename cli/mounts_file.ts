@@ -4,8 +4,9 @@
  * @module
  */
 
-import { ensureAnswers } from "../linux/path/cached_lookup.ts";
-import { type Mount, parseMounts } from "../mod.ts";
+import { ensureServerAnswers } from "../linux/mountinfo/served.ts";
+import type { Mount } from "../linux/spec/mount.ts";
+import { parseMounts } from "../linux/spec/read_mount.ts";
 
 /**
  * Reads a list of mounts from a file.
@@ -19,7 +20,7 @@ export async function readMounts(file: string): Promise<Mount[]> {
 }
 
 async function readFile(file: string): Promise<string> {
-  await ensureAnswers(file); // Deno.readTextFile() would wait for ever for a server that does not answer
+  await ensureServerAnswers(file, {}); // Deno.readTextFile() would wait for ever for a server that does not answer
   try {
     return await Deno.readTextFile(file);
   } catch (error) {

@@ -5,8 +5,7 @@
  */
 
 import { encodeName } from "../ffi/text.ts";
-import type { MountInfo } from "../mod.ts";
-import { loadStringWidth } from "./deps.ts";
+import type { MountInfo } from "../linux/mountinfo/parse_mountinfo.ts";
 
 /**
  * Writes a line to standard output. If the reader has closed (`| head`), the command exits with status 0.
@@ -98,6 +97,7 @@ const octal = Array.from({ length: 256 }, (_, byte) => "\\" + byte.toString(8).p
  * @returns the lines.
  */
 export async function columns(head: readonly string[], rows: readonly string[][]): Promise<string> {
+  const { loadStringWidth } = await import("./deps.ts");
   const stringWidth = await loadStringWidth();
   const lines = [head, ...rows];
   const widths = head.map((_, column) =>
@@ -106,19 +106,6 @@ export async function columns(head: readonly string[], rows: readonly string[][]
   const padded = (cell: string, column: number) =>
     cell + " ".repeat((widths[column] ?? 0) - stringWidth(cell));
   return lines.map((row) => row.map(padded).join("  ").trimEnd()).join("\n");
-}
-
-/**
- * Formats the mount table.
- *
- * @param mounts the mounts.
- * @returns the lines.
- */
-export async function mountTable(mounts: readonly MountInfo[]): Promise<string> {
-  const rows = mounts.map(({ mountpoint, fsType, source, options }) =>
-    [mountpoint, fsType, source, options].map(escapeControl)
-  );
-  return await columns(["MOUNTPOINT", "TYPE", "SOURCE", "OPTIONS"], rows);
 }
 
 /**

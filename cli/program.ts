@@ -4,35 +4,42 @@
  * @module
  */
 
-import { activate, activations, deactivate, sync } from "./activations.ts";
+import {
+  bytes,
+  COLUMN_NAMES,
+  columnNames,
+  directories,
+  label,
+  milliseconds,
+  pid,
+  shellName,
+  texts,
+  types,
+} from "./arguments.ts";
 import { addBwrap, addSandbox, addTry } from "./box_commands.ts";
-import { bytes, directories, label, milliseconds, pid, types } from "./arguments.ts";
-import { explainList, idmap, lookup, umount } from "./commands.ts";
-import { completions, shellName } from "./completions.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
-import { Command, Option } from "./deps.ts";
-import { doctor } from "./doctor.ts";
-import { ls } from "./list.ts";
-import { loopAttach, loopDetach, loopList } from "./loop.ts";
-import { manual } from "./manual.ts";
+import type { Command } from "./deps.ts";
+import { wrapped } from "./help_text.ts";
 import { escapeControl, print } from "./print.ts";
-import { run } from "./run.ts";
-import { down, up } from "./up.ts";
-import { watch } from "./watch.ts";
+import { type Definition, runLine } from "./reader.ts";
 
 /** Receives the exit status of a subcommand. */
-type Done = (status: number) => void;
+export type Done = (status: number) => void;
 
 const JSON_FILE = `
 FILE is JSON: a list of mounts in containerd's shape ("-" reads standard input):
-  [{"type": "overlay", "source": "overlay", "options": ["lowerdir=/usr:/etc"]},
-   {"type": "bind", "source": "/srv", "target": "/srv", "options": ["rbind", "ro"]}]`;
+  [{"type": "overlay", "source": "overlay",
+    "options": ["lowerdir=/usr:/etc"]},
+   {"type": "bind", "source": "/srv", "target": "/srv",
+    "options": ["rbind", "ro"]}]`;
 
 const EXIT_STATUS = `
 Exit status:
   0    success
-  1    a call failed; standard error names it
+  1    a call failed, and standard error names it; "ls" has found no mount
   2    usage error
+  32   "mount" or "umount" failed
+  64   "umount" has failed for some targets
   130  ended by Ctrl-C, with nothing left mounted; 143 by SIGTERM, 129 by SIGHUP
 "run" exits with the status of its command.`;
 
@@ -40,6 +47,7 @@ Exit status:
 const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addUp,
   addDown,
+  addMount,
   addUmount,
   addRun,
   addRunIsolated,
@@ -50,6 +58,7 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addDeactivate,
   addActivations,
   addSync,
+  addCleanup,
   addExplain,
   addIdmap,
   addLoop,
@@ -62,36 +71,64 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addSnapshotter,
 ];
 
+/** The subcommands whose lines are read without the argument parser. */
+export const QUICK: ReadonlyMap<string, (top: Definition, done: Done) => void> = new Map([
+  ["up", addUp],
+  ["down", addDown],
+  ["mount", addMount],
+  ["umount", addUmount],
+  ["ls", addLs],
+  ["lookup", addLookup],
+]);
+
+/**
+ * Carries out a line that needs no argument parser.
+ *
+ * @param args the arguments of the command.
+ * @param done receives the exit status.
+ * @returns false if the line needs the parser: nothing was done then.
+ */
+export async function runQuick([name = "", ...args]: readonly string[], done: Done): Promise<boolean> {
+  const add = QUICK.get(name);
+  return add !== undefined && await runLine((top) => add(top, done), args);
+}
+
 /**
  * Defines the command.
  *
+ * @param top an empty command.
  * @param done receives the exit status of the subcommand that ran.
  * @returns the command, ready to parse arguments.
  */
-export function program(done: Done): Command {
-  const top = new Command("denomount");
+export function defineCommand(top: Command, done: Done): Command {
   top
     .description("Mounts lists of mounts under a directory, and unmounts them.")
     .version("0.1.0")
     .exitOverride()
     .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
-    .showSuggestionAfterError(false)
+    .showSuggestionAfterError(true)
     .enablePositionalOptions()
-    .addHelpText("after", EXIT_STATUS)
-    .addHelpText("after", "\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh");
+    .addHelpText("after", wrapped(EXIT_STATUS))
+    .addHelpText("after", wrapped("\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh"));
   for (const add of SUBCOMMANDS) add(top, done);
   return top;
 }
 
 function oneLine(text: string): string {
   return `denomount: ${
-    escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " "))
+    escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ")).replace(/\.$/, "")
   }; see denomount --help\n`;
 }
 
 const MANAGED_LIST = `
 A list with types such as "mkfs/ext4", "loop" and "format/overlay" is prepared by the mount manager: see
 "denomount help activate".`;
+
+// Each is typed once: a test counts the dynamic imports, whose literals are in the module graph.
+const loadRun = () => import("./run.ts");
+const loadActivations = () => import("./activations.ts");
+const loadCommands = () => import("./commands.ts");
+const loadLoop = () => import("./loop.ts");
 
 /** With gRPC, which ls, up and down load only for --containerd. */
 const loadContainerd = () => import("./containerd.ts");
@@ -103,7 +140,7 @@ prints them.`;
 const OF_SNAPSHOT = "FILE is SNAPSHOTTER/KEY, a snapshot of containerd";
 const ITS_NAMESPACE = "with --containerd, its namespace (default: $CONTAINERD_NAMESPACE, or default)";
 
-function addUp(top: Command, done: Done): void {
+function addUp(top: Definition, done: Done): void {
   const command = withManagerOptions(top.command("up")).description(
     "mount a list under TARGET: all of it or nothing",
   )
@@ -115,7 +152,7 @@ function addUp(top: Command, done: Done): void {
     .option("--replace", "replace what is mounted there, with no moment without a mount (Linux 6.5)")
     .addHelpText(
       "after",
-      `${JSON_FILE}${MANAGED_LIST}
+      wrapped(`${JSON_FILE}${MANAGED_LIST}
 ${SNAPSHOT}
 
 With --replace, the new mounts are attached beneath those that are on their mountpoints, and these are unmounted. One
@@ -125,17 +162,21 @@ ones stay in any case: a signal that arrives then changes nothing.
 Prints each mountpoint. Examples:
   denomount up mounts.json /mnt
   denomount up --replace mounts.json /mnt
-  denomount up --containerd overlayfs/KEY /mnt`,
+  denomount up --containerd overlayfs/KEY /mnt`),
     )
     .action(async (file, target, { containerd, ...flags }) => {
-      if (!containerd) return done(await up(file, target, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { up } = await import("./up.ts");
+        return done(await up(file, target, own));
+      }
       const snapshot = snapshotOf(command, file);
       done(await (await loadContainerd()).up(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir", "replace"]);
 }
 
-function addDown(top: Command, done: Done): void {
+function addDown(top: Definition, done: Done): void {
   const command = withManagerOptions(withRetryOptions(top.command("down"))).description(
     "unmount a list from TARGET",
   )
@@ -143,42 +184,113 @@ function addDown(top: Command, done: Done): void {
     .option("--namespace <PID|NAME>", `unmount in this process's mount namespace; ${ITS_NAMESPACE}`)
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 ${SNAPSHOT}
 
 Examples:
   denomount down mounts.json /mnt
-  denomount down --containerd overlayfs/KEY /mnt`,
+  denomount down --containerd overlayfs/KEY /mnt`),
     )
     .action(async (file, target, { lazy, containerd, ...rest }) => {
       const flags = { ...rest, detach: Boolean(lazy) };
-      if (!containerd) return done(await down(file, target, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { down } = await import("./down.ts");
+        return done(await down(file, target, own));
+      }
       const snapshot = snapshotOf(command, file);
       done(await (await loadContainerd()).down(snapshot, target, flags));
     });
   addContainerdOptions(command, OF_SNAPSHOT, ["allowDir"]);
 }
 
-function addUmount(top: Command, done: Done): void {
+function addMount(top: Definition, done: Done): void {
+  const command = top.command("mount").description(
+    "mount SOURCE on TARGET, or change a mount, in the words of mount(8)",
+  )
+    .argument("<SOURCE>").argument("[TARGET]")
+    .option("-t, --type <TYPE>", 'the type of the file system; found out if it is left out, or "auto"')
+    .option("-o, --options <WORDS>", "options, separated by commas; may be repeated", texts)
+    .option("-B, --bind", "mount a directory or file in another place too")
+    .option("-R, --rbind", "the same, with the mounts below it")
+    .option("-M, --move", "move a mount, with the mounts below it")
+    .option("--beneath", "beneath what is mounted on TARGET, which stays on top (Linux 6.5)")
+    .option("-r, --read-only", "the same as -o ro")
+    .option("-w, --read-write", "fail if SOURCE is write-protected, instead of mounting it read-only")
+    .option("-m, --mkdir", "make TARGET if it is missing (with a mode: -o X-mount.mkdir=0700)")
+    .option("--namespace <PID>", "look up TARGET in this process's mount namespace", pid);
+  for (const word of PROPAGATIONS) {
+    command.option(`--make-${word}`, `change the propagation of the mount to ${word}`);
+  }
+  command.addHelpText(
+    "after",
+    wrapped(`
+SOURCE is a device, an image file, a directory, a name, LABEL=, UUID=, PARTLABEL= or PARTUUID=. TARGET alone is for
+"-o remount" and "--make-...". /etc/fstab is not read. The words of -o are those of mount(8), and carried out or refused:
+https://jsr.io/@denomount/mount has the list. "-o partition=N" mounts a partition of an image.
+An image gets a loop device. A write-protected source is mounted read-only, with a warning. A type that the kernel does
+not know, nfs and cifs are mounted by the program mount.TYPE, from an absolute directory only.
+Exit status 32: the mount failed.
+Examples:
+  denomount mount -t tmpfs -o size=64M,mode=0700 scratch /mnt
+  denomount mount --rbind -r /srv /mnt
+  denomount mount LABEL=data /mnt
+  denomount mount disk.img /mnt
+  denomount mount -o remount,ro /mnt`),
+  )
+    .action(async (first, second, flags) => {
+      const { mountWords } = await import("./mount.ts");
+      const words = PROPAGATIONS.filter((word) => flags[makeKey(word)]);
+      const operands = second === undefined ? [first] : [first, second];
+      done(await mountWords(operands, { ...flags, propagation: words }));
+    });
+}
+
+/** Those of mount(8). */
+const PROPAGATIONS = [
+  "shared",
+  "slave",
+  "private",
+  "unbindable",
+  "rshared",
+  "rslave",
+  "rprivate",
+  "runbindable",
+];
+
+/** The name of the value of an option such as `--make-rshared`. */
+const makeKey = (word: string) => `make${word.charAt(0).toUpperCase()}${word.slice(1)}`;
+
+function addUmount(top: Definition, done: Done): void {
   withUnmountOptions(top.command("umount")).description(
-    "unmount each TARGET; a TARGET that is not a mountpoint is no error",
+    "unmount each TARGET: a mountpoint, a device or an image file",
   )
     .argument("<TARGET...>")
     .option("-a, --all", "every mount that is stacked on TARGET")
     .option("-R, --recursive", "every mount at and below TARGET, the deepest first")
+    .option("-q, --quiet", "print nothing about a TARGET that is not mounted")
     .option("--no-follow", "do not follow TARGET if it is a symbolic link")
-    .addHelpText("after", "\nExample:\n  denomount umount --recursive /mnt")
-    .action(async (targets, { follow, ...flags }) =>
-      done(await umount(targets, { ...flags, noFollow: !follow }))
-    );
+    .addHelpText(
+      "after",
+      wrapped(`
+Goes on after a failure. Of a device that is mounted more than once, the last mount is unmounted.
+Exit status 32: no TARGET was unmounted, 64: some were.
+Examples:
+  denomount umount --recursive /mnt
+  denomount umount disk.img`),
+    )
+    .action(async (targets, { follow, ...flags }) => {
+      const { umount } = await import("./umount.ts");
+      done(await umount(targets, { ...flags, noFollow: !follow }));
+    });
 }
 
-function withUnmountOptions(command: Command): Command {
+function withUnmountOptions<T extends Definition>(command: T): T {
   return withRetryOptions(command)
     .option("--namespace <PID>", "unmount in this process's mount namespace", pid);
 }
 
-function withRetryOptions(command: Command): Command {
+function withRetryOptions<T extends Definition>(command: T): T {
   return command
     .option("-l, --lazy", "detach now; the kernel cleans up when the last user is gone (MNT_DETACH)")
     .option("-f, --force", "abort the requests to a server that does not answer (MNT_FORCE)")
@@ -190,7 +302,7 @@ const ROOT = [
   "where the mount manager keeps its mounts (default: /var/lib/denomount; without root, ~/.local/state/denomount)",
 ] as const;
 
-function withManagerOptions(command: Command): Command {
+function withManagerOptions<T extends Definition>(command: T): T {
   return command
     .option(...ROOT)
     .option(
@@ -210,13 +322,16 @@ function addRun(top: Command, done: Done): void {
     .passThroughOptions()
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 
 CMD starts in the mount, whose path is in $DENOMOUNT_ROOT. Without root, CMD runs in a user namespace.
 Example:
-  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`,
+  denomount run --chroot rootfs.json -- /bin/sh -c 'ls /'`),
     )
-    .action(async (file, command, flags) => done(await run(file, stripSeparator(command), flags)));
+    .action(async (file, command, flags) => {
+      const { run } = await loadRun();
+      done(await run(file, stripSeparator(command), flags));
+    });
 }
 
 function stripSeparator(command: string[]): string[] {
@@ -227,7 +342,10 @@ function addRunIsolated(top: Command, done: Done): void {
   withManagerOptions(top.command("run-isolated", { hidden: true }).option("--chroot"))
     .argument("<FILE>").argument("<CMD...>")
     .passThroughOptions()
-    .action(async (file, command, flags) => done(await run(file, command, flags, true)));
+    .action(async (file, command, flags) => {
+      const { run } = await loadRun();
+      done(await run(file, command, flags, true));
+    });
 }
 
 function addActivate(top: Command, done: Done): void {
@@ -239,18 +357,24 @@ function addActivate(top: Command, done: Done): void {
     .option("--label <KEY=VALUE>", "a label of the activation; may be repeated", label)
     .addHelpText(
       "after",
-      `${JSON_FILE}
+      wrapped(`${JSON_FILE}
 
 Prints JSON, for "denomount up". The entries that others refer to are mounted below the directory of --root:
-  format/TYPE  {{ mount 0 }} stands for the mountpoint of the first entry; also source, target, overlay 0 2
-  mkfs/TYPE    makes the image unless it exists: X-containerd.mkfs.size=64MiB, .fs=ext4, .uuid=
-  mkdir/TYPE   makes a directory unless it exists: X-containerd.mkdir.path=DIR[:MODE[:UID:GID]]
+  format/TYPE  {{ mount 0 }} is the mountpoint of the first entry;
+               also source, target, overlay 0 2
+  mkfs/TYPE    makes the image unless it exists:
+               X-containerd.mkfs.size=64MiB, .fs=ext4, .uuid=
+  mkdir/TYPE   makes a directory unless it exists:
+               X-containerd.mkdir.path=DIR[:MODE[:UID:GID]]
   loop, erofs  attaches or mounts an image file, of several devices too
 An activation survives the process and is recorded; after a crash or a reboot, use "denomount sync".
 Example:
-  denomount activate box rootfs.json | denomount up - /mnt`,
+  denomount activate box rootfs.json | denomount up - /mnt`),
     )
-    .action(async (name, file, flags) => done(await activate(name, file, flags)));
+    .action(async (name, file, flags) => {
+      const { activate } = await loadActivations();
+      done(await activate(name, file, flags));
+    });
 }
 
 function addDeactivate(top: Command, done: Done): void {
@@ -259,8 +383,11 @@ function addDeactivate(top: Command, done: Done): void {
   )
     .argument("<NAME>")
     .option(...ROOT)
-    .addHelpText("after", "\nExample:\n  denomount deactivate box")
-    .action(async (name, flags) => done(await deactivate(name, flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount deactivate box"))
+    .action(async (name, flags) => {
+      const { deactivate } = await loadActivations();
+      done(await deactivate(name, flags));
+    });
 }
 
 function addActivations(top: Command, done: Done): void {
@@ -269,8 +396,11 @@ function addActivations(top: Command, done: Done): void {
     .option("--json", "as JSON, with their mounts")
     .option("--names", "only the names, one per line")
     .option(...ROOT)
-    .addHelpText("after", "\nExample:\n  denomount activations --label app=web")
-    .action(async (flags) => done(await activations(flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount activations --label app=web"))
+    .action(async (flags) => {
+      const { activations } = await loadActivations();
+      done(await activations(flags));
+    });
 }
 
 function addSync(top: Command, done: Done): void {
@@ -279,13 +409,35 @@ function addSync(top: Command, done: Done): void {
   )
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Prints "removed NAME" for an activation that was undone, and "lost NAME" for one whose mounts are gone, after a
 reboot for example: activate it again, with the data in its images, or deactivate it.
 Example:
-  denomount sync`,
+  denomount sync`),
     )
-    .action(async (flags) => done(await sync(flags)));
+    .action(async (flags) => {
+      const { sync } = await loadActivations();
+      done(await sync(flags));
+    });
+}
+
+function addCleanup(top: Command, done: Done): void {
+  withRetryOptions(top.command("cleanup")).description(
+    "unmount the temporary mounts that killed processes have left",
+  )
+    .option("--dry-run", "print their directories, and leave them")
+    .addHelpText(
+      "after",
+      wrapped(`
+Prints "removed DIRECTORY". Those of running processes and of other users stay. "denomount sync" does the same for the
+activations of the mount manager.
+Example:
+  denomount cleanup`),
+    )
+    .action(async (flags) => {
+      const { cleanup } = await import("./cleanup.ts");
+      done(await cleanup(flags));
+    });
 }
 
 function addExplain(top: Command, done: Done): void {
@@ -295,9 +447,12 @@ function addExplain(top: Command, done: Done): void {
     .option("--json", "as JSON")
     .addHelpText(
       "after",
-      `${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`,
+      wrapped(`${JSON_FILE}\n\nNothing is mounted. Example:\n  denomount explain mounts.json /mnt`),
     )
-    .action(async (file, target, flags) => done(await explainList(file, target, flags)));
+    .action(async (file, target, flags) => {
+      const { explainList } = await loadCommands();
+      done(await explainList(file, target, flags));
+    });
 }
 
 function addIdmap(top: Command, done: Done): void {
@@ -307,8 +462,11 @@ function addIdmap(top: Command, done: Done): void {
     .option("--gid <MAP>", "the group ids (default: the same as --uid)")
     .option("-r, --readonly", "read-only")
     .option("-R, --recursive", "include the mounts below SOURCE")
-    .addHelpText("after", "\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt")
-    .action(async (source, target, flags) => done(await idmap(source, target, flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount idmap --uid 0:100000:65536 /srv/rootfs /mnt"))
+    .action(async (source, target, flags) => {
+      const { idmap } = await loadCommands();
+      done(await idmap(source, target, flags));
+    });
 }
 
 function addLoop(top: Command, done: Done): void {
@@ -319,16 +477,25 @@ function addLoop(top: Command, done: Done): void {
     .option("-r, --readonly", "read-only")
     .option("--autoclear", "detach the device when its last user closes it")
     .option("--direct", "bypass the page cache (direct I/O)")
-    .option("--offset <BYTES>", "where the data begins in FILE", bytes)
+    .option("--offset <BYTES>", "where the data begins in FILE, as 1048576 or 1M", bytes)
     .option("--size-limit <BYTES>", "how much of FILE the device shows", bytes)
-    .addHelpText("after", "\nExample:\n  denomount loop attach --readonly image.ext4")
-    .action(async (file, flags) => done(await loopAttach(file, flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop attach --readonly image.ext4"))
+    .action(async (file, flags) => {
+      const { loopAttach } = await loadLoop();
+      done(await loopAttach(file, flags));
+    });
   loop.command("detach").description("detach each DEVICE").argument("<DEVICE...>")
-    .addHelpText("after", "\nExample:\n  denomount loop detach /dev/loop0")
-    .action(async (devices) => done(await loopDetach(devices)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop detach loop0"))
+    .action(async (devices) => {
+      const { loopDetach } = await loadLoop();
+      done(await loopDetach(devices));
+    });
   loop.command("ls").description("print the attached loop devices").option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount loop ls")
-    .action(async (flags) => done(await loopList(flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount loop ls"))
+    .action(async (flags) => {
+      const { loopList } = await loadLoop();
+      done(await loopList(flags));
+    });
 }
 
 function addDoctor(top: Command, done: Done): void {
@@ -336,8 +503,11 @@ function addDoctor(top: Command, done: Done): void {
     "print what this kernel, user and Deno support, and what to install",
   )
     .option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount doctor")
-    .action(async (flags) => done(await doctor(flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount doctor"))
+    .action(async (flags) => {
+      const { doctor } = await import("./doctor.ts");
+      done(await doctor(flags));
+    });
 }
 
 function addCompletions(top: Command): void {
@@ -346,24 +516,38 @@ function addCompletions(top: Command): void {
     "bash, zsh or fish",
     shellName,
   )
-    .addHelpText("after", "\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount")
-    .action((shell) => print(completions(top, shell)));
+    .addHelpText(
+      "after",
+      wrapped("\nExample:\n  denomount completions bash > /etc/bash_completion.d/denomount"),
+    )
+    .action(async (shell) => {
+      const { completions } = await import("./completions.ts");
+      print(completions(top, shell));
+    });
 }
 
 function addManual(top: Command): void {
   top.command("manual").description("print the manual page, for man(1)")
-    .addHelpText("after", "\nExample:\n  denomount manual | man -l -")
-    .action(() => print(manual(top)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount manual | man -l -"))
+    .action(async () => {
+      const { manual } = await import("./manual.ts");
+      print(manual(top));
+    });
 }
 
-function addLs(top: Command, done: Done): void {
+function addLs(top: Definition, done: Done): void {
   const command = top.command("ls").description(
     "print the mount table, or the mounts at and below PATH; or what containerd has",
   )
     .argument("[PATH]")
     .option("--tree", "as a tree, with id maps, propagation, loop files and sizes")
     .option("--json", "as JSON")
-    .option("-t, --type <TYPE>", "only file systems of these types, separated by commas", types)
+    .option(
+      "-t, --type <TYPE>",
+      "only file systems of these types, separated by commas; notmpfs is all but tmpfs",
+      types,
+    )
+    .option("--columns <NAMES>", "the columns, separated by commas", columnNames)
     .option(
       "--namespace <PID|NAME>",
       "read the table of this process's mount namespace; with --containerd, its namespace " +
@@ -371,19 +555,25 @@ function addLs(top: Command, done: Done): void {
     )
     .addHelpText(
       "after",
-      `
+      wrapped(`
+Columns: ${COLUMN_NAMES.join(", ")}. A narrow terminal shows fewer of them; a pipe gets all.
+Exit status 1: there is no such mount.
 Prints with --containerd the snapshots of each snapshotter, with what they take without their parents, and what
 containerd's mount manager has mounted. "denomount up --containerd" takes a snapshot by its name here.
 Examples:
   denomount ls --tree /run
-  denomount ls --containerd --namespace k8s.io`,
+  denomount ls --containerd --namespace k8s.io`),
     )
     .action(async (path, { containerd, ...flags }) => {
-      if (!containerd) return done(await ls(path, withoutContainerd(command, flags)));
+      if (!containerd) {
+        const own = withoutContainerd(command, flags);
+        const { ls } = await import("./list.ts");
+        return done(await ls(path, own));
+      }
       if (path !== undefined) command.error("error: --containerd takes no PATH");
       done(await (await loadContainerd()).ls(flags));
     });
-  addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type"]);
+  addContainerdOptions(command, "the snapshots of containerd and its active mounts", ["type", "columns"]);
 }
 
 function addWatch(top: Command, done: Done): void {
@@ -397,21 +587,27 @@ function addWatch(top: Command, done: Done): void {
     .option("--json", "as JSON, one object per line")
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Prints + mounted, - unmounted, > moved, ~ changed, ± mounted and unmounted before it could be read.
 Ends on Ctrl-C, when the reader of its output closes, and when the process of --namespace exits.
 Example:
-  denomount watch --type overlay /run`,
+  denomount watch --type overlay /run`),
     )
-    .action(async (path, flags) => done(await watch(path, flags)));
+    .action(async (path, flags) => {
+      const { watch } = await import("./watch.ts");
+      done(await watch(path, flags));
+    });
 }
 
-function addLookup(top: Command, done: Done): void {
+function addLookup(top: Definition, done: Done): void {
   top.command("lookup").description("print the mount that contains PATH")
     .argument("<PATH>")
     .option("--json", "as JSON")
-    .addHelpText("after", "\nExample:\n  denomount lookup .")
-    .action(async (path, flags) => done(await lookup(path, flags)));
+    .addHelpText("after", wrapped("\nExample:\n  denomount lookup ."))
+    .action(async (path, flags) => {
+      const { lookup } = await loadCommands();
+      done(await lookup(path, flags));
+    });
 }
 
 function addSnapshotter(top: Command, done: Done): void {
@@ -419,15 +615,15 @@ function addSnapshotter(top: Command, done: Done): void {
     .requiredOption("--root <DIR>", "the directory of the snapshots, which is made if it does not exist")
     .option("--socket <PATH>", "the socket for containerd (default: the one that systemd has passed)")
     .addOption(
-      new Option("--prepare <MODE>", "which snapshots it mounts itself; auto: those with mapped ids")
+      top.createOption("--prepare <MODE>", "which snapshots it mounts itself; auto: those with mapped ids")
         .choices(["auto", "always", "never"]).default("auto"),
     )
     .addHelpText(
       "after",
-      `
+      wrapped(`
 Ends on SIGTERM and Ctrl-C, when the calls that run are completed; what is mounted stays mounted.
 Example:
-  denomount snapshotter --root /var/lib/denomount/snapshotter --socket /run/denomount/snapshotter.sock`,
+  denomount snapshotter --root /var/lib/snapshotter --socket /run/snap.sock`),
     )
     // Only this subcommand loads gRPC.
     .action(async (flags) => done(await (await import("./snapshotter.ts")).snapshotter(flags)));

@@ -4,6 +4,8 @@
  * @module
  */
 
+import { isAscii } from "./table.ts";
+
 /** A node and its children. */
 export interface TreeNode<T> {
   /** The value of the node. */
@@ -16,15 +18,24 @@ export interface TreeNode<T> {
  * Returns the lines of a tree, each with the branches that lead to it.
  *
  * @param nodes the top-level nodes.
- * @param prefix the branches of the levels above.
  * @returns the branches and the value of each line.
  */
-export function treeLines<T>(nodes: readonly TreeNode<T>[], prefix = ""): { branches: string; value: T }[] {
-  return nodes.flatMap(({ value, children }, index) => {
-    const isLast = index === nodes.length - 1;
-    return [
-      { branches: `${prefix}${isLast ? "└─ " : "├─ "}`, value },
-      ...treeLines(children, `${prefix}${isLast ? "   " : "│  "}`),
-    ];
-  });
+export function treeLines<T>(nodes: readonly TreeNode<T>[]): { branches: string; value: T }[] {
+  const marks = isAscii() ? { branch: "|- ", last: "`- ", through: "|  " } : UNICODE;
+  const lines: { branches: string; value: T }[] = [];
+  // Not recursive: a mount may have thousands of others stacked on it.
+  const left = [{ nodes, index: 0, prefix: "" }];
+  for (let level = left.at(-1); level !== undefined; level = left.at(-1)) {
+    const node = level.nodes[level.index++];
+    if (node === undefined) {
+      left.pop();
+      continue;
+    }
+    const isLast = level.index === level.nodes.length;
+    lines.push({ branches: level.prefix + (isLast ? marks.last : marks.branch), value: node.value });
+    left.push({ nodes: node.children, index: 0, prefix: level.prefix + (isLast ? "   " : marks.through) });
+  }
+  return lines;
 }
+
+const UNICODE = { branch: "├─ ", last: "└─ ", through: "│  " };

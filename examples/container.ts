@@ -4,7 +4,8 @@
  *
  *     sudo deno run -A examples/container.ts LAYOUT STATE [COMMAND…]
  *
- * LAYOUT is a directory as skopeo, umoci and buildah write it; STATE keeps layers and containers. The example does not
+ * LAYOUT is a directory as skopeo, umoci and buildah write it; STATE keeps layers and containers, and may be in a home
+ * directory that only its user enters. The example does not
  * support device nodes (runc creates those that a container requires), extended attributes, and users by name.
  *
  * @module
@@ -175,13 +176,17 @@ async function main(layout: string, state: string, command: string[]): Promise<n
   const bundle = `${state}/containers/${id}`;
   const root = await overlay(layers, bundle, maps);
   await Deno.chown(`${bundle}/upper`, FIRST_ID, FIRST_ID);
-  await Deno.mkdir(`${bundle}/root`);
-  for (const path of [state, dirname(bundle), bundle]) await Deno.chmod(path, 0o711); // lets the container's root pass
-  const config = JSON.stringify(runtimeConfig(image, `${bundle}/root`, command));
+  const config = JSON.stringify(runtimeConfig(image, `/run/${id}/root`, command));
   await Deno.writeTextFile(`${bundle}/config.json`, config);
 
   Deno.addSignalListener("SIGINT", () => {}); // the terminal sends it to runc too, which ends first
-  await using _root = await mountAll([root], `${bundle}/root`);
+  // The container's root, another user on the host, has to pass each directory on the way; STATE may be below a home.
+  await Deno.mkdir(`/run/${id}`, { mode: 0o711 });
+  await Deno.mkdir(`/run/${id}/root`);
+  using _place = {
+    [Symbol.dispose]: () => ["/root", ""].forEach((name) => Deno.removeSync(`/run/${id}${name}`)),
+  };
+  await using _root = await mountAll([root], `/run/${id}/root`);
   const args = ["--root", `${state}/runc`, "run", "--bundle", bundle, id];
   const runc = new Deno.Command("runc", { args }).spawn();
   Deno.addSignalListener("SIGTERM", () => runc.kill("SIGTERM"));

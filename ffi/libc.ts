@@ -5,6 +5,7 @@
  */
 
 import { requirePermission } from "./permission.ts";
+import { requireDeno } from "./runtime.ts";
 import { type LibcSymbols, libcSymbols } from "./symbols.ts";
 
 /** The bound functions of the C library. */
@@ -81,6 +82,7 @@ export function isRedirected(): boolean {
 }
 
 function bind(): Libc {
+  requireDeno();
   requirePermission({ name: "ffi" });
   const library: Libc = Object.create(prototype());
   const location = library.__errno_location();

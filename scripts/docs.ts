@@ -14,13 +14,16 @@
 
 /** Functions and classes that reach no system call; a class stands for its methods. */
 const PURE: readonly string[] = [
+  "bind",
   "errnoName",
   "errnoNumber",
   "fsTypeFilter",
+  "image",
   "isErrno",
   "isReadonly",
   "parseMounts",
   "MountError",
+  "overlay",
   "parentsFilter",
   "parseIdMappings",
   "parseMountInfo",
@@ -31,6 +34,7 @@ const PURE: readonly string[] = [
   "removeVolatileOption",
   "singleEntryFilter",
   "SyscallError",
+  "tmpfs",
 ];
 
 /** How a paragraph begins that must stand before the tags. */

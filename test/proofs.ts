@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Command } from "../cli/deps.ts";
+import { Command } from "../cli/commander.ts";
 import { mountAtRandomNames } from "./fuzz/names.ts";
 import { comparePaths } from "./fuzz/paths.ts";
 import { rules } from "./fuzz/rules.ts";

@@ -1,6 +1,6 @@
 /**
- * FUSE file systems, mounted by the helper programs of libfuse. The helper mounts on the target itself, because it tells
- * the server the mountpoint's path.
+ * File systems that a helper program mounts: FUSE by those of libfuse, NFS by mount.nfs, and so on. The helper mounts on
+ * the target itself, because it tells the server the mountpoint's path.
  *
  * @module
  */
@@ -24,12 +24,24 @@ import { withoutLabels } from "./labels.ts";
 import { describeRemountTop, remountBind } from "./remount.ts";
 import type { DescribeOptions } from "./resolved.ts";
 
-const packages: Record<string, string> = { "mount.fuse": "fuse3 or fuse", "mount.fuse3": "fuse3" };
+/** The Debian packages of the helpers. */
+const packages: Readonly<Record<string, string>> = {
+  "mount.fuse": "fuse3 or fuse",
+  "mount.fuse3": "fuse3",
+  "mount.nfs": "nfs-common",
+  "mount.nfs4": "nfs-common",
+  "mount.cifs": "cifs-utils",
+  "mount.smb3": "cifs-utils",
+  "mount.ntfs-3g": "ntfs-3g",
+  "mount.lowntfs-3g": "ntfs-3g",
+  "mount.glusterfs": "glusterfs-client",
+  "mount.davfs": "davfs2",
+};
 const HELPER_TIMEOUT = 30_000; // ms: the helper starts a server, which may connect to another machine first
 const APPEARS = 2000; // ms within which the mount of a helper that has exited successfully must appear
 
 /**
- * Has the helper mount a FUSE file system. Whether it worked is read from the mount table and not from the exit status
+ * Has the helper mount a file system. Whether it worked is read from the mount table and not from the exit status
  * alone: in a process that ignores SIGCHLD, or reaps every child, the exit status is lost.
  *
  * @param plan the file system.
@@ -54,7 +66,7 @@ export async function mountFuseOnto(
       throw new Error(failure(helper, result));
     }
     const { fsType, source } = await topMountInfo(path);
-    if (!isFuse(fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
+    if (!isOf(plan, fsType)) throw new Error(covered(helper, `${fsType} ${source}`));
     complete(plan, target);
   } catch (error) {
     await detachFailed(plan, path, before);
@@ -66,12 +78,11 @@ export async function mountFuseOnto(
  * Detaches what the helper has mounted, if it, or a check after it, failed afterwards. Another process may have mounted on
  * the same path meanwhile: only a mount of the plan's type, on the mount that was on top before, is the helper's.
  */
-async function detachFailed({ helper, type }: FusePlan, path: string, before: number): Promise<void> {
+async function detachFailed(plan: FusePlan, path: string, before: number): Promise<void> {
   if (mountIdAt(AT_FDCWD, path) === before) return;
   const { parent, fsType, source } = await topMountInfo(path);
-  const subtype = type.slice(type.indexOf(".") + 1);
-  if (parent === before && isFuse(fsType, subtype)) umount2(path, MNT_DETACH);
-  else console.warn(`${path} stays mounted: ${covered(helper, `${fsType} ${source}`)}`);
+  if (parent === before && isOf(plan, fsType, plan.type)) umount2(path, MNT_DETACH);
+  else console.warn(`${path} stays mounted: ${covered(plan.helper, `${fsType} ${source}`)}`);
 }
 
 /** Reads the mount table: statmount(2) may be refused, and then a mount that failed would stay. */
@@ -81,10 +92,26 @@ async function topMountInfo(path: string): Promise<MountInfo> {
   return info;
 }
 
-/** Not every server sets its subtype. */
-function isFuse(fsType: string, subtype?: string): boolean {
+const FUSE = /^fuse(blk)?$/;
+
+/** The types that the mount table shows for what a helper has mounted; all of them for a helper that is not listed. */
+const shownTypes: Readonly<Record<string, RegExp>> = {
+  "mount.fuse": FUSE,
+  "mount.fuse3": FUSE,
+  "mount.nfs": /^nfs4?$/,
+  "mount.nfs4": /^nfs4?$/,
+  "mount.cifs": /^(cifs|smb3)$/,
+  "mount.smb3": /^(cifs|smb3)$/,
+  "mount.ntfs-3g": FUSE,
+  "mount.lowntfs-3g": FUSE,
+  "mount.glusterfs": FUSE,
+  "mount.davfs": FUSE,
+};
+
+/** Whether a mount can be the helper's. Not every server sets its subtype. */
+function isOf({ helper }: FusePlan, fsType: string, subtype?: string): boolean {
   const [type = "", ...rest] = fsType.split(".");
-  if (type !== "fuse" && type !== "fuseblk") return false;
+  if (!(shownTypes[helper]?.test(type) ?? true)) return false;
   return subtype === undefined || rest.length === 0 || rest.join(".") === subtype;
 }
 
@@ -96,14 +123,21 @@ function covered(helper: string, top: string): string {
 function refuseLabels(plan: FusePlan): void {
   const [label] = withoutLabels(plan).labels;
   if (label !== undefined && label !== "seclabel") {
-    throw new TypeError(`${quote(label)}: a FUSE helper takes no security context`);
+    throw new TypeError(
+      `${quote(label)}: ${plan.type === undefined ? plan.helper : "a FUSE helper"} takes no security context`,
+    );
   }
+}
+
+function whereFrom(helper: string): string {
+  const name = packages[helper];
+  return name === undefined ? `the package that has it` : `the package ${name}`;
 }
 
 function requireHelper(helper: string): string {
   const program = findProgram(helper);
   if (program !== undefined) return program;
-  throw new Error(`${helper} is not installed: install the package ${packages[helper] ?? "fuse3"}`);
+  throw new Error(`${helper} is not installed: install ${whereFrom(helper)}`);
 }
 
 /** What the helper does not know, such as `rro` and `nosymfollow`. */
@@ -115,8 +149,10 @@ function complete(plan: FusePlan, target: MountTarget): void {
   else remountBind(topAttributes(plan), mounted);
 }
 
+/** The helpers of libfuse collect their options; of another helper's, the last -o counts. */
 function helperArguments({ type, source, options }: FusePlan, target: string): string[] {
-  return [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
+  if (type !== undefined) return [source, target, ...options.flatMap((option) => ["-o", option]), "-t", type];
+  return [source, target, ...options.length > 0 ? ["-o", options.join(",")] : []];
 }
 
 /**

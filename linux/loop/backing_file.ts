@@ -85,7 +85,13 @@ export async function openBackingFile(
   return new BackingFile(file.release(), path, id);
 }
 
-function identify(file: OwnedFd): { type: number; id: FileId } {
+/**
+ * What identifies a file for the kernel.
+ *
+ * @param file an open descriptor.
+ * @returns its type (S_IFMT of sys/stat.h), and its identity.
+ */
+export function identify(file: OwnedFd): { type: number; id: FileId } {
   const stat = statx(file.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO);
   const type = stat.mode & S_IFMT;
   const id = type === S_IFBLK

@@ -144,7 +144,7 @@ export async function mountAll(
   options: MountOptions = {},
 ): Promise<MountHandle> {
   checkWait(options);
-  const { manager, replace = false, userNamespace } = options;
+  const { manager } = options;
   if (manager !== undefined) {
     return await mountManaged(
       mounts,
@@ -153,6 +153,24 @@ export async function mountAll(
       (rest) => mountAll(rest, target, { ...options, manager: undefined }),
     );
   }
+  return await mountAttached(mounts, target, options);
+}
+
+/**
+ * Mounts a list without a manager.
+ *
+ * @param mounts the mounts.
+ * @param target the directory that they go under.
+ * @param options where to mount, and how long to wait; they are checked, and `manager` is ignored.
+ * @returns the mounts that are attached.
+ * @throws {MountError} as `mountAll` does.
+ */
+export async function mountAttached(
+  mounts: readonly Mount[],
+  target: string,
+  options: MountOptions,
+): Promise<AttachedMounts> {
+  const { replace = false, userNamespace } = options;
   const plans = planMounts(mounts, target, userNamespace !== undefined);
   if (replace) refuseReplacing(plans, target, options.namespace !== undefined);
   if (userNamespace !== undefined) return await mountMapped(plans, target, options, userNamespace);
@@ -164,7 +182,7 @@ async function mountPlans(
   target: string,
   options: MountOptions,
   how: ExecuteOptions,
-): Promise<MountHandle> {
+): Promise<AttachedMounts> {
   if (options.namespace !== undefined && plans.length > 0) {
     return await mountInNamespace(plans, target, options.namespace, options, how);
   }
@@ -176,7 +194,7 @@ async function mountMapped(
   target: string,
   options: MountOptions,
   userNamespace: UserNamespace,
-): Promise<MountHandle> {
+): Promise<AttachedMounts> {
   using userns = await openUserns(plans, target, userNamespace, options);
   return await mountPlans(plans, target, options, { replace: options.replace, userns: userns?.fd });
 }
@@ -207,7 +225,7 @@ async function mountInNamespace(
   namespace: MountNamespace,
   { timeout, signal }: WaitOptions,
   how: ExecuteOptions,
-): Promise<MountHandle> {
+): Promise<AttachedMounts> {
   const wait = { timeout, signal };
   let opened: OwnedFd | undefined;
   try {

@@ -7,11 +7,22 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { type Mount, readonlyMounts, removeVolatileOption } from "../spec/mount.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
-import { planMounts } from "../spec/plan.ts";
 import { ensureTempLocation, TempDirectory } from "../temp/temp_directory.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
-import { executePlans } from "./execute.ts";
-import { AttachedMounts } from "./handle.ts";
+import type { UserNamespace } from "../namespace/open_user.ts";
+import type { AttachedMounts } from "./handle.ts";
+import { mountAttached } from "./mount.ts";
+
+/** How a temporary mount is made and unmounted. */
+export interface TempMountOptions extends WaitOptions {
+  /**
+   * A user namespace whose id maps the new mounts get, as for `mountAll`: a pid, the path of a namespace file, or a
+   * descriptor.
+   */
+  userNamespace?: UserNamespace | undefined;
+  /** Detaches what is still in use when the function has returned, instead of failing: its users keep it. */
+  detach?: boolean | undefined;
+}
 
 /**
  * Mounts a list at a temporary directory, calls a function, and unmounts everything, also if the function throws. An
@@ -21,7 +32,8 @@ import { AttachedMounts } from "./handle.ts";
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
- * @param wait the timeout and the signal of the mounting, as for `mountAll`.
+ * @param options the timeout and the signal of the mounting, in milliseconds as for `mountAll`; id maps; what happens to a
+ * mount that is in use at the end.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  * @throws {SyscallError} if a mount can't be unmounted: it is left to `cleanupTempMounts`.
@@ -37,26 +49,33 @@ import { AttachedMounts } from "./handle.ts";
 export async function withTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
-  wait: WaitOptions = {},
+  options: TempMountOptions = {},
 ): Promise<T> {
+  const { detach = false, userNamespace, ...wait } = options;
   checkWait(wait);
   await ensureTempLocation(wait);
   using directory = new TempDirectory();
-  const plans = planMounts(removeVolatileOption(mounts), directory.root);
-  const handle = new AttachedMounts(directory.root, await executePlans(plans, directory.root, wait));
-  await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(handle, directory) };
+  const handle = await mountAttached(removeVolatileOption(mounts), directory.root, {
+    ...wait,
+    userNamespace,
+  });
+  await using _ = { [Symbol.asyncDispose]: () => unmountOrAbandon(handle, directory, detach) };
   return await fn(directory.root);
 }
 
 /** The directory is this call's own: whatever is mounted in it is unmounted, also what the function has mounted. */
-async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory): Promise<void> {
+async function unmountOrAbandon(
+  handle: AttachedMounts,
+  directory: TempDirectory,
+  detach: boolean,
+): Promise<void> {
   try {
-    await handle.unmount({ timeout: 0 }).catch((error) => {
+    await handle.unmount({ timeout: 0, detach }).catch((error) => {
       if (!isErrno(error, "EBUSY", "ETIMEDOUT")) throw error; // tried again below, with all the time there is
     });
     handle.removeDirectories();
     if (directory.tryRemoveRoot()) return;
-    await unmountRecursive(directory.root);
+    await unmountRecursive(directory.root, { detach });
     handle.removeDirectories(); // those that were mountpoints until now
   } catch (error) {
     directory.abandon(); // it can't be removed while something is mounted on it
@@ -71,7 +90,8 @@ async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory
  *
  * @param mounts the mounts; they are not changed.
  * @param fn gets the directory.
- * @param wait the timeout and the signal of the mounting, as for `mountAll`.
+ * @param options the timeout and the signal of the mounting, in milliseconds as for `mountAll`; id maps; what happens to a
+ * mount that is in use at the end.
  * @returns what the function returns.
  * @throws {MountError} as `mountAll` does; else what the function throws.
  *
@@ -87,7 +107,7 @@ async function unmountOrAbandon(handle: AttachedMounts, directory: TempDirectory
 export function withReadonlyTempMount<T>(
   mounts: readonly Mount[],
   fn: (root: string) => T | Promise<T>,
-  wait: WaitOptions = {},
+  options: TempMountOptions = {},
 ): Promise<T> {
-  return withTempMount(readonlyMounts(mounts), fn, wait);
+  return withTempMount(readonlyMounts(mounts), fn, options);
 }

@@ -27,6 +27,8 @@ export interface HelperResult {
   code?: number;
   /** Its output on stderr; on stdout if stderr is empty. */
   said: string;
+  /** Its output on stdout. */
+  output: string;
 }
 
 /**
@@ -124,7 +126,7 @@ export async function runHelper(
   await Promise.race([Promise.all(streams.map((stream) => stream.done)), delay(50)]);
   await Promise.all(streams.map((stream) => stream.end()));
   const [error = "", output = ""] = streams.map((stream) => stream.text().trim());
-  return { ...(code === undefined ? {} : { code }), said: error || output };
+  return { ...(code === undefined ? {} : { code }), said: error || output, output };
 }
 
 /**

@@ -9,6 +9,7 @@ import { mapFileText } from "./id_mapping.ts";
 import { type AttributeChange, ATTRIBUTES, type AttributeWord, WORDS } from "./option_table.ts";
 import { needsManager } from "./needs_manager.ts";
 import { unescapeLayer } from "./overlay_options.ts";
+import { readSize } from "./size.ts";
 import { splitOptions } from "./split_options.ts";
 import { type IdMapText, isXMount, readXMount, type XMount } from "./x_mount.ts";
 import { MOUNT_ATTR__ATIME } from "../syscalls/constants.ts";
@@ -257,14 +258,10 @@ function readLoop(parsed: ParsedOptions, { loop }: Seen): void {
 
 const LOOP_WORD = /^(offset=|sizelimit=|direct-io$)/;
 
-/** A number of bytes as losetup(8) takes it: with K, M, G or T, with or without iB, for powers of 1024. */
 function parseSize(name: string, text: string): number {
-  const match = /^(\d+)(?:([KMGT])(?:iB)?)?$/.exec(text);
-  const size = Number(match?.[1]) * 1024 ** ("KMGT".indexOf(match?.[2] ?? "") + 1);
-  if (!match || !Number.isSafeInteger(size)) {
-    throw new TypeError(`${quote(`${name}=${text}`)} is not a number of bytes`);
-  }
-  return match[2] === undefined ? Number(match[1]) : size;
+  const size = readSize(text);
+  if (size === undefined) throw new TypeError(`${quote(`${name}=${text}`)} is not a number of bytes`);
+  return size;
 }
 
 function readIdMaps(parsed: ParsedOptions, { uid, gid, idmap }: Seen, isMapped: boolean): void {

@@ -99,13 +99,13 @@ export interface FilesystemPlan extends CommonPlan {
   readonly loop: LoopOption | undefined;
 }
 
-/** A FUSE file system, mounted by its helper program. */
+/** A file system that a helper program mounts: FUSE, NFS, CIFS. */
 export interface FusePlan extends CommonPlan {
   readonly kind: "fuse";
-  /** "mount.fuse" or "mount.fuse3". */
+  /** The program, such as "mount.fuse3" or "mount.nfs". */
   readonly helper: string;
-  /** The server's program, such as "fuse-overlayfs". */
-  readonly type: string;
+  /** The server's program, such as "fuse-overlayfs"; undefined for a helper other than FUSE's. */
+  readonly type: string | undefined;
   /** The source, as the server understands it. */
   readonly source: string;
   /** The options, as the helper and the server understand them. */
@@ -188,7 +188,7 @@ function planMount(mount: Mount, target: string, isMapped: boolean): Plan {
     refuseBadText(source);
     for (const option of given) refuseBadText(option);
     refuseManagerType(type);
-    const options = isFuse(type) ? parseFuseOptions(given, isMapped) : parseOptions(given, isMapped);
+    const options = helperOf(checked) ? parseFuseOptions(given, isMapped) : parseOptions(given, isMapped);
     const plan = planKind(commonPlan(mount, subpath, options), checked, options);
     // The call's namespace is for new mounts; a change of one says nothing about ids.
     if (plan.idMaps?.ofCall === "implied" && !makesMount(plan)) return { ...plan, idMaps: undefined };
@@ -210,12 +210,30 @@ function commonPlan(mount: Mount, subpath: string, options: ParsedOptions): Comm
 function refuseManagerType(type: string): void {
   if (isManagerType(type)) throw needsManager(`the type ${quote(type)}`);
   if (type === "auto") {
-    throw new TypeError('the type "auto" asks to guess: name the file system\'s type, such as "ext4"');
+    throw new TypeError(
+      'the type "auto" asks to guess: name the file system\'s type, such as "ext4"; probe() finds it out',
+    );
   }
 }
 
-function isFuse(type: string): boolean {
-  return type.startsWith("fuse.") || type.startsWith("fuse3.");
+/** Types that a helper mounts: it asks the server for what the kernel needs to be told. */
+const HELPED = new Set(["nfs", "nfs4", "cifs", "smb3", "ntfs-3g", "lowntfs-3g", "glusterfs", "davfs"]);
+
+/** What the kernel needs, and a helper finds out; a list that has it needs no helper. */
+const ADDRESS = /^(addr|ip)=/;
+
+/**
+ * The program that mounts a file system; a type such as "mount.s3ql" names it.
+ *
+ * @param mount the mount.
+ * @returns such as "mount.fuse3"; undefined if the kernel mounts it.
+ */
+export function helperOf({ type, options = [] }: Mount): string | undefined {
+  const [fuse] = /^fuse3?(?=\.)/.exec(type) ?? [];
+  if (fuse !== undefined) return `mount.${fuse}`;
+  if (/^mount\.[^/]+$/.test(type)) return type;
+  const isHelped = HELPED.has(type) && !options.flatMap(splitOptions).some((word) => ADDRESS.test(word));
+  return isHelped ? `mount.${type}` : undefined;
 }
 
 function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOptions): Plan {
@@ -225,7 +243,8 @@ function planKind(common: CommonPlan, mount: Required<Mount>, options: ParsedOpt
   }
   if (options.remount) return planRemount(common, options);
   if (options.bind || type === "bind") return planBind(common, source, options);
-  if (isFuse(type)) return planFuse(common, mount, options);
+  const helper = helperOf(mount);
+  if (helper !== undefined) return planFuse(common, mount, helper, options);
   if (type === "" || type === "none") return planPropagation(common, options);
   if (type === "overlay") return planOverlay(common, source, options);
   const { superFlags, labels, loop } = options;
@@ -351,17 +370,19 @@ function isLayeredAttribute(word: string): boolean {
 function planFuse(
   common: CommonPlan,
   { type, source, options }: Required<Mount>,
+  helper: string,
   parsed: ParsedOptions,
 ): FusePlan {
-  refuseLoop(parsed, "a FUSE mount");
-  refuseNewMountWords(common, "a FUSE mount");
-  refuseSuperblockWords(parsed, "a FUSE helper");
-  const dot = type.indexOf(".");
+  const isFuse = /^fuse3?\./.test(type);
+  const what = isFuse ? "a FUSE mount" : `a mount by ${helper}`;
+  refuseLoop(parsed, what);
+  refuseNewMountWords(common, what);
+  refuseSuperblockWords(parsed, isFuse ? "a FUSE helper" : helper);
   return {
     ...common,
     kind: "fuse",
-    helper: `mount.${type.slice(0, dot)}`,
-    type: type.slice(dot + 1),
+    helper,
+    type: isFuse ? type.slice(type.indexOf(".") + 1) : undefined,
     source,
     options: options.flatMap(splitOptions).filter((word) => HELPER_WORDS.has(word) || isData(word)),
     labels: parsed.labels,

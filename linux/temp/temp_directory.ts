@@ -146,6 +146,35 @@ export async function cleanupTempMounts(options: UnmountOptions = {}): Promise<E
   return errors;
 }
 
+/**
+ * Finds the temporary directories that {@linkcode cleanupTempMounts} removes: those of this user that no process uses.
+ *
+ * Needs the permissions `ffi` and `read` for the temporary location.
+ *
+ * @param wait the timeout and the signal for a server on the path.
+ * @returns their paths.
+ */
+export async function leftTempDirectories(wait: WaitOptions = {}): Promise<string[]> {
+  requirePermission({ name: "read", path: tempLocation() });
+  await ensureTempLocation(wait);
+  const found: string[] = [];
+  for await (const { isDirectory, name } of Deno.readDir(tempLocation())) {
+    const path = join(tempLocation(), name);
+    if (isDirectory && NAME.test(name) && isLeft(path)) found.push(path);
+  }
+  return found.sort();
+}
+
+function isLeft(directory: string): boolean {
+  try {
+    using lock = tryLock(directory);
+    return lock !== undefined && statx(lock.fd, "", AT_EMPTY_PATH, STATX_UID).uid === geteuid();
+  } catch (error) {
+    if (isErrno(error, "EACCES")) return false; // another user's
+    throw error;
+  }
+}
+
 async function cleanupDirectory(directory: string, options: UnmountOptions): Promise<void> {
   using lock = tryLock(directory);
   if (lock === undefined) return;

@@ -39,8 +39,35 @@ const cases: Case[] = [
   { line: "denomount up --", wanted: ["--replace", "--namespace"] },
   { line: "denomount explain --", wanted: ["--replace", "--json"] },
   { line: "denomount up --containerd --", wanted: ["--address", "--namespace"] },
-  { line: "denomount down --containerd --address moun", unwanted: FILES },
+  { line: "denomount down --containerd --address moun", wanted: FILES }, // a socket
   { line: "denomount down --containerd overlayfs/key moun", wanted: FILES },
+  { line: "denomount down --containerd moun", unwanted: FILES }, // a snapshot
+  { line: "denomount mont", unwanted: ["mounts-one"] },
+  { line: "denomount moun", wanted: ["mount"], unwanted: FILES },
+  { line: "denomount mount -t ", wanted: ["tmpfs", "ext4"], unwanted: FILES },
+  { line: "denomount mount --type=tm", wanted: ["tmpfs"], unwanted: ["ext4"] },
+  { line: "denomount mount -o moun", unwanted: FILES },
+  { line: "denomount mount moun", wanted: FILES },
+  { line: "denomount mount a b moun", unwanted: FILES }, // there is no third argument
+  { line: "denomount lookup a moun", unwanted: FILES },
+  { line: "denomount doctor moun", unwanted: FILES },
+  { line: "denomount manual ", unwanted: FILES },
+  { line: "denomount activate moun", unwanted: FILES }, // a new name
+  { line: "denomount activate box moun", wanted: FILES },
+  { line: "denomount completions ", wanted: ["bash", "zsh", "fish"], unwanted: FILES },
+  { line: "denomount completions bash moun", unwanted: FILES },
+  { line: "denomount ls --columns ", wanted: ["propagation", "used"], unwanted: FILES },
+  { line: "denomount ls --namespace moun", unwanted: FILES },
+  { line: "denomount up --root mo", wanted: ["mounts-dir"], unwanted: FILES },
+  { line: "denomount up --root=mo", wanted: ["mounts-dir"], unwanted: FILES },
+  { line: "denomount run mounts-one unshar", wanted: ["unshare"], unwanted: FILES },
+  { line: "denomount run mounts-one -- unshar", wanted: ["unshare"] },
+  { line: "denomount run mounts-one -- cat moun", wanted: FILES },
+  { line: "denomount run mounts-one cat moun", wanted: FILES },
+  { line: "denomount loop detach moun", unwanted: FILES },
+  { line: "denomount loop attach --offset moun", unwanted: FILES },
+  { line: "denomount snapshotter --root d --prepare ", wanted: ["always", "never"] },
+  { line: "denomount umount mounts-one mounts-t", wanted: ["mounts-two"] },
 ];
 
 /** Lines whose completions are names of activations, in the directory "manager". */
@@ -56,7 +83,6 @@ const activationCases: Case[] = [
 ];
 
 const DEADLINE = 5000; // ms for one completion; an endless loop takes longer
-const QUIET = 400; // ms in which a shell prints an unwanted completion
 
 /** A shell on a terminal of its own; SIGKILL ends it after a minute, also in an endless loop. */
 class Terminal implements AsyncDisposable {
@@ -89,9 +115,10 @@ class Terminal implements AsyncDisposable {
   }
 
   /** The output since the last type(), when all words are in it or the time is over. */
-  async output(words: string[], ms: number): Promise<string> {
+  async output(words: string[], ms: number, line = ""): Promise<string> {
     for (const end = Date.now() + ms; Date.now() < end;) {
-      if (words.length > 0 && words.every((word) => this.#text.includes(word))) break;
+      const text = completedOn(this.#text, line);
+      if (words.length > 0 && words.every((word) => text.includes(word))) break;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
     return this.#text;
@@ -111,15 +138,23 @@ class Terminal implements AsyncDisposable {
   }
 }
 
+/** What a shell has added to a line: after a unique completion, the end of the last word. */
+function completedOn(text: string, line: string): string {
+  const word = /[^ =]*$/.exec(line)?.[0] ?? "";
+  const added = text.replace(line, "");
+  return `${word}${added}\n${added}`;
+}
+
 const ERASE_LINE = "\x15";
 
 async function completeOnTerminal(t: KernelContext, shell: string, setup: string[]): Promise<void> {
   await using terminal = new Terminal(shell, t.dir);
   for (const line of setup) await terminal.run(line);
   for (const { line, wanted = [], unwanted = [] } of [...cases, ...activationCases]) {
-    await terminal.type(`${line}\t`);
-    const text = await terminal.output(wanted, wanted.length > 0 ? DEADLINE : QUIET);
-    const added = text.replace(line, "");
+    const isQuiet = wanted.length === 0; // then the shell is asked for something else, which it does afterwards
+    await terminal.type(`${line}\t${isQuiet ? `${ERASE_LINE}echo REA""DY\n` : ""}`);
+    const text = await terminal.output(isQuiet ? ["READY"] : wanted, DEADLINE, line);
+    const added = completedOn(text, line);
     for (const word of wanted) assert(added.includes(word), `${line}<Tab> lacks ${word}: ${text}`);
     for (const word of unwanted) assert(!added.includes(word), `${line}<Tab> contains ${word}: ${text}`);
     await terminal.run(`${ERASE_LINE}true`); // fails if the shell is still busy
@@ -140,6 +175,7 @@ async function installCommand(t: KernelContext): Promise<void> {
 }
 
 async function writeScript(t: KernelContext, shell: string): Promise<string> {
+  t.make("mounts-dir");
   for (const name of [...FILES, "with space"]) Deno.writeTextFileSync(`${t.dir}/${name}`, "");
   await installCommand(t);
   const none = listFile(t.dir, [], "none.json");
@@ -198,7 +234,9 @@ kernelTest("fish completes commands, options, files and activations, and answers
     }).output();
     const text = new TextDecoder().decode(stdout);
     assertEquals([code, new TextDecoder().decode(stderr)], [0, ""], line);
-    const words = text.split("\n").map((row) => row.split("\t")[0]?.replace(/^up:/, ""));
+    const words = text.split("\n").map((row) =>
+      row.split("\t")[0]?.replace(/\/$/, "").replace(/^(up:|--[\w-]+=)/, "")
+    );
     for (const word of wanted) assert(words.includes(word), `${line}<Tab> lacks ${word}: ${text}`);
     for (const word of unwanted) assert(!words.includes(word), `${line}<Tab> contains ${word}: ${text}`);
   }

@@ -1,6 +1,6 @@
 import { Containerd } from "../../containerd/mod.ts";
 import { sizeText } from "../../cli/print.ts";
-import { deactivateFound } from "../../cli/up.ts";
+import { deactivateFound } from "../../cli/managed_list.ts";
 import { NotFoundError } from "../../linux/manager/errors.ts";
 import { assert, assertEquals, assertMatch, assertRejects, assertStringIncludes } from "../assert.ts";
 import { containerdTest, Daemon, NAMESPACE } from "../containerd/daemon.ts";

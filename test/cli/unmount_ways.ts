@@ -20,6 +20,9 @@ export const ways: [name: string, args: (t: KernelContext, target: string) => st
   ["down", (t, target) => ["down", listFile(t.dir, LIST), target]],
 ];
 
+/** The exit status of a failure: umount has that of umount(8). */
+export const failed = (name: string): number => name === "down" ? 1 : 32;
+
 /** The command line of a way with further flags. */
 export function line(
   way: (t: KernelContext, target: string) => string[],

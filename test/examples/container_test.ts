@@ -60,7 +60,7 @@ function busybox(t: KernelContext): string[] {
 const example = new URL("examples/container.ts", project).pathname;
 
 function container(t: KernelContext, ...command: string[]): Promise<Said> {
-  Deno.chmodSync(t.dir, 0o711); // the container's root is another user on the host, and must pass
+  Deno.chmodSync(t.dir, 0o700); // as a home directory: the container's root, another user on the host, can't pass
   return say(Deno.execPath(), [
     "run",
     "--quiet",
@@ -76,9 +76,10 @@ function container(t: KernelContext, ...command: string[]): Promise<Said> {
 function leftovers(t: KernelContext, id: string): string[] {
   const cgroups = new Deno.Command("find", { args: ["/sys/fs/cgroup", "-name", id] }).outputSync().stdout;
   return [
-    ...mountTable().filter(({ mountpoint }) => mountpoint.startsWith(t.dir)).map(({ mountpoint }) =>
-      mountpoint
+    ...mountTable().map(({ mountpoint }) => mountpoint).filter((path) =>
+      path.startsWith(t.dir) || path.includes(id)
     ),
+    ...names("/run").filter((name) => name === id),
     ...names(`${t.dir}/state/runc`),
     ...new TextDecoder().decode(cgroups).trim().split("\n").filter((line) => line !== ""),
   ];
@@ -234,7 +235,7 @@ kernelTest(
 
 kernelTest("a container ends at SIGTERM, and leaves nothing behind", needs, async (t) => {
   t.make("state");
-  Deno.chmodSync(t.dir, 0o711);
+  Deno.chmodSync(t.dir, 0o700);
   await writeLayout(`${t.dir}/layout`, [busybox(t)]);
   const script = 'trap "exit 3" TERM; echo up; while :; do /bin/busybox sleep 0.1; done';
   const runner = new Deno.Command(Deno.execPath(), {

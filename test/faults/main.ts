@@ -4,7 +4,7 @@
  * @module
  */
 
-import { Command } from "../../cli/deps.ts";
+import { Command } from "../../cli/commander.ts";
 import { markdownTable, record } from "../trust.ts";
 import { faults } from "./harm.ts";
 import { type Row, runFaults } from "./run.ts";

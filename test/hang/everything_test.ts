@@ -5,7 +5,7 @@
  * @module
  */
 
-import { program } from "../../cli/program.ts";
+import { program } from "../../cli/commander.ts";
 import { ensureTempLocation } from "../../linux/temp/temp_directory.ts";
 import * as library from "../../mod.ts";
 import { assert, assertEquals } from "../assert.ts";
@@ -271,6 +271,7 @@ const FUNCTIONS: Readonly<Record<string, readonly Case[]>> = {
   withReadonlyTempMount: [
     { name: "source", call: (path) => library.withReadonlyTempMount([bind(path)], () => {}, wait) },
   ],
+  probe: [onPath((path) => library.probe(path, wait))],
   setTempMountLocation: [onPath((path) => library.setTempMountLocation(path, wait))],
   cleanupTempMounts: [{
     name: "location",
@@ -299,12 +300,15 @@ const NO_PATH: readonly string[] = [
   "MountError",
   "OwnedFd",
   "SyscallError",
+  "bind",
   "createUserNamespace",
   "explain",
   "fsTypeFilter",
+  "image",
   "isReadonly",
   "kernelFeatures",
   "listMounts",
+  "overlay",
   "parentsFilter",
   "parseIdMappings",
   "parseMountInfo",
@@ -316,16 +320,25 @@ const NO_PATH: readonly string[] = [
   "singleEntryFilter",
   "userNamespaceOf",
   "watchMounts",
+  "tmpfs",
 ];
 
 /** Runs the command as cli.ts does, without printing its error. */
 async function command(...args: string[]): Promise<void> {
-  await program(() => {}).parseAsync(args, { from: "user" });
+  let status = 0;
+  await program((code) => status = code).parseAsync(args, { from: "user" });
+  if (status !== 0) throw new Error(`denomount ${args.join(" ")} exited with ${status}`);
 }
 
 /** The bind of a cached directory succeeds. */
 async function upAndDown(file: string, target: string): Promise<void> {
   await command("up", file, target);
+  await library.unmount(target, { detach: true });
+}
+
+/** The same, of one bind. */
+async function bindAndDown(source: string, target: string): Promise<void> {
+  await command("mount", "--bind", source, target);
   await library.unmount(target, { detach: true });
 }
 
@@ -351,6 +364,15 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
   down: [
     { name: "FILE", call: (path, t) => command("down", path, newTarget(t)) },
     { name: "TARGET", call: (path, t) => command("down", listOf("/x", t), path) },
+  ],
+  mount: [
+    { name: "SOURCE", call: (path, t) => command("mount", path, newTarget(t)) },
+    { name: "SOURCE, --type", call: (path, t) => command("mount", "-t", "ext4", path, newTarget(t)) },
+    { name: "SOURCE, --bind", call: (path, t) => bindAndDown(path, newTarget(t)) },
+    { name: "SOURCE, --move", call: (path, t) => command("mount", "--move", path, newTarget(t)) },
+    { name: "TARGET", call: (path, t) => bindAndDown(`${t.dir}/source`, path) },
+    { name: "TARGET, --move", call: (path, t) => command("mount", "--move", `${t.dir}/source`, path) },
+    { name: "TARGET, --beneath", call: (path) => command("mount", "--beneath", "-t", "tmpfs", "t", path) },
   ],
   umount: [
     { name: "TARGET", call: (path) => command("umount", path) },
@@ -395,6 +417,11 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
     },
   ],
   sync: [{ name: "--root", call: (path) => command("sync", "--root", path) }],
+  cleanup: [{
+    name: "TMPDIR",
+    call: (path) => withTempLocation(path, () => command("cleanup", "--timeout", "100")),
+    timeout: 500,
+  }],
   watch: [{ name: "PATH", call: (path) => command("watch", path), runsOn: true }],
   lookup: [{ name: "PATH", call: (path) => command("lookup", path) }],
 };

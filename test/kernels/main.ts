@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Command, Option } from "../../cli/deps.ts";
+import { Command, Option } from "../../cli/commander.ts";
 import { boot, type Directories } from "./boot.ts";
 import type { Result } from "./protocol.ts";
 import { report, type Row } from "./report.ts";

@@ -35,7 +35,7 @@ kernelTest('the type "auto" is refused with the advice to name the type', {}, as
   t.make("root");
   assertEquals(
     await reasonOf([{ type: "auto", source: "/dev/x" }], `${t.dir}/root`),
-    'the type "auto" asks to guess: name the file system\'s type, such as "ext4"',
+    'the type "auto" asks to guess: name the file system\'s type, such as "ext4"; probe() finds it out',
   );
 });
 

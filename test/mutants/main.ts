@@ -11,7 +11,7 @@
  * @module
  */
 
-import { Command } from "../../cli/deps.ts";
+import { Command } from "../../cli/commander.ts";
 import { Cgroup, keepNamespace, TemporaryNames } from "./leftovers.ts";
 import { type Mutant, mutate, type Outcome } from "./mutant.ts";
 import { rooms } from "./rooms.ts";

@@ -24,6 +24,7 @@ import { syscalls } from "./list/syscalls.ts";
 import { temp } from "./list/temp.ts";
 import { unmount } from "./list/unmount.ts";
 import type { MutantRoom } from "./mutant.ts";
+import { words } from "./list/words.ts";
 
 /** The rooms, from below. */
 export const rooms: readonly MutantRoom[] = [
@@ -47,4 +48,5 @@ export const rooms: readonly MutantRoom[] = [
   containerdClient,
   containerd,
   cli,
+  words,
 ];

@@ -67,7 +67,7 @@ kernelTest("what a helper has started is killed with it", needs, async (t) => {
 kernelTest("a helper without a timeout may take its time", needs, async (t) => {
   const helper = script(t, "echo done");
   using timers = new Timers();
-  assertEquals(await runHelper(helper, []), { code: 0, said: "done" });
+  assertEquals(await runHelper(helper, []), { code: 0, said: "done", output: "done" });
   await runHelper(helper, [], { timeout: 5000 });
   assertEquals(timers.times.filter((ms = 0) => ms > 1000), [5000]);
 });
@@ -96,7 +96,7 @@ kernelTest("entries of PATH that lead nowhere are skipped", needs, async (t) => 
   try {
     Deno.env.set("PATH", `${entries.join(":")}:/usr/bin`);
     assert(safePath().includes("/usr/bin"));
-    assertEquals(await runHelper(script(t, "true"), []), { code: 0, said: "" });
+    assertEquals(await runHelper(script(t, "true"), []), { code: 0, said: "", output: "" });
   } finally {
     if (path === undefined) Deno.env.delete("PATH");
     else Deno.env.set("PATH", path);
@@ -125,7 +125,11 @@ kernelTest("what comes shortly after a helper's end is read", needs, async (t) =
 
 kernelTest("a server that a helper leaves behind is not waited for", needs, async (t) => {
   const start = performance.now();
-  assertEquals(await runHelper(script(t, "sleep 3 & echo started"), []), { code: 0, said: "started" });
+  assertEquals(await runHelper(script(t, "sleep 3 & echo started"), []), {
+    code: 0,
+    said: "started",
+    output: "started",
+  });
   assert(performance.now() - start < 2000);
 });
 
@@ -153,5 +157,9 @@ kernelTest("a helper works if SIGCHLD is ignored", needs, async (t) => {
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--quiet", "-A", "--no-config", `${t.dir}/program.ts`],
   }).output();
-  assertEquals(new TextDecoder().decode(stdout).trim(), '{"said":"done"}', new TextDecoder().decode(stderr));
+  assertEquals(
+    new TextDecoder().decode(stdout).trim(),
+    '{"said":"done","output":"done"}',
+    new TextDecoder().decode(stderr),
+  );
 });

@@ -6,7 +6,7 @@
  * @module
  */
 
-import { Command } from "../../cli/deps.ts";
+import { Command } from "../../cli/commander.ts";
 import { setTempMountLocation } from "../../mod.ts";
 import { loopDevices, names, openFiles, readText } from "../kernel.ts";
 import { markdownTable, record } from "../trust.ts";

@@ -210,7 +210,7 @@ const mounting: Mutant[] = [
   },
   {
     name: "an activation that went meanwhile is an error",
-    file: "cli/up.ts",
+    file: "cli/managed_list.ts",
     find: "    if (!(error instanceof NotFoundError)) throw error;\n",
     replace: "    throw error;\n",
     rule: "The garbage collector may remove an activation between its lookup and its deactivation.",

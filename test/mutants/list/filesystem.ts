@@ -636,7 +636,7 @@ export const filesystem: MutantRoom = {
     {
       name: "the mount of another process is taken for the helper's",
       file: at("fuse"),
-      find: "if (!isFuse(fsType)) throw",
+      find: "if (!isOf(plan, fsType)) throw",
       replace: 'if (fsType === "") throw',
       rule: "A mount of another process is neither completed nor detached.",
       tests: [test("helper")],
@@ -644,7 +644,7 @@ export const filesystem: MutantRoom = {
     {
       name: "the mount of another process is detached after a failure",
       file: at("fuse"),
-      find: "if (parent === before && isFuse(fsType, subtype)) umount2",
+      find: "if (parent === before && isOf(plan, fsType, plan.type)) umount2",
       replace: "if (parent === before) umount2",
       rule: "A mount of another process is neither completed nor detached.",
       tests: [test("helper")],

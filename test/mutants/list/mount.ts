@@ -586,8 +586,8 @@ export const mount: MutantRoom = {
     {
       name: "volatile is not removed",
       file: at("temp_mount"),
-      find: "planMounts(removeVolatileOption(mounts), directory.root)",
-      replace: "planMounts(mounts, directory.root)",
+      find: "mountAttached(removeVolatileOption(mounts), directory.root",
+      replace: "mountAttached(mounts, directory.root",
       rule: "A temporary mount can be made twice.",
       tests: [test("options")],
     },
@@ -610,7 +610,7 @@ export const mount: MutantRoom = {
     {
       name: "what the function has mounted stays",
       file: at("temp_mount"),
-      find: "    await unmountRecursive(directory.root);\n",
+      find: "    await unmountRecursive(directory.root, { detach });\n",
       replace: "",
       rule: "withTempMount() unmounts what its function has mounted.",
       tests: [test("transaction")],

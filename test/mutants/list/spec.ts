@@ -95,7 +95,7 @@ export const spec: MutantRoom = {
     },
     {
       name: "K is 1000",
-      file: "linux/spec/options.ts",
+      file: "linux/spec/size.ts",
       find: "1024 **",
       replace: "1000 **",
       rule: "A size is written as for losetup(8): K is 1024 bytes.",
@@ -103,9 +103,9 @@ export const spec: MutantRoom = {
     },
     {
       name: "a size beyond 2^53 is rounded",
-      file: "linux/spec/options.ts",
-      find: "if (!match || !Number.isSafeInteger(size)) {",
-      replace: "if (!match) {",
+      file: "linux/spec/size.ts",
+      find: "Number.isSafeInteger(size) ? size : undefined",
+      replace: "size",
       rule: "A number of bytes that can't be held is refused.",
       tests: options,
     },
