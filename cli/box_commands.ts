@@ -73,7 +73,7 @@ export function addSandbox(top: Command, done: Done): void {
 CMD ends with this command, and exits with its status. Works without root.
 Examples:
   denomount sandbox -- ls /
-  denomount sandbox --writable . --hidden .git/hooks --network -- npm test`),
+  denomount sandbox --writable . --hidden .git/hooks -- touch made`),
     )
     .action(async (command: string[], flags: BoxFlags) =>
       done(await (await import("./sandbox.ts")).sandboxCommand(stripSeparator(command), flags))
@@ -109,9 +109,9 @@ Prints a tree: + added, ~ modified, - removed, ! replaced by another type. With
 --json and --diff, what CMD prints goes to standard error. Exits with the status
 of CMD. Works without root.
 Examples:
-  denomount try -- make install DESTDIR=.
-  denomount try --network --diff -- npm update
-  denomount try --overlay /etc --overlay /var --layer fix.tar -- sh -c '...'`),
+  denomount try -- sh -c 'date > now'
+  denomount try --diff -- sh -c 'echo line > file'
+  denomount try --layer change.tar -- touch made`),
     )
     .action(async (command: string[], flags: TryFlags) =>
       done(await (await import("./try.ts")).tryCommand(stripSeparator(command), flags))
@@ -124,37 +124,39 @@ function stripSeparator(command: string[]): string[] {
 
 /** The text of `denomount help bwrap` after the usage. */
 export const BWRAP_HELP = `
-FILES, IN THE ORDER OF THE ARGUMENTS
-  --ro-bind, --bind, --dev-bind SRC DEST   mount SRC on DEST: read-only, or
-                                           writable, or with its devices
-  --ro-bind-try ... SRC DEST               the same, unless SRC is missing
-  --ro-bind-fd, --bind-fd FD DEST          mount an open directory or file
-  --tmpfs DEST                             mount an empty tmpfs
-  --proc, --dev, --mqueue DEST             mount a new proc, minimal /dev, mqueue
-  --overlay-src SRC                        a lower layer of the next overlay
-  --overlay RWSRC WORKDIR DEST             mount an overlay, written to RWSRC
-  --tmp-overlay, --ro-overlay DEST         written to memory, or read-only
-  --dir DEST, --symlink TEXT DEST          make a directory, a symbolic link
-  --file FD DEST                           make a file with what FD has
-  --bind-data, --ro-bind-data FD DEST      mount a file with what FD has
-  --perms OCTAL, --size BYTES              for the option that follows
-  --chmod OCTAL PATH, --remount-ro DEST    change what is there
+Files, in the order of the arguments:
+  --ro-bind, --bind SRC DEST            mount SRC on DEST
+  --dev-bind SRC DEST                   the same, and its devices work
+  --bind-try, --ro-bind-try ...         the same, unless SRC is missing
+  --bind-fd, --ro-bind-fd FD DEST       mount what is open as FD
+  --tmpfs DEST                          mount an empty tmpfs
+  --proc, --dev, --mqueue DEST          mount a new one
+  --overlay-src SRC                     a layer of the next overlay
+  --overlay RWSRC WORKDIR DEST          an overlay, written to RWSRC
+  --tmp-overlay, --ro-overlay DEST      written to memory, read-only
+  --dir DEST, --symlink TEXT DEST       make a directory, a link
+  --file FD DEST                        make a file of what FD has
+  --bind-data, --ro-bind-data FD DEST   mount a file of what FD has
+  --perms OCTAL, --size BYTES           for the option that follows
+  --chmod OCTAL PATH, --remount-ro DEST
 
-NAMESPACES, USERS AND ENVIRONMENT
-  --unshare-all, --unshare-user, -ipc, -net, -uts, -cgroup, --share-net
-  --unshare-user-try, --unshare-cgroup-try, --unshare-pid (always so)
+Namespaces, users and environment:
+  --unshare-all, --unshare-user, --unshare-ipc, --unshare-net,
+  --unshare-uts, --unshare-cgroup, --share-net, --unshare-user-try,
+  --unshare-cgroup-try, --unshare-pid (always so)
   --disable-userns, --assert-userns-disabled
   --uid UID, --gid GID, --hostname NAME, --chdir DIR
   --setenv VAR VALUE, --unsetenv VAR, --clearenv, --argv0 VALUE
-  --cap-drop CAP, --new-session (always so)
+  --cap-drop CAP (always so, for all), --new-session (always so)
 
-LIFE
+Life:
   --die-with-parent, --lock-file DEST, --sync-fd FD, --block-fd FD
   --info-fd FD, --json-status-fd FD, --args FD, --level-prefix
 
-Refused by name: --seccomp, --add-seccomp-fd, --exec-label, --file-label,
---cap-add, --as-pid-1, --userns, --userns2, --userns-block-fd, --pidns.
-CMD exits with its status; 1 if it could not be started.
+Refused by name: --seccomp, --add-seccomp-fd, --exec-label, --file-label, --cap-add,
+--as-pid-1, --userns, --userns2, --userns-block-fd, --pidns.
+
+Exits with the status of CMD; with 1 if it could not be started.
 Example:
   denomount bwrap --ro-bind / / --dev /dev --unshare-all -- ls /dev`;
 
@@ -168,6 +170,6 @@ export function addBwrap(top: Command): void {
     .usage("[OPTION...] [--] CMD...")
     .argument("[ARGUMENT...]")
     .helpOption(false)
-    .addHelpText("after", BWRAP_HELP)
+    .addHelpText("after", wrapped(BWRAP_HELP))
     .action(() => {});
 }

@@ -8,6 +8,7 @@ import { type BwrapPlan, fromBwrapArgs } from "../linux/sandbox/mod.ts";
 import { setParentDeathSignal } from "../linux/syscalls/mod.ts";
 import { BWRAP_HELP } from "./box_commands.ts";
 import { errorMessage } from "./errors.ts";
+import { wrapped } from "./help_text.ts";
 import { runInBox } from "./in_box.ts";
 import { escapeControl, print, printError } from "./print.ts";
 
@@ -16,7 +17,7 @@ const SIGKILL = 9; // asm-generic/signal.h
 const LEVELS = { error: 3, warning: 4 }; // sd-daemon(3)
 
 const VERSION = "denomount 0.1.0, with the arguments of bubblewrap 0.11";
-const HELP = `Usage: denomount bwrap [OPTION...] [--] CMD...\n${BWRAP_HELP}`;
+const HELP = `Usage: denomount bwrap [OPTION...] [--] CMD...\n${wrapped(BWRAP_HELP)}`;
 
 /**
  * Runs a command in a box that bubblewrap's arguments describe. Errors begin with "bwrap:", as programs that start
