@@ -47,6 +47,7 @@ const USAGE_ERROR = 2;
  */
 export async function main(args: readonly string[]): Promise<number> {
   let status = 0;
+  if (args[0] === "bwrap") return await (await import("./cli/bwrap.ts")).bwrap(args.slice(1)); // in its own order
   const done = (code: number) => status = code;
   try {
     return await runQuick(args, done) || await parse(args, done) ? status : USAGE_ERROR;
@@ -71,5 +72,9 @@ async function parse(args: readonly string[], done: (status: number) => void): P
 
 if (import.meta.main) {
   rememberIgnoredSignals();
+  // In a compiled program, the stage of a box is this program.
+  if (Deno.args[0]?.startsWith("--denomount-")) {
+    await (await import("./linux/sandbox/full_stage.ts")).sandboxStage();
+  }
   Deno.exit(await main(Deno.args));
 }

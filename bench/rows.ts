@@ -11,6 +11,7 @@ import { rows as manager } from "./rows/manager.ts";
 import { rows as mounts } from "./rows/mounts.ts";
 import { rows as overlays } from "./rows/overlays.ts";
 import { rows as process } from "./rows/process.ts";
+import { rows as sandbox } from "./rows/sandbox.ts";
 import { rows as snapshotter } from "./rows/snapshotter.ts";
 import { rows as tables } from "./rows/tables.ts";
 
@@ -23,5 +24,6 @@ export const rows: readonly Row[] = [
   ...tables,
   ...manager,
   ...snapshotter,
+  ...sandbox,
   ...process,
 ];

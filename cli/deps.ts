@@ -31,3 +31,10 @@ export const yellow: (text: string) => string = onTerminal(colors.yellow);
 export const loadStringWidth = async (): Promise<(text: string) => number> =>
   // deno-lint-ignore no-import-prefix
   (await import("npm:string-width@9.0.0")).default;
+
+export type { StructuredPatchHunk } from "npm:diff@9.0.0";
+
+/** The package that compares texts. It is loaded for `denomount try --diff` only. */
+export const loadDiff = async (): Promise<Pick<typeof import("npm:diff@9.0.0"), "structuredPatch">> =>
+  // deno-lint-ignore no-import-prefix
+  await import("npm:diff@9.0.0");

@@ -16,6 +16,7 @@ import {
   texts,
   types,
 } from "./arguments.ts";
+import { addBwrap, addSandbox, addTry } from "./box_commands.ts";
 import { addContainerdOptions, snapshotOf, withoutContainerd } from "./containerd_options.ts";
 import type { Command } from "./deps.ts";
 import { wrapped } from "./help_text.ts";
@@ -50,6 +51,9 @@ const SUBCOMMANDS: readonly ((top: Command, done: Done) => void)[] = [
   addUmount,
   addRun,
   addRunIsolated,
+  addSandbox,
+  addTry,
+  addBwrap,
   addActivate,
   addDeactivate,
   addActivations,

@@ -106,6 +106,11 @@ const symbols = {
     result: "i32",
   },
   fcntl: { parameters: ["i32", /* int fd */ "i32", /* int op */ "i64" /* long arg */], result: "i32" },
+  fcntl_buffer: {
+    name: "fcntl",
+    parameters: ["i32", /* int fd */ "i32", /* int op */ "buffer" /* struct flock *lock */],
+    result: "i32",
+  },
   dup2: { parameters: ["i32", /* int oldfd */ "i32" /* int newfd */], result: "i32" },
   flock: { parameters: ["i32", /* int fd */ "i32" /* int op */], result: "i32" },
   readlink: {
@@ -228,6 +233,16 @@ const symbols = {
   },
   posix_spawn_file_actions_adddup2: {
     parameters: ["buffer", /* file_actions */ "i32", /* int fildes */ "i32" /* int newfildes */],
+    result: "i32",
+  },
+  posix_spawn_file_actions_addopen: {
+    parameters: [
+      "buffer", // posix_spawn_file_actions_t *file_actions
+      "i32", // int fildes
+      "buffer", // const char *path
+      "i32", // int oflag
+      "u32", // mode_t mode
+    ],
     result: "i32",
   },
   posix_spawn_file_actions_destroy: { parameters: ["buffer" /* file_actions */], result: "i32" },

@@ -12,7 +12,7 @@ import { SandboxProcess, type SpawnOptions } from "./command.ts";
 import { SandboxError } from "./error.ts";
 import type { Holds } from "./holds.ts";
 import { encode } from "./protocol.ts";
-import type { HeldOverlay } from "./steps.ts";
+import type { BoxInfo, HeldOverlay } from "./steps.ts";
 
 /** An overlay of a box, and where its writes are. */
 export interface OverlayLayer extends HeldOverlay {
@@ -37,6 +37,8 @@ export interface BoxParts {
   readonly cwd: string;
   /** The environment of commands. */
   readonly env: Readonly<Record<string, string>>;
+  /** What identifies it. */
+  readonly info?: BoxInfo | undefined;
 }
 
 /**
@@ -70,6 +72,21 @@ export class Sandbox implements AsyncDisposable {
     this.#parts = parts;
     this.#fds.add(parts.control);
     for (const { upper } of parts.layers) this.#fds.add(upper);
+  }
+
+  /** The working directory of its commands, as they see it. */
+  get cwd(): string {
+    return this.#parts.cwd;
+  }
+
+  /**
+   * What identifies the box.
+   *
+   * @returns undefined unless it was asked for.
+   * @ignore
+   */
+  get info(): BoxInfo | undefined {
+    return this.#parts.info;
   }
 
   /** The overlays of the box, and where their writes are. */

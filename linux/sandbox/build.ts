@@ -30,6 +30,7 @@ import {
   fsopen,
   ftruncate,
   getdents64,
+  lockForReading,
   mountSetattr,
   open,
   openTree,
@@ -62,7 +63,7 @@ import type {
   Plan,
   Step,
 } from "./steps.ts";
-import { type BoxRoot, fdPath, isDirectory } from "./target.ts";
+import { type BoxRoot, fdPath, fileId, isDirectory, type Modes } from "./target.ts";
 
 /** A root directory that is made, and what has to be known of it. */
 export interface BuiltRoot {
@@ -83,6 +84,7 @@ export interface BuiltRoot {
  */
 export async function buildRoot(plan: Plan, loadMountAll?: LoadMountAll): Promise<BuiltRoot> {
   const building = new Building(plan, loadMountAll);
+  const umask = Deno.umask(0); // what is made has the modes of the steps
   for (const step of plan.steps) {
     try {
       await execute(step, building);
@@ -90,6 +92,7 @@ export async function buildRoot(plan: Plan, loadMountAll?: LoadMountAll): Promis
       throw new StepError(step, error);
     }
   }
+  Deno.umask(umask);
   Deno.chdir(building.root.path);
   pivotRoot(".", "."); // the old root is mounted on the new one now, and "." is its directory
   umount2(".", MNT_DETACH);
@@ -125,10 +128,8 @@ async function execute(step: Step, building: Building): Promise<void> {
     }
     case "overlay":
       return overlay(step, building);
-    case "directory": {
-      using directory = root.make(step.target, true);
-      return step.mode === undefined ? undefined : chmod(fdPath(directory), step.mode);
-    }
+    case "directory":
+      return root.make(step.target, true, false, modesOf(step.mode)).close();
     case "file":
       return makeFile(step, building);
     case "symlink":
@@ -146,6 +147,10 @@ async function execute(step: Step, building: Building): Promise<void> {
       using tree = openTree(target.fd, "", OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
       return building.attach(tree, target);
     }
+    case "lock-file": {
+      using path = root.open(step.target);
+      return lockForReading(building.kept.add(open(fdPath(path), O_RDONLY)).fd);
+    }
     case "remount-readonly": {
       using target = root.open(step.target);
       return mountSetattr(target.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_RDONLY });
@@ -155,7 +160,7 @@ async function execute(step: Step, building: Building): Promise<void> {
     case "proc":
       return mountProc(step.target, building);
     case "dev":
-      return mountDev(step.target, building);
+      return mountDev(step.target, building, step.writable);
     case "mqueue":
       return mountMqueue(step.target, building);
     case "hide-proc":
@@ -166,6 +171,9 @@ async function execute(step: Step, building: Building): Promise<void> {
 function bind(step: BindStep, building: Building): void {
   using source = tryOpenSource(step);
   if (source === undefined) return;
+  if (step.file !== undefined && fileId(source) !== step.file) {
+    throw new Error("another file is at its path now than the descriptor has open");
+  }
   const attributes = MOUNT_ATTR_NOSUID | (step.devices ? 0 : MOUNT_ATTR_NODEV) |
     (step.readonly ? MOUNT_ATTR_RDONLY : 0);
   using tree = cloneTree(source, attributes);
@@ -190,7 +198,7 @@ function overlay(step: OverlayStep, building: Building): void {
 function makeFile({ target, content, mode = 0o666, how = "create" }: FileStep, building: Building): void {
   const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
   if (how === "create") {
-    const { parent, name } = building.root.makeParent(target);
+    const { parent, name } = building.root.makeParent(target, modesOf(mode).above);
     using _parent = parent;
     return writeFile(`${fdPath(parent)}/${name}`, bytes, mode);
   }
@@ -198,8 +206,14 @@ function makeFile({ target, content, mode = 0o666, how = "create" }: FileStep, b
   writeFile(path, bytes, mode);
   using source = open(path, O_PATH);
   using tree = cloneTree(source, SAFE_ATTRIBUTES | (how === "bind-readonly" ? MOUNT_ATTR_RDONLY : 0));
-  using mountpoint = building.root.make(target, false);
+  using mountpoint = building.root.make(target, false, false, modesOf(mode));
   building.attach(tree, mountpoint);
+}
+
+/** What group and others may not enter, they need not reach. */
+function modesOf(mode = 0o755): Modes {
+  const withheld = ((mode & 0o070) === 0 ? 0o050 : 0) | ((mode & 0o007) === 0 ? 0o005 : 0);
+  return { above: 0o755 & ~withheld, last: mode };
 }
 
 function writeFile(path: string, bytes: Uint8Array<ArrayBuffer>, mode: number): void {

@@ -11,17 +11,30 @@
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
 import { O_RDONLY, O_WRONLY, SIGKILL } from "../syscalls/constants.ts";
-import { lseekStart, memfdCreate, open, pipe, readAll, setCloseOnExec, write } from "../syscalls/mod.ts";
+import {
+  lseekStart,
+  memfdCreate,
+  open,
+  pipe,
+  readAll,
+  receiveMessage,
+  setCloseOnExec,
+  socketPair,
+  write,
+} from "../syscalls/mod.ts";
 import { openPidfd, pidInProc } from "../pidfd.ts";
 import { SandboxError } from "./error.ts";
-import { decode, encode, type Failure, type Request } from "./protocol.ts";
+import { decode, encode, type Failure, MESSAGE_SIZE, type Request } from "./protocol.ts";
 import { signalNumber } from "./signal.ts";
+import { BoxTerminal, type TerminalSize } from "./terminal.ts";
 import { requireProgram } from "./unshare.ts";
 
 /** How a command is started: the options of `Deno.Command`, as far as a box has them. */
 export interface SpawnOptions {
   /** The arguments. */
   readonly args?: readonly string[];
+  /** The program's name as it sees it, argv[0]; the command if left out. */
+  readonly argv0?: string;
   /** The working directory, in the box; the box's if left out. */
   readonly cwd?: string;
   /** Variables that the command's environment has besides those of the box. */
@@ -34,6 +47,11 @@ export interface SpawnOptions {
   readonly stdout?: "piped" | "inherit" | "null";
   /** Standard error; "inherit" if left out. */
   readonly stderr?: "piped" | "inherit" | "null";
+  /**
+   * Gives the command a terminal of the box's own, of this size, as its three streams and its controlling terminal:
+   * {@linkcode SandboxProcess.terminal} is the other end. It needs a minimal /dev.
+   */
+  readonly terminal?: TerminalSize;
   /** Sends SIGTERM to the command when it is aborted. */
   readonly signal?: AbortSignal;
 }
@@ -77,6 +95,8 @@ export class SandboxProcess implements AsyncDisposable {
    * It is rejected with a {@linkcode SandboxError} if the command can't be executed.
    */
   readonly status: Promise<Deno.CommandStatus>;
+  /** The other end of the command's terminal; it is rejected without the option `terminal`. */
+  readonly terminal: Promise<BoxTerminal>;
   readonly #carrier: Deno.ChildProcess;
   readonly #failures: OwnedFd;
   readonly #orders: Orders;
@@ -104,12 +124,15 @@ export class SandboxProcess implements AsyncDisposable {
     this.#orders = orders;
     this.#failures = memfdCreate("failures");
     try {
-      this.#carrier = startCarrier(
-        { command: path, args: [...args], cwd, env },
+      const { argv0, terminal } = options;
+      const started = startCarrier(
+        { command: path, argv0, args: [...args], cwd, env, terminal },
         options,
         this.#failures,
         orders,
       );
+      this.#carrier = started.carrier;
+      this.terminal = started.terminal;
     } catch (error) {
       this.#failures.close();
       throw error;
@@ -239,14 +262,16 @@ function startCarrier(
   options: SpawnOptions,
   failures: OwnedFd,
   orders: Orders,
-): Deno.ChildProcess {
+): { carrier: Deno.ChildProcess; terminal: Promise<BoxTerminal> } {
   const shell = requireProgram("sh");
   requirePermission({ name: "run", command: shell });
   using fds = new OwnedFds();
   const [from, to] = pipe();
   fds.add(from);
   fds.add(to);
-  const { stdin = "inherit", stdout = "inherit", stderr = "inherit" } = options;
+  const { stdin = "inherit", stdout = "inherit", stderr = "inherit" } = options.terminal
+    ? NO_STREAMS
+    : options;
   setCloseOnExec(from.fd, false); // other threads of this process may start children too: they only hold it open
   const carrier = new Deno.Command(shell, {
     args: ["-c", CARRIER, "sh", String(from.fd)],
@@ -263,12 +288,26 @@ function startCarrier(
     const file = fds.add(memfdCreate("request"));
     writeAll(file, encode(request));
     write(to.fd, new TextEncoder().encode("go\n"));
-    orders.run([file.fd, ...ends, to.fd, failures.fd]);
-    return carrier;
+    const [own, theirs] = options.terminal ? socketPair() : [];
+    const terminal = receiveTerminal(own); // it ends with the other end of the socket, also if the order can't be sent
+    terminal.catch(() => {}); // few callers read it
+    const socket = theirs ? [fds.add(theirs).fd] : [];
+    orders.run([file.fd, ...ends, to.fd, failures.fd, ...socket]);
+    return { carrier, terminal };
   } catch (error) {
     carrier.kill("SIGKILL");
     throw error;
   }
+}
+
+const NO_STREAMS = { stdin: "null", stdout: "null", stderr: "null" } as const;
+
+async function receiveTerminal(socket: OwnedFd | undefined): Promise<BoxTerminal> {
+  if (socket === undefined) throw new TypeError("the command was started without a terminal");
+  using _socket = socket;
+  const { fds: [fd] } = await receiveMessage(socket.fd, MESSAGE_SIZE);
+  if (fd === undefined) throw new SandboxError("the box could not open a terminal: it needs a minimal /dev");
+  return new BoxTerminal(fd);
 }
 
 /** The child's end of a pipe. A process that was just executed has it open for as long as it waits for "go". */

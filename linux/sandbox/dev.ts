@@ -41,8 +41,9 @@ const LINKS: readonly [name: string, to: string][] = [
  *
  * @param path where, in the box.
  * @param building what is made.
+ * @param writable whether files can be made in it all the same.
  */
-export function mountDev(path: string, building: Building): void {
+export function mountDev(path: string, building: Building, writable = false): void {
   const { root } = building;
   const inside = (name: string) => `${path}/${name}`;
   {
@@ -68,7 +69,7 @@ export function mountDev(path: string, building: Building): void {
     using pts = newDevpts(building.plan.devpts);
     building.attach(pts, target);
   }
-  mountSetattr(dev.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_RDONLY });
+  if (!writable) mountSetattr(dev.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_RDONLY });
 }
 
 /** The kernel mounts a devpts only where the user id 0 is mapped, so an ordinary user's is mounted before the stage starts. */

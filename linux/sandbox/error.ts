@@ -79,7 +79,7 @@ function describe(step: Step): string {
   }
 }
 
-function hintOf(step: Step, { code, syscall }: Failure): string | undefined {
+function hintOf(step: Step, { code, syscall, path }: Failure): string | undefined {
   if (code === "ELOOP" && "exact" in step && step.exact) {
     return "another process has put a symbolic link into its path meanwhile (openat2: ELOOP)";
   }
@@ -89,6 +89,10 @@ function hintOf(step: Step, { code, syscall }: Failure): string | undefined {
   if (step.kind === "proc" && code === "EPERM") {
     return "a part of this container's /proc is covered, so the kernel permits no new one: set proc to false, or start the container with its whole /proc (fsconfig: EPERM)";
   }
+  if (step.kind === "symlink" && code === "EEXIST") {
+    return "another file is there, or a link that leads elsewhere (symlink: EEXIST)";
+  }
+  if (step.kind === "bind" && path === step.source) return undefined; // the call says what is wrong with it
   if ((code === "EROFS" || code === "EACCES") && (syscall === "mkdir" || syscall === "open")) {
     return `it does not exist there, and can't be made (${syscall}: ${code})`;
   }

@@ -59,7 +59,7 @@ export function mountOverlay(
   const { exact = false } = step;
   const lower = step.lower.map((path) => opened.add(openSource(path, exact)));
   const writable = openUpper(step, lower[0], building, opened);
-  const usesUserXattr = isInUserNamespace();
+  const usesUserXattr = step.userxattr ?? isInUserNamespace();
   using context = fsopen("overlay");
   fsconfigSetString(context.fd, "source", "overlay");
   if (lower.length <= FEW_LAYERS) {

@@ -5,7 +5,8 @@
  */
 
 import { SyscallError } from "../../ffi/errno.ts";
-import type { HeldOverlay, Step } from "./steps.ts";
+import type { TerminalSize } from "./terminal.ts";
+import type { BoxInfo, HeldOverlay, Step } from "./steps.ts";
 
 /** The first argument of a stage; the second is the number of its socket. */
 export const STAGE = "--denomount-sandbox-stage";
@@ -19,21 +20,30 @@ export interface Ready {
   readonly overlays: readonly HeldOverlay[];
   /** The working directory of commands. */
   readonly cwd: string;
+  /** What identifies the box, if the plan asks for it. */
+  readonly info?: BoxInfo | undefined;
 }
 
-/** What the stage is told. A command comes with six descriptors: request, stdin, stdout, stderr, report, failures. */
+/**
+ * What the stage is told. A command comes with six descriptors: request, stdin, stdout, stderr, report, failures; one with
+ * a terminal of its own, with a socket that gets the terminal's other end too.
+ */
 export type Order = { readonly run: number } | { readonly kill: number; readonly signal: number };
 
 /** A command. */
 export interface Request {
   /** The program, looked up in the PATH of its environment. */
   readonly command: string;
+  /** Its name as it sees it, argv[0]; the command if left out. */
+  readonly argv0?: string | undefined;
   /** Its arguments. */
   readonly args: string[];
   /** Its working directory. */
   readonly cwd: string;
   /** Its environment, all of it. */
   readonly env: Record<string, string>;
+  /** The size of a terminal of its own, in the place of its three descriptors. */
+  readonly terminal?: TerminalSize | undefined;
 }
 
 /** An error on its way to another process. */

@@ -11,7 +11,7 @@
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { OwnedFd as Fd } from "../../ffi/fd.ts";
-import { O_DIRECTORY, O_RDONLY, O_RDWR } from "../syscalls/constants.ts";
+import { O_DIRECTORY, O_RDONLY, O_RDWR, O_WRONLY } from "../syscalls/constants.ts";
 import {
   dropCapabilities,
   dup2,
@@ -21,7 +21,9 @@ import {
   lseekStart,
   open,
   posixSpawn,
+  type Program,
   readAll,
+  readlink,
   receiveMessage,
   sendMessage,
   setCloseOnExec,
@@ -46,7 +48,8 @@ import {
   type Request,
   STAGE,
 } from "./protocol.ts";
-import type { Plan } from "./steps.ts";
+import type { BoxInfo, Plan } from "./steps.ts";
+import { openTerminal, type TerminalSize } from "./terminal.ts";
 
 /**
  * Runs the stage of a box, if this process was started to be one; else it returns at once. It never returns in a stage.
@@ -76,12 +79,14 @@ async function run(control: OwnedFd, loadMountAll?: LoadMountAll): Promise<void>
   using nothing = open("/dev/null", O_RDWR);
   const plan = await receivePlan(control);
   if (plan.waitsForMaps) await waitForMaps(control);
+  const info = plan.reportsInfo ? ownInfo() : undefined;
+  if (plan.disableUserNamespaces) disableUserNamespaces();
   const { overlays } = await buildRoot(plan, loadMountAll);
   if (plan.hostname !== undefined) setHostname(plan.hostname);
   if (plan.bringUpLoopback) bringUpLoopback();
   const cwd = workingDirectory(plan);
   confine();
-  const ready: Ready = { overlays: overlays.map(({ upper: _, ...overlay }) => overlay), cwd };
+  const ready: Ready = { overlays: overlays.map(({ upper: _, ...overlay }) => overlay), cwd, info };
   sendMessage(control.fd, encode(""), overlays.map(({ upper }) => upper.fd));
   say({ ready }); // after it, for the message is then received without waiting
   for (const { upper } of overlays) upper.close();
@@ -118,11 +123,29 @@ async function waitForMaps(control: OwnedFd): Promise<void> {
   if (uid !== undefined && gid !== undefined) setIds(uid, gid);
 }
 
-function workingDirectory({ cwd, cwdIsOptional }: Plan): string {
+/** The proc file system of the starting process is mounted still, and has that process's pids. */
+function ownInfo(): BoxInfo {
+  const names = ["ipc", "mnt", "net", "pid", "uts", "cgroup"];
+  const links = names.map((name) => [name, readlink(`/proc/self/ns/${name}`)] as const);
+  return {
+    pid: Number(readlink("/proc/self")),
+    namespaces: Object.fromEntries(links.map(([name, link]) => [name, Number(/\d+/.exec(link)?.[0])])),
+  };
+}
+
+/** The file shows the limit of the reader's own user namespace. A process without CAP_SYS_RESOURCE can't change it. */
+function disableUserNamespaces(): void {
+  using limit = open("/proc/sys/user/max_user_namespaces", O_WRONLY);
+  write(limit.fd, new TextEncoder().encode("0"), "max_user_namespaces");
+}
+
+function workingDirectory(
+  { cwd, cwdIsOptional, cwdElse }: Pick<Plan, "cwd" | "cwdIsOptional" | "cwdElse">,
+): string {
   try {
     Deno.chdir(cwd);
   } catch (error) {
-    if (cwdIsOptional) return "/";
+    if (cwdIsOptional) return cwdElse === undefined ? "/" : workingDirectory({ cwd: cwdElse, cwdIsOptional });
     throw new Error(`the working directory ${cwd} is not in the box`, { cause: error });
   }
   Deno.chdir("/");
@@ -170,16 +193,19 @@ class Init {
     if (command) signalGroup(command.pid, signal);
   }
 
-  #start(id: number, [request, stdin, stdout, stderr, report, failures]: readonly OwnedFd[]): void {
+  #start(id: number, [request, stdin, stdout, stderr, report, failures, socket]: readonly OwnedFd[]): void {
     if (!request || !stdin || !stdout || !stderr || !report || !failures) return;
     try {
-      const pid = start(decode(contentOf(request)) as Request, [stdin.fd, stdout.fd, stderr.fd]);
+      const command = decode(contentOf(request)) as Request;
+      const pid = socket && command.terminal
+        ? startOnTerminal(command, socket, command.terminal)
+        : start(command, [stdin.fd, stdout.fd, stderr.fd]);
       this.#commands.set(id, { pid, report });
     } catch (error) {
       write(failures.fd, encode(failureOf(error)));
       tell(report, "exit 127");
     } finally {
-      for (const fd of [request, stdin, stdout, stderr, failures]) fd.close();
+      for (const fd of [request, stdin, stdout, stderr, failures, socket]) fd?.close();
     }
   }
 
@@ -195,8 +221,20 @@ class Init {
   }
 }
 
+/** Starts a program on a new terminal, and gives the other end of it to the process that asks. */
+function startOnTerminal(command: Request, socket: OwnedFd, size: TerminalSize): number {
+  const { terminal, inside, path } = openTerminal(size);
+  using _terminal = terminal;
+  using _inside = inside;
+  sendMessage(socket.fd, encode(path), [terminal.fd]);
+  return start(command, path);
+}
+
 /** Starts a program: a path, or a name that is looked up as execvp(3) does, in the PATH of the program's environment. */
-function start({ command, args, cwd, env }: Request, stdio: [number, number, number]): number {
+function start(
+  { command, argv0 = command, args, cwd, env }: Request,
+  stdio: Program["stdio"],
+): number {
   Deno.chdir(cwd);
   try {
     const candidates = command.includes("/")
@@ -205,7 +243,7 @@ function start({ command, args, cwd, env }: Request, stdio: [number, number, num
     let failure: unknown;
     for (const path of candidates) {
       try {
-        return posixSpawn({ path, args: [command, ...args], env, stdio });
+        return posixSpawn({ path, args: [argv0, ...args], env, stdio });
       } catch (error) {
         if (!isErrno(error, "ENOENT", "ENOTDIR", "EACCES")) throw error;
         if (failure === undefined || isErrno(error, "EACCES")) failure = error;

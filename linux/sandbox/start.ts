@@ -83,6 +83,7 @@ export async function startBox(
         layers,
         cwd: ready.cwd,
         env: life.env,
+        info: ready.info,
       });
     } catch (error) {
       await stage.kill();
@@ -116,6 +117,9 @@ function startStage(steps: readonly Step[], life: Life, theirs: OwnedFd): { stag
     devpts,
     cwd: life.cwd ?? currentDirectory(),
     cwdIsOptional: life.cwd === undefined,
+    cwdElse: life.cwdElse,
+    disableUserNamespaces: life.disableUserNamespaces,
+    reportsInfo: life.reportsInfo,
   };
   // The call that starts the program returns when it is executed. A child of another thread may get a copy for a moment.
   setCloseOnExec(theirs.fd, false);

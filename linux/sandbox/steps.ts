@@ -29,6 +29,7 @@ export type Step =
   | PinStep
   | LockStep
   | RemountReadonlyStep
+  | LockFileStep
   | MountStep
   | KernelStep;
 
@@ -43,6 +44,8 @@ export interface BindStep {
   readonly devices?: boolean;
   /** A source that does not exist is skipped. */
   readonly optional?: boolean;
+  /** The file that the source has to be, as {@linkcode fileId} of `target.ts` writes it: another one is an error. */
+  readonly file?: string;
   /**
    * Source and target are one canonical path: a symbolic link in it, or another file at the target, is an error, because
    * another process has changed the path.
@@ -73,9 +76,11 @@ export interface OverlayStep {
   readonly upper?: { readonly upper: string; readonly work: string } | "memory";
   /** As that of a bind, for the one lower layer. */
   readonly exact?: boolean;
+  /** Its marks are user.overlay.* attributes; only in a user namespace if left out. */
+  readonly userxattr?: true;
 }
 
-/** A directory, unless there is one. */
+/** A directory, unless there is one. Directories above that are missing have no more rights for group and others. */
 export interface DirectoryStep {
   readonly kind: "directory";
   readonly target: string;
@@ -154,6 +159,12 @@ export interface RemountReadonlyStep {
   readonly target: string;
 }
 
+/** Takes a POSIX lock for reading on a file of the box, for as long as the box exists. */
+export interface LockFileStep {
+  readonly kind: "lock-file";
+  readonly target: string;
+}
+
 /** Any mount, as `mountAll()` takes it. */
 export interface MountStep {
   readonly kind: "mount";
@@ -166,7 +177,13 @@ export interface MountStep {
  * processes in it lead out of the box.
  */
 export type KernelStep =
-  | { readonly kind: "proc" | "dev" | "mqueue"; readonly target: string }
+  | { readonly kind: "proc" | "mqueue"; readonly target: string }
+  | {
+    readonly kind: "dev";
+    readonly target: string;
+    /** Later steps, and commands, can make files in it. */
+    readonly writable?: boolean;
+  }
   | { readonly kind: "hide-proc" };
 
 /** What the processes of a box share with the host, and how they begin. */
@@ -187,6 +204,20 @@ export interface Life {
   readonly env: Readonly<Record<string, string>>;
   /** The working directory of commands, a path in the box; this process's if left out and the box has it, else "/". */
   readonly cwd?: string | undefined;
+  /** What takes the place of this process's working directory, if the box has it and not that. */
+  readonly cwdElse?: string | undefined;
+  /** Commands can make no user namespace; only where the box has a user namespace. */
+  readonly disableUserNamespaces?: boolean;
+  /** Whether `Sandbox.info` is needed. */
+  readonly reportsInfo?: boolean;
+}
+
+/** What identifies a box outside of it. */
+export interface BoxInfo {
+  /** The first process of the box, in the starting process's PID namespace. */
+  readonly pid: number;
+  /** The inode numbers of its namespaces, by their names in /proc/PID/ns. */
+  readonly namespaces: Readonly<Record<string, number>>;
 }
 
 /** Id maps of a box. */
@@ -206,6 +237,9 @@ export interface Plan {
   readonly cwd: string;
   /** Whether "/" takes the place of a working directory that is not in the box. */
   readonly cwdIsOptional: boolean;
+  readonly cwdElse?: string | undefined;
+  readonly disableUserNamespaces?: boolean | undefined;
+  readonly reportsInfo?: boolean | undefined;
   /** The stage waits until the id maps are written. */
   readonly waitsForMaps: boolean;
   /** Where a new devpts is mounted that the stage takes; it can't mount one itself. */

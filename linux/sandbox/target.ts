@@ -18,9 +18,18 @@ import {
   RESOLVE_NO_SYMLINKS,
   S_IFDIR,
   S_IFMT,
+  STATX_BASIC_STATS,
   STATX_TYPE,
 } from "../syscalls/constants.ts";
 import { mkdir, open, openat2, statx } from "../syscalls/mod.ts";
+
+/** The modes of what is made on the way to a path. */
+export interface Modes {
+  /** That of the directories above; 0755 if left out. */
+  readonly above?: number;
+  /** That of the last directory, if it is made; 0755 if left out. A file has 0444: something is mounted on it. */
+  readonly last?: number;
+}
 
 /** The root directory of a box while it is made. */
 export class BoxRoot {
@@ -61,16 +70,16 @@ export class BoxRoot {
   }
 
   /**
-   * Opens a path in the box, and makes what is missing of it: directories with mode 0755, and at its end a directory or an
-   * empty file.
+   * Opens a path in the box, and makes what is missing of it: directories, and at its end a directory or an empty file.
    *
    * @param target the path, absolute in the box.
    * @param isDirectory what is made at its end.
    * @param exact as for {@linkcode open}.
+   * @param modes the modes of what is made.
    * @returns its O_PATH descriptor.
    * @throws {SyscallError} EROFS or EACCES if the file system of the box does not permit it.
    */
-  make(target: string, isDirectory: boolean, exact = false): OwnedFd {
+  make(target: string, isDirectory: boolean, exact = false, modes: Modes = {}): OwnedFd {
     const found = this.tryOpen(target, exact);
     if (found) return found;
     const names = target.split("/").filter((name) => name !== "");
@@ -79,7 +88,9 @@ export class BoxRoot {
       using existing = this.tryOpen(path, exact);
       if (existing) continue;
       using parent = this.open(`/${names.slice(0, depth - 1).join("/")}`, exact);
-      makeEntry(`${fdPath(parent)}/${names[depth - 1]}`, isDirectory || depth < names.length);
+      const name = `${fdPath(parent)}/${names[depth - 1]}`;
+      if (depth < names.length) makeEntry(name, true, modes.above ?? 0o755);
+      else makeEntry(name, isDirectory, isDirectory ? modes.last ?? 0o755 : 0o444);
       this.#onMake(path);
     }
     return this.open(target, exact);
@@ -89,11 +100,13 @@ export class BoxRoot {
    * Opens the directory that a path is in, and makes what is missing of it.
    *
    * @param target the path, absolute in the box.
+   * @param mode the mode of directories that are made; 0755 if left out.
    * @returns the directory, and the last name of the path.
    */
-  makeParent(target: string): { parent: OwnedFd; name: string } {
+  makeParent(target: string, mode?: number): { parent: OwnedFd; name: string } {
     const end = target.replace(/\/+$/, "").lastIndexOf("/");
-    const parent = this.make(target.slice(0, Math.max(end, 0)) || "/", true);
+    const modes = mode === undefined ? {} : { above: mode, last: mode };
+    const parent = this.make(target.slice(0, Math.max(end, 0)) || "/", true, false, modes);
     return { parent, name: target.replace(/\/+$/, "").slice(end + 1) };
   }
 
@@ -116,10 +129,10 @@ export class BoxRoot {
 
 const MAX_TRIES = 100;
 
-function makeEntry(path: string, isDirectory: boolean): void {
+function makeEntry(path: string, isDirectory: boolean, mode: number): void {
   try {
-    if (isDirectory) mkdir(path, 0o755);
-    else open(path, O_WRONLY | O_CREAT | O_EXCL, 0o644).close();
+    if (isDirectory) mkdir(path, mode);
+    else open(path, O_WRONLY | O_CREAT | O_EXCL, mode).close();
   } catch (error) {
     if (!isErrno(error, "EEXIST")) throw error; // another process has just made it; or a link that leads to nothing
   }
@@ -133,6 +146,17 @@ function makeEntry(path: string, isDirectory: boolean): void {
  */
 export function fdPath({ fd }: OwnedFd): string {
   return `/proc/self/fd/${fd}`;
+}
+
+/**
+ * Identifies a file on this machine.
+ *
+ * @param file the descriptor.
+ * @returns its device and inode number.
+ */
+export function fileId({ fd }: Pick<OwnedFd, "fd">): string {
+  const { devMajor, devMinor, inode } = statx(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS);
+  return `${devMajor}:${devMinor}:${inode}`;
 }
 
 /**

@@ -8,10 +8,10 @@ import { check } from "../../ffi/errno.ts";
 import { errno, libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
 
-const arm64 = Deno.build.arch === "aarch64";
-const SYS_pivot_root = arm64 ? 41 : 155; // asm/unistd.h
-const SYS_keyctl = arm64 ? 219 : 250;
-const PR_SET_DUMPABLE = 4; // linux/prctl.h
+const SYS_pivot_root = Deno.build.arch === "aarch64" ? 41 : 155; // asm/unistd.h
+const SYS_keyctl = Deno.build.arch === "aarch64" ? 219 : 250;
+const PR_SET_PDEATHSIG = 1; // linux/prctl.h
+const PR_SET_DUMPABLE = 4;
 const PR_CAPBSET_READ = 23;
 const PR_CAPBSET_DROP = 24;
 const PR_SET_NO_NEW_PRIVS = 38;
@@ -105,6 +105,26 @@ export function setNoNewPrivs(): void {
  */
 export function setUndumpable(): void {
   check(libc().prctl(PR_SET_DUMPABLE, 0n, 0n, 0n, 0n), errno[0], "prctl");
+}
+
+/**
+ * prctl(2) with PR_SET_PDEATHSIG: sends a signal to this process when the thread ends that has started it.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param signal the number of the signal; 0 for none.
+ * @throws {SyscallError} EINVAL for what is no signal.
+ *
+ * @example
+ * ```ts
+ * import { setParentDeathSignal } from "@denomount/mount/linux";
+ *
+ * setParentDeathSignal(9); // SIGKILL
+ * setParentDeathSignal(0);
+ * ```
+ */
+export function setParentDeathSignal(signal: number): void {
+  check(libc().prctl(PR_SET_PDEATHSIG, BigInt(signal), 0n, 0n, 0n), errno[0], "prctl");
 }
 
 /**

@@ -124,3 +124,30 @@ export function pipe(): [OwnedFd, OwnedFd] {
   check(libc().pipe2(new Uint8Array(pair.buffer), O_CLOEXEC), errno[0], "pipe2");
   return [new OwnedFd(pair[0] ?? -1), new OwnedFd(pair[1] ?? -1)];
 }
+
+const F_SETLK = 6; // asm-generic/fcntl.h
+const F_RDLCK = 0;
+const FLOCK = 32; // sizeof(struct flock) on 64-bit machines; l_type is at 0, the rest zero: the whole file
+
+/**
+ * fcntl(2) with F_SETLK: takes a POSIX lock for reading on a whole file, without waiting. It ends when the process closes
+ * any descriptor of the file.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd a descriptor to read.
+ * @throws {SyscallError} EAGAIN if another process has a lock for writing.
+ *
+ * @example
+ * ```ts
+ * import { lockForReading, memfdCreate } from "@denomount/mount/linux";
+ *
+ * using file = memfdCreate("example");
+ * lockForReading(file.fd);
+ * ```
+ */
+export function lockForReading(fd: number): void {
+  const lock = new Uint8Array(new ArrayBuffer(FLOCK));
+  new DataView(lock.buffer).setInt16(0, F_RDLCK, true); // l_type
+  check(libc().fcntl_buffer(fd, F_SETLK, lock), errno[0], "fcntl");
+}

@@ -7,6 +7,7 @@
 import { check, SyscallError } from "../../ffi/errno.ts";
 import { errno, libc } from "../../ffi/libc.ts";
 import { cString } from "../../ffi/memory.ts";
+import { O_RDWR } from "./constants.ts";
 
 const SIZE = 512; // more than glibc's sizeof(posix_spawnattr_t), 336, and sizeof(posix_spawn_file_actions_t), 80
 const SIGSET = 128; // sizeof(sigset_t) in glibc
@@ -24,8 +25,8 @@ export interface Program {
   readonly args: readonly string[];
   /** Its environment. */
   readonly env: Readonly<Record<string, string>>;
-  /** Its standard input, output and error. */
-  readonly stdio: readonly [number, number, number];
+  /** Its standard input, output and error: descriptors, or the path of a terminal, which becomes its controlling one. */
+  readonly stdio: readonly [number, number, number] | string;
 }
 
 /**
@@ -82,10 +83,13 @@ interface Allocated extends Disposable {
   readonly memory: Uint8Array<ArrayBuffer>;
 }
 
-function fileActions(stdio: readonly number[]): Allocated {
+function fileActions(stdio: Program["stdio"]): Allocated {
   const memory = new Uint8Array(new ArrayBuffer(SIZE));
   checkReturned(libc().posix_spawn_file_actions_init(memory));
-  for (const [number, fd] of stdio.entries()) {
+  if (typeof stdio === "string") { // the leader of a session takes the first terminal that it opens
+    checkReturned(libc().posix_spawn_file_actions_addopen(memory, 0, cString(stdio), O_RDWR, 0));
+  }
+  for (const [number, fd] of (typeof stdio === "string" ? [0, 0, 0] : stdio).entries()) {
     checkReturned(libc().posix_spawn_file_actions_adddup2(memory, fd, number));
   }
   return { memory, [Symbol.dispose]: () => void libc().posix_spawn_file_actions_destroy(memory) };

@@ -17,6 +17,7 @@ import { mountinfo } from "./list/mountinfo.ts";
 import { namespace, pidfd } from "./list/namespace.ts";
 import { path } from "./list/path.ts";
 import { sandbox } from "./list/sandbox.ts";
+import { sandboxBwrap } from "./list/sandbox_bwrap.ts";
 import { sandboxChanges } from "./list/sandbox_changes.ts";
 import { spec } from "./list/spec.ts";
 import { syscalls } from "./list/syscalls.ts";
@@ -42,6 +43,7 @@ export const rooms: readonly MutantRoom[] = [
   mount,
   manager,
   sandbox,
+  sandboxBwrap,
   sandboxChanges,
   containerdClient,
   containerd,

@@ -20,7 +20,7 @@ export interface UserContext extends KernelContext {
   uid: number;
   /** The beginning of a command line that runs a program as the user. */
   as: string[];
-  /** Writes a program, which finds `sandbox`, `dir` and `sh`; returns the command line that runs it. */
+  /** Writes a program, which finds `sandbox`, `fromBwrapArgs`, `dir` and `sh`; returns the command line that runs it. */
   program(body: string): Promise<string[]>;
   /** Runs a program, which prints JSON by `say()`, through another command; returns what it has said. */
   // deno-lint-ignore no-explicit-any
@@ -28,14 +28,18 @@ export interface UserContext extends KernelContext {
 }
 
 /**
- * Registers a test once for root and once for an ordinary user; without root, for this user.
+ * Registers a test once for root and once for an ordinary user; without root, or with `onlyUser`, for a user.
  *
  * @param name the rule that the test checks.
  * @param needs what it requires.
  * @param test the test.
  */
-export function sandboxTest(name: string, needs: Needs, test: (t: UserContext) => Promise<void>): void {
-  const users: User[] = hasRoot ? ["root", "user"] : ["user"];
+export function sandboxTest(
+  name: string,
+  needs: Needs & { onlyUser?: true },
+  test: (t: UserContext) => Promise<void>,
+): void {
+  const users: User[] = hasRoot && !needs.onlyUser ? ["root", "user"] : ["user"];
   for (const user of users) {
     kernelTest(`${name} (${user})`, {
       notEmulated: "the bundler is downloaded",
@@ -92,7 +96,9 @@ async function program(dir: string, as: string[], body: string): Promise<string[
   const path = `${dir}/program-${crypto.randomUUID()}.js`;
   Deno.writeTextFileSync(
     path,
-    `import { linux, sandbox, SandboxError, startBox } from ${JSON.stringify(await libraryPath())};
+    `import { fromBwrapArgs, linux, sandbox, SandboxError, startBox } from ${
+      JSON.stringify(await libraryPath())
+    };
      const dir = ${JSON.stringify(dir)};
      const say = (value) => console.log(JSON.stringify(value));
      const sh = async (box, script, options = {}) => {

@@ -165,6 +165,7 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/message.ts", /MSG_CMSG_CLOEXEC = (\w+);/, "MSG_CMSG_CLOEXEC", LIBC],
   ["linux/syscalls/spawn.ts", /SIGSET = (\d+);/, "sizeof(sigset_t)", LIBC],
   ["linux/syscalls/spawn.ts", /POSIX_SPAWN_SETSID = (\w+);/, "POSIX_SPAWN_SETSID", LIBC],
+  ["linux/syscalls/confine.ts", /PR_SET_PDEATHSIG = (\d+);/, "PR_SET_PDEATHSIG"],
   ["linux/syscalls/confine.ts", /PR_SET_DUMPABLE = (\d+);/, "PR_SET_DUMPABLE"],
   ["linux/syscalls/confine.ts", /PR_CAPBSET_READ = (\d+);/, "PR_CAPBSET_READ"],
   ["linux/syscalls/confine.ts", /PR_CAPBSET_DROP = (\d+);/, "PR_CAPBSET_DROP"],

@@ -84,7 +84,7 @@ const PACKAGES: Record<string, string[]> = {
   "./linux": [],
   "./manager": STD,
   "./sandbox": [...STD, "tar@7.5.23"],
-  "./cli": [...GRPC, "commander@14.0.2", ...STD, "string-width@9.0.0"],
+  "./cli": [...GRPC, "commander@14.0.2", ...STD, "diff@9.0.0", "string-width@9.0.0", "tar@7.5.23"],
   "./containerd": [...GRPC, ...STD],
 };
 
