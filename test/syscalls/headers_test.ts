@@ -112,6 +112,7 @@ const byPrefix: Readonly<Record<string, string>> = {
   msg_: "struct msghdr",
   iov_: "struct iovec",
   si_: "siginfo_t",
+  l_: "struct flock",
 };
 
 /** Tables of offsets, by their file and name. */
@@ -279,7 +280,7 @@ kernelTest(
     const facts: Fact[] = [];
     const add = (file: string, struct: string, field: string, offset: number, bits: number) => {
       const name = `${file}: ${struct}.${field}`;
-      const headers = /dirent|file_handle|msghdr|iovec|siginfo/.test(struct) ? LIBC : KERNEL;
+      const headers = /dirent|file_handle|msghdr|iovec|siginfo|flock/.test(struct) ? LIBC : KERNEL;
       const member = struct === "struct new_info_mnt" && field !== "mnt_id" ? `hdr.${field}` : field;
       facts.push({ name, value: offset, expression: `__builtin_offsetof(${struct}, ${member})`, headers });
       if (bits === 0) return;
