@@ -179,16 +179,16 @@ kernelTest("bwrap tells its descriptors what the box is, and exits as bubblewrap
     `
     denomount bwrap ${host} --unshare-all --proc /proc --info-fd 42 --json-status-fd 43 -- sh -c 'readlink /proc/self/ns/*; exit 42' 42>info 43>status > names
     echo $?; denomount bwrap ${host} --json-status-fd 43 / 43>failed; echo $?; denomount bwrap ${host} sh -c 'kill -9 $$'; echo $?
-    denomount bwrap --bind /no/such /x true; echo $?; denomount bwrap --seccomp 9 true 9</dev/null; echo $?; denomount bwrap ${host} --info-fd 77 true; echo $?
-    printf -- '--dir\\0/mnt/hello/world\\0' > args; echo data > data; mkfifo go; (sleep 0.3; echo > go) &
-    denomount bwrap ${host} --args 3 --file 4 /mnt/file --block-fd 5 sh -c 'ls -d /mnt/hello/world; cat /mnt/file; echo closed >&3 || echo $?' 3<args 4<data 5<>go
+    denomount bwrap --bind /no/such /x true; echo $?; denomount bwrap --seccomp 9 true 9</dev/null; echo $?; denomount bwrap ${host} --info-fd 3 true; echo $?
+    printf -- '--dir\\0/mnt/hello/world\\0' > args; echo data > data; mkfifo go; exec 5<>go; (sleep 0.3; echo waited > waited; echo >&5) &
+    denomount bwrap ${host} --args 3 --file 4 /mnt/file --block-fd 5 sh -c 'ls -d /mnt/hello/world; cat waited; cat /mnt/file; echo closed >&3 || echo $?' 3<args 4<data
     denomount bwrap --version; denomount bwrap --help | head -1; denomount bwrap ${host} --level-prefix --chdir / --chdir / true 2>&1
     denomount bwrap -- --dev-bind / / true; echo $?`,
     t.dir,
   );
   assertEquals(
     out,
-    "42\n1\n137\n1\n1\n1\n/mnt/hello/world\ndata\n2\n" +
+    "42\n1\n137\n1\n1\n1\n/mnt/hello/world\nwaited\ndata\n2\n" +
       "denomount 0.1.0, with the arguments of bubblewrap 0.11\nUsage: denomount bwrap [OPTION...] [--] CMD...\n" +
       "<4>bwrap: of several --chdir, the last one counts\n1\n",
   );

@@ -37,7 +37,7 @@ sandboxTest("a box by bubblewrap's words is as the one that bubblewrap makes", {
     const environment = { PATH: "/usr/bin:/bin", HOME: dir, LANG: "C" };
     const show = ({ code, stdout }) => code + "\\n" + new TextDecoder().decode(stdout);
     for (const [words, paths] of lines) {
-      const args = [...words.replaceAll("DIR", dir).split(" "), "--setenv", "LOOK_AT", paths, "--setenv", "STATUS", "3",
+      const args = ["--cap-drop", "ALL", ...words.replaceAll("DIR", dir).split(" "), "--setenv", "LOOK_AT", paths, "--setenv", "STATUS", "3",
         "sh", "-c", ${JSON.stringify(LOOK)}];
       const theirs = show(await new Deno.Command("/usr/bin/bwrap", { args, env: environment, clearEnv: true, cwd: dir, stderr: "null" }).output());
       const plan = await fromBwrapArgs(args, { env: environment });
