@@ -1,7 +1,8 @@
 /**
  * Runs the tests as root in a mount namespace, and those that don't require root in a user namespace; without root, only
- * the second part. Passes its arguments to `deno test`. All tests together run in two lanes at once: those of test/hang
- * wait most of the time, so these and the second part run beside the others, and are printed after them.
+ * the second part. Passes its arguments to `deno test`. All tests together run in two lanes at once, of about the same
+ * length: those of test/hang wait most of the time, so these, some others and the second part run beside the rest, and are
+ * printed after it.
  *
  * @module
  */
@@ -222,9 +223,10 @@ const withoutRoot = {
   userNamespace: true,
   args,
 };
+const BESIDE = ["test/hang/", "test/sandbox/", "test/sandbox_changes/", "test/filesystem/", "test/use/"];
 const lanes: Part[][] = !root ? [[withoutRoot]] : !all ? [[{ ...withRoot, args }, withoutRoot]] : [
-  [{ ...withRoot, args: ["--ignore=test/hang", ...args] }],
-  [{ ...withRoot, title: `${withRoot.title}, test/hang`, args: ["test/hang/"] }, withoutRoot],
+  [{ ...withRoot, args: [`--ignore=${BESIDE.join()}`, ...args] }],
+  [{ ...withRoot, title: `${withRoot.title}, beside the rest`, args: BESIDE }, withoutRoot],
 ];
 if (!root) console.log("Not root: tests of loop devices and block file systems require sudo.");
 const results = await runLanes(lanes);
