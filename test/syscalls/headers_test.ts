@@ -32,6 +32,8 @@ const KERNEL = `
 const LIBC = `
 #define _GNU_SOURCE
 #include <sys/mount.h>
+#include <sys/ioctl.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <spawn.h>
@@ -128,6 +130,11 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_LIST_MAX"],
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_SIZE_MAX"],
   ["linux/syscalls/at.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
+  ["linux/syscalls/descriptor.ts", /FLOCK = (\d+);/, "sizeof(struct flock)", LIBC],
+  ["linux/syscalls/descriptor.ts", /F_SETLK = (\d+);/, "F_SETLK", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCSWINSZ = (\w+);/, "TIOCSWINSZ", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCGPTN = (\w+);/, "TIOCGPTN", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCSPTLCK = (\w+);/, "TIOCSPTLCK", LIBC],
   ["linux/syscalls/process.ts", /SI_CODE = (\d+);/, "offsetof(siginfo_t, si_code) / 4", LIBC],
   ["linux/syscalls/process.ts", /SI_PID = (\d+);/, "offsetof(siginfo_t, si_pid) / 4", LIBC],
   ["linux/syscalls/process.ts", /SI_STATUS = (\d+);/, "offsetof(siginfo_t, si_status) / 4", LIBC],
