@@ -4,13 +4,7 @@
  * @module
  */
 
-import {
-  type Change,
-  type OverlayLayer,
-  readChanges,
-  readContents,
-  type Sandbox,
-} from "../linux/sandbox/mod.ts";
+import { type Change, type OverlayLayer, readContents, type Sandbox } from "../linux/sandbox/mod.ts";
 import {
   cyan,
   dim,
@@ -29,7 +23,7 @@ export interface OverlayChanges {
   /** The overlay. */
   readonly overlay: OverlayLayer;
   /** What has changed. */
-  readonly changes: readonly Change[];
+  readonly changes: readonly (Change & { overlay?: string })[];
 }
 
 /**
@@ -38,16 +32,16 @@ export interface OverlayChanges {
  * @param box the box.
  * @returns those of each overlay, without the directories that the box itself has made.
  */
-export async function changesOf({ overlays }: Sandbox): Promise<OverlayChanges[]> {
-  return await Promise.all(overlays.map(async (overlay) => {
-    const made = new Set(overlay.made);
-    const changes = await Array.fromAsync(readChanges(overlay.upper, layersOf(overlay)));
-    return { overlay, changes: changes.filter(({ path }) => !made.has(path)) };
+export async function changesOf(box: Sandbox): Promise<OverlayChanges[]> {
+  const changes = await Array.fromAsync(box.changes());
+  return box.overlays.map((overlay) => ({
+    overlay,
+    changes: changes.filter((change) => change.overlay === overlay.path),
   }));
 }
 
-function layersOf({ path, usesUserXattr }: OverlayLayer) {
-  return { lower: path, userxattr: usesUserXattr };
+function layersOf({ lower, usesUserXattr }: OverlayLayer) {
+  return { lower, userxattr: usesUserXattr };
 }
 
 /**
@@ -59,7 +53,7 @@ function layersOf({ path, usesUserXattr }: OverlayLayer) {
 export function toJson(all: readonly OverlayChanges[]): string {
   const list = all.map(({ overlay, changes }) => ({
     path: overlay.path,
-    changes: changes.map(({ raw: _, ...change }) => change),
+    changes: changes.map(({ raw: _raw, overlay: _overlay, ...change }) => change),
   }));
   return JSON.stringify(list, null, 2);
 }

@@ -4,7 +4,7 @@
  * @module
  */
 
-import { exportLayer, keepChanges, type Sandbox, sandbox } from "../linux/sandbox/mod.ts";
+import { type Sandbox, sandbox } from "../linux/sandbox/mod.ts";
 import { changesOf, diffLines, toJson, treeOf } from "./changes.ts";
 import { runInBox } from "./in_box.ts";
 import { print } from "./print.ts";
@@ -81,14 +81,11 @@ function exists(path: string): boolean {
 }
 
 async function store(box: Sandbox, keep: string | undefined, layer: string | undefined): Promise<void> {
-  const [overlay] = box.overlays;
-  if (overlay === undefined) return;
-  const { upper, usesUserXattr: userxattr } = overlay;
-  if (keep !== undefined) await keepChanges(upper, keep, { userxattr });
+  if (keep !== undefined) await box.keep(keep);
   if (layer === undefined) return;
   const file = await Deno.open(layer, { write: true, createNew: true });
   try {
-    await exportLayer(upper, file.writable, { userxattr });
+    await box.exportLayer(file.writable);
   } catch (error) {
     await Deno.remove(layer).catch(() => {});
     throw error;

@@ -7,7 +7,10 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { withTimeout } from "../path/wait.ts";
+import type { WaitOptions } from "../path/wait.ts";
 import { sendMessage } from "../syscalls/mod.ts";
+import type { ExportedLayer } from "./changes/layer.ts";
+import type { Change } from "./changes/types.ts";
 import { SandboxProcess, type SpawnOptions } from "./command.ts";
 import { SandboxError } from "./error.ts";
 import type { Holds } from "./holds.ts";
@@ -22,6 +25,12 @@ export interface OverlayLayer extends HeldOverlay {
    */
   readonly upper: OwnedFd;
 }
+
+/** A change in an overlay of a box. */
+export type BoxChange = Change & {
+  /** The directory of the overlay, as the box sees it. */
+  readonly overlay: string;
+};
 
 /** What a box is made of. */
 export interface BoxParts {
@@ -92,6 +101,97 @@ export class Sandbox implements AsyncDisposable {
   /** The overlays of the box, and where their writes are. */
   get overlays(): readonly OverlayLayer[] {
     return this.#parts.layers;
+  }
+
+  /**
+   * Reads what commands have changed in the overlays, from their upper directories. Commands may still run. Directories that
+   * the box itself has made to mount on are no change.
+   *
+   * Needs the permission `ffi`.
+   *
+   * @param wait the timeout of a server in milliseconds, and the signal.
+   * @returns the changes of one overlay after the other, as `readChanges()` returns them.
+   * @throws {SyscallError} for a directory that can't be read.
+   *
+   * @example
+   * ```ts
+   * import { sandbox } from "@denomount/mount/sandbox";
+   *
+   * await using box = await sandbox({ overlay: ["/etc"] });
+   * await box.spawn("sh", { args: ["-c", "echo changed > /etc/hostname"] }).status;
+   * for await (const { overlay, kind, path } of box.changes()) console.log(overlay, kind, path);
+   * ```
+   */
+  async *changes(wait: WaitOptions = {}): AsyncGenerator<BoxChange> {
+    const { readChanges } = await import("./changes/read.ts");
+    for (const { path: overlay, lower, upper, made, usesUserXattr } of this.overlays) {
+      const own = new Set(made);
+      for await (const change of readChanges(upper, { lower, userxattr: usesUserXattr, ...wait })) {
+        if (!own.has(change.path)) yield { ...change, overlay };
+      }
+    }
+  }
+
+  /**
+   * Copies the changes of the one overlay into a new or empty directory, as `keepChanges()` does.
+   *
+   * Needs the permission `ffi`, and what `keepChanges()` needs.
+   *
+   * @param directory the directory.
+   * @param wait the timeout in milliseconds, and the signal.
+   * @throws {TypeError} for a box with no overlay or with several.
+   * @throws {SyscallError} ENOTEMPTY if the directory has files.
+   *
+   * @example
+   * ```ts
+   * import { sandbox } from "@denomount/mount/sandbox";
+   *
+   * const directory = await Deno.makeTempDir();
+   * await using box = await sandbox({ overlay: ["/etc"] });
+   * await box.spawn("sh", { args: ["-c", "echo changed > /etc/hostname"] }).status;
+   * await box.keep(`${directory}/changes`);
+   * await Deno.remove(directory, { recursive: true });
+   * ```
+   */
+  async keep(directory: string, wait: WaitOptions = {}): Promise<void> {
+    const { upper, usesUserXattr: userxattr } = this.#onlyOverlay();
+    const { keepChanges } = await import("./changes/keep.ts");
+    await keepChanges(upper, directory, { ...wait, userxattr });
+  }
+
+  /**
+   * Writes the changes of the one overlay as a layer of an OCI image, as `exportLayer()` does.
+   *
+   * Needs the permission `ffi`.
+   *
+   * @param writable gets the archive; it is closed at the end, or aborted with the error.
+   * @param wait the timeout in milliseconds, and the signal.
+   * @returns what the layer has.
+   * @throws {TypeError} for a box with no overlay or with several.
+   * @throws {SyscallError} for a file that can't be read.
+   *
+   * @example
+   * ```ts
+   * import { sandbox } from "@denomount/mount/sandbox";
+   *
+   * const path = await Deno.makeTempFile();
+   * await using box = await sandbox({ overlay: ["/etc"] });
+   * await box.spawn("sh", { args: ["-c", "echo changed > /etc/hostname"] }).status;
+   * await box.exportLayer((await Deno.create(path)).writable);
+   * await Deno.remove(path);
+   * ```
+   */
+  async exportLayer(writable: WritableStream<Uint8Array>, wait: WaitOptions = {}): Promise<ExportedLayer> {
+    const { upper, usesUserXattr: userxattr } = this.#onlyOverlay();
+    const { exportLayer } = await import("./changes/layer.ts");
+    return await exportLayer(upper, writable, { ...wait, userxattr });
+  }
+
+  #onlyOverlay(): OverlayLayer {
+    const [overlay, ...others] = this.overlays;
+    if (overlay === undefined) throw new TypeError("the box has no overlay");
+    if (others.length > 0) throw new TypeError("the box has several overlays: take one of `overlays`");
+    return overlay;
   }
 
   /**

@@ -192,7 +192,7 @@ function tryOpenSource({ source, exact = false, optional }: BindStep): OwnedFd |
 
 function overlay(step: OverlayStep, building: Building): void {
   const made = mountOverlay(step, building);
-  if (made) building.overlays.push({ path: step.target, made: [], ...made });
+  if (made) building.overlays.push({ path: step.target, lower: step.lower, made: [], ...made });
 }
 
 function makeFile({ target, content, mode = 0o666, how = "create" }: FileStep, building: Building): void {

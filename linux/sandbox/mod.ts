@@ -15,7 +15,7 @@
  * @module
  */
 
-export { type OverlayLayer, Sandbox } from "./box.ts";
+export { type BoxChange, type OverlayLayer, Sandbox } from "./box.ts";
 export { SandboxProcess, type SpawnOptions } from "./command.ts";
 export { SandboxError } from "./error.ts";
 export type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options.ts";

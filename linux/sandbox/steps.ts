@@ -250,6 +250,8 @@ export interface Plan {
 export interface HeldOverlay {
   /** The directory, as the box sees it. */
   readonly path: string;
+  /** The lower layers, paths of this machine, the topmost first. */
+  readonly lower: readonly string[];
   /** Whether overlayfs keeps its marks in user.overlay.* and not in trusted.overlay.*. */
   readonly usesUserXattr: boolean;
   /** Directories in it that the box made to mount on, relative to it. */

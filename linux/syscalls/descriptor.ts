@@ -126,8 +126,7 @@ export function pipe(): [OwnedFd, OwnedFd] {
 }
 
 const F_SETLK = 6; // asm-generic/fcntl.h
-const F_RDLCK = 0;
-const FLOCK = 32; // sizeof(struct flock) on 64-bit machines; l_type is at 0, the rest zero: the whole file
+const FLOCK = 32; // sizeof(struct flock) on 64-bit machines; all zero is F_RDLCK for the whole file
 
 /**
  * fcntl(2) with F_SETLK: takes a POSIX lock for reading on a whole file, without waiting. It ends when the process closes
@@ -147,7 +146,5 @@ const FLOCK = 32; // sizeof(struct flock) on 64-bit machines; l_type is at 0, th
  * ```
  */
 export function lockForReading(fd: number): void {
-  const lock = new Uint8Array(new ArrayBuffer(FLOCK));
-  new DataView(lock.buffer).setInt16(0, F_RDLCK, true); // l_type
-  check(libc().fcntl_buffer(fd, F_SETLK, lock), errno[0], "fcntl");
+  check(libc().fcntl_buffer(fd, F_SETLK, new Uint8Array(FLOCK)), errno[0], "fcntl");
 }

@@ -68,15 +68,16 @@ sandboxTest("the arguments of gemini-cli run unchanged", { onlyUser: true }, asy
     argv.push("--tmpfs", work + "/secrets", "--remount-ro", work + "/secrets", "--ro-bind", "/dev/null", "/etc/hostname",
       "--bind", dir + "/mask", work + "/.env",
       "--", "sh", "-c", "cd " + work + "; echo 1 > file; echo 2 > made; for path in .gitignore .git/hooks notes/x secrets/x /etc/x; do " +
-        "(echo 3 > $path) 2>&- && echo wrote $path; done; cat .env /etc/hostname; ls secrets; ps -o sid= -p $$; echo $$");
+        "(echo 3 > $path) 2>&- && echo wrote $path; done; cat .env /etc/hostname; ls secrets; ps -o sid= -p $$; echo $$; readlink /proc/self/ns/net");
     const plan = await fromBwrapArgs(argv);
     await using box = await plan.start();
     const { code, stdout, stderr } = await plan.spawn(box, { stdout: "piped", stderr: "piped" }).output();
     say({ code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr),
-      made: Deno.readTextFileSync(work + "/file") + Deno.readTextFileSync(work + "/made"), dies: plan.diesWithParent });
+      made: Deno.readTextFileSync(work + "/file") + Deno.readTextFileSync(work + "/made"), dies: plan.diesWithParent, net: Deno.readLinkSync("/proc/self/ns/net") });
   `);
   assertEquals([answer.code, answer.made, answer.dies], [0, "1\n2\n", true]);
-  assertMatch(answer.out, /^\s*(\d+)\n\1\n$/); // nothing was written, shown or found; a session of its own
+  assertMatch(answer.out, /^\s*(\d+)\n\1\n.*\n$/); // nothing was written, shown or found; a session of its own
+  assertEquals(answer.out.split("\n").at(-2), answer.net); // --share-net
   assertMatch(answer.err, /\.env: Permission denied/);
 });
 

@@ -165,6 +165,11 @@ const calls: [call: string, seen: RegExp][] = [
     "",
     /capset\(\{version=_LINUX_CAPABILITY_VERSION_3, pid=0\}, \{effective=0, permitted=0, inheritable=0\}\) = 0/,
   ],
+  ["linux.setParentDeathSignal(9)", /prctl\(PR_SET_PDEATHSIG, SIGKILL\) = 0/],
+  [
+    "linux.lockForReading(linux.open('/etc/passwd', 0).fd)",
+    /fcntl\(\d+, F_SETLK, \{l_type=F_RDLCK, l_whence=SEEK_SET, l_start=0, l_len=0\}\) = 0/,
+  ],
   ["linux.setNoNewPrivs()", /prctl\(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0\) = 0/],
   ["linux.setUndumpable()", /prctl\(PR_SET_DUMPABLE, SUID_DUMP_DISABLE\) = 0/],
 ];

@@ -35,6 +35,8 @@ const KERNEL = `
 const LIBC = `
 #define _GNU_SOURCE
 #include <sys/mount.h>
+#include <sys/ioctl.h>
+#include <fcntl.h>
 #include <sys/eventfd.h>
 #include <dirent.h>
 #include <spawn.h>
@@ -152,6 +154,11 @@ const numbers: [file: string, find: RegExp, expression: string, headers?: typeof
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_LIST_MAX"],
   ["linux/syscalls/xattr.ts", /LARGEST = (\d+);/, "XATTR_SIZE_MAX"],
   ["linux/syscalls/at.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
+  ["linux/syscalls/descriptor.ts", /FLOCK = (\d+);/, "sizeof(struct flock)", LIBC],
+  ["linux/syscalls/descriptor.ts", /F_SETLK = (\d+);/, "F_SETLK", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCSWINSZ = (\w+);/, "TIOCSWINSZ", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCGPTN = (\w+);/, "TIOCGPTN", LIBC],
+  ["linux/sandbox/terminal.ts", /TIOCSPTLCK = (\w+);/, "TIOCSPTLCK", LIBC],
   ["linux/syscalls/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/path/path.ts", /PATH_MAX = (\d+);/, "PATH_MAX"],
   ["linux/loop/attached.ts", /BLKSSZGET = (\w+);/, "BLKSSZGET"],

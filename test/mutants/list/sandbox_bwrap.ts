@@ -27,6 +27,14 @@ export const sandboxBwrap: MutantRoom = {
   room: "linux/sandbox/bwrap",
   mutants: [
     mutant(
+      "what the box has made is a change",
+      "linux/sandbox/box.ts",
+      "if (!own.has(change.path)) yield",
+      "yield",
+      "Nothing that the box has made is a change.",
+      "sandbox/box_changes",
+    ),
+    mutant(
       "--ro-bind is writable",
       bwrap("steps"),
       'name.startsWith("--ro-")',
