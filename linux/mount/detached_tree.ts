@@ -136,10 +136,11 @@ export async function openInside(
 
 /** A link to the root of the tree leads to the mountpoint of the tree. */
 function refuseRoot(target: MountTarget, { id }: DetachedTree, inside: string): MountTarget {
-  const { isRoot, mountId } = statxMountUniqueFd(target);
-  if (!isRoot || mountId !== id.mountId) return target;
-  target.close();
-  throw new LeavesTree(inside);
+  using stack = new DisposableStack();
+  const { isRoot, mountId } = statxMountUniqueFd(stack.use(target));
+  if (isRoot && mountId === id.mountId) throw new LeavesTree(inside);
+  stack.move();
+  return target;
 }
 
 /**

@@ -7,6 +7,7 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import { requirePermission } from "../../ffi/permission.ts";
+import { ensureServerAnswers } from "../mountinfo/served.ts";
 import { withTimeout } from "../path/wait.ts";
 import {
   memfdCreate,
@@ -52,8 +53,9 @@ const TIMEOUT = 30_000; // ms
 export async function startBox(
   steps: readonly Step[],
   life: Life,
-  { timeout = TIMEOUT, signal, holds = [] }: StartOptions = {},
+  options: StartOptions = {},
 ): Promise<Sandbox> {
+  const { timeout = TIMEOUT, signal, holds = [] } = options;
   requirePermission({ name: "ffi" });
   signal?.throwIfAborted();
   if (Deno.args[0] === STAGE) { // else it would start itself without an end
@@ -64,6 +66,7 @@ export async function startBox(
   if (!usesMountSetattr()) {
     throw new SandboxError(`a sandbox needs ${whatSetattrNeeds()}`, { code: "ENOSYS" });
   }
+  await ensureLayersAnswer(steps, options);
   const maps = life.ids && "uidMap" in life.ids ? mapsOf(life.ids) : undefined; // refused before anything starts
   const [own, theirs] = socketPair();
   const held = new OwnedFds();
@@ -97,6 +100,14 @@ export async function startBox(
     throw error;
   } finally {
     theirs.close();
+  }
+}
+
+/** The kernel asks the file system of a lower layer when an overlay is made; the stage could only be waited for. */
+async function ensureLayersAnswer(steps: readonly Step[], { timeout, signal }: StartOptions): Promise<void> {
+  for (const step of steps) {
+    if (step.kind !== "overlay") continue;
+    for (const layer of step.lower) await ensureServerAnswers(layer, { timeout, signal });
   }
 }
 

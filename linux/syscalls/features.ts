@@ -177,7 +177,7 @@ const probes: Record<Feature, () => boolean> = {
   mountBeneath: () => {
     const flags = MOVE_MOUNT_BENEATH | MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH;
     const attempt = () => moveMount(-1, "", -1, "", flags);
-    if (!mayMount()) attempt();
+    if (!mayMount()) throwIfNotPermitted(attempt);
     return works(attempt, "ENOSYS", "EINVAL", "EPERM");
   },
   detachedTargets: () => {
@@ -352,6 +352,14 @@ function isAnyBlocked(calls: readonly (() => void)[]): boolean {
 export function mayMount(): boolean {
   // mount(2) checks the capability before it sees that there is no type: do_new_mount() of fs/namespace.c.
   return works(() => mount(null, "/", null, 0, null), "EPERM");
+}
+
+function throwIfNotPermitted(attempt: () => void): void {
+  try {
+    attempt();
+  } catch (error) {
+    if (isErrno(error, "EPERM")) throw error;
+  }
 }
 
 /** Whether the kernel has a call, though it may fail. A missing call fails with ENOSYS, one blocked by seccomp with ENOSYS or EPERM. */

@@ -424,6 +424,16 @@ const COMMANDS: Readonly<Record<string, readonly Case[]>> = {
   }],
   watch: [{ name: "PATH", call: (path) => command("watch", path), runsOn: true }],
   lookup: [{ name: "PATH", call: (path) => command("lookup", path) }],
+  sandbox: [
+    { name: "--writable", call: (path) => command("sandbox", "--writable", path, "--", "true"), times: 1 },
+    { name: "--hidden", call: (path) => command("sandbox", "--hidden", path, "--", "true"), times: 1 },
+  ],
+  try: [{ name: "--overlay", call: (path) => command("try", "--overlay", path, "--", "true"), times: 1 }],
+  bwrap: [{
+    name: "--ro-bind",
+    call: (path) => command("bwrap", "--ro-bind", "/", "/", "--ro-bind", path, "/mnt", "--", "true"),
+    times: 1,
+  }],
 };
 
 const COMMANDS_WITHOUT_PATH = ["completions", "doctor", "manual"];
