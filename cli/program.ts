@@ -105,19 +105,29 @@ export function defineCommand(top: Command, done: Done): Command {
     .description("Mounts lists of mounts under a directory, and unmounts them.")
     .version("0.1.0")
     .exitOverride()
-    .configureOutput({ outputError: (text, write) => write(oneLine(text)) })
+    .configureOutput({ outputError: (text, write) => write(oneLine(text, "denomount")) })
     .showSuggestionAfterError(true)
     .enablePositionalOptions()
     .addHelpText("after", wrapped(EXIT_STATUS))
     .addHelpText("after", wrapped("\nExample:\n  denomount run --chroot rootfs.json -- /bin/sh"));
   for (const add of SUBCOMMANDS) add(top, done);
+  nameHelp(top, "denomount");
   return top;
 }
 
-function oneLine(text: string): string {
+/** A usage error of a subcommand names the subcommand's own help. */
+function nameHelp(command: Command, path: string): void {
+  for (const sub of command.commands) {
+    const own = `${path} ${sub.name()}`;
+    sub.configureOutput({ outputError: (text, write) => write(oneLine(text, own)) });
+    nameHelp(sub, own);
+  }
+}
+
+function oneLine(text: string, command: string): string {
   return `denomount: ${
     escapeControl(text.trim().replace(/^error: /, "").replace(/\s*\n\s*/g, " ")).replace(/\.$/, "")
-  }; see denomount --help\n`;
+  }; see ${command} --help\n`;
 }
 
 const MANAGED_LIST = `
