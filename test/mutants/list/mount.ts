@@ -29,8 +29,8 @@ export const mount: MutantRoom = {
     {
       name: "a link to the assembled mount itself is followed",
       file: at("detached_tree"),
-      find: "if (!isRoot || mountId !== id.mountId) return target;",
-      replace: "if (!isRoot || mountId !== id.mountId || target) return target;",
+      find: "if (isRoot && mountId === id.mountId) throw new LeavesTree(inside);",
+      replace: "",
       rule: "A list that is assembled gives the same mounts as one by one.",
       tests: ASSEMBLE,
     },
