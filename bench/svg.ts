@@ -16,11 +16,16 @@ const HIGHEST = 10;
 const colours: Record<string, string> = {
   "C floor": "#8a8a8a",
   containerd: "#0a7ea4",
+  libmount: "#d4a017",
   commands: "#c2571a",
   "bare calls in Deno": "#7a5fb5",
   "plain overlay": "#3f8f3f",
   "chown -R": "#b0315f",
   "ten maps": "#a08a00",
+  "unmapped binds": "#5f9ea0",
+  bubblewrap: "#b5651d",
+  unshare: "#556b2f",
+  overlayfs: "#2f4f8f",
 };
 
 const escape = (text: string) => text.replace(/[&<>]/g, (character) => `&#${character.charCodeAt(0)};`);
@@ -67,10 +72,14 @@ function scale(top: number, bottom: number): string[] {
   ]);
 }
 
+const IN_A_ROW = 6;
+const legendX = (index: number) => 20 + index % IN_A_ROW * 160;
+const legendY = (index: number, top: number) => top + Math.floor(index / IN_A_ROW) * ROW;
+
 function legend(peers: readonly string[], y: number): string[] {
   return peers.flatMap((peer, index) => [
-    `<circle cx="${20 + index * 140}" cy="${y - 4}" r="5" fill="${colours[peer] ?? "#444"}"/>`,
-    text(30 + index * 140, y, peer),
+    `<circle cx="${legendX(index)}" cy="${legendY(index, y) - 4}" r="5" fill="${colours[peer] ?? "#444"}"/>`,
+    text(legendX(index) + 10, legendY(index, y), peer),
   ]);
 }
 
@@ -103,7 +112,7 @@ export function draw(results: readonly Result[]): string {
   const peers = [...new Set(compared.flatMap(({ ratios }) => Object.keys(ratios)))];
   const crowd = results.filter(({ name }) => name.startsWith("bind among"));
   const callers = results.filter(({ name }) => name.endsWith("at once"));
-  const top = 84;
+  const top = 84 + Math.floor((peers.length - 1) / IN_A_ROW) * ROW;
   const bottom = top + compared.length * ROW - 8;
   const plots = bottom + 52;
   const height = plots + (crowd.length + callers.length) * ROW + 90;
