@@ -25,7 +25,7 @@ export interface Ready {
 }
 
 /**
- * What the stage is told. A command comes with six descriptors: request, stdin, stdout, stderr, report, failures; one with
+ * The orders that the stage gets. A command comes with six descriptors: request, stdin, stdout, stderr, report, failures; one with
  * a terminal of its own, with a socket that gets the terminal's other end too.
  */
 export type Order = { readonly run: number } | { readonly kill: number; readonly signal: number };

@@ -176,7 +176,7 @@ class Init {
     this.#control = control;
   }
 
-  /** Carries out what it is told, until the other end is closed. */
+  /** Carries out its orders, until the other end is closed. */
   async serve(): Promise<void> {
     Deno.addSignalListener("SIGCHLD", () => this.#reap());
     for (;;) {

@@ -1,5 +1,5 @@
 /**
- * A list whose mounts are inside of one another is assembled detached and attached by one call (Linux 6.15): nobody sees
+ * A list whose mounts are inside of one another is assembled detached and attached by one call (Linux 6.15): no process sees
  * a part of it, and the result is what attaching them one by one gives.
  *
  * @module

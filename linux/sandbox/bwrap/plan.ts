@@ -149,7 +149,7 @@ export class BwrapPlan {
     const name = argv0 === undefined ? {} : { argv0 };
     const child = box.spawn(program, { ...options, ...name, args, env: { PWD: box.cwd } });
     const report = ({ code }: Deno.CommandStatus) => statusFd?.write(`{ "exit-code": ${code} }\n`);
-    child.status.then(report).catch(() => {}); // the command could not be executed, or nobody reads the descriptor
+    child.status.then(report).catch(() => {}); // the command could not be executed, or no process reads the descriptor
     return child;
   }
 }

@@ -30,7 +30,7 @@ export const sandboxChanges: MutantRoom = {
       file: `${room}/directory_stack.ts`,
       find: "this.push(openat2(this.fd, name, this.#flags, RESOLVE_INSIDE), name);",
       replace: "this.push(openat2(this.fd, name, this.#flags & ~O_NOFOLLOW, 0), name);",
-      rule: "A command that swaps a directory for a link leads nobody out of the upper directory.",
+      rule: "A command that swaps a directory for a link leads no function out of the upper directory.",
       tests: [stack],
     },
     {
