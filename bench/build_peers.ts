@@ -5,6 +5,7 @@
  * @module
  */
 
+import { cachePath } from "../test/cache.ts";
 import { Packages } from "../test/kernels/apt.ts";
 import { run } from "./peers.ts";
 
@@ -35,8 +36,7 @@ const OTHERS = ["golang-golang-x-sync-dev", "golang-golang-x-sys-dev", "golang-g
 const source = (file: string) => new URL(`peers/${file}`, import.meta.url).pathname;
 
 async function openSid(): Promise<Packages> {
-  const home = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/root"}/.cache`;
-  const cache = `${home}/denomount-bench`;
+  const cache = cachePath("denomount-bench");
   await Deno.mkdir(cache, { recursive: true });
   return await Packages.open(cache, debian, "sid");
 }

@@ -10,6 +10,7 @@
  * @module
  */
 
+import { exists } from "../test/kernels/exists.ts";
 // deno-lint-ignore no-import-prefix
 import { Marked, type Token } from "npm:marked@16.4.1";
 
@@ -220,16 +221,6 @@ export function writeSite(directory: string): string[] {
   for (const page of pages.values()) write(htmlPath(page.path), html(page, pages));
   for (const path of files) write(path, Deno.readFileSync(`${project}${path}`));
   return errors;
-}
-
-function exists(path: string): boolean {
-  try {
-    Deno.statSync(path);
-    return true;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
 }
 
 if (import.meta.main) {

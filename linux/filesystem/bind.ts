@@ -8,7 +8,7 @@
 import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { setAttributes } from "../idmap/attributes.ts";
-import { cloneWithAttributes } from "../idmap/replace_idmap.ts";
+import { cloneFlags, cloneWithAttributes } from "../idmap/replace_idmap.ts";
 import { isDirectory, type MountTarget, openTopMount, procFdPath } from "../path/mount_target.ts";
 import { attributesText, type Call, call, mountCall, quoted, setattrCall } from "../spec/call.ts";
 import { flagsToAttributes, statfsToFlags } from "../spec/mount_flags.ts";
@@ -25,13 +25,11 @@ import {
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
-  AT_RECURSIVE,
   MS_BIND,
   MS_REC,
   MS_SHARED,
   MS_SLAVE,
   O_PATH,
-  OPEN_TREE_CLONE,
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 import { mount, open, openTree, statfs } from "../syscalls/mod.ts";
@@ -182,10 +180,6 @@ function cloneSource({ source, recursive }: BindPlan, opened: OwnedFd | undefine
     if (!(error instanceof SyscallError)) throw error;
     throw new SyscallError({ syscall: error.syscall, errno: error.errno, path: source });
   }
-}
-
-function cloneFlags(recursive: boolean): number {
-  return OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
 }
 
 /**

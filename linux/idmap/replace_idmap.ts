@@ -33,7 +33,7 @@ export function cloneWithAttributes(
   { recursive, set, clear, isMapped, propagation }: SetattrStep,
   userns: OwnedFd | null | undefined,
 ): OwnedFd {
-  const flags = OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
+  const flags = cloneFlags(recursive);
   const change = !isMapped || userns === undefined
     ? { set, clear, propagation }
     : userns === null
@@ -42,6 +42,16 @@ export function cloneWithAttributes(
   return source === undefined
     ? openTreeAttr(AT_FDCWD, path, flags, change)
     : openTreeAttr(source.fd, "", flags | AT_EMPTY_PATH, change);
+}
+
+/**
+ * The flags of open_tree(2) and open_tree_attr(2) for a clone.
+ *
+ * @param recursive whether it has the mounts below the source too.
+ * @returns `OPEN_TREE_CLONE`, with `AT_RECURSIVE` or without.
+ */
+export function cloneFlags(recursive: boolean): number {
+  return OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);
 }
 
 /** What changing or clearing an id map needs, for an error message. */

@@ -38,7 +38,7 @@ import {
   readlink,
   symlink,
   umount2,
-  write,
+  writeAll,
 } from "../syscalls/mod.ts";
 import {
   Building,
@@ -219,11 +219,9 @@ function modesOf(mode = 0o755): Modes {
 function writeFile(path: string, bytes: Uint8Array<ArrayBuffer>, mode: number): void {
   using file = open(path, O_WRONLY | O_CREAT, mode);
   ftruncate(file.fd, 0);
-  for (let at = 0; at < bytes.length; at += CHUNK) write(file.fd, bytes.slice(at, at + CHUNK));
+  writeAll(file.fd, bytes);
   chmod(path, mode);
 }
-
-const CHUNK = 1 << 20; // bytes; a write(2) of this size to a tmpfs is whole
 
 function makeSymlink(target: string, to: string, root: BoxRoot): void {
   const { parent, name } = root.makeParent(target);

@@ -21,6 +21,7 @@ import {
   setCloseOnExec,
   socketPair,
   write,
+  writeAll,
 } from "../syscalls/mod.ts";
 import { openPidfd, pidInProc } from "../pidfd.ts";
 import { SandboxError } from "./error.ts";
@@ -286,7 +287,7 @@ function startCarrier(
       kind === "inherit" ? number : fds.add(openEnd(carrier.pid, number)).fd
     );
     const file = fds.add(memfdCreate("request"));
-    writeAll(file, encode(request));
+    writeAll(file.fd, encode(request));
     write(to.fd, new TextEncoder().encode("go\n"));
     const [own, theirs] = options.terminal ? socketPair() : [];
     const terminal = receiveTerminal(own); // it ends with the other end of the socket, also if the order can't be sent
@@ -315,9 +316,3 @@ function openEnd(pid: number, number: number): OwnedFd {
   using process = openPidfd(pid);
   return open(`/proc/${pidInProc(process)}/fd/${number}`, number === 0 ? O_RDONLY : O_WRONLY);
 }
-
-function writeAll(file: OwnedFd, bytes: Uint8Array<ArrayBuffer>): void {
-  for (let at = 0; at < bytes.length; at += CHUNK) write(file.fd, bytes.slice(at, at + CHUNK));
-}
-
-const CHUNK = 1 << 20; // bytes; a write(2) of this size to a file in memory is whole

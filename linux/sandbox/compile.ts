@@ -4,6 +4,7 @@
  * @module
  */
 
+import { tryMkdir } from "../path/try_mkdir.ts";
 import { isErrno, SyscallError } from "../../ffi/errno.ts";
 import { shown } from "../../ffi/text.ts";
 import { canonicalizePath, directoriesAbove, dirname, join } from "../path/path.ts";
@@ -18,7 +19,7 @@ import {
   S_IFSOCK,
   STATX_TYPE,
 } from "../syscalls/constants.ts";
-import { mkdir, realpath, statx } from "../syscalls/mod.ts";
+import { realpath, statx } from "../syscalls/mod.ts";
 import { SandboxError } from "./error.ts";
 import type { OverlayDirectory, SandboxOptions, TmpfsDirectory } from "./options.ts";
 import type { Step } from "./steps.ts";
@@ -140,7 +141,7 @@ class Compiler {
   async #makeState(state: string): Promise<{ upper: string; work: string }> {
     const real = await canonicalizePath(state, this.#wait);
     const directories = { upper: join(real, "upper"), work: join(real, "work") };
-    for (const path of Object.values(directories)) tryMkdir(path);
+    for (const path of Object.values(directories)) tryMkdir(path, 0o755);
     return directories;
   }
 
@@ -337,14 +338,6 @@ function showsHost({ option, steps }: Entry): boolean {
 
 function absolute(path: string): string {
   return join(path.startsWith("/") ? "/" : realpath("."), path);
-}
-
-function tryMkdir(path: string): void {
-  try {
-    mkdir(path, 0o755);
-  } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
-  }
 }
 
 const MOST_NAMED = 50;

@@ -16,7 +16,7 @@ import {
   setCloseOnExec,
   socketPair,
   tryReceiveMessage,
-  write,
+  writeAll,
 } from "../syscalls/mod.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
 import { type OverlayLayer, Sandbox } from "./box.ts";
@@ -151,7 +151,7 @@ function startStage(steps: readonly Step[], life: Life, theirs: OwnedFd): { stag
 
 function sendPlan(own: OwnedFd, plan: Plan): void {
   using file = memfdCreate("plan");
-  writeAll(file, encode(plan));
+  writeAll(file.fd, encode(plan));
   sendMessage(own.fd, encode("plan"), [file.fd]);
 }
 
@@ -178,12 +178,6 @@ function stageEnvironment(): { env: Record<string, string>; clearEnv: boolean } 
   }
   return { env, clearEnv: true };
 }
-
-function writeAll(file: OwnedFd, bytes: Uint8Array<ArrayBuffer>): void {
-  for (let at = 0; at < bytes.length; at += CHUNK) write(file.fd, bytes.slice(at, at + CHUNK));
-}
-
-const CHUNK = 1 << 20; // bytes; a write(2) of this size to a file in memory is whole
 
 /** The stage while the box starts. */
 class Stage {

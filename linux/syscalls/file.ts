@@ -223,6 +223,27 @@ export function write(fd: number, bytes: Uint8Array<ArrayBuffer>, path?: string)
 }
 
 /**
+ * write(2), repeated until everything is written.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param fd a descriptor that is open for writing.
+ * @param bytes the bytes.
+ * @throws {SyscallError} with the call's errno; a part may be written then.
+ *
+ * @example
+ * ```ts
+ * import { O_WRONLY, open, writeAll } from "@denomount/mount/linux";
+ *
+ * using nothing = open("/dev/null", O_WRONLY);
+ * writeAll(nothing.fd, new Uint8Array(1 << 24));
+ * ```
+ */
+export function writeAll(fd: number, bytes: Uint8Array<ArrayBuffer>): void {
+  for (let at = 0; at < bytes.length;) at += write(fd, bytes.subarray(at));
+}
+
+/**
  * ftruncate(2): sets the size of a file. New bytes are zeros, which take no space.
  *
  * Needs the permission `ffi`.

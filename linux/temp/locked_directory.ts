@@ -5,10 +5,11 @@
  * @module
  */
 
+import { tryMkdir } from "../path/try_mkdir.ts";
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY } from "../syscalls/constants.ts";
-import { flock, mkdir, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
+import { flock, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
 
 /** A directory, and the descriptor that holds its lock. */
 export interface LockedDirectory {
@@ -81,16 +82,5 @@ export function tryLock(directory: string): OwnedFd | undefined {
  * @throws {SyscallError} with another errno.
  */
 export function lockOrMake(directory: string): OwnedFd | undefined {
-  return tryLock(directory) ?? (tryMkdir(directory) ? tryLock(directory) : undefined);
-}
-
-/** False if it exists. */
-function tryMkdir(directory: string): boolean {
-  try {
-    mkdir(directory, 0o700);
-    return true;
-  } catch (error) {
-    if (isErrno(error, "EEXIST")) return false;
-    throw error;
-  }
+  return tryLock(directory) ?? (tryMkdir(directory, 0o700) ? tryLock(directory) : undefined);
 }

@@ -6,6 +6,7 @@
  * @module
  */
 
+import { cachePath } from "../cache.ts";
 import { Command, Option } from "../../cli/commander.ts";
 import { boot, type Directories } from "./boot.ts";
 import type { Result } from "./protocol.ts";
@@ -35,9 +36,8 @@ const options = command.opts<Options>();
 const stop = new AbortController();
 for (const signal of ["SIGINT", "SIGTERM"] as const) Deno.addSignalListener(signal, () => stop.abort());
 
-const home = Deno.env.get("XDG_CACHE_HOME") ?? `${Deno.env.get("HOME") ?? "/root"}/.cache`;
 const directories: Directories = {
-  cache: `${home}/denomount-kernels`,
+  cache: cachePath("denomount-kernels"),
   project: new URL("../..", import.meta.url).pathname.replace(/\/$/, ""),
 };
 const tests = command.args.length > 0 ? command.args : testFiles(options.tests, directories.project);

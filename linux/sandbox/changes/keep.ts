@@ -4,7 +4,8 @@
  * @module
  */
 
-import { errnoNumber, isErrno, SyscallError } from "../../../ffi/errno.ts";
+import { tryMkdir } from "../../path/try_mkdir.ts";
+import { errnoNumber, SyscallError } from "../../../ffi/errno.ts";
 import { ensureAnswers, openMayWait } from "../../path/cached_lookup.ts";
 import {
   AT_EMPTY_PATH,
@@ -26,7 +27,6 @@ import {
   getdents64Once,
   getxattr,
   linkat,
-  mkdir,
   mkdirat,
   mknodat,
   openat,
@@ -105,7 +105,7 @@ interface Target extends Disposable {
 
 async function openTarget(path: string, options: UpperOptions): Promise<Target> {
   await ensureAnswers(path, options); // before mkdir(2), which would wait without end
-  const isNew = tryMkdir(path);
+  const isNew = tryMkdir(path, 0o700);
   using stack = new DisposableStack();
   if (isNew) stack.defer(() => rmdir(path));
   const fd = stack.use(await openMayWait(path, O_RDONLY | O_DIRECTORY, options));
@@ -130,17 +130,6 @@ function isEmpty(fd: number): boolean {
     if (some.length > 0) return false;
   }
   return true;
-}
-
-/** False if the path exists. */
-function tryMkdir(path: string): boolean {
-  try {
-    mkdir(path, 0o700);
-    return true;
-  } catch (error) {
-    if (!isErrno(error, "EEXIST")) throw error;
-    return false;
-  }
 }
 
 type Attributes = ReadonlyMap<string, Uint8Array<ArrayBuffer>>;

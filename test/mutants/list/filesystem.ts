@@ -19,7 +19,7 @@ export const filesystem: MutantRoom = {
   mutants: [
     {
       name: "the clone of an rbind has its top mount alone",
-      file: at("bind"),
+      file: "linux/idmap/replace_idmap.ts",
       find: "return OPEN_TREE_CLONE | (recursive ? AT_RECURSIVE : 0);",
       replace: "return OPEN_TREE_CLONE;",
       rule: "rbind brings the mounts below its source.",
