@@ -13,6 +13,7 @@ import {
   STATMOUNT_FS_TYPE,
   STATMOUNT_MNT_BASIC,
   STATMOUNT_MNT_POINT,
+  STATMOUNT_SB_BASIC,
 } from "../syscalls/constants.ts";
 import { statmountMany } from "../syscalls/mod.ts";
 import { listMounts } from "./list_mounts.ts";
@@ -22,9 +23,13 @@ import { readMounts } from "./read_mounts.ts";
 import type { StatxMount } from "./statx_mount.ts";
 
 /** The fields of a mount that its place in a tree, and its unmounting, depend on. */
-export type TreeInfo = Pick<MountInfo, "id" | "parent" | "mountpoint" | "fsType" | "optional">;
+export type TreeInfo = Pick<
+  MountInfo,
+  "id" | "parent" | "major" | "minor" | "mountpoint" | "fsType" | "optional"
+>;
 
-const TREE_FIELDS = STATMOUNT_MNT_BASIC | STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE | STATMOUNT_FS_SUBTYPE;
+const TREE_FIELDS = STATMOUNT_SB_BASIC | STATMOUNT_MNT_BASIC | STATMOUNT_MNT_POINT | STATMOUNT_FS_TYPE |
+  STATMOUNT_FS_SUBTYPE;
 const FEW = 64; // mounts for which the length of the table is not asked
 
 /**

@@ -30,7 +30,7 @@ export function mountTrees(table: readonly TreeInfo[], chosen: (info: TreeInfo) 
   const ids = new Set(within.map(({ id }) => id));
   const children = Map.groupBy(within, ({ parent }) => parent);
   const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
-  const hidersOf = hidersIn(table);
+  const hidersOf = within.length < table.length ? hidersIn(table) : () => [];
   const isReachable = (info: TreeInfo) => hidersOf(info).every(chosen);
   return tops.filter(isReachable).sort(byLength).map((info) => treeOf(info, children));
 }

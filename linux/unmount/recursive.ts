@@ -108,8 +108,9 @@ async function unmountByIds(top: string, deadline: Deadline, onError: OnError): 
   const filter = prefixFilter(top);
   let isComplete = false;
   for (let attempt = 0; attempt < ATTEMPTS && !isComplete; attempt++) {
-    const tree = (await readSubtree(parent)).filter((mount) => !filter(mount).skip);
-    isComplete = await unmountTrees(await wholeTrees(tree), deadline, onError);
+    const around = await readSubtree(parent);
+    const tree = around.filter((mount) => !filter(mount).skip);
+    isComplete = await unmountTrees(await wholeTrees(tree, around), deadline, onError);
   }
   await unmountStacked(top, deadline, topMount(top, deadline));
   return isComplete;

@@ -54,6 +54,8 @@ export interface Trees {
   readonly isWithin: (info: TreeInfo) => boolean;
   /** Whether a mount that has mounts below it has a peer outside of the trees. */
   readonly hasPeer: (info: TreeInfo) => boolean;
+  /** The device of a mount's file system, by the mount's id, as statx(2) has it; also of the trees' parents if known. */
+  readonly devices: ReadonlyMap<number, number>;
 }
 
 /**
@@ -83,18 +85,23 @@ export async function treesOf(top: StatxMount): Promise<Trees> {
  * @returns the trees.
  */
 export function treesWithin(table: readonly TreeInfo[], isWithin: (info: TreeInfo) => boolean): Trees {
-  return { table, isWithin, hasPeer: peersOutside(table, isWithin) };
+  return { table, isWithin, hasPeer: peersOutside(table, isWithin), devices: devicesIn(table) };
+}
+
+function devicesIn(table: readonly TreeInfo[]): Map<number, number> {
+  return new Map(table.map(({ id, major, minor }) => [id, major * 2 ** 20 + minor]));
 }
 
 /**
  * Trees that no other mount hides.
  *
  * @param tree their mounts.
+ * @param around the same mounts, and those that they are mounted on if known.
  * @returns the trees.
  */
-export async function wholeTrees(tree: readonly TreeInfo[]): Promise<Trees> {
+export async function wholeTrees(tree: readonly TreeInfo[], around = tree): Promise<Trees> {
   const outside = await inSteps(groupsOutside(groupsOfParents(tree), tree));
-  return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside) };
+  return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside), devices: devicesIn(around) };
 }
 
 /**
@@ -133,7 +140,7 @@ export async function unmountIfChildless(
  * directory.
  */
 export async function unmountTrees(
-  { table, isWithin, hasPeer }: Trees,
+  { table, isWithin, hasPeer, devices }: Trees,
   deadline: Deadline,
   onError = (error: unknown, _info: TreeInfo): void => {
     throw error;
@@ -151,7 +158,11 @@ export async function unmountTrees(
       try {
         if (anyServed) await ensureResolvable(info.mountpoint, deadline.restarted());
         if (kind === "leave") leavePeerGroup(info);
-        else if (!await unmountInfo(info, stacked.has(info.mountpoint), deadline)) isComplete = false;
+        else {
+          const isStacked = stacked.has(info.mountpoint);
+          const isUnmounted = await unmountInfo(info, isStacked, devices.get(info.parent), deadline);
+          isComplete &&= isUnmounted;
+        }
       } catch (error) {
         if (isErrno(error, "ENOENT", "ENOTDIR")) isComplete = false; // renamed between the look and the call
         else onError(error, info);
@@ -166,17 +177,22 @@ function repeated(paths: readonly string[]): Set<string> {
   return new Set(paths.filter((path) => seen.size === seen.add(path).size));
 }
 
-/** Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. False if it is not there. */
+/**
+ * Of a stack, each mount down to this one; what is mounted on top of it meanwhile too. False if it is not there. The parent,
+ * which is unmounted later, keeps the file system in use if it has the same: then nothing is flushed.
+ */
 async function unmountInfo(
   { id, mountpoint }: TreeInfo,
   isStacked: boolean,
+  parentDevice: number | undefined,
   deadline: Deadline,
 ): Promise<boolean> {
   for (let isLast = !isStacked;; isLast = !isStacked) {
     const top = topMount(mountpoint, deadline);
     if (top === undefined) return false;
     isLast ||= mountAt(mountpoint, AT_SYMLINK_NOFOLLOW)?.mountId === id;
-    await unmountRetrying(mountpoint, deadline.restarted(), top);
+    const isImmediate = top.device === parentDevice;
+    await unmountRetrying(mountpoint, deadline.restarted(), top, undefined, isImmediate);
     if (isLast) return true;
   }
 }

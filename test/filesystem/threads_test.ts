@@ -12,7 +12,7 @@ const module = (path: string) => JSON.stringify(new URL(path, import.meta.url));
 
 /** What waits for a disk, or takes the kernel long, and what does not. */
 const PROGRAM = `
-import { mount, unmount } from ${module("../../mod.ts")};
+import { mount, unmount, unmountRecursive } from ${module("../../mod.ts")};
 import { pretendMissing } from ${module("../../linux/syscalls/features.ts")};
 const [dir, ...missing] = Deno.args;
 await Promise.all([mount, unmount].map((call) => call({ type: "nothing", source: "" }, dir + "/none").catch(() => {})));
@@ -32,10 +32,17 @@ await step("mount a disk", () => mount({ type: "ext4", source: dir + "/image", o
 Deno.mkdirSync(target + "/sub");
 await mount({ type: "bind", source: target }, target + "/sub");
 await step("unmount a bind on its own disk", () => unmount(target + "/sub"));
+await mount({ type: "bind", source: target }, target + "/sub");
+await step("unmount a tree: a bind on its own disk", () => unmountRecursive(target));
+await mount({ type: "ext4", source: dir + "/image", options: ["loop"] }, target);
 await step("remount a disk", () => remount("ro"));
 await step("unmount a disk", () => unmount(target));
 const noErofs = () => mount({ type: "erofs", source: dir + "/image", options: ["ro"] }, target).catch(() => {});
 await step("mount an erofs from a file", noErofs); // which has none in it, but the kernel has to look
+await tmpfs("size=64m");
+Deno.mkdirSync(target + "/sub");
+await mount({ type: "ext4", source: dir + "/image", options: ["loop"] }, target + "/sub");
+await step("unmount a tree: a disk in a tmpfs", () => unmountRecursive(target));
 await step("mount a tmpfs", () => tmpfs("size=64m"));
 await step("unmount a tmpfs", () => unmount(target));
 await tmpfs("size=64m");
@@ -58,6 +65,7 @@ const OFF_THREAD = [
   "mount an erofs from a file",
   "remount a disk",
   "unmount a disk",
+  "unmount a tree: a disk in a tmpfs",
   "unmount a large tmpfs",
   "unmount a tmpfs without a limit",
   "unmount a tmpfs with many files",
@@ -65,6 +73,7 @@ const OFF_THREAD = [
 ];
 const ON_THREAD = [
   "unmount a bind on its own disk",
+  "unmount a tree: a bind on its own disk",
   "mount a tmpfs",
 ];
 /** Without statmount(2), what they are is not known. */
@@ -115,6 +124,7 @@ function threadsOf(trace: string): Map<string, string> {
         .test(line)
     ) {
       if (step.startsWith("unmount") !== line.includes("umount2(") || found.has(step)) continue;
+      if (line.includes("EBUSY")) continue; // the mount of a tree, before those below it
       found.set(step, thread === main ? "main thread" : "another thread");
     }
   }

@@ -549,6 +549,22 @@ export const unmount: MutantRoom = {
       tests: [THREADS],
     },
     {
+      name: "every mount of a tree counts as in use elsewhere",
+      file: at("tree"),
+      find: "const isImmediate = top.device === parentDevice;",
+      replace: "const isImmediate = true;",
+      rule: "The event loop runs while a disk is written.",
+      tests: [THREADS],
+    },
+    {
+      name: "no mount is hidden by another",
+      file: at("order"),
+      find: "const hidersOf = within.length < table.length ? hidersIn(table) : () => [];",
+      replace: "const hidersOf = () => [];",
+      rule: "A mount that another one hides is not unmounted by its path.",
+      tests: [test("tree"), test("recursive"), test("table"), test("model")],
+    },
+    {
       name: "every disk counts as in use elsewhere",
       file: at("umount_once"),
       find: "return parent.mountId !== top.mountId && parent.device === top.device;",
