@@ -46,6 +46,22 @@ for (const missing of [[], ["statmount"]] satisfies Parameters<typeof pretendMis
     }
   });
 
+  kernelTest(`unmountRecursive() leaves what a mount above its target hides, ${way}`, {
+    privateDirectory: true,
+  }, async (t) => {
+    using _ = pretendMissing(...missing);
+    const target = t.make("above/target");
+    t.make("above/target/hidden");
+    tmpfs(`${target}/hidden`);
+    tmpfs(`${t.dir}/above`);
+    Deno.mkdirSync(`${target}/seen`, { recursive: true });
+    tmpfs(`${target}/seen`);
+    await unmountRecursive(target);
+    assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/above/target/hidden", "/above"]);
+    await unmountRecursive(`${t.dir}/above`);
+    assertEquals(t.mounts(), []);
+  });
+
   kernelTest(`a recursive bind is unmounted with all levels below it, ${way}`, {
     privateDirectory: true,
   }, async (t) => {
