@@ -7,7 +7,7 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
-import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
+import type { MountId } from "../mountinfo/statx_mount.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
@@ -22,8 +22,10 @@ import {
   S_IFMT,
   S_IFREG,
   STATX_INO,
+  STATX_MNT_ID_UNIQUE,
   STATX_TYPE,
 } from "../syscalls/constants.ts";
+import { hasFeature } from "../syscalls/features.ts";
 import { open, statx } from "../syscalls/mod.ts";
 
 /** What identifies a file for the kernel, in the form of struct loop_info64 of linux/loop.h. */
@@ -75,12 +77,12 @@ export async function openBackingFile(
   wait: WaitOptions,
 ): Promise<BackingFile> {
   using found = await openMayWait(path, O_PATH, wait);
-  const { type, id } = identify(found);
+  const { type, id, mount } = identify(found);
   if (type !== S_IFREG && type !== S_IFBLK) {
     const kind = KINDS.get(type) ?? "a special file";
     throw new TypeError(`${path} is ${kind}; a loop device takes a regular file or a block device`);
   }
-  const isServed = await mayWaitForServer(statxMountUniqueFd(found));
+  const isServed = await mayWaitForServer(mount);
   const file = isServed ? await openOnServer(path, readonly, id, wait) : reopen(found, path, readonly);
   return new BackingFile(file.release(), path, id);
 }
@@ -89,15 +91,21 @@ export async function openBackingFile(
  * What identifies a file for the kernel.
  *
  * @param file an open descriptor.
- * @returns its type (S_IFMT of sys/stat.h), and its identity.
+ * @returns its type (S_IFMT of sys/stat.h), its identity, and its mount.
  */
-export function identify(file: OwnedFd): { type: number; id: FileId } {
-  const stat = statx(file.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_INO);
+export function identify(file: OwnedFd): { type: number; id: FileId; mount: MountId } {
+  const mask = STATX_TYPE | STATX_INO | (hasFeature("statmount") ? STATX_MNT_ID_UNIQUE : 0);
+  const stat = statx(file.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, mask);
   const type = stat.mode & S_IFMT;
+  const mount = {
+    mountId: Number(stat.mountId),
+    isUnique: (stat.mask & STATX_MNT_ID_UNIQUE) !== 0,
+    device: stat.devMajor * 2 ** 20 + stat.devMinor, // with MINORBITS of linux/kdev_t.h
+  };
   const id = type === S_IFBLK
     ? { device: encodeDevice(stat.rdevMajor, stat.rdevMinor), inode: undefined }
     : { device: encodeDevice(stat.devMajor, stat.devMinor), inode: stat.inode };
-  return { type, id };
+  return { type, id, mount };
 }
 
 function reopen(found: OwnedFd, path: string, readonly: boolean): OwnedFd {
@@ -125,6 +133,29 @@ async function openOnServer(
   }
   throw new Error(`${path} was replaced by another file while it was opened`);
 }
+
+/**
+ * Opens a loop device for reading. Its type is checked on an O_PATH descriptor, as that of a backing file is; the open(2) of
+ * a loop device waits for nothing.
+ *
+ * Needs the permission `ffi`, root, and /proc.
+ *
+ * @param path the device.
+ * @param wait how long to wait for a server on the path.
+ * @returns its descriptor.
+ * @throws {TypeError} for what is not a loop device.
+ * @throws {SyscallError} with the errno of open(2).
+ */
+export async function openLoopDevice(path: string, wait: WaitOptions = {}): Promise<OwnedFd> {
+  using found = await openMayWait(path, O_PATH, wait);
+  const { mode, rdevMajor } = statx(found.fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE);
+  const type = mode & S_IFMT;
+  if (type === S_IFBLK && rdevMajor === LOOP_MAJOR) return reopen(found, path, true);
+  const kind = type === S_IFREG ? "a regular file" : KINDS.get(type) ?? "another block device";
+  throw new TypeError(`${path} is ${kind}, not a loop device`);
+}
+
+const LOOP_MAJOR = 7; // linux/major.h
 
 function withReason(error: unknown, path: string, readonly: boolean): unknown {
   if (!(error instanceof SyscallError) || error.code === "ETIMEDOUT") return error;

@@ -33,8 +33,7 @@ import {
   rangeOn,
 } from "./attached.ts";
 import { checkWait, DEFAULT_TIMEOUT, type WaitOptions } from "../path/wait.ts";
-import { type BackingFile, openBackingFile } from "./backing_file.ts";
-import { openMayWait } from "../path/cached_lookup.ts";
+import { type BackingFile, openBackingFile, openLoopDevice } from "./backing_file.ts";
 import { delay } from "../path/delay.ts";
 
 /** The parameters of a loop device, and how long to wait for a server on the path of its backing file. */
@@ -340,10 +339,11 @@ export async function attachLoop(backingFile: string, wait: WaitOptions = {}): P
 /**
  * Detaches loop devices. If a device has other users, the kernel detaches it when the last one closes it.
  *
- * Needs the permission `ffi` and root.
+ * Needs the permission `ffi`, root, and /proc.
  *
  * @param devices the paths of the devices.
  * @throws {SyscallError} ENXIO for the first device that has no file attached; the devices before it are detached.
+ * @throws {TypeError} for a path that is not a loop device; the devices before it are detached.
  *
  * @example
  * ```ts
@@ -357,7 +357,7 @@ export async function attachLoop(backingFile: string, wait: WaitOptions = {}): P
  */
 export async function detachLoop(...devices: string[]): Promise<void> {
   for (const path of devices) {
-    using device = await openMayWait(path, O_RDONLY);
+    using device = await openLoopDevice(path);
     ioctl(device.fd, LOOP_CLR_FD, 0, path);
   }
 }

@@ -11,7 +11,7 @@ import { listMounts } from "./list_mounts.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
-import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
+import { type MountId, statxMountUniqueFd } from "./statx_mount.ts";
 import { type Statmount, statmount } from "../syscalls/mod.ts";
 
 /** How {@linkcode lookupMount} looks. */
@@ -81,13 +81,13 @@ export async function isMountpoint(path: string, wait: WaitOptions = {}): Promis
 /**
  * The fields of a mount from statmount(2).
  *
- * @param found the result of {@linkcode statxMountUniqueFd}.
+ * @param found the mount, from statx(2).
  * @param mask `STATMOUNT_…` flags: the fields to read.
  * @returns undefined without a unique id: the kernel has no statmount(2), or the path is on a FUSE mount that only its
  * owner may access. The caller then reads the mount table.
  * @throws {SyscallError} ENOENT if the mount was unmounted meanwhile.
  */
-export function statmountBy(found: StatxMount, mask: number): Statmount | undefined {
+export function statmountBy(found: MountId, mask: number): Statmount | undefined {
   return found.isUnique ? statmount(BigInt(found.mountId), mask) : undefined;
 }
 

@@ -11,7 +11,7 @@ import { STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
 import { isServed } from "./filesystem_types.ts";
 import { findMountById } from "./list_mounts.ts";
 import { statmountBy } from "./lookup.ts";
-import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
+import { type MountId, statxMountUniqueFd } from "./statx_mount.ts";
 
 /**
  * Whether a call that asks a file system, such as statfs(2), may wait for a server.
@@ -21,14 +21,14 @@ import { type StatxMount, statxMountUniqueFd } from "./statx_mount.ts";
  * @param found the mount of a path.
  * @returns true for a file system with a server, and for an overlay, whose layers may be on one.
  */
-export async function mayWaitForServer(found: StatxMount): Promise<boolean> {
+export async function mayWaitForServer(found: MountId): Promise<boolean> {
   if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
   const fsType = typeOf(found) ?? (await findMountById(found.mountId))?.fsType ?? "";
   return isServed(fsType) || fsType === "overlay";
 }
 
 /** A unique id is never used again, and a mount keeps its file system: a type that was read once stays true. */
-function typeOf(found: StatxMount): string | undefined {
+function typeOf(found: MountId): string | undefined {
   if (!found.isUnique) return undefined;
   const known = types.get(found.mountId);
   if (known !== undefined) return known;

@@ -19,16 +19,20 @@ import {
 } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
 
-/** The fields of statx(2) that concern the mount of a path. */
-export interface StatxMount {
-  /** Whether the path is a mountpoint: the root of a mount. */
-  readonly isRoot: boolean;
+/** What tells a mount and its file system from others. */
+export interface MountId {
   /** The mount's id: the unique one, or that of mountinfo. The kernel counts up and does not reach 2^53. */
   readonly mountId: number;
   /** Whether the id is the unique one, which statmount(2) takes. */
   readonly isUnique: boolean;
   /** The file system's device: major and minor as one number. */
   readonly device: number;
+}
+
+/** The fields of statx(2) that concern the mount of a path. */
+export interface StatxMount extends MountId {
+  /** Whether the path is a mountpoint: the root of a mount. */
+  readonly isRoot: boolean;
   /** Whether the inode is 1, the root inode of tmpfs, proc, sysfs: the mount is not a bind of a subdirectory of one. */
   readonly isFirst: boolean;
 }

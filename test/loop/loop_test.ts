@@ -1,4 +1,4 @@
-import { attachLoop, detachLoop, mount, MountError, setupLoop } from "../../mod.ts";
+import { attachLoop, detachLoop, mount, MountError, setupLoop, SyscallError } from "../../mod.ts";
 import { assertEquals, assertRejects } from "../assert.ts";
 import { kernelTest } from "../harness.ts";
 import { loopDevices, loopDevicesLeft, readText } from "../kernel.ts";
@@ -117,6 +117,32 @@ kernelTest(
     assertEquals(readText(`/sys/block/${name}/loop/dio`)?.trim(), "1");
   },
 );
+
+kernelTest("detachLoop() opens nothing but a loop device", {
+  root: true,
+  tools: ["mkfifo", "mknod"],
+  deadline: 10,
+}, async (t) => {
+  t.make("directory");
+  await run("mkfifo", `${t.dir}/fifo`); // whose open(2) would wait for a writer
+  await run("mknod", `${t.dir}/ram`, "b", "1", "0");
+  await run("mknod", `${t.dir}/zero`, "c", "1", "5");
+  const kinds = {
+    [image(`${t.dir}/image`, 1)]: "a regular file",
+    [`${t.dir}/directory`]: "a directory",
+    [`${t.dir}/fifo`]: "a FIFO",
+    [`${t.dir}/ram`]: "another block device",
+    [`${t.dir}/zero`]: "a character device",
+  };
+  for (const [path, kind] of Object.entries(kinds)) {
+    const error = await assertRejects(() => detachLoop(path), TypeError);
+    assertEquals(error.message, `${path} is ${kind}, not a loop device`);
+  }
+  const free = await attachLoop(`${t.dir}/image`);
+  await detachLoop(free);
+  const error = await assertRejects(() => detachLoop(free), SyscallError);
+  assertEquals([error.code, error.path], ["ENXIO", free]);
+});
 
 kernelTest("setupLoop() refuses invalid sizes before any system call", {}, async () => {
   for (const params of [{ offset: -1 }, { sizeLimit: 0.5 }, { blockSize: 1000 }]) {

@@ -291,6 +291,22 @@ export const loop: MutantRoom = {
       tests: [...sharing, ...own],
     },
     {
+      name: "detachLoop() opens any block device",
+      file: "linux/loop/backing_file.ts",
+      find: " && rdevMajor === LOOP_MAJOR",
+      replace: "",
+      rule: "detachLoop() opens nothing but a loop device.",
+      tests: devices,
+    },
+    {
+      name: "detachLoop() opens anything",
+      file: "linux/loop/backing_file.ts",
+      find: "if (type === S_IFBLK && rdevMajor === LOOP_MAJOR) return",
+      replace: "if (type !== 0) return",
+      rule: "detachLoop() opens nothing but a loop device.",
+      tests: devices,
+    },
+    {
       name: "detachLoop() detaches the first device alone",
       file: "linux/loop/loop.ts",
       find: "for (const path of devices) {\n    using device",
