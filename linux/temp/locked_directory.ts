@@ -5,11 +5,12 @@
  * @module
  */
 
+import { join } from "../path/path.ts";
 import { tryMkdir } from "../path/try_mkdir.ts";
 import { isErrno } from "../../ffi/errno.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { LOCK_EX, LOCK_NB, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY } from "../syscalls/constants.ts";
-import { flock, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
+import { flock, mkdir, mkdtemp, open, rmdir } from "../syscalls/mod.ts";
 
 /** A directory, and the descriptor that holds its lock. */
 export interface LockedDirectory {
@@ -24,16 +25,17 @@ export interface LockedDirectory {
  * creates another one.
  *
  * @param prefix the beginning of its path; six random characters follow.
+ * @param inner the name of a directory to create in it.
  * @returns the directory.
  * @throws {SyscallError} if it can't be created or locked.
  */
-export function createLocked(prefix: string): LockedDirectory {
+export function createLocked(prefix: string, inner?: string): LockedDirectory {
   for (;;) {
     const directory = mkdtemp(prefix);
     try {
       using stack = new DisposableStack();
       const lock = stack.use(tryLock(directory));
-      if (lock !== undefined && exists(directory)) { // else it was removed between the opening and the locking
+      if (lock !== undefined && isThere(directory, inner)) {
         stack.move();
         return { directory, lock };
       }
@@ -44,9 +46,11 @@ export function createLocked(prefix: string): LockedDirectory {
   }
 }
 
-function exists(directory: string): boolean {
+/** Creates what is wanted in a directory; false if it was removed between the opening and the locking. */
+function isThere(directory: string, inner: string | undefined): boolean {
   try {
-    open(directory, O_PATH).close();
+    if (inner === undefined) open(directory, O_PATH).close();
+    else mkdir(join(directory, inner), 0o700);
     return true;
   } catch (error) {
     if (isErrno(error, "ENOENT")) return false;

@@ -16,7 +16,7 @@ import { ensureServerAnswers } from "../mountinfo/served.ts";
 import { ensureAnswers } from "../path/cached_lookup.ts";
 import { canonicalizePath, join } from "../path/path.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
-import { geteuid, mkdir, rmdir, statx } from "../syscalls/mod.ts";
+import { geteuid, rmdir, statx } from "../syscalls/mod.ts";
 import type { UnmountOptions } from "../unmount/deadline.ts";
 import { unmountRecursive } from "../unmount/recursive.ts";
 import { createLocked, tryLock } from "./locked_directory.ts";
@@ -41,17 +41,10 @@ export class TempDirectory implements Disposable {
    * @throws {SyscallError} if it can't be created or locked.
    */
   constructor() {
-    const { directory, lock } = createLocked(join(tempLocation(), PREFIX));
+    const { directory, lock } = createLocked(join(tempLocation(), PREFIX), ROOT);
     this.#directory = directory;
     this.#lock = lock;
     this.root = join(directory, ROOT);
-    try {
-      mkdir(this.root, 0o700);
-    } catch (error) {
-      lock.close();
-      rmdir(directory);
-      throw error;
-    }
   }
 
   /** Releases the lock: the next {@linkcode cleanupTempMounts} unmounts and removes the directory. */

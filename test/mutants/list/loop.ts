@@ -341,8 +341,8 @@ export const loop: MutantRoom = {
     {
       name: "a device is opened to see what it is",
       file: "linux/loop/backing_file.ts",
-      find: "const { type, id } = identify(found);",
-      replace: "using _opened = open(path, 0o4000);\n  const { type, id } = identify(found);",
+      find: "const { type, id, mount } = identify(found);",
+      replace: "using _opened = open(path, 0o4000);\n  const { type, id, mount } = identify(found);",
       rule: "open(2) of a device may start it: only a file that is taken is opened.",
       tests: files,
     },

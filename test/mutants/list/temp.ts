@@ -79,11 +79,11 @@ export const temp: MutantRoom = {
       tests,
     },
     {
-      name: "a directory whose mountpoint can't be made stays",
-      file,
-      find: "lock.close();\n      rmdir(directory);",
-      replace: "lock.close();",
-      rule: "A failed call leaves no directory.",
+      name: "the lock of a directory whose mountpoint can't be made leaks",
+      file: locked,
+      find: "using stack = new DisposableStack();\n      const lock = stack.use(tryLock(",
+      replace: "const stack = new DisposableStack();\n      const lock = stack.use(tryLock(",
+      rule: "A failed call leaves no descriptor.",
       tests: ["test/faults/faults_test.ts"],
     },
     {
