@@ -101,7 +101,8 @@ export async function executePlans(
     } finally {
       transaction.namespaces[Symbol.dispose](); // inside of the outer block, for it can fail too
     }
-    return transaction;
+    // Without the rest: the handle keeps it for as long as it is mounted.
+    return { attached: transaction.attached.slice(), undo: transaction.undo.slice() };
   } catch (error) {
     await rollBack(transaction);
     throw error;
