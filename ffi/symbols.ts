@@ -22,6 +22,7 @@ const symbols = {
     result: "i32",
   },
   close: { parameters: ["i32" /* int fd */], result: "i32" },
+  close_nonblocking: { name: "close", parameters: ["i32"], result: "i32", nonblocking: true },
   close_range: {
     name: "syscall",
     parameters: ["i32", "u32", /* unsigned int first */ "u32", /* unsigned int last */ "u32" /* flags */],

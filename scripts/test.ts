@@ -118,7 +118,10 @@ async function runTests(
   }
   for (const file of [report, heartbeat]) await Deno.remove(file);
   if (!userNamespace) await Deno.remove(`${temporary}/${SharedMachine.LOOP_CONTROL}`);
-  return { code, ...totals(xml), files };
+  const counted = totals(xml);
+  // An error outside of a test is in no report.
+  const failed = code !== 0 && counted.failed === 0 ? 1 : counted.failed;
+  return { code, ...counted, failed, files };
 }
 
 /** Whether the test that the harness has named last must have ended. */

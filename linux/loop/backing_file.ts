@@ -1,5 +1,5 @@
 /**
- * Opening the file that a loop device is attached to.
+ * Opening the file that a loop device is attached to, and the device: their types are checked first.
  *
  * @module
  */

@@ -18,6 +18,8 @@ export interface MountSource extends Disposable {
    * @returns the events since the last call; a promise of them if a long table has to be read.
    */
   read(revents: readonly number[]): MountEvent[] | Promise<MountEvent[]>;
+  /** Closes the descriptors without blocking the event loop, which a plain dispose may do for some milliseconds. */
+  end(): void | Promise<void>;
 }
 
 /** A change of the mount table. */

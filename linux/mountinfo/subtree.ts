@@ -5,7 +5,7 @@
  */
 
 import { isRedirected } from "../../ffi/libc.ts";
-import { inSteps } from "../path/steps.ts";
+import { each, filtered, inSteps } from "../path/steps.ts";
 import {
   LSMT_ROOT,
   MS_SHARED,
@@ -46,7 +46,7 @@ export async function readSubtree({ mountId }: StatxMount): Promise<TreeInfo[]> 
   if (ids.length > FEW && ids.length * linesOfCall() > (await inSteps(subtreeIds(LSMT_ROOT))).length) {
     const root = oldIdOf(mountId);
     const table = await listMounts();
-    return root === undefined ? [] : table.filter(subtreeOf(table, root));
+    return root === undefined ? [] : await inSteps(filtered(table, await inSteps(subtreeOf(table, root))));
   }
   const tree: TreeInfo[] = [];
   const take = (mount: MountInfo | undefined) => {
@@ -62,16 +62,24 @@ function linesOfCall(): number {
 }
 
 /**
- * Finds the mounts of a tree.
+ * Finds the mounts of a tree, in steps.
  *
  * @param table the mount table.
  * @param root the mountinfo id of the tree's topmost mount.
  * @returns a function that tells whether a mount is in the tree.
  */
-export function subtreeOf(table: readonly TreeInfo[], root: number): (info: TreeInfo) => boolean {
-  const children = Map.groupBy(table, ({ parent }) => parent);
+export function* subtreeOf(
+  table: readonly TreeInfo[],
+  root: number,
+): Generator<void, (info: TreeInfo) => boolean> {
+  const children = new Map<number, number[]>();
+  yield* each(table, ({ id, parent }) => {
+    const siblings = children.get(parent);
+    if (siblings) siblings.push(id);
+    else children.set(parent, [id]);
+  });
   const ids = new Set([root]);
-  for (const id of ids) for (const child of children.get(id) ?? []) ids.add(child.id); // a Set iterates what is added
+  yield* each(ids, (id) => children.get(id)?.forEach((child) => ids.add(child))); // a Set iterates what is added
   return ({ id }) => ids.has(id);
 }
 

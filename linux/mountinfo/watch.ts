@@ -93,6 +93,7 @@ class Watch implements MountWatch {
   #turn: Promise<unknown> = Promise.resolve(); // the last next(): calls run one after the other
   #waiting: PollWait | undefined;
   #ended = false;
+  #closing: Promise<void> | undefined;
   #failure: { reason: unknown } | undefined; // thrown by the next next()
 
   constructor(open: Opened, signal: AbortSignal | undefined) {
@@ -111,6 +112,7 @@ class Watch implements MountWatch {
     this.#end();
     this.#failure = undefined;
     await this.#turn;
+    await this.#closing;
     return { done: true, value: undefined };
   }
 
@@ -136,6 +138,7 @@ class Watch implements MountWatch {
       this.#end();
       this.#failure = { reason: error };
     }
+    await this.#closing;
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure) throw failure.reason;
@@ -176,6 +179,12 @@ class Watch implements MountWatch {
 
   #close(): void {
     this.#signal?.removeEventListener("abort", this.#abort);
-    this.#open.opened.dispose();
+    this.#closing = this.#closeAll();
+    this.#closing.catch(() => {}); // thrown by the next step, or by return()
+  }
+
+  async #closeAll(): Promise<void> {
+    using _opened = this.#open.opened;
+    await this.#open.source.end();
   }
 }

@@ -28,7 +28,7 @@ import { hasFeature } from "../syscalls/features.ts";
 import { lookupMountId } from "./lookup.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
-import { fanotifyInit, fanotifyMark, open, type PollFd, read } from "../syscalls/mod.ts";
+import { closeOffThread, fanotifyInit, fanotifyMark, open, type PollFd, read } from "../syscalls/mod.ts";
 import { atOnce, inSteps } from "../path/steps.ts";
 import { namespaceId } from "./id_maps.ts";
 import { subtreeIds } from "./mount_ids.ts";
@@ -210,6 +210,13 @@ export class FanotifyMounts implements MountSource {
       if (isErrno(error, "ENOENT")) return undefined;
       throw error;
     }
+  }
+
+  /** The kernel frees the mark after a grace period, for which close(2) waits. */
+  async end(): Promise<void> {
+    this.#beginning.return(new Map());
+    if (this.#queue.isOpen) await closeOffThread(this.#queue);
+    this[Symbol.dispose]();
   }
 
   [Symbol.dispose](): void {

@@ -61,6 +61,10 @@ export class MountinfoPoll implements MountSource {
     return await inSteps(diffTables(before, now, this.#changes));
   }
 
+  end(): void {
+    this[Symbol.dispose]();
+  }
+
   [Symbol.dispose](): void {
     this.#beginning.return(new Map());
     this.#file.close();

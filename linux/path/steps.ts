@@ -37,6 +37,37 @@ export function atOnce<T>(work: Generator<void, T>): T {
   }
 }
 
+const AT_ONCE = 500; // items between two looks at the clock
+
+/**
+ * The items of a list, with a step over each few hundred.
+ *
+ * @param list the list.
+ * @param use gets each item.
+ */
+export function* each<T>(list: Iterable<T>, use: (item: T) => void): Generator<void, void> {
+  let count = 0;
+  for (const item of list) {
+    use(item);
+    if (++count % AT_ONCE === 0) yield;
+  }
+}
+
+/**
+ * The items of a list that are wanted, in steps.
+ *
+ * @param list the list.
+ * @param isWanted whether an item is one.
+ * @returns them.
+ */
+export function* filtered<T>(list: readonly T[], isWanted: (item: T) => boolean): Generator<void, T[]> {
+  const found: T[] = [];
+  yield* each(list, (item) => {
+    if (isWanted(item)) found.push(item);
+  });
+  return found;
+}
+
 /** The steps of asynchronous work. */
 export class Steps {
   #end = performance.now() + STEP;

@@ -1,5 +1,5 @@
 /**
- * The system calls on descriptors: memfd_create(2), pipe2(2), fcntl(2) and dup2(2).
+ * The system calls on descriptors: memfd_create(2), pipe2(2), fcntl(2), dup2(2), and close(2) on another thread.
  *
  * @module
  */
@@ -34,6 +34,24 @@ const FD_CLOEXEC = 1;
  */
 export function memfdCreate(name: string): OwnedFd {
   return new OwnedFd(check(libc().memfd_create(cString(name), MFD_CLOEXEC), errno[0], "memfd_create", name));
+}
+
+/**
+ * close(2) on another thread, for a descriptor for which the kernel waits, such as that of fanotify(7).
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param file the descriptor; it is no longer open for this program when the call returns, before it is awaited.
+ *
+ * @example
+ * ```ts
+ * import { closeOffThread, memfdCreate } from "@denomount/mount/linux";
+ *
+ * await closeOffThread(memfdCreate("example"));
+ * ```
+ */
+export async function closeOffThread(file: OwnedFd): Promise<void> {
+  await libc().close_nonblocking(file.release()); // fails for no descriptor that is open
 }
 
 /**

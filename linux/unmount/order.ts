@@ -6,6 +6,7 @@
 
 import type { TreeInfo } from "../mountinfo/subtree.ts";
 import { directoriesAbove } from "../path/path.ts";
+import { each } from "../path/steps.ts";
 
 /** A mount of a tree. */
 export interface TreeMount {
@@ -18,37 +19,48 @@ export interface TreeMount {
 }
 
 /**
- * The trees of the mounts that are chosen, by their parents.
+ * The trees of the mounts that are chosen, by their parents, in steps.
  *
  * @param table the mount table.
  * @param chosen whether a mount belongs to a tree.
  * @returns a tree for each chosen mount whose parent is not chosen, in the order to unmount. One that a mount outside of
  * the trees hides is left out: its path leads to another mount.
  */
-export function mountTrees(table: readonly TreeInfo[], chosen: (info: TreeInfo) => boolean): TreeMount[] {
-  const within = table.filter(chosen);
-  const ids = new Set(within.map(({ id }) => id));
-  const children = Map.groupBy(within, ({ parent }) => parent);
-  const tops = within.filter(({ id, parent }) => !ids.has(parent) || parent === id);
-  const hidersOf = within.length < table.length ? hidersIn(table) : () => [];
-  const isReachable = (info: TreeInfo) => hidersOf(info).every(chosen);
-  return tops.filter(isReachable).sort(byLength).map((info) => treeOf(info, children));
+export function* mountTrees(
+  table: readonly TreeInfo[],
+  chosen: (info: TreeInfo) => boolean,
+): Generator<void, TreeMount[]> {
+  const mounts = new Map<number, GrowingTree>(); // shorter paths first, and so in each list of a tree
+  yield* each(yield* byLength(table, chosen), (info) => {
+    mounts.set(info.id, { info, covering: [], below: [] });
+  });
+  const tops: TreeMount[] = [];
+  yield* each(mounts.values(), (mount) => {
+    const parent = mounts.get(mount.info.parent);
+    if (parent === undefined || parent === mount) tops.push(mount);
+    else if (parent.info.mountpoint === mount.info.mountpoint) parent.covering.push(mount);
+    else parent.below.push(mount);
+  });
+  if (mounts.size === table.length) return tops; // nothing else is there that could hide one
+  const hidersOf = hidersIn(table);
+  return tops.filter(({ info }) => hidersOf(info).every(chosen));
 }
 
-function treeOf(root: TreeInfo, children: Map<number, TreeInfo[]>): TreeMount {
-  // With a stack of its own: a chain of ten thousand mounts on one path is a tree of that depth.
-  const make = (info: TreeInfo) => ({ info, covering: [] as TreeMount[], below: [] as TreeMount[] });
-  const tree = make(root);
-  const open = [tree];
-  for (let at = open.pop(); at !== undefined; at = open.pop()) {
-    const { id, mountpoint } = at.info;
-    for (const info of (children.get(id) ?? []).filter((child) => child.id !== id).sort(byLength)) {
-      const child = make(info);
-      (info.mountpoint === mountpoint ? at.covering : at.below).push(child);
-      open.push(child);
-    }
-  }
-  return tree;
+interface GrowingTree extends TreeMount {
+  readonly covering: TreeMount[];
+  readonly below: TreeMount[];
+}
+
+/** The chosen mounts by the length of their paths. Sorting them could not be done in steps. */
+function* byLength(
+  table: readonly TreeInfo[],
+  chosen: (info: TreeInfo) => boolean,
+): Generator<void, TreeInfo[]> {
+  const lengths: TreeInfo[][] = [];
+  yield* each(table, (info) => {
+    if (chosen(info)) (lengths[info.mountpoint.length] ??= []).push(info);
+  });
+  return lengths.flat();
 }
 
 /**
@@ -72,8 +84,6 @@ export function hidersIn<Info extends TreeInfo>(table: readonly Info[]): (info: 
   };
 }
 
-const byLength = (a: TreeInfo, b: TreeInfo) => a.mountpoint.length - b.mountpoint.length;
-
 /** One step of unmounting a tree. */
 export interface UnmountStep {
   /** The mount. */
@@ -89,23 +99,30 @@ export interface UnmountStep {
  *
  * @param tree the tree.
  * @param hasPeer whether a mount has a peer outside.
- * @returns the steps, in their order.
+ * @yields each step, in their order.
  */
-export function unmountSteps(tree: TreeMount, hasPeer: (info: TreeInfo) => boolean): UnmountStep[] {
-  const steps: UnmountStep[] = [];
-  const todo: (TreeMount | UnmountStep)[] = [tree];
-  for (let next = todo.pop(); next !== undefined; next = todo.pop()) {
-    if ("kind" in next) {
-      steps.push(next);
-      continue;
-    }
-    const { info, covering, below } = next;
-    const leaves = below.length > 0 && hasPeer(info);
-    todo.push({ info, kind: "unmount" }, ...below.toReversed());
-    if (leaves) todo.push({ info, kind: "leave" });
-    todo.push(...covering.toReversed());
+export function* unmountSteps(
+  tree: TreeMount,
+  hasPeer: (info: TreeInfo) => boolean,
+): Generator<UnmountStep, void> {
+  // With a stack of its own: a chain of ten thousand mounts on one path is a tree of that depth.
+  const open = [partsOf(tree, hasPeer)];
+  for (let parts = open.at(-1); parts !== undefined; parts = open.at(-1)) {
+    const { value, done } = parts.next();
+    if (done) open.pop();
+    else if ("kind" in value) yield value;
+    else open.push(partsOf(value, hasPeer));
   }
-  return steps;
+}
+
+function* partsOf(
+  { info, covering, below }: TreeMount,
+  hasPeer: (info: TreeInfo) => boolean,
+): Generator<TreeMount | UnmountStep, void> {
+  yield* covering;
+  if (below.length > 0 && hasPeer(info)) yield { info, kind: "leave" };
+  yield* below;
+  yield { info, kind: "unmount" };
 }
 
 /**
@@ -129,14 +146,18 @@ function groupOf({ optional }: TreeInfo): string[] {
 }
 
 /**
- * The peer groups of the mounts that have another mount of the tree below them.
+ * The peer groups of the mounts that have another mount of the tree below them, in steps.
  *
  * @param tree the mounts of some trees.
  * @returns the ids of the groups.
  */
-export function groupsOfParents(tree: readonly TreeInfo[]): Set<number> {
-  const parents = new Set(tree.map(({ parent }) => parent));
-  return new Set(tree.filter(({ id }) => parents.has(id)).flatMap(groupIdOf));
+export function* groupsOfParents(tree: readonly TreeInfo[]): Generator<void, Set<number>> {
+  const [parents, groups] = [new Set<number>(), new Set<number>()];
+  yield* each(tree, ({ parent }) => parents.add(parent));
+  yield* each(tree, (info) => {
+    if (parents.has(info.id)) groupIdOf(info).forEach((group) => groups.add(group));
+  });
+  return groups;
 }
 
 /**

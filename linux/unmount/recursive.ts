@@ -13,6 +13,7 @@ import { type StatxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { readSubtree, type TreeInfo } from "../mountinfo/subtree.ts";
 import { runInNamespace } from "../namespace/mount.ts";
 import { ensureResolvable, isCached } from "../path/cached_lookup.ts";
+import { filtered, inSteps } from "../path/steps.ts";
 import { topMount, unmountRetrying, unmountStacked } from "./retry.ts";
 import {
   MNT_DETACH,
@@ -86,7 +87,7 @@ async function unmountByTable(top: string, deadline: Deadline, onError: OnError)
   const filter = prefixFilter(top);
   let isComplete = false;
   for (let attempt = 0; attempt < ATTEMPTS && !isComplete; attempt++) {
-    const trees = treesWithin(await listMounts(), (mount) => !filter(mount).skip);
+    const trees = await treesWithin(await listMounts(), (mount) => !filter(mount).skip);
     isComplete = await unmountTrees(trees, deadline, onError);
   }
   await unmountStacked(top, deadline, topMount(top, deadline));
@@ -109,7 +110,7 @@ async function unmountByIds(top: string, deadline: Deadline, onError: OnError): 
   let isComplete = false;
   for (let attempt = 0; attempt < ATTEMPTS && !isComplete; attempt++) {
     const around = await readSubtree(parent);
-    const tree = around.filter((mount) => !filter(mount).skip);
+    const tree = await inSteps(filtered(around, (mount) => !filter(mount).skip));
     isComplete = await unmountTrees(await wholeTrees(tree, around), deadline, onError);
   }
   await unmountStacked(top, deadline, topMount(top, deadline));

@@ -13,7 +13,7 @@ import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_moun
 import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
-import { inSteps, Steps } from "../path/steps.ts";
+import { each, inSteps, Steps } from "../path/steps.ts";
 import { AT_SYMLINK_NOFOLLOW, MNT_DETACH, MS_REC, MS_SLAVE } from "../syscalls/constants.ts";
 import { mount, umount2 } from "../syscalls/mod.ts";
 import type { Deadline } from "./deadline.ts";
@@ -67,7 +67,7 @@ export interface Trees {
 export async function treesOf(top: StatxMount): Promise<Trees> {
   if (!top.isUnique) {
     const table = await listMounts();
-    return treesWithin(table, subtreeOf(table, top.mountId));
+    return await treesWithin(table, await inSteps(subtreeOf(table, top.mountId)));
   }
   try {
     return await wholeTrees(await readSubtree(top));
@@ -84,12 +84,18 @@ export async function treesOf(top: StatxMount): Promise<Trees> {
  * @param isWithin whether a mount is chosen.
  * @returns the trees.
  */
-export function treesWithin(table: readonly TreeInfo[], isWithin: (info: TreeInfo) => boolean): Trees {
-  return { table, isWithin, hasPeer: peersOutside(table, isWithin), devices: devicesIn(table) };
+export async function treesWithin(
+  table: readonly TreeInfo[],
+  isWithin: (info: TreeInfo) => boolean,
+): Promise<Trees> {
+  const devices = await inSteps(devicesIn(table));
+  return { table, isWithin, hasPeer: peersOutside(table, isWithin), devices };
 }
 
-function devicesIn(table: readonly TreeInfo[]): Map<number, number> {
-  return new Map(table.map(({ id, major, minor }) => [id, major * 2 ** 20 + minor]));
+function* devicesIn(table: readonly TreeInfo[]): Generator<void, Map<number, number>> {
+  const devices = new Map<number, number>();
+  yield* each(table, ({ id, major, minor }) => devices.set(id, major * 2 ** 20 + minor));
+  return devices;
 }
 
 /**
@@ -100,8 +106,9 @@ function devicesIn(table: readonly TreeInfo[]): Map<number, number> {
  * @returns the trees.
  */
 export async function wholeTrees(tree: readonly TreeInfo[], around = tree): Promise<Trees> {
-  const outside = await inSteps(groupsOutside(groupsOfParents(tree), tree));
-  return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside), devices: devicesIn(around) };
+  const outside = await inSteps(groupsOutside(await inSteps(groupsOfParents(tree)), tree));
+  const devices = await inSteps(devicesIn(around));
+  return { table: tree, isWithin: () => true, hasPeer: isOfGroup(outside), devices };
 }
 
 /**
@@ -146,12 +153,11 @@ export async function unmountTrees(
     throw error;
   },
 ): Promise<boolean> {
-  const within = table.filter(isWithin);
-  const anyServed = within.some(({ fsType }) => isServed(fsType)); // on the path to another one
-  const stacked = repeated(within.map(({ mountpoint }) => mountpoint));
+  const { anyServed, stacked } = await inSteps(lookAt(table, isWithin));
+  const trees = await inSteps(mountTrees(table, isWithin));
   const steps = new Steps();
   let isComplete = true;
-  for (const tree of mountTrees(table, isWithin)) {
+  for (const tree of trees) {
     for (const { info, kind } of unmountSteps(tree, hasPeer)) {
       if (steps.isOver) await steps.next();
       deadline.signal?.throwIfAborted();
@@ -172,9 +178,26 @@ export async function unmountTrees(
   return isComplete;
 }
 
-function repeated(paths: readonly string[]): Set<string> {
-  const seen = new Set<string>();
-  return new Set(paths.filter((path) => seen.size === seen.add(path).size));
+/** What the mounts of some trees have in common. */
+interface Common {
+  /** Whether one has a server, which may be on the path to another one. */
+  readonly anyServed: boolean;
+  /** The mountpoints with several mounts. */
+  readonly stacked: ReadonlySet<string>;
+}
+
+function* lookAt(
+  table: readonly TreeInfo[],
+  isWithin: (info: TreeInfo) => boolean,
+): Generator<void, Common> {
+  const [seen, stacked] = [new Set<string>(), new Set<string>()];
+  let anyServed = false;
+  yield* each(table, (info) => {
+    if (!isWithin(info)) return;
+    if (seen.size === seen.add(info.mountpoint).size) stacked.add(info.mountpoint);
+    anyServed ||= isServed(info.fsType);
+  });
+  return { anyServed, stacked };
 }
 
 /**

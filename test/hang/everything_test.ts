@@ -63,20 +63,23 @@ async function releaseAll(): Promise<void> {
   handles = [];
   const ended: Promise<void>[] = [];
   for (const handle of made) {
-    ended.push(unmounted(handle));
+    const end = unmounted(handle);
+    end.catch(() => {}); // thrown below, when all have begun
+    ended.push(end);
     await nextTurn(); // as for the calls
   }
   await Promise.all(ended);
 }
 
-/** Unmounts a mount; another one that is on top of it for a moment is waited for. */
+/** Unmounts a mount; another one that is on top of it for a moment is waited for, and the calls of the stopped server. */
 async function unmounted(handle: AsyncDisposable): Promise<void> {
   const start = performance.now();
   for (;;) {
     try {
       return await handle[Symbol.asyncDispose]();
     } catch (error) {
-      const isBusy = error instanceof library.SyscallError && error.code === "EBUSY";
+      const isBusy = error instanceof library.SyscallError && error.code === "EBUSY" ||
+        error instanceof library.AbandonedCallsError;
       if (!isBusy || performance.now() - start > BUSY) throw error;
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
