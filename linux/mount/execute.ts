@@ -6,6 +6,7 @@
  * @module
  */
 
+import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree } from "../filesystem/bind.ts";
@@ -17,6 +18,7 @@ import { changeRoot } from "../filesystem/root_change.ts";
 import { mountStaged } from "../filesystem/staged.ts";
 import { explainIdMap } from "../idmap/explain.ts";
 import { type StatxMount, statxMountUniqueFd, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { ensureServerAnswers } from "../mountinfo/served.ts";
 import { UserNamespaces } from "../namespace/user.ts";
 import { attachMount, fdPath, type MountTarget } from "../path/mount_target.ts";
 import { delay } from "../path/delay.ts";
@@ -25,6 +27,7 @@ import { MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
+import { Deadline } from "../unmount/deadline.ts";
 import { type AttachedMount, detachOwn } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
 import { AssemblingMounts, beginsAssembly } from "./assemble.ts";
@@ -154,18 +157,37 @@ async function executeAll(plans: readonly Plan[], transaction: MountTransaction)
 }
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
-async function rollBack({ undo, thread, replacing, assembling }: MountTransaction): Promise<void> {
+async function rollBack({ undo, thread, wait, replacing, assembling }: MountTransaction): Promise<void> {
   await replacing?.rollBack();
   assembling.rollBack();
   const undoAll = async () => {
+    const failures: unknown[] = [];
     for (const step of undo.reverse()) {
-      if ("directory" in step) removeDirectory(step.directory);
-      else if (!await detachOwn(step)) {
-        console.warn(`${step.mountpoint} stays mounted, because another mount was made on top of it`);
-      }
+      await undoStep(step, wait.timeout).catch((failure) => failures.push(failure));
     }
+    if (failures.length > 0) throw failures[0];
   };
   await (thread === undefined ? undoAll() : thread.run(undoAll));
+}
+
+/** What can't be undone is said, and the rest is undone: the caller gets the error of the list. */
+async function undoStep(step: AttachedMount | MadeDirectory, timeout: number | undefined): Promise<void> {
+  const isDirectory = "directory" in step;
+  const path = isDirectory ? step.directory : step.mountpoint;
+  try {
+    if (!isDirectory) {
+      const isDetached = await detachOwn(step, new Deadline({ detach: true, timeout }));
+      if (!isDetached) console.warn(`${path} stays mounted, because another mount was made on top of it`);
+    } else {
+      await ensureServerAnswers(path, { timeout });
+      removeDirectory(path);
+    }
+  } catch (error) {
+    if (!isErrno(error, "ETIMEDOUT")) throw error;
+    console.warn(
+      `${path} stays${isDirectory ? "" : " mounted"}, because a server on its path does not answer`,
+    );
+  }
 }
 
 async function executePlan(

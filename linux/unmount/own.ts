@@ -8,7 +8,7 @@ import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { findMountById, listMounts } from "../mountinfo/list_mounts.ts";
 import { lookupMountId } from "../mountinfo/lookup.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
-import { type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import type { StatxMount } from "../mountinfo/statx_mount.ts";
 import {
   AT_FDCWD,
   AT_NO_AUTOMOUNT,
@@ -18,7 +18,7 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
-import { Deadline } from "./deadline.ts";
+import type { Deadline } from "./deadline.ts";
 import { hidersIn } from "./order.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
@@ -157,23 +157,25 @@ function coveredError(path: string, top: MountInfo | undefined): SyscallError {
  * seen yet. Nothing of a recursive bind's source is detached: the bind is a slave of it, or becomes one first.
  *
  * @param own the mount.
+ * @param deadline how long to wait for a server on the way.
  * @returns false if another mount is on top of it, so that it stays.
+ * @throws {SyscallError} ETIMEDOUT if a server on the way does not answer.
  */
-export async function detachOwn(own: AttachedMount): Promise<boolean> {
+export async function detachOwn(own: AttachedMount, deadline: Deadline): Promise<boolean> {
   let path = own.mountpoint;
-  if (!isOnTop(own, path)) {
+  if (!await isOnTop(own, path, deadline)) {
     const info = await findMount(own);
     if (info === undefined) return true;
     path = info.mountpoint;
-    if (!isOnTop(own, path)) return false;
+    if (!await isOnTop(own, path, deadline)) return false;
   }
-  if (own.isPeer) await unmountTreeRetrying(path, new Deadline({ detach: true }));
+  if (own.isPeer) await unmountTreeRetrying(path, deadline);
   else umount2(path, MNT_DETACH);
   return true;
 }
 
-function isOnTop(own: AttachedMount, path: string): boolean {
-  const top = uniqueMountAt(path);
+async function isOnTop(own: AttachedMount, path: string, deadline: Deadline): Promise<boolean> {
+  const top = await resolveTopMount(path, deadline.restarted());
   return top !== undefined && isTop(own, top, path);
 }
 

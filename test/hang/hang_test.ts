@@ -179,6 +179,41 @@ kernelTest(
   },
 );
 
+kernelTest("a rollback does not wait for a server that has stopped meanwhile", needs, async (t) => {
+  t.make("source/mountpoint", "server", "other", "bin");
+  const bindfs = ["-f", "-o", "entry_timeout=0", `${t.dir}/source`, `${t.dir}/server`];
+  const server = new Deno.Command("bindfs", { args: bindfs }).spawn();
+  while (!(await isMountpoint(`${t.dir}/server`))) await new Promise((resolve) => setTimeout(resolve, 5));
+  const helper = `#!/bin/sh\nkill -STOP ${server.pid}\necho no such server >&2\nexit 1\n`;
+  Deno.writeTextFileSync(`${t.dir}/bin/mount.fuse3`, helper, { mode: 0o755 });
+  const list = [
+    { type: "tmpfs", source: "t", target: "/server/mountpoint" },
+    { type: "tmpfs", source: "t", target: "/server/made", options: ["X-mount.mkdir"] },
+    { type: "fuse3.none", source: "none", target: "/other" },
+  ];
+  const [warnings, { warn }, path]: [string[], Console, string] = [[], console, Deno.env.get("PATH") ?? ""];
+  Deno.env.set("PATH", `${t.dir}/bin:${path}`);
+  console.warn = (text: string) => warnings.push(text);
+  const watched = await watch(() => mountAll(list, t.dir, { timeout: 300 })).finally(() => {
+    console.warn = warn;
+    Deno.env.set("PATH", path);
+  });
+  server.kill("SIGKILL");
+  await server.status;
+  await umount(`${t.dir}/server`);
+  assertInTime(watched, 2000);
+  assert(
+    watched.error instanceof MountError && /no such server/.test(watched.error.message),
+    `${watched.error}`,
+  );
+  assertEquals(warnings, [
+    `${t.dir}/server/made stays mounted, because a server on its path does not answer`,
+    `${t.dir}/server/made stays, because a server on its path does not answer`,
+    `${t.dir}/server/mountpoint stays mounted, because a server on its path does not answer`,
+  ]);
+  assertEquals(t.mounts(), []);
+});
+
 for (const [how, missing] of [["with statmount(2)", []], ["with the mount table", ["statmount"]]] as const) {
   kernelTest(`a mount that is gone while umount2(2) waits for its server is unmounted, ${how}`, {
     ...needs,

@@ -547,6 +547,14 @@ export const unmount: MutantRoom = {
       tests: [THREADS],
     },
     {
+      name: "a rollback waits for a server",
+      file: at("own"),
+      find: "const top = await resolveTopMount(path, deadline.restarted());\n  return top !== undefined",
+      replace: "const top = topMount(path, deadline.restarted());\n  return top !== undefined",
+      rule: "A call never waits for a server longer than its timeout.",
+      tests: ["test/hang/hang_test.ts"],
+    },
+    {
       name: "every mount of a tree counts as in use elsewhere",
       file: at("tree"),
       find: "const isImmediate = top.device === parentDevice;",
