@@ -166,8 +166,8 @@ export const mount: MutantRoom = {
     {
       name: "made directories stay after a failure",
       file: at("execute"),
-      find: 'if ("directory" in step) removeDirectory(step.directory);\n      else',
-      replace: 'if ("directory" in step) continue;\n      else',
+      find: "await ensureServerAnswers(path, { timeout });\n      removeDirectory(path);",
+      replace: "await ensureServerAnswers(path, { timeout });",
       rule: "A failed list leaves no directory.",
       tests: [test("transaction")],
     },

@@ -348,7 +348,7 @@ export const unmount: MutantRoom = {
     {
       name: "a rollback leaves what was renamed",
       file: at("own"),
-      find: "    path = info.mountpoint;\n    if (!isOnTop(own, path)) return false;",
+      find: "    path = info.mountpoint;\n    if (!await isOnTop(own, path, deadline)) return false;",
       replace: "    return false;",
       rule: "A failed list is unmounted as a whole.",
       tests: [test("rollback")],
@@ -356,7 +356,7 @@ export const unmount: MutantRoom = {
     {
       name: "a rollback detaches what covers its mount",
       file: at("own"),
-      find: "if (!isOnTop(own, path)) {",
+      find: "if (!await isOnTop(own, path, deadline)) {",
       replace: 'if (path === "") {',
       rule: "A mount of another process is not detached.",
       tests: [test("rollback")],
@@ -547,10 +547,19 @@ export const unmount: MutantRoom = {
       tests: [THREADS],
     },
     {
+      name: "the directories of a rollback wait for a server",
+      file: "linux/mount/execute.ts",
+      find: "await ensureServerAnswers(path, { timeout });\n",
+      replace: "",
+      rule: "A call never waits for a server longer than its timeout.",
+      tests: ["test/hang/hang_test.ts"],
+    },
+    {
       name: "a rollback waits for a server",
       file: at("own"),
       find: "const top = await resolveTopMount(path, deadline.restarted());\n  return top !== undefined",
-      replace: "const top = topMount(path, deadline.restarted());\n  return top !== undefined",
+      replace:
+        'const top = (await import("./retry.ts")).topMount(path, deadline);\n  return top !== undefined',
       rule: "A call never waits for a server longer than its timeout.",
       tests: ["test/hang/hang_test.ts"],
     },
