@@ -7,11 +7,13 @@
 import { mount, unmount, unmountMounts } from "../../mod.ts";
 import { uniqueMountAt } from "../../linux/mountinfo/statx_mount.ts";
 import { pretendMissing } from "../../linux/syscalls/features.ts";
+import { Deadline } from "../../linux/unmount/deadline.ts";
 import { type AttachedMount, detachOwn } from "../../linux/unmount/own.ts";
 import { assert, assertEquals } from "../assert.ts";
 import { type KernelContext, kernelTest } from "../harness.ts";
 
 const tmpfs = { type: "tmpfs", source: "t" };
+const deadline = () => new Deadline({ detach: true });
 const sources = (t: KernelContext) => t.mounts().map(({ source }) => source);
 
 /** What the list would remember of the mount on a path. */
@@ -38,15 +40,15 @@ for (const missing of [[], ["statmount"]] as const) {
     await mount(tmpfs, `${t.dir}/a/target`);
     const own = remembered(`${t.dir}/a/target`);
     await mount({ ...tmpfs, source: "foreign" }, `${t.dir}/a/target`);
-    assertEquals([await detachOwn(own), sources(t)], [false, ["t", "foreign"]]);
+    assertEquals([await detachOwn(own, deadline()), sources(t)], [false, ["t", "foreign"]]);
     await unmount(`${t.dir}/a/target`);
     Deno.renameSync(`${t.dir}/a`, `${t.dir}/b`);
     // The kernel gives an id that is not unique to the next mount, so the two look the same.
     if (!own.isUnique) return await unmount(`${t.dir}/b/target`);
-    assertEquals([await detachOwn(own), sources(t)], [true, []]);
+    assertEquals([await detachOwn(own, deadline()), sources(t)], [true, []]);
     t.make("a/target");
     await mount({ ...tmpfs, source: "later" }, `${t.dir}/a/target`);
-    assertEquals([await detachOwn(own), sources(t)], [true, ["later"]]);
+    assertEquals([await detachOwn(own, deadline()), sources(t)], [true, ["later"]]);
     await unmount(`${t.dir}/a/target`);
   });
 }
@@ -58,7 +60,7 @@ kernelTest("a peer of its source is detached without the mounts of the source", 
   await using _below = await mount({ ...tmpfs, options: ["shared"] }, `${t.dir}/source/below`);
   const rbind = { type: "bind", source: `${t.dir}/source`, options: ["rbind", "rshared"] };
   const handle = await mount(rbind, `${t.dir}/target`);
-  assertEquals(await detachOwn(remembered(`${t.dir}/target`, true)), true);
+  assertEquals(await detachOwn(remembered(`${t.dir}/target`, true), deadline()), true);
   assertEquals(t.mounts().map(({ mountpoint }) => mountpoint), ["/source", "/source/below"]);
   await handle.unmount();
 });
