@@ -27,15 +27,19 @@ static int failed(struct libmnt_context *context, const char *about, int result)
 	return -1;
 }
 
-static int umount_one(const char *target)
+static int finish(struct libmnt_context *context, const char *target, int result)
 {
-	struct libmnt_context *context = mnt_new_context();
-	mnt_context_set_target(context, target);
-	int result = mnt_context_umount(context);
 	if (result || !mnt_context_get_status(context))
 		result = failed(context, target, result);
 	mnt_free_context(context);
 	return result;
+}
+
+static int umount_one(const char *target)
+{
+	struct libmnt_context *context = mnt_new_context();
+	mnt_context_set_target(context, target);
+	return finish(context, target, mnt_context_umount(context));
 }
 
 static int mount_one(const char *type, const char *source, const char *target, const char *options)
@@ -47,11 +51,7 @@ static int mount_one(const char *type, const char *source, const char *target, c
 	mnt_context_set_target(context, target);
 	if (options)
 		mnt_context_set_options(context, options);
-	int result = mnt_context_mount(context);
-	if (result || !mnt_context_get_status(context))
-		result = failed(context, target, result);
-	mnt_free_context(context);
-	return result;
+	return finish(context, target, mnt_context_mount(context));
 }
 
 static int on_and_off(const char *type, const char *source, const char *target, const char *options)

@@ -21,21 +21,8 @@ import type { AttachedMounts } from "../../linux/mount/handle.ts";
 import { assert, assertEquals, assertRejects } from "../assert.ts";
 import { type KernelContext, kernelTest, type Needs } from "../harness.ts";
 import { names, readText } from "../kernel.ts";
+import { TextLineStream } from "../kernels/lines.ts";
 import { MountNamespace } from "../namespace/namespaces.ts";
-
-/** Lines of a text stream. */
-class TextLineStream extends TransformStream<string, string> {
-  constructor() {
-    let rest = "";
-    super({
-      transform(chunk, controller) {
-        const lines = (rest + chunk).split("\n");
-        rest = lines.pop() ?? "";
-        for (const line of lines) controller.enqueue(line);
-      },
-    });
-  }
-}
 
 const needs: Needs = { privateDirectory: true, features: ["detachedTargets"] };
 const elsewhere: Needs = {
