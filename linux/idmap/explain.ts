@@ -64,7 +64,7 @@ function whyNot({ mountpoint, fsType, options }: MountInfo, userns: OwnedFd | nu
     return `${mountpoint} is id-mapped already: another map for it needs ${REPLACING_NEEDS}`;
   }
   try {
-    tryAlone(mountpoint, userns).close();
+    tryAlone(mountpoint, userns);
     return undefined;
   } catch (error) {
     // Any other failure is about this trial, and not about the caller's mount.
@@ -72,15 +72,9 @@ function whyNot({ mountpoint, fsType, options }: MountInfo, userns: OwnedFd | nu
   }
 }
 
-function tryAlone(mountpoint: string, userns: OwnedFd | null): OwnedFd {
+function tryAlone(mountpoint: string, userns: OwnedFd | null): void {
   const step = { recursive: false, set: 0, clear: 0, isMapped: true, propagation: 0 };
-  if (hasFeature("openTreeAttr")) return cloneWithAttributes(mountpoint, undefined, step, userns);
-  const alone = openTree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
-  try {
-    mountSetattr(alone.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_IDMAP, usernsFd: userns?.fd ?? 0 });
-    return alone;
-  } catch (error) {
-    alone.close();
-    throw error;
-  }
+  if (hasFeature("openTreeAttr")) return cloneWithAttributes(mountpoint, undefined, step, userns).close();
+  using alone = openTree(AT_FDCWD, mountpoint, OPEN_TREE_CLONE | AT_SYMLINK_NOFOLLOW);
+  mountSetattr(alone.fd, "", AT_EMPTY_PATH, { set: MOUNT_ATTR_IDMAP, usernsFd: userns?.fd ?? 0 });
 }

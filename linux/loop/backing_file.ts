@@ -7,7 +7,7 @@
 import { SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
 import { mayWaitForServer } from "../mountinfo/served.ts";
-import type { MountId } from "../mountinfo/statx_mount.ts";
+import { deviceNumber, type MountId } from "../mountinfo/statx_mount.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { procFdPath } from "../path/mount_target.ts";
 import type { WaitOptions } from "../path/wait.ts";
@@ -100,7 +100,7 @@ export function identify(file: OwnedFd): { type: number; id: FileId; mount: Moun
   const mount = {
     mountId: Number(stat.mountId),
     isUnique: (stat.mask & STATX_MNT_ID_UNIQUE) !== 0,
-    device: stat.devMajor * 2 ** 20 + stat.devMinor, // with MINORBITS of linux/kdev_t.h
+    device: deviceNumber(stat.devMajor, stat.devMinor),
   };
   const id = type === S_IFBLK
     ? { device: encodeDevice(stat.rdevMajor, stat.rdevMinor), inode: undefined }

@@ -17,7 +17,7 @@ import { PSEUDO_FILESYSTEMS } from "../mountinfo/filesystem_types.ts";
 import { statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { attachMount, isDirectory } from "../path/mount_target.ts";
-import { join } from "../path/path.ts";
+import { isAtOrBelow, join } from "../path/path.ts";
 import { inSteps } from "../path/steps.ts";
 import type { WaitOptions } from "../path/wait.ts";
 import { makesMount, type NewMountPlan, type Plan } from "../spec/plan.ts";
@@ -59,7 +59,7 @@ export function joinsAssembly(plan: Plan, first: Plan): plan is NewMountPlan {
 }
 
 function isInside({ subpath }: Pick<Plan, "subpath">, { subpath: above }: Plan): boolean {
-  return subpath !== above && (above === "/" || subpath.startsWith(`${above}/`));
+  return subpath !== above && isAtOrBelow(subpath, above);
 }
 
 /**

@@ -13,7 +13,7 @@ import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { mountIdAt, statxMountUniqueFd } from "../mountinfo/statx_mount.ts";
 import { tryOpenCached } from "../path/cached_lookup.ts";
 import type { MountTarget } from "../path/mount_target.ts";
-import { join, resolution } from "../path/path.ts";
+import { isAtOrBelow, join, resolution } from "../path/path.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
@@ -131,10 +131,6 @@ export class CoveredPaths {
 function placeIn({ root, mountpoint }: MountInfo, path: string): string[] {
   if (root.startsWith("/..")) return [mountpoint]; // fs/namespace.c: a root outside of what the reader's mount shows
   return isAtOrBelow(path, root) ? [join(mountpoint, relative(path, root))] : [];
-}
-
-function isAtOrBelow(path: string, above: string): boolean {
-  return above === "/" || path === above || path.startsWith(`${above}/`);
 }
 
 function relative(path: string, above: string): string {

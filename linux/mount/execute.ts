@@ -27,8 +27,7 @@ import { MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
-import { Deadline } from "../unmount/deadline.ts";
-import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { type AttachedMount, detachOrWarn } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
 import { AssemblingMounts, beginsAssembly } from "./assemble.ts";
 import { attachedMount } from "./attached_mount.ts";
@@ -172,21 +171,14 @@ async function rollBack({ undo, thread, wait, replacing, assembling }: MountTran
 
 /** What can't be undone is said, and the rest is undone: the caller gets the error of the list. */
 async function undoStep(step: AttachedMount | MadeDirectory, timeout: number | undefined): Promise<void> {
-  const isDirectory = "directory" in step;
-  const path = isDirectory ? step.directory : step.mountpoint;
+  if (!("directory" in step)) return await detachOrWarn(step, timeout);
+  const { directory } = step;
   try {
-    if (!isDirectory) {
-      const isDetached = await detachOwn(step, new Deadline({ detach: true, timeout }));
-      if (!isDetached) console.warn(`${path} stays mounted, because another mount was made on top of it`);
-    } else {
-      await ensureServerAnswers(path, { timeout });
-      removeDirectory(path);
-    }
+    await ensureServerAnswers(directory, { timeout });
+    removeDirectory(directory);
   } catch (error) {
     if (!isErrno(error, "ETIMEDOUT")) throw error;
-    console.warn(
-      `${path} stays${isDirectory ? "" : " mounted"}, because a server on its path does not answer`,
-    );
+    console.warn(`${directory} stays, because a server on its path does not answer`);
   }
 }
 

@@ -23,8 +23,7 @@ import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
-import { Deadline } from "../unmount/deadline.ts";
-import { type AttachedMount, detachOwn } from "../unmount/own.ts";
+import { type AttachedMount, detachOrWarn } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
 import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
 import { attachedMount } from "./attached_mount.ts";
@@ -262,10 +261,7 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
       for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;
       return;
     }
-    const own = attachedMount(tree.plan, tree.mountpoint, tree.id);
-    if (!await detachOwn(own, new Deadline({ detach: true }))) {
-      console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
-    }
+    await detachOrWarn(attachedMount(tree.plan, tree.mountpoint, tree.id));
   }
 
   #run<T>(code: () => T): T {

@@ -122,10 +122,9 @@ export async function resolvePlan(
     const common = await ensureLayers(plan, wait, fds);
     if (userns && usesDetachedLayers()) {
       mappedLayers = { directories: await mapDetached(plan, userns, fds, common) };
+    } else if (userns) {
+      mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
     }
-  }
-  if (plan.kind === "overlay" && userns && !usesDetachedLayers()) {
-    mappedLayers = held = await AttachedLayers.attach([...new Set(mappedLayersOf(plan))], userns);
   }
   return { target, fds, source: source.fd, userns, device, mappedLayers, held, wait };
 }

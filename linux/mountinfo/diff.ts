@@ -5,6 +5,7 @@
  */
 
 import type { MountInfo } from "./parse_mountinfo.ts";
+import { each } from "../path/steps.ts";
 import type { PollFd } from "../syscalls/mod.ts";
 
 /** A source of mount events: fanotify(7), or a mountinfo file. */
@@ -76,23 +77,20 @@ export function* diffTables<Id>(
   changes: boolean,
 ): Generator<void, MountEvent[]> {
   const events: MountEvent[] = [];
-  let count = 0;
-  for (const [id, mount] of before) {
+  yield* each(before, ([id, mount]) => {
     const now = after.get(id);
     if (now === undefined || !isSame(mount, now)) events.push({ kind: "unmounted", mount });
-    if (++count % PAUSE === 0) yield;
-  }
+  });
   events.reverse();
   const mountpointsBefore = yield* mountpointsById(before);
   const mountpointsAfter = yield* mountpointsById(after);
-  for (const [id, mount] of after) {
-    if (++count % PAUSE === 0) yield;
+  yield* each(after, ([id, mount]) => {
     const old = before.get(id);
     if (old === undefined || !isSame(old, mount)) events.push({ kind: "mounted", mount });
     else if (placeOnParent(old, mountpointsBefore) !== placeOnParent(mount, mountpointsAfter)) {
       events.push({ kind: "moved", mount, before: old });
     } else if (changes && isChanged(old, mount)) events.push({ kind: "changed", mount, before: old });
-  }
+  });
   return events;
 }
 
@@ -108,14 +106,9 @@ function isChanged(before: MountInfo, now: MountInfo): boolean {
     before.optional !== now.optional;
 }
 
-const PAUSE = 500; // mounts, whose comparison takes a third of a millisecond
-
 function* mountpointsById<Id>(table: MountTable<Id>): Generator<void, ReadonlyMap<number, string>> {
   const mountpoints = new Map<number, string>();
-  for (const { id, mountpoint } of table.values()) {
-    mountpoints.set(id, mountpoint);
-    if (mountpoints.size % PAUSE === 0) yield;
-  }
+  yield* each(table.values(), ({ id, mountpoint }) => mountpoints.set(id, mountpoint));
   return mountpoints;
 }
 

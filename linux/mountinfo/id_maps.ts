@@ -16,7 +16,7 @@ import { hasFeature } from "../syscalls/features.ts";
 import { ioctlStruct, open, statmount } from "../syscalls/mod.ts";
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { oldIdOf, subtreeIds } from "./mount_ids.ts";
-import type { MountInfo } from "./parse_mountinfo.ts";
+import type { MappedLine, MountInfo } from "./parse_mountinfo.ts";
 
 /** The id maps of a mount; none if the kernel does not tell. */
 export type IdMaps = Pick<MountInfo, "uidmap" | "gidmap">;
@@ -45,14 +45,6 @@ export function readIdMaps(mountId: bigint, namespaceId = 0n): IdMaps {
 
 function textOf(ranges: readonly string[]): string {
   return ranges.map((range) => range.replaceAll(" ", ":")).join(",");
-}
-
-/** An id-mapped mount of mountinfo, and the number of mounts before it. */
-export interface MappedLine {
-  /** The mount. */
-  readonly mount: MountInfo;
-  /** The number of mounts before it. */
-  readonly index: number;
 }
 
 /**

@@ -12,13 +12,12 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
 import { checkPid } from "../pidfd.ts";
 import { inSteps } from "../path/steps.ts";
-import { LSMT_ROOT, O_RDONLY } from "../syscalls/constants.ts";
+import { LSMT_ROOT } from "../syscalls/constants.ts";
 import { hasFeature } from "../syscalls/features.ts";
-import { open } from "../syscalls/mod.ts";
 import { addIdMaps } from "./id_maps.ts";
 import { oldIdOf, subtreeIds } from "./mount_ids.ts";
 import { type MountFilter, type MountInfo, MountinfoParser } from "./parse_mountinfo.ts";
-import { type ReadIds, readMountinfo } from "./read_mountinfo.ts";
+import { openMountinfo, type ReadIds, readMountinfo } from "./read_mountinfo.ts";
 import { readMounts } from "./read_mounts.ts";
 
 /** What {@linkcode listMounts} lists. */
@@ -54,7 +53,7 @@ export interface ListMountsOptions {
 export async function listMounts(options: ListMountsOptions = {}): Promise<MountInfo[]> {
   const { pid } = options;
   if (pid !== undefined) checkPid(pid);
-  using table = open(`/proc/${pid ?? "self"}/mountinfo`, O_RDONLY);
+  using table = openMountinfo(`${pid ?? "self"}`);
   return await inSteps(list(table, options));
 }
 
@@ -66,7 +65,7 @@ export async function listMounts(options: ListMountsOptions = {}): Promise<Mount
  * @returns the mounts, in the order of mountinfo.
  */
 export function* listMountsInSteps(): Generator<void, MountInfo[]> {
-  using table = open("/proc/self/mountinfo", O_RDONLY);
+  using table = openMountinfo("self");
   return yield* list(table, {});
 }
 
@@ -89,10 +88,12 @@ function* list(
  * Needs the permission `ffi`.
  *
  * @param id the mount's id in mountinfo, not the unique one.
+ * @param propagation whether to look for `propagate_from`.
  * @returns the mount; undefined if there is none with this id.
  */
-export async function findMountById(id: number): Promise<MountInfo | undefined> {
-  const [mount] = await listMounts({ filter: (info) => info.id === id ? { stop: true } : { skip: true } });
+export async function findMountById(id: number, propagation = false): Promise<MountInfo | undefined> {
+  const filter = (info: MountInfo) => info.id === id ? { stop: true } : { skip: true };
+  const [mount] = await listMounts({ filter, propagation });
   return mount;
 }
 

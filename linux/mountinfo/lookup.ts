@@ -7,7 +7,7 @@
 import { isErrno } from "../../ffi/errno.ts";
 import { O_PATH } from "../syscalls/constants.ts";
 import { MOUNT_FIELDS, mountInfoOf, PROPAGATION_FIELDS } from "./from_statmount.ts";
-import { listMounts } from "./list_mounts.ts";
+import { findMountById } from "./list_mounts.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 import { openMayWait } from "../path/cached_lookup.ts";
 import { checkWait, type WaitOptions } from "../path/wait.ts";
@@ -44,8 +44,7 @@ export async function lookupMount(path: string, options: LookupOptions = {}): Pr
   using opened = await openMayWait(path, O_PATH, wait);
   const found = statxMountUniqueFd(opened);
   if (found.isUnique) return lookupMountId(BigInt(found.mountId), 0n, propagation);
-  const filter = ({ id }: MountInfo) => id === found.mountId ? { stop: true } : { skip: true };
-  const [mount] = await listMounts({ filter, propagation });
+  const mount = await findMountById(found.mountId, propagation);
   if (mount === undefined) throw new Error(`the mount of ${path} was unmounted while it was looked up`);
   return mount;
 }

@@ -78,12 +78,20 @@ export function parseMountInfo(table: string | Uint8Array, filter?: MountFilter)
   return parser.mounts;
 }
 
+/** An id-mapped mount of mountinfo, and the number of mounts before it. */
+export interface MappedLine {
+  /** The mount. */
+  readonly mount: MountInfo;
+  /** The number of mounts before it. */
+  readonly index: number;
+}
+
 /** Parses a table piece by piece. */
 export class MountinfoParser {
   /** The mounts that the filter selects. */
   readonly mounts: MountInfo[] = [];
-  /** Those of them that are id-mapped, and the number of mounts before each in the table. */
-  readonly mapped: { readonly mount: MountInfo; readonly index: number }[] = [];
+  /** Those of them that are id-mapped. */
+  readonly mapped: MappedLine[] = [];
   /** The number of lines so far. */
   lines = 0;
   /** The number of those with a master. */

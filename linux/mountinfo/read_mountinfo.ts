@@ -6,8 +6,22 @@
 
 import type { OwnedFd } from "../../ffi/fd.ts";
 import { decodeName } from "../../ffi/text.ts";
-import { read } from "../syscalls/mod.ts";
+import { O_RDONLY } from "../syscalls/constants.ts";
+import { open, read } from "../syscalls/mod.ts";
 import { type MountInfo, type MountinfoParser, PIECE } from "./parse_mountinfo.ts";
+
+/**
+ * Opens a mountinfo file. The descriptor keeps the mount namespace alive after the process has ended.
+ *
+ * Needs the permission `ffi`.
+ *
+ * @param process the process: "self" or a pid.
+ * @returns its descriptor; poll(2) returns POLLPRI when the table has changed.
+ * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
+ */
+export function openMountinfo(process: string): OwnedFd {
+  return open(`/proc/${process}/mountinfo`, O_RDONLY);
+}
 
 /** The ids of the mounts that were read from mountinfo before statmount(2) took over. */
 export type ReadIds = ReadonlySet<number>;

@@ -11,7 +11,7 @@ import { STATMOUNT_FS_TYPE } from "../syscalls/constants.ts";
 import { isServed } from "./filesystem_types.ts";
 import { findMountById } from "./list_mounts.ts";
 import { statmountBy } from "./lookup.ts";
-import { type MountId, statxMountUniqueFd } from "./statx_mount.ts";
+import { hasBlockDevice, type MountId, statxMountUniqueFd } from "./statx_mount.ts";
 
 /**
  * Whether a call that asks a file system, such as statfs(2), may wait for a server.
@@ -22,7 +22,7 @@ import { type MountId, statxMountUniqueFd } from "./statx_mount.ts";
  * @returns true for a file system with a server, and for an overlay, whose layers may be on one.
  */
 export async function mayWaitForServer(found: MountId): Promise<boolean> {
-  if (found.device >= MINORS) return false; // a block device: all file systems with a server but fuseblk have none
+  if (hasBlockDevice(found)) return false; // all file systems with a server but fuseblk have none
   const fsType = typeOf(found) ?? (await findMountById(found.mountId))?.fsType ?? "";
   return isServed(fsType) || fsType === "overlay";
 }
@@ -57,5 +57,3 @@ export async function ensureServerAnswers(path: string, wait: WaitOptions): Prom
   if (found !== "uncached" && !await mayWaitForServer(withDisposable(found, statxMountUniqueFd))) return;
   await ensureAnswers(path, wait);
 }
-
-const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS

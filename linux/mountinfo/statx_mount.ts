@@ -29,6 +29,29 @@ export interface MountId {
   readonly device: number;
 }
 
+/**
+ * A device's number: its major and minor as one.
+ *
+ * @param major the major number; 0 for a file system without a block device.
+ * @param minor the minor number.
+ * @returns the number.
+ */
+export function deviceNumber(major: number, minor: number): number {
+  return major * MINORS + minor;
+}
+
+/**
+ * Whether a file system is on a block device.
+ *
+ * @param mount a mount of it.
+ * @returns false for one without, such as tmpfs, overlay and nearly all with a server.
+ */
+export function hasBlockDevice({ device }: MountId): boolean {
+  return device >= MINORS;
+}
+
+const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS
+
 /** The fields of statx(2) that concern the mount of a path. */
 export interface StatxMount extends MountId {
   /** Whether the path is a mountpoint: the root of a mount. */
@@ -164,7 +187,7 @@ function readMount(): StatxMount {
     isRoot: (view.getUint32(8, true) & STATX_ATTR_MOUNT_ROOT) !== 0, // stx_attributes
     mountId: readMountId(),
     isUnique: (view.getUint32(0, true) & STATX_MNT_ID_UNIQUE) !== 0, // stx_mask
-    device: view.getUint32(136, true) * 2 ** 20 + view.getUint32(140, true), // stx_dev_major, with MINORBITS
+    device: deviceNumber(view.getUint32(136, true), view.getUint32(140, true)), // stx_dev_major, stx_dev_minor
     isFirst: getUint64AsNumber(view, 32) === 1, // stx_ino
   };
 }

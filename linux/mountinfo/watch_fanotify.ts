@@ -29,11 +29,11 @@ import { lookupMountId } from "./lookup.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
 import type { MountInfo } from "./parse_mountinfo.ts";
 import { closeOffThread, fanotifyInit, fanotifyMark, open, type PollFd, read } from "../syscalls/mod.ts";
-import { atOnce, inSteps } from "../path/steps.ts";
+import { atOnce, each, inSteps } from "../path/steps.ts";
 import { namespaceId } from "./id_maps.ts";
 import { subtreeIds } from "./mount_ids.ts";
 import { readMounts } from "./read_mounts.ts";
-import { openMountinfo } from "./watch_mountinfo.ts";
+import { openMountinfo } from "./read_mountinfo.ts";
 
 /** Whether the kernel has mount events and statmount(2). Opening them still fails without CAP_SYS_ADMIN. */
 export function hasMountEvents(): boolean {
@@ -195,10 +195,7 @@ export class FanotifyMounts implements MountSource {
     };
     yield* readMounts(ids.toReversed(), take, { namespaceId: this.#namespaceId });
     const mounts = new Map<number, MountInfo>();
-    for (let entry = found.pop(); entry !== undefined; entry = found.pop()) {
-      mounts.set(...entry);
-      if (mounts.size % 500 === 0) yield;
-    }
+    yield* each(found.reverse(), ([id, mount]) => mounts.set(id, mount));
     return mounts;
   }
 

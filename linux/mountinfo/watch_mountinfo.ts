@@ -6,25 +6,12 @@
  */
 
 import type { OwnedFd } from "../../ffi/fd.ts";
-import { O_RDONLY, POLLERR, POLLPRI } from "../syscalls/constants.ts";
+import { POLLERR, POLLPRI } from "../syscalls/constants.ts";
 import { diffTables, type MountEvent, type MountSource } from "./diff.ts";
 import { type MountInfo, MountinfoParser, pieces } from "./parse_mountinfo.ts";
-import { inSteps } from "../path/steps.ts";
-import { readMountinfo } from "./read_mountinfo.ts";
-import { lseekStart, open, type PollFd, readAll } from "../syscalls/mod.ts";
-
-/**
- * Opens a mountinfo file. The descriptor keeps the mount namespace alive after the process has ended.
- *
- * Needs the permission `ffi`.
- *
- * @param process the process: "self" or a pid.
- * @returns its descriptor; poll(2) returns POLLPRI when the table has changed.
- * @throws {SyscallError} ENOENT if the process does not exist, EACCES without the right to trace it.
- */
-export function openMountinfo(process: string): OwnedFd {
-  return open(`/proc/${process}/mountinfo`, O_RDONLY);
-}
+import { each, inSteps } from "../path/steps.ts";
+import { openMountinfo, readMountinfo } from "./read_mountinfo.ts";
+import { lseekStart, type PollFd, readAll } from "../syscalls/mod.ts";
 
 /** The changes of a mountinfo file. */
 export class MountinfoPoll implements MountSource {
@@ -91,9 +78,6 @@ function* parsed(text: Uint8Array): Generator<void, Table> {
 
 function* byId({ mounts }: MountinfoParser): Generator<void, Table> {
   const table: Table = new Map();
-  for (const mount of mounts) {
-    table.set(mount.id, mount);
-    if (table.size % 500 === 0) yield;
-  }
+  yield* each(mounts, (mount) => table.set(mount.id, mount));
   return table;
 }

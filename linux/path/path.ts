@@ -58,6 +58,17 @@ export function directoriesAbove(path: string): string[] {
 }
 
 /**
+ * Whether a path is that of a directory, or of something below it.
+ *
+ * @param path an absolute path, normalized.
+ * @param above the directory's.
+ * @returns whether it is, by the paths alone.
+ */
+export function isAtOrBelow(path: string, above: string): boolean {
+  return above === "/" || path === above || path.startsWith(`${above}/`);
+}
+
+/**
  * {@linkcode join} without a slash at the end, and quicker for a path that is already normalized.
  *
  * @param path an absolute path.

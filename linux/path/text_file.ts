@@ -18,8 +18,5 @@ import { open, readAll } from "../syscalls/mod.ts";
  */
 export function readTextFile(path: string): string {
   using file = open(path, O_RDONLY);
-  return decoder.decode(readAll(file.fd, new Uint8Array(SMALL)));
+  return new TextDecoder().decode(readAll(file.fd));
 }
-
-const decoder = new TextDecoder();
-const SMALL = 4096; // bytes: to zero the 64 KiB of readAll() takes longer than to read the file

@@ -36,7 +36,7 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
  * Needs the permission `ffi` only. Deno's own functions open /proc and /sys only with all permissions.
  *
  * @param fd an open descriptor.
- * @param buffer the buffer to read into; a new one of 64 KiB if left out.
+ * @param buffer the buffer to read into; a new one of 4 KiB if left out.
  * @param most the number of bytes to ask for at once; as many as fit in the buffer if left out.
  * @returns the content, in this buffer if it fits, otherwise in a larger one.
  * @throws {SyscallError} with the call's errno.
@@ -51,7 +51,7 @@ export function read(fd: number, bytes: Uint8Array<ArrayBuffer>): number {
  */
 export function readAll(
   fd: number,
-  buffer: Uint8Array<ArrayBuffer> = new Uint8Array(64 * 1024),
+  buffer: Uint8Array<ArrayBuffer> = new Uint8Array(4096), // most are small: zeroing more takes longer than reading
   most = Infinity,
 ): Uint8Array<ArrayBuffer> {
   let bytes = buffer;

@@ -8,7 +8,7 @@ import { errnoNumber, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { findMountById, listMounts } from "../mountinfo/list_mounts.ts";
 import { lookupMountId } from "../mountinfo/lookup.ts";
 import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
-import type { StatxMount } from "../mountinfo/statx_mount.ts";
+import { deviceNumber, type StatxMount } from "../mountinfo/statx_mount.ts";
 import {
   AT_FDCWD,
   AT_NO_AUTOMOUNT,
@@ -18,7 +18,7 @@ import {
   STATX_MNT_ID_UNIQUE,
 } from "../syscalls/constants.ts";
 import { statx, umount2 } from "../syscalls/mod.ts";
-import type { Deadline } from "./deadline.ts";
+import { Deadline } from "./deadline.ts";
 import { hidersIn } from "./order.ts";
 import { resolveTopMount, unmountRetrying } from "./retry.ts";
 import { unmountTreeRetrying } from "./tree.ts";
@@ -121,7 +121,7 @@ async function findMount(
   }
   const info = await findMountById(id);
   if (info === undefined || info.mountpoint === mountpoint) return info;
-  if (info.major * 2 ** 20 + info.minor !== device) return undefined; // the id was used again
+  if (deviceNumber(info.major, info.minor) !== device) return undefined; // the id was used again
   throw new SyscallError({
     syscall: "umount2",
     errno: errnoNumber("EBUSY"),
@@ -172,6 +172,23 @@ export async function detachOwn(own: AttachedMount, deadline: Deadline): Promise
   if (own.isPeer) await unmountTreeRetrying(path, deadline);
   else umount2(path, MNT_DETACH);
   return true;
+}
+
+/**
+ * {@linkcode detachOwn} for a rollback, whose caller gets another error: what stays mounted is said.
+ *
+ * @param own the mount.
+ * @param timeout how long to wait for a server on the way, in milliseconds; 2500 if left out.
+ */
+export async function detachOrWarn(own: AttachedMount, timeout?: number): Promise<void> {
+  const { mountpoint } = own;
+  try {
+    if (await detachOwn(own, new Deadline({ detach: true, timeout }))) return;
+    console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
+  } catch (error) {
+    if (!isErrno(error, "ETIMEDOUT")) throw error;
+    console.warn(`${mountpoint} stays mounted, because a server on its path does not answer`);
+  }
 }
 
 async function isOnTop(own: AttachedMount, path: string, deadline: Deadline): Promise<boolean> {

@@ -9,7 +9,7 @@ import type { OwnedFd } from "../../ffi/fd.ts";
 import { isRedirected } from "../../ffi/libc.ts";
 import { isServed } from "../mountinfo/filesystem_types.ts";
 import { listMounts } from "../mountinfo/list_mounts.ts";
-import { mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
+import { deviceNumber, mountAt, type StatxMount, uniqueMountAt } from "../mountinfo/statx_mount.ts";
 import { groupsOutside, readSubtree, subtreeOf, type TreeInfo } from "../mountinfo/subtree.ts";
 import { ensureResolvable } from "../path/cached_lookup.ts";
 import { openTopMount, procFdPath } from "../path/mount_target.ts";
@@ -94,7 +94,7 @@ export async function treesWithin(
 
 function* devicesIn(table: readonly TreeInfo[]): Generator<void, Map<number, number>> {
   const devices = new Map<number, number>();
-  yield* each(table, ({ id, major, minor }) => devices.set(id, major * 2 ** 20 + minor));
+  yield* each(table, ({ id, major, minor }) => devices.set(id, deviceNumber(major, minor)));
   return devices;
 }
 

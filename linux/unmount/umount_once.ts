@@ -24,7 +24,7 @@ import type { MountInfo } from "../mountinfo/parse_mountinfo.ts";
 import { dirname } from "../path/path.ts";
 import { withTimeout } from "../path/wait.ts";
 import type { Deadline } from "./deadline.ts";
-import { type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
+import { hasBlockDevice, type StatxMount, statxMount, statxMountUnique } from "../mountinfo/statx_mount.ts";
 import { nameToHandleAt, statfs, statmountBasic, umount2, umount2OffThread } from "../syscalls/mod.ts";
 
 /** The properties of a file system that decide how it is unmounted. */
@@ -136,7 +136,7 @@ async function unmountUnpermitted(
 /**
  * Finds out whether a helper unmounts a file system, without statmount(2). The mount table has its type, but among N mounts
  * reading it takes longer than N unmounts; statfs(2) has it too, but would wait for a server, and keep the mount busy
- * meanwhile. So only FUSE is told apart, by its file handles.
+ * meanwhile. So only FUSE is distinguished, by its file handles.
  *
  * @returns undefined for another file system: what it is matters only if its unmount does not end.
  */
@@ -148,7 +148,7 @@ async function identify(
   const handleType = top && handleTypeOf(target, deadline.flags);
   // The handles of XFS, on a block device, have the same type.
   const isFuse = handleType === FILEID_FUSE;
-  if (top === undefined || handleType === undefined || isFuse && top.device >= MINORS) {
+  if (top === undefined || handleType === undefined || isFuse && hasBlockDevice(top)) {
     return filesystemState(await lookupMount(target));
   }
   return isFuse ? { type: "fuse", readonly: false } : undefined;
@@ -166,7 +166,6 @@ function handleTypeOf(target: string, flags: number): number | undefined {
 }
 
 const FILEID_FUSE = 0x81; // fuse_encode_fh() of fs/fuse/inode.c
-const MINORS = 2 ** 20; // linux/kdev_t.h, MINORBITS: the devices below have no block device
 
 /**
  * Whether a mount is in the mount table.

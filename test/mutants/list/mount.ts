@@ -166,8 +166,8 @@ export const mount: MutantRoom = {
     {
       name: "made directories stay after a failure",
       file: at("execute"),
-      find: "await ensureServerAnswers(path, { timeout });\n      removeDirectory(path);",
-      replace: "await ensureServerAnswers(path, { timeout });",
+      find: "await ensureServerAnswers(directory, { timeout });\n    removeDirectory(directory);",
+      replace: "await ensureServerAnswers(directory, { timeout });",
       rule: "A failed list leaves no directory.",
       tests: [test("transaction")],
     },

@@ -269,8 +269,8 @@ export const mountinfo: MutantRoom = {
     {
       name: "the minor number spills into the major",
       file: "linux/mountinfo/statx_mount.ts",
-      find: "view.getUint32(136, true) * 2 ** 20",
-      replace: "view.getUint32(136, true) * 2 ** 8",
+      find: "return major * MINORS + minor;",
+      replace: "return major * 2 ** 8 + minor;",
       rule: "two devices never have the same number",
       tests: parser,
     },

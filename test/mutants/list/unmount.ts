@@ -340,7 +340,7 @@ export const unmount: MutantRoom = {
     {
       name: "an id that is used again is taken for the mount",
       file: at("own"),
-      find: "if (info.major * 2 ** 20 + info.minor !== device) return undefined;",
+      find: "if (deviceNumber(info.major, info.minor) !== device) return undefined;",
       replace: "",
       rule: "A handle unmounts its own mounts alone.",
       tests: [test("own")],
@@ -549,7 +549,7 @@ export const unmount: MutantRoom = {
     {
       name: "the directories of a rollback wait for a server",
       file: "linux/mount/execute.ts",
-      find: "await ensureServerAnswers(path, { timeout });\n",
+      find: "await ensureServerAnswers(directory, { timeout });\n",
       replace: "",
       rule: "A call never waits for a server longer than its timeout.",
       tests: ["test/hang/hang_test.ts"],
