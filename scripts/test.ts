@@ -25,6 +25,8 @@ interface FileTime {
 interface Result extends Totals {
   code: number;
   files: (FileTime & { part: string })[];
+  /** What `deno test` says of the errors after the last test; empty without one. */
+  errors: string;
   /** The files in their /tmp and the processes that the tests have left. */
   left: string[];
 }
@@ -107,7 +109,8 @@ async function runTests(
   const watchdog = setInterval(() => {
     if (ending === undefined && isLate(heartbeat)) ending = end(child);
   }, 1000);
-  const files = (await printAndTime(child.stdout, print)).map((time) => ({ part: suffix, ...time }));
+  const { times, errors } = await printAndTime(child.stdout, print);
+  const files = times.map((time) => ({ part: suffix, ...time }));
   const { code, signal } = await child.status;
   if (signal !== null) console.error(`\nThe tests were ended by ${signal}.`);
   clearInterval(watchdog);
@@ -121,7 +124,7 @@ async function runTests(
   const counted = totals(xml);
   // An error outside of a test is in no report.
   const failed = code !== 0 && counted.failed === 0 ? 1 : counted.failed;
-  return { code, ...counted, failed, files };
+  return { code, ...counted, failed, files, errors };
 }
 
 /** Whether the test that the harness has named last must have ended. */
@@ -152,9 +155,20 @@ function totals(report: string): Totals {
   return { passed: all - failed - skipped, failed, skipped };
 }
 
-/** Prints the output of the tests, and returns the time of each file: the report names the harness as the file of a test. */
-async function printAndTime(output: ReadableStream<Uint8Array>, print: Print): Promise<FileTime[]> {
+/** What `deno test` prints above the errors, in color or not. */
+// deno-lint-ignore no-control-regex
+const ERRORS = /^(\x1b\[[\d;]*m)* ERRORS (\x1b\[[\d;]*m)*$/;
+
+/**
+ * Prints the output of the tests; returns the time of each file (the report names the harness as the file of a test) and
+ * what is said of the errors.
+ */
+async function printAndTime(
+  output: ReadableStream<Uint8Array>,
+  print: Print,
+): Promise<{ times: FileTime[]; errors: string }> {
   const times: FileTime[] = [];
+  const errors: string[] = [];
   let [line, start] = ["", performance.now()];
   const decoder = new TextDecoder();
   for await (const chunk of output) {
@@ -162,6 +176,7 @@ async function printAndTime(output: ReadableStream<Uint8Array>, print: Print): P
     const lines = (line + decoder.decode(chunk, { stream: true })).split("\n");
     line = lines.pop() ?? "";
     for (const text of lines) {
+      if (errors.length > 0 || ERRORS.test(text)) errors.push(text);
       const file = /running \d+ tests? from (?:\.\/)?(\S+?\.ts)/.exec(text)?.[1];
       if (file === undefined) continue;
       end();
@@ -169,7 +184,7 @@ async function printAndTime(output: ReadableStream<Uint8Array>, print: Print): P
     }
   }
   end();
-  return times;
+  return { times, errors: errors.join("\n") };
 
   function end(): void {
     const last = times.at(-1);
@@ -240,10 +255,12 @@ const left = [
   ...results.flatMap((result) => result.left),
 ];
 const gone = before.filter((line) => line.startsWith("mount ") && !after.includes(line));
+printTimes(results.flatMap(({ files }) => files));
+if (all) { // again: a long output is read from its end
+  for (const { errors } of results) if (errors !== "") console.log(errors);
+}
 for (const line of left) console.error(`left behind: ${line}`);
 for (const line of gone) console.error(`gone: ${line}`);
-
-printTimes(results.flatMap(({ files }) => files));
 const sum = (key: keyof Totals) => results.reduce((all, result) => all + result[key], 0);
 const [passed, failed, skipped] = [sum("passed"), sum("failed"), sum("skipped")];
 const strict = Deno.env.get("CI") === "true";
