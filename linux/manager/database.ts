@@ -52,7 +52,8 @@ export class RecordDatabase implements Disposable {
     const db = explained(path, () => new DatabaseSync(path, { timeout: 0 }));
     const record = new RecordDatabase(db, path, format);
     try {
-      await record.#retrying(() => record.#refuseForeign(), signal);
+      // In one transaction: between two statements another process could make the tables.
+      await record.read(() => record.#refuseForeign(), signal);
       await record.#retrying(() => record.#refuseDamaged(), signal);
       await record.#retrying(() => db.exec("PRAGMA journal_mode = WAL"), signal);
       await record.#retrying(() => db.exec("PRAGMA synchronous = NORMAL"), signal);

@@ -100,3 +100,43 @@ for (const [how, count] of [["one manager", 1], ["two managers", 2]] as const) {
     },
   );
 }
+
+// Opens a new record as soon as the other thread does, again and again.
+const opener = `
+  import { RecordDatabase } from "${new URL("../../linux/manager/database.ts", import.meta.url)}";
+  self.onmessage = async ({ data: { dir, rounds, shared, threads } }) => {
+    const format = { application: 7, version: 1, schema: "CREATE TABLE t (name TEXT PRIMARY KEY); CREATE TABLE s (id INTEGER PRIMARY KEY AUTOINCREMENT)" };
+    const errors = [];
+    for (let round = 0; round < rounds; round++) {
+      Atomics.add(shared, 0, 1);
+      while (Atomics.load(shared, 0) < threads * (round + 1));
+      // Some of the times the one looks while the other makes the tables.
+      for (const start = performance.now() + Math.random() * 3; performance.now() < start;);
+      try {
+        (await RecordDatabase.open(dir + "/" + round, format))[Symbol.dispose]();
+      } catch (error) {
+        errors.push(error.message);
+      }
+    }
+    self.postMessage(errors);
+  };`;
+
+kernelTest(
+  "a record that two threads open for the first time at once is opened by both",
+  {},
+  async (t) => {
+    const shared = new Int32Array(new SharedArrayBuffer(4));
+    const [rounds, threads] = [400, 2];
+    const errors = await Promise.all(Array.from({ length: threads }, () => {
+      const worker = new Worker(`data:text/javascript,${encodeURIComponent(opener)}`, { type: "module" });
+      worker.postMessage({ dir: t.dir, rounds, shared, threads });
+      return new Promise<string[]>((resolve) =>
+        worker.onmessage = ({ data }) => {
+          worker.terminate();
+          resolve(data);
+        }
+      );
+    }));
+    assertEquals(errors, [[], []]);
+  },
+);

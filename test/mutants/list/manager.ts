@@ -353,6 +353,14 @@ const steps: Mutant[] = [
     tests: RECORD,
   },
   {
+    name: "a record is looked at in several transactions",
+    file: database,
+    find: "await record.read(() => record.#refuseForeign(), signal);",
+    replace: "await record.#retrying(() => record.#refuseForeign(), signal);",
+    rule: "A record that another process makes just now is no other program's.",
+    tests: ["test/manager/concurrency_test.ts"],
+  },
+  {
     name: "a busy record is an error",
     file: database,
     find: "if (!isLocked(error) || performance.now()",
