@@ -52,6 +52,7 @@ const redirected = [
   "open_tree_attr",
   "statmount",
   "listmount",
+  "syscall",
 ] as const satisfies LibcName[];
 
 // The shared memory: state, index of the call and errno (int32 each), then the arguments or the result (int64 each).

@@ -311,6 +311,10 @@ const symbols = {
   umount2: { parameters: ["pointer", /* const char *target */ "i32" /* int flags */], result: "i32" },
   umount2_nonblocking: { name: "umount2", parameters: ["buffer", "i32"], result: "i32", nonblocking: true },
 
+  syscall: {
+    parameters: ["i32", /* long number */ "i64", "i64", "i64", "i64", "i64"],
+    result: "i32",
+  },
   open_tree: {
     name: "syscall",
     parameters: ["i32", "i32", /* int dfd */ "pointer", /* const char *path */ "u32" /* unsigned flags */],

@@ -5,14 +5,14 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
+import { errnoName, isErrno, SyscallError } from "../../ffi/errno.ts";
 import { OwnedFd } from "../../ffi/fd.ts";
+import { errno, errnoOfCall, libc } from "../../ffi/libc.ts";
 import {
   AT_EMPTY_PATH,
   AT_FDCWD,
   FAN_CLOEXEC,
   FAN_REPORT_MNT,
-  FSPICK_EMPTY_PATH,
   MOUNT_ATTR_NOSYMFOLLOW,
   MOVE_MOUNT_BENEATH,
   MOVE_MOUNT_F_EMPTY_PATH,
@@ -30,13 +30,10 @@ import {
   fanotifyInit,
   fsconfigCreate,
   fsconfigSetFd,
-  fsconfigSetFlag,
   fsconfigSetString,
   fsmount,
   fsopen,
-  fspick,
   ioctl,
-  listmountPage,
   mkdir,
   mount,
   mountSetattr,
@@ -44,12 +41,21 @@ import {
   open,
   openat,
   openat2,
-  openTree,
-  openTreeAttr,
   pidfdOpen,
   statmount,
   statx,
 } from "./mod.ts";
+import {
+  SYS_fsconfig,
+  SYS_fsmount,
+  SYS_fsopen,
+  SYS_fspick,
+  SYS_listmount,
+  SYS_mount_setattr,
+  SYS_move_mount,
+  SYS_open_tree,
+  SYS_open_tree_attr,
+} from "./numbers.ts";
 
 /** A kernel feature that may be missing, with the Linux version that introduced it. */
 export type Feature =
@@ -111,15 +117,13 @@ export const featureVersions: Readonly<Record<Feature, string>> = {
   detachedTargets: "6.15",
 };
 
-const UNKNOWN_FLAG = 0x40000000;
+const UNKNOWN_FLAG = 0x40000000n;
 
 const probes: Record<Feature, () => boolean> = {
   openat2: () => works(() => openat2(AT_FDCWD, "/", O_PATH, 0).close()),
-  // -1 is not a descriptor: a kernel that has the call fails with EINVAL or EBADF, with or without CAP_SYS_ADMIN.
-  mountApi: () => isImplemented(() => fsconfigSetFlag(-1, "ro")) && !isAnyBlocked(MOUNT_API),
-  // An unknown flag also fails with EINVAL, with or without CAP_SYS_ADMIN. Without it, EPERM would count as a missing
-  // call, and be remembered after the process has got the capability.
-  mountSetattr: () => isImplemented(() => mountSetattr(AT_FDCWD, "/", UNKNOWN_FLAG, {})),
+  // They came together, and a seccomp filter can block any of them.
+  mountApi: () => !MOUNT_API.some(isMissing) && !PRIVILEGED_MOUNT_API.some(isMissingOrForbidden),
+  mountSetattr: () => !isMissing([SYS_mount_setattr, -1n, 0n, UNKNOWN_FLAG]),
   // The attributes are checked before the descriptor.
   nosymfollow: () =>
     hasFeature("mountSetattr") &&
@@ -149,7 +153,7 @@ const probes: Record<Feature, () => boolean> = {
     });
   },
   statmount: () =>
-    isImplemented(() => listmountPage(0n, 0n)) && // 0 is no mount: EINVAL or ENOENT
+    !isMissing([SYS_listmount, 0n, 0n, 0n, UNKNOWN_FLAG]) &&
     works(() => {
       const wanted = STATMOUNT_MNT_OPTS | STATMOUNT_FS_SUBTYPE | STATMOUNT_SB_SOURCE;
       const { mask, mountId } = statx(AT_FDCWD, "/", 0, STATX_MNT_ID_UNIQUE);
@@ -170,7 +174,7 @@ const probes: Record<Feature, () => boolean> = {
         throw new TypeError("no id maps");
       }
     }),
-  openTreeAttr: () => isImplemented(() => openTreeAttr(AT_FDCWD, "/", UNKNOWN_FLAG, {}).close()),
+  openTreeAttr: () => !isMissing([SYS_open_tree_attr, -1n, 0n, UNKNOWN_FLAG]),
   mountEvents: () => works(() => fanotifyInit(FAN_REPORT_MNT | FAN_CLOEXEC).close()),
   // An unknown flag fails with EINVAL, a known one with EBADF, for -1 is not a descriptor. Without CAP_SYS_ADMIN, EPERM
   // says nothing.
@@ -324,22 +328,45 @@ export function whatSetattrNeeds(): string {
     : `${needed}, and the calls of Linux 5.2, such as open_tree(2), one of which a seccomp filter forbids`;
 }
 
-/** Calls of the mount API with arguments that fail; they came together, and a seccomp filter can block any of them. */
-const MOUNT_API: readonly (() => void)[] = [
-  () => openTree(-1, "", AT_EMPTY_PATH).close(),
-  () => moveMount(-1, "", -1, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH),
-  () => fsopen("denomount-probe").close(),
-  () => fsmount(-1, 0).close(),
-  () => fspick(-1, "", FSPICK_EMPTY_PATH).close(),
+/**
+ * The number of a system call, and arguments that make it fail: no descriptor, an address in no memory, a flag that no
+ * kernel knows.
+ */
+type FailingCall = readonly [number: number, ...args: bigint[]];
+
+/** The calls of the mount API that look at their arguments before they look for a capability. */
+const MOUNT_API: readonly FailingCall[] = [[SYS_fsconfig, -1n], [SYS_open_tree, -1n, 0n, UNKNOWN_FLAG]];
+
+/** The others. */
+const PRIVILEGED_MOUNT_API: readonly FailingCall[] = [
+  [SYS_move_mount, -1n, 0n, -1n, 0n, UNKNOWN_FLAG],
+  [SYS_fsopen, 0n, UNKNOWN_FLAG],
+  [SYS_fsmount, -1n, UNKNOWN_FLAG],
+  [SYS_fspick, -1n, 0n, UNKNOWN_FLAG],
 ];
 
+/** Whether the kernel lacks a call that needs no capability, or a seccomp filter blocks it. */
+function isMissing(call: FailingCall): boolean {
+  return ["ENOSYS", "EPERM"].includes(failureOf(call));
+}
+
 /**
- * Whether a seccomp filter blocks one of the calls. Without CAP_SYS_ADMIN, EPERM does not tell a filter from the missing
- * capability; then no mount can be made in any way, and the calls count as allowed.
+ * Whether the kernel lacks a call that needs CAP_SYS_ADMIN, or a seccomp filter blocks it. Without the capability, EPERM
+ * does not tell which; then no mount can be made in any way, and the call counts as allowed.
  */
-function isAnyBlocked(calls: readonly (() => void)[]): boolean {
-  const codes = mayMount() ? ["ENOSYS", "EPERM"] : ["ENOSYS"];
-  return calls.some((attempt) => !works(attempt, ...codes));
+function isMissingOrForbidden(call: FailingCall): boolean {
+  const code = failureOf(call);
+  return code === "ENOSYS" || code === "EPERM" && mayMount();
+}
+
+/** The code of the error of a call. All have one binding: each takes a quarter of a millisecond. */
+function failureOf([number, a = 0n, b = 0n, c = 0n, d = 0n, e = 0n]: FailingCall): string {
+  const result = libc().syscall(number, a, b, c, d, e);
+  const own = errno[0];
+  if (result >= 0) throw new Error(`the system call ${number} succeeds without arguments`);
+  const code = errnoName(errnoOfCall(own));
+  if (temporary.includes(code)) throw new SyscallError({ syscall: `system call ${number}`, errno: own });
+  return code;
 }
 
 /**
@@ -360,11 +387,6 @@ function throwIfNotPermitted(attempt: () => void): void {
   } catch (error) {
     if (isErrno(error, "EPERM")) throw error;
   }
-}
-
-/** Whether the kernel has a call, though it may fail. A missing call fails with ENOSYS, one blocked by seccomp with ENOSYS or EPERM. */
-function isImplemented(attempt: () => void): boolean {
-  return works(attempt, "ENOSYS", "EPERM");
 }
 
 /** Whether a call succeeds; with codes, whether it succeeds or fails with another code. */

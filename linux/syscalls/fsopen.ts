@@ -19,12 +19,7 @@ import {
   FSOPEN_CLOEXEC,
   FSPICK_CLOEXEC,
 } from "./constants.ts";
-import { SYS_fsconfig } from "./numbers.ts";
-
-// asm-generic/unistd.h; from 424 up, every architecture has the same numbers.
-const SYS_fsopen = 430;
-const SYS_fsmount = 432;
-const SYS_fspick = 433;
+import { SYS_fsconfig, SYS_fsmount, SYS_fsopen, SYS_fspick } from "./numbers.ts";
 
 /**
  * fsopen(2): opens a context to configure and create a file system.

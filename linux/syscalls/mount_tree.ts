@@ -10,12 +10,7 @@ import { errno, libc } from "../../ffi/libc.ts";
 import { scratchCString } from "../../ffi/memory.ts";
 import { Scratch } from "../../ffi/scratch.ts";
 import { AT_EMPTY_PATH, OPEN_TREE_CLOEXEC } from "./constants.ts";
-
-// asm-generic/unistd.h; from 424 up, every architecture has the same numbers.
-const SYS_open_tree = 428;
-const SYS_move_mount = 429;
-const SYS_mount_setattr = 442;
-const SYS_open_tree_attr = 467;
+import { SYS_mount_setattr, SYS_move_mount, SYS_open_tree, SYS_open_tree_attr } from "./numbers.ts";
 
 /**
  * open_tree(2): opens a path, or with `OPEN_TREE_CLONE` a detached clone of its mount.

@@ -20,9 +20,9 @@ import {
   STATMOUNT_SB_BASIC,
   STATMOUNT_SB_SOURCE,
 } from "./constants.ts";
+import { SYS_listmount } from "./numbers.ts";
 
 const SYS_statmount = 457; // asm-generic/unistd.h
-const SYS_listmount = 458;
 
 /** The result of {@linkcode statmount}: fields of struct statmount in linux/mount.h. */
 export interface Statmount {
