@@ -298,7 +298,7 @@ export class LocalSnapshotter implements Snapshotter, AsyncDisposable {
     await this.#run(key, async () => {
       const { record, place } = this.#parts;
       const row = await this.#find(key, action);
-      requireChildless(record.childOf(row.id), action);
+      requireChildless(await record.childOf(row.id), action);
       await this.#unmountRoot(row, action);
       const inside = `/${SNAPSHOTS}/${row.id}`;
       const used = await mountpointOf(this.#path(row.id), { ...place, path: `${place.path}${inside}` });

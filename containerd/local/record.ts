@@ -186,7 +186,7 @@ export class SnapshotRecord implements Disposable {
     return await this.#db.write(
       () => {
         const { id } = requireFound(this.#find(key), key, action);
-        requireChildless(this.childOf(id), action);
+        requireChildless(this.#childOf(id), action);
         this.#discard(id);
         return id;
       },
@@ -206,7 +206,11 @@ export class SnapshotRecord implements Disposable {
   }
 
   /** The name of a snapshot that is made on another, also of one that is just begun. */
-  childOf(id: number): string | undefined {
+  async childOf(id: number): Promise<string | undefined> {
+    return await this.#db.read(() => this.#childOf(id));
+  }
+
+  #childOf(id: number): string | undefined {
     const found = this.#db.get("SELECT name FROM snapshot WHERE parent = ? LIMIT 1", id);
     return found && String(found["name"]);
   }
