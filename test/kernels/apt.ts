@@ -121,6 +121,7 @@ export class Packages {
       "APT::Architectures::": this.#architecture,
       "APT::Install-Recommends": "false",
       "APT::Sandbox::User": "root",
+      "Acquire::Retries": "5", // of a mirror that is busy
       "Debug::NoLocking": "true",
     };
     if (this.#suite !== undefined) {
