@@ -157,7 +157,7 @@ async function executeAll(plans: readonly Plan[], transaction: MountTransaction)
 
 /** Detaches and doesn't unmount: the caller has not seen these mounts yet, and a busy one must not stay. */
 async function rollBack({ undo, thread, wait, replacing, assembling }: MountTransaction): Promise<void> {
-  await replacing?.rollBack();
+  await replacing?.rollBack(wait.timeout);
   assembling.rollBack();
   const undoAll = async () => {
     const failures: unknown[] = [];

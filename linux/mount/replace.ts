@@ -23,7 +23,7 @@ import { ExplainedError, MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { MOVE_MOUNT_BENEATH } from "../syscalls/constants.ts";
 import { hasFeature, mayMount, usesMountSetattr } from "../syscalls/features.ts";
-import { type AttachedMount, detachOrWarn } from "../unmount/own.ts";
+import { type AttachedMount, detachOrWarn, warnOfServer } from "../unmount/own.ts";
 import { isMounted } from "../unmount/umount_once.ts";
 import { restoreBeneath, unmountOrDetach } from "../unmount/replaced.ts";
 import { attachedMount } from "./attached_mount.ts";
@@ -194,11 +194,13 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
   /**
    * Takes off what {@linkcode reveal} has attached, and puts back what is still mounted on it. Of several mounts the old
    * ones are put back as clones, because the kernel moves no mount from beneath another one.
+   *
+   * @param timeout how long to wait for the servers on the way to each, in milliseconds; 2500 if left out.
    */
-  async rollBack(): Promise<void> {
+  async rollBack(timeout: number | undefined): Promise<void> {
     this.#targets[Symbol.dispose]();
     for (const tree of this.#trees.toReversed()) {
-      await this.#run(() => this.#takeOff(tree));
+      await this.#run(() => warnOfServer(tree.mountpoint, () => this.#takeOff(tree, timeout)));
       unstage(tree);
       removeDirectoriesInside(tree);
     }
@@ -252,16 +254,16 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
     for (const other of this.#trees) if (other.old?.mountId === old.mountId) other.state = "attached";
   }
 
-  async #takeOff(tree: NewTree): Promise<void> {
+  async #takeOff(tree: NewTree, timeout: number | undefined): Promise<void> {
     const { state, old, mountpoint } = tree;
     if (state === "detached") return;
     tree.state = "detached";
-    const restored = state === "beneath" && old ? restoreBeneath(mountpoint, old) : undefined;
+    const restored = state === "beneath" && old ? await restoreBeneath(mountpoint, old, timeout) : undefined;
     if (restored !== undefined) {
       for (const other of this.#trees) if (other.old?.mountId === old?.mountId) other.old = restored;
       return;
     }
-    await detachOrWarn(attachedMount(tree.plan, tree.mountpoint, tree.id));
+    await detachOrWarn(attachedMount(tree.plan, tree.mountpoint, tree.id), timeout);
   }
 
   #run<T>(code: () => T): T {

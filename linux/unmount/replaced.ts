@@ -20,6 +20,7 @@ import {
 } from "../syscalls/constants.ts";
 import { mount, openTree, umount2 } from "../syscalls/mod.ts";
 import { Deadline } from "./deadline.ts";
+import { resolveTopMount } from "./retry.ts";
 import { detachTree, treesOf } from "./tree.ts";
 import { umountOnce } from "./umount_once.ts";
 
@@ -31,10 +32,11 @@ import { umountOnce } from "./umount_once.ts";
  * @param old the mount that has to be on top.
  * @param timeout how long to wait for its server, in milliseconds; 2500 if left out.
  * @returns false if it is not on top, or was unmounted by another process meanwhile.
- * @throws {SyscallError} as umount2(2) does; ETIMEDOUT if a server does not answer and the mount is still in the table.
+ * @throws {SyscallError} as umount2(2) does; ETIMEDOUT if its server does not answer and the mount is still in the table,
+ * or if one on the way does not answer.
  */
 export async function unmountOrDetach(target: string, old: StatxMount, timeout?: number): Promise<boolean> {
-  if (!isOnTop(target, old)) return false;
+  if (!await isFoundOnTop(target, old, timeout)) return false;
   try {
     await umountOnce(target, new Deadline({ noFollow: true, timeout }), old);
     return true;
@@ -63,10 +65,16 @@ function falseIfGone(error: unknown, target: string, old: StatxMount): false {
  *
  * @param target the mountpoint.
  * @param old the mount that has to be on top, and is cloned.
+ * @param timeout how long to wait for a server on the way, in milliseconds; 2500 if left out.
  * @returns the clone; undefined if the mount is not on top, and nothing was changed.
+ * @throws {SyscallError} ETIMEDOUT if a server on the way does not answer.
  */
-export function restoreBeneath(target: string, old: StatxMount): StatxMount | undefined {
-  if (!isOnTop(target, old)) return undefined;
+export async function restoreBeneath(
+  target: string,
+  old: StatxMount,
+  timeout?: number,
+): Promise<StatxMount | undefined> {
+  if (!await isFoundOnTop(target, old, timeout)) return undefined;
   using clone = openTree(AT_FDCWD, target, OPEN_TREE_CLONE | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW);
   const restored = statxMountUniqueFd(clone);
   detachTree(target, true, UMOUNT_NOFOLLOW); // as a slave: the clone is its peer, and would lose its submounts
@@ -76,6 +84,12 @@ export function restoreBeneath(target: string, old: StatxMount): StatxMount | un
   }
   umount2(target, MNT_DETACH | UMOUNT_NOFOLLOW);
   return restored;
+}
+
+/** {@linkcode isOnTop}, after a wait for the servers on the way. */
+async function isFoundOnTop(target: string, old: StatxMount, timeout: number | undefined): Promise<boolean> {
+  const top = await resolveTopMount(target, new Deadline({ noFollow: true, timeout }));
+  return top?.mountId === old.mountId;
 }
 
 function isOnTop(target: string, old: StatxMount): boolean {

@@ -214,6 +214,62 @@ kernelTest("a rollback does not wait for a server that has stopped meanwhile", n
   assertEquals(t.mounts(), []);
 });
 
+/** Mounts a bindfs that asks its server about each path, and returns the server. */
+async function bindfs(t: KernelContext, name: string): Promise<Deno.ChildProcess> {
+  t.make(`${name}-source/inside`, name);
+  const args = ["-f", "-o", "entry_timeout=0", `${t.dir}/${name}-source`, `${t.dir}/${name}`];
+  const server = new Deno.Command("bindfs", { args }).spawn();
+  while (!(await isMountpoint(`${t.dir}/${name}`))) await new Promise((resolve) => setTimeout(resolve, 5));
+  Deno.statSync(`${t.dir}/${name}/inside`);
+  return server;
+}
+
+const replacements: [what: string, recursive: boolean, fails: boolean, message: RegExp][] = [
+  ["the rollback of a replacement", false, true, /victim/],
+  ["the rollback of a replacement of mounts that have others inside", true, true, /victim/],
+  ["the end of a replacement", false, false, /inside.*ETIMEDOUT/],
+];
+for (const [what, recursive, fails, message] of replacements) {
+  kernelTest(
+    `${what} does not wait for a server that has stopped meanwhile`,
+    { ...needs, features: ["mountBeneath"] },
+    async (t) => {
+      const [server, slow] = [await bindfs(t, "server"), await bindfs(t, "slow")];
+      const victim = t.make("victim");
+      const place = `${t.dir}/server/inside`;
+      await mount({ type: "tmpfs", source: "old" }, place);
+      if (recursive) {
+        Deno.mkdirSync(`${place}/inner`);
+        await mount({ type: "tmpfs", source: "inner" }, `${place}/inner`);
+      }
+      slow.kill("SIGSTOP");
+      const list = [
+        { type: "tmpfs", source: "new", target: "/server/inside" },
+        { type: "tmpfs", source: "new", target: "/victim" },
+        { type: "bind", source: `${t.dir}/slow/inside`, target: "/slow-source" },
+      ];
+      const [warnings, { warn }]: [string[], Console] = [[], console];
+      console.warn = (text: string) => warnings.push(text);
+      const replaced = watch(() => mountAll(list, t.dir, { replace: true, timeout: 1000 }));
+      setTimeout(() => {
+        server.kill("SIGSTOP");
+        if (fails) Deno.removeSync(victim); // so that it can't be a mountpoint
+        slow.kill("SIGCONT");
+      }, 300);
+      const watched = await replaced.finally(() => console.warn = warn);
+      for (const child of [server, slow]) {
+        child.kill("SIGKILL");
+        await child.status;
+      }
+      for (const name of ["server", "slow"]) await umount(`${t.dir}/${name}`);
+      assertInTime(watched, 3000);
+      assert(watched.error instanceof MountError && message.test(watched.error.message), `${watched.error}`);
+      assertEquals(warnings, [`${place} stays mounted, because a server on its path does not answer`]);
+      assertEquals(t.mounts(), []);
+    },
+  );
+}
+
 for (const [how, missing] of [["with statmount(2)", []], ["with the mount table", ["statmount"]]] as const) {
   kernelTest(`a mount that is gone while umount2(2) waits for its server is unmounted, ${how}`, {
     ...needs,

@@ -284,7 +284,7 @@ kernelTest(
       assertEquals(aborted.error, signal.reason);
       assertEquals(remains(t.dir), before);
     } finally {
-      await run("sh", "-c", "kill -KILL $(ps -o pid= --ppid $0) $0", `${holder.pid}`);
+      await run("sh", "-c", "kill -KILL $0 $(ps -o pid= --ppid $0)", `${holder.pid}`);
       await holder.status;
       await reader.cancel();
     }

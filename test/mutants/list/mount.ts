@@ -371,7 +371,7 @@ export const mount: MutantRoom = {
     {
       name: "a list that fails leaves what was attached beneath",
       file: at("execute"),
-      find: "  await replacing?.rollBack();\n",
+      find: "  await replacing?.rollBack(wait.timeout);\n",
       replace: "",
       rule: "If a list fails, the old mounts stay as they are.",
       tests: REPLACE,

@@ -43,9 +43,9 @@ export const syscalls: MutantRoom = {
     },
     {
       name: "a system call of another number",
-      file: "linux/syscalls/mount_tree.ts",
-      find: "const SYS_move_mount = 429;",
-      replace: "const SYS_move_mount = 428;",
+      file: "linux/syscalls/numbers.ts",
+      find: "SYS_move_mount = 429;",
+      replace: "SYS_move_mount = 428;",
       rule: "a call has the number of asm/unistd.h",
       tests: headers,
     },

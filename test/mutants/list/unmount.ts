@@ -547,6 +547,22 @@ export const unmount: MutantRoom = {
       tests: [THREADS],
     },
     {
+      name: "a replaced mount is looked at without a wait for the servers on the way",
+      file: "linux/unmount/replaced.ts",
+      find: "const top = await resolveTopMount(target, new Deadline({ noFollow: true, timeout }));",
+      replace: "const top = uniqueMountAt(target, AT_SYMLINK_NOFOLLOW);",
+      rule: "A call never waits for a server longer than its timeout.",
+      tests: ["test/hang/hang_test.ts"],
+    },
+    {
+      name: "a server on the way to a replaced mount ends the rollback",
+      file: "linux/mount/replace.ts",
+      find: "warnOfServer(tree.mountpoint, () => this.#takeOff(tree, timeout))",
+      replace: "this.#takeOff(tree, timeout)",
+      rule: "What a rollback can't undo is said, and the rest is undone.",
+      tests: ["test/hang/hang_test.ts"],
+    },
+    {
       name: "the directories of a rollback wait for a server",
       file: "linux/mount/execute.ts",
       find: "await ensureServerAnswers(directory, { timeout });\n",
