@@ -11,10 +11,10 @@ import { run } from "../kernels/run.ts";
 import { cacheDirectory } from "./cache.ts";
 
 /** A release of containerd. */
-export type Release = "newest" | "1.6" | "2.1";
+export type Release = "newest" | "1.6" | "sid";
 
 /** All of them. */
-export const RELEASES: readonly Release[] = ["newest", "2.1", "1.6"];
+export const RELEASES: readonly Release[] = ["newest", "sid", "1.6"];
 
 /** Where the newest containerd is, packed. */
 export const shared = new URL("../../../shared/containerd/", import.meta.url).pathname;
@@ -27,10 +27,10 @@ export const shared = new URL("../../../shared/containerd/", import.meta.url).pa
  */
 export async function programsOf(release: Release): Promise<string> {
   if (release === "newest") return await newestPrograms();
-  const directory = release === "1.6" ? "/usr/bin" : `${await sidContainerd()}/usr/bin`;
-  const { stdout } = await run(`${directory}/containerd`, ["--version"]);
-  if (!stdout.includes(` ${release}.`)) throw new Error(`${directory} has another containerd: ${stdout}`);
-  return directory;
+  if (release === "sid") return `${await sidContainerd()}/usr/bin`; // whatever version it has just now
+  const { stdout } = await run("/usr/bin/containerd", ["--version"]);
+  if (!stdout.includes(` ${release}.`)) throw new Error(`/usr/bin has another containerd: ${stdout}`);
+  return "/usr/bin";
 }
 
 /** The first download stays: sid has another version soon. */
