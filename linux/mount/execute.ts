@@ -6,7 +6,6 @@
  * @module
  */
 
-import { isErrno } from "../../ffi/errno.ts";
 import { type OwnedFd, OwnedFds } from "../../ffi/fd.ts";
 import type { NamespaceThread } from "../../ffi/namespace_thread.ts";
 import { isPeerTree } from "../filesystem/bind.ts";
@@ -27,7 +26,7 @@ import { MountError } from "../spec/error.ts";
 import { makesMount, mountpointOf, type NewMountPlan, type Plan } from "../spec/plan.ts";
 import { AT_SYMLINK_NOFOLLOW, UMOUNT_NOFOLLOW } from "../syscalls/constants.ts";
 import { usesMountSetattr, whatSetattrNeeds } from "../syscalls/features.ts";
-import { type AttachedMount, detachOrWarn } from "../unmount/own.ts";
+import { type AttachedMount, detachOrWarn, warnOfServer } from "../unmount/own.ts";
 import { detachTree } from "../unmount/tree.ts";
 import { AssemblingMounts, beginsAssembly } from "./assemble.ts";
 import { attachedMount } from "./attached_mount.ts";
@@ -173,13 +172,10 @@ async function rollBack({ undo, thread, wait, replacing, assembling }: MountTran
 async function undoStep(step: AttachedMount | MadeDirectory, timeout: number | undefined): Promise<void> {
   if (!("directory" in step)) return await detachOrWarn(step, timeout);
   const { directory } = step;
-  try {
+  await warnOfServer(`${directory} stays`, async () => {
     await ensureServerAnswers(directory, { timeout });
     removeDirectory(directory);
-  } catch (error) {
-    if (!isErrno(error, "ETIMEDOUT")) throw error;
-    console.warn(`${directory} stays, because a server on its path does not answer`);
-  }
+  });
 }
 
 async function executePlan(

@@ -200,7 +200,8 @@ export class ReplacingMounts implements DetachedTrees, Disposable {
   async rollBack(timeout: number | undefined): Promise<void> {
     this.#targets[Symbol.dispose]();
     for (const tree of this.#trees.toReversed()) {
-      await this.#run(() => warnOfServer(tree.mountpoint, () => this.#takeOff(tree, timeout)));
+      const stays = `${tree.mountpoint} stays mounted`;
+      await this.#run(() => warnOfServer(stays, () => this.#takeOff(tree, timeout)));
       unstage(tree);
       removeDirectoriesInside(tree);
     }

@@ -364,8 +364,9 @@ function failureOf([number, a = 0n, b = 0n, c = 0n, d = 0n, e = 0n]: FailingCall
   const result = libc().syscall(number, a, b, c, d, e);
   const own = errno[0];
   if (result >= 0) throw new Error(`the system call ${number} succeeds without arguments`);
-  const code = errnoName(errnoOfCall(own));
-  if (temporary.includes(code)) throw new SyscallError({ syscall: `system call ${number}`, errno: own });
+  const failure = errnoOfCall(own);
+  const code = errnoName(failure);
+  if (temporary.includes(code)) throw new SyscallError({ syscall: `system call ${number}`, errno: failure });
   return code;
 }
 

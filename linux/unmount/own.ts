@@ -182,24 +182,24 @@ export async function detachOwn(own: AttachedMount, deadline: Deadline): Promise
  */
 export async function detachOrWarn(own: AttachedMount, timeout?: number): Promise<void> {
   const { mountpoint } = own;
-  await warnOfServer(mountpoint, async () => {
+  await warnOfServer(`${mountpoint} stays mounted`, async () => {
     if (await detachOwn(own, new Deadline({ detach: true, timeout }))) return;
     console.warn(`${mountpoint} stays mounted, because another mount was made on top of it`);
   });
 }
 
 /**
- * Runs a step of a rollback, and says what stays mounted because a server does not answer.
+ * Runs a step of a rollback, and says what stays because a server does not answer.
  *
- * @param mountpoint the path of the mount.
+ * @param what what stays then.
  * @param step takes it off.
  */
-export async function warnOfServer(mountpoint: string, step: () => Promise<void>): Promise<void> {
+export async function warnOfServer(what: string, step: () => Promise<void>): Promise<void> {
   try {
     await step();
   } catch (error) {
     if (!isErrno(error, "ETIMEDOUT")) throw error;
-    console.warn(`${mountpoint} stays mounted, because a server on its path does not answer`);
+    console.warn(`${what}, because a server on its path does not answer`);
   }
 }
 

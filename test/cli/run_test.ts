@@ -79,7 +79,7 @@ kernelTest("run --private detaches a busy mount at once", needs, async (t) => {
   const { code, err } = await denomount(["run", "--private", listFile(t.dir, [TMPFS]), "--", ...daemon]);
   Deno.kill(Number(Deno.readTextFileSync(pidFile)), "SIGKILL");
   assertEquals([code, err], [3, ""]);
-  assert(performance.now() - start < 2400);
+  assert(performance.now() - start < 2000);
 });
 
 kernelTest("run exits with 128 and the number of the signal that ended its command", needs, async (t) => {

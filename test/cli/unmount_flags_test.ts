@@ -30,7 +30,7 @@ for (const [name, way] of ways) {
         const elapsed = performance.now() - start;
         assertEquals([code, out, mountpoints(t)], [failed(name), "", ["/target"]], err);
         assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n  .*\n$`));
-        assert(elapsed >= 140 && elapsed < 2400, `${elapsed} ms`);
+        assert(elapsed >= 140 && elapsed < 2000, `${elapsed} ms`);
       }
       assertEquals(await command(line(way, t, target, "--timeout", "0", "--lazy")), {
         code: 0,
@@ -143,7 +143,7 @@ for (const [name, way] of ways) {
         const { code, err } = await command(line(way, t, target, ...inNamespace, ...flags));
         assertEquals([code, mountsIn(namespace, target).length], [failed(name), 1], err);
         assertMatch(err, new RegExp(`^denomount: ${target} is in use \\(umount2: EBUSY\\)\n`));
-        assert(performance.now() - start < 2400);
+        assert(performance.now() - start < 2000);
       }
       assertEquals((await command(line(way, t, target, ...inNamespace, "--lazy"))).code, 0);
       assertEquals(mountsIn(namespace, target), []);

@@ -27,10 +27,12 @@ export const shared = new URL("../../../shared/containerd/", import.meta.url).pa
  */
 export async function programsOf(release: Release): Promise<string> {
   if (release === "newest") return await newestPrograms();
-  if (release === "sid") return `${await sidContainerd()}/usr/bin`; // whatever version it has just now
-  const { stdout } = await run("/usr/bin/containerd", ["--version"]);
-  if (!stdout.includes(` ${release}.`)) throw new Error(`/usr/bin has another containerd: ${stdout}`);
-  return "/usr/bin";
+  const directory = release === "1.6" ? "/usr/bin" : `${await sidContainerd()}/usr/bin`;
+  const { stdout } = await run(`${directory}/containerd`, ["--version"]);
+  // sid's minor version is whatever it has just now.
+  const isExpected = (release === "1.6" ? / 1\.6\./ : / 2\.\d+\./).test(stdout);
+  if (!isExpected) throw new Error(`${directory} has another containerd: ${stdout}`);
+  return directory;
 }
 
 /** The first download stays: sid has another version soon. */

@@ -58,14 +58,32 @@ async function silent(t: KernelContext, device?: string): Promise<DeadMount> {
   }
 }
 
+/** Mounts a bindfs that asks its server about each path, waits until it answers, and returns the server. */
+async function bindfs(t: KernelContext, name: string): Promise<Deno.ChildProcess> {
+  const target = t.make(name, `${name}-source/inner`, `${name}-source/unseen`);
+  const args = ["-f", "-o", "entry_timeout=0", `${target}-source`, target];
+  const server = new Deno.Command("bindfs", { args }).spawn();
+  while (!(await isMountpoint(target))) await new Promise((resolve) => setTimeout(resolve, 5));
+  Deno.statSync(`${target}/inner`);
+  return server;
+}
+
+/** Collects the warnings of a call. */
+async function warningsOf(call: () => Promise<unknown>): Promise<string[]> {
+  const [warnings, { warn }]: [string[], Console] = [[], console];
+  console.warn = (text: string) => warnings.push(text);
+  try {
+    await call();
+  } finally {
+    console.warn = warn;
+  }
+  return warnings;
+}
+
 /** Mounts a bindfs, waits until it answers, and stops or kills it. */
 async function halted(t: KernelContext, signal: "SIGSTOP" | "SIGKILL", inner = false): Promise<DeadMount> {
-  const target = t.make(signal, `${signal}-source/inner`, `${signal}-source/unseen`);
-  const source = `${target}-source`;
-  const server = new Deno.Command("bindfs", { args: ["-f", "-o", "entry_timeout=0", source, target] })
-    .spawn();
-  while (!(await isMountpoint(target))) await new Promise((resolve) => setTimeout(resolve, 5));
-  Deno.statSync(`${target}/inner`); // the server answers
+  const server = await bindfs(t, signal);
+  const target = `${t.dir}/${signal}`;
   if (inner) await mount({ type: "tmpfs", source: "t" }, `${target}/inner`);
   server.kill(signal);
   if (signal === "SIGKILL") await server.status;
@@ -180,10 +198,8 @@ kernelTest(
 );
 
 kernelTest("a rollback does not wait for a server that has stopped meanwhile", needs, async (t) => {
-  t.make("source/mountpoint", "server", "other", "bin");
-  const bindfs = ["-f", "-o", "entry_timeout=0", `${t.dir}/source`, `${t.dir}/server`];
-  const server = new Deno.Command("bindfs", { args: bindfs }).spawn();
-  while (!(await isMountpoint(`${t.dir}/server`))) await new Promise((resolve) => setTimeout(resolve, 5));
+  t.make("server-source/mountpoint", "other", "bin");
+  const server = await bindfs(t, "server");
   const helper = `#!/bin/sh\nkill -STOP ${server.pid}\necho no such server >&2\nexit 1\n`;
   Deno.writeTextFileSync(`${t.dir}/bin/mount.fuse3`, helper, { mode: 0o755 });
   const list = [
@@ -191,13 +207,11 @@ kernelTest("a rollback does not wait for a server that has stopped meanwhile", n
     { type: "tmpfs", source: "t", target: "/server/made", options: ["X-mount.mkdir"] },
     { type: "fuse3.none", source: "none", target: "/other" },
   ];
-  const [warnings, { warn }, path]: [string[], Console, string] = [[], console, Deno.env.get("PATH") ?? ""];
+  const path = Deno.env.get("PATH") ?? "";
   Deno.env.set("PATH", `${t.dir}/bin:${path}`);
-  console.warn = (text: string) => warnings.push(text);
-  const watched = await watch(() => mountAll(list, t.dir, { timeout: 300 })).finally(() => {
-    console.warn = warn;
-    Deno.env.set("PATH", path);
-  });
+  const mounting = watch(() => mountAll(list, t.dir, { timeout: 300 }));
+  const warnings = await warningsOf(() => mounting).finally(() => Deno.env.set("PATH", path));
+  const watched = await mounting;
   server.kill("SIGKILL");
   await server.status;
   await umount(`${t.dir}/server`);
@@ -214,20 +228,10 @@ kernelTest("a rollback does not wait for a server that has stopped meanwhile", n
   assertEquals(t.mounts(), []);
 });
 
-/** Mounts a bindfs that asks its server about each path, and returns the server. */
-async function bindfs(t: KernelContext, name: string): Promise<Deno.ChildProcess> {
-  t.make(`${name}-source/inside`, name);
-  const args = ["-f", "-o", "entry_timeout=0", `${t.dir}/${name}-source`, `${t.dir}/${name}`];
-  const server = new Deno.Command("bindfs", { args }).spawn();
-  while (!(await isMountpoint(`${t.dir}/${name}`))) await new Promise((resolve) => setTimeout(resolve, 5));
-  Deno.statSync(`${t.dir}/${name}/inside`);
-  return server;
-}
-
 const replacements: [what: string, recursive: boolean, fails: boolean, message: RegExp][] = [
   ["the rollback of a replacement", false, true, /victim/],
   ["the rollback of a replacement of mounts that have others inside", true, true, /victim/],
-  ["the end of a replacement", false, false, /inside.*ETIMEDOUT/],
+  ["the end of a replacement", false, false, /server\/inner.*ETIMEDOUT/],
 ];
 for (const [what, recursive, fails, message] of replacements) {
   kernelTest(
@@ -236,27 +240,26 @@ for (const [what, recursive, fails, message] of replacements) {
     async (t) => {
       const [server, slow] = [await bindfs(t, "server"), await bindfs(t, "slow")];
       const victim = t.make("victim");
-      const place = `${t.dir}/server/inside`;
+      const place = `${t.dir}/server/inner`;
       await mount({ type: "tmpfs", source: "old" }, place);
       if (recursive) {
-        Deno.mkdirSync(`${place}/inner`);
-        await mount({ type: "tmpfs", source: "inner" }, `${place}/inner`);
+        Deno.mkdirSync(`${place}/deep`);
+        await mount({ type: "tmpfs", source: "inner" }, `${place}/deep`);
       }
       slow.kill("SIGSTOP");
       const list = [
-        { type: "tmpfs", source: "new", target: "/server/inside" },
+        { type: "tmpfs", source: "new", target: "/server/inner" },
         { type: "tmpfs", source: "new", target: "/victim" },
-        { type: "bind", source: `${t.dir}/slow/inside`, target: "/slow-source" },
+        { type: "bind", source: `${t.dir}/slow/inner`, target: "/slow-source" },
       ];
-      const [warnings, { warn }]: [string[], Console] = [[], console];
-      console.warn = (text: string) => warnings.push(text);
-      const replaced = watch(() => mountAll(list, t.dir, { replace: true, timeout: 1000 }));
+      const replacing = watch(() => mountAll(list, t.dir, { replace: true, timeout: 1000 }));
       setTimeout(() => {
         server.kill("SIGSTOP");
         if (fails) Deno.removeSync(victim); // so that it can't be a mountpoint
         slow.kill("SIGCONT");
       }, 300);
-      const watched = await replaced.finally(() => console.warn = warn);
+      const warnings = await warningsOf(() => replacing);
+      const watched = await replacing;
       for (const child of [server, slow]) {
         child.kill("SIGKILL");
         await child.status;

@@ -557,7 +557,7 @@ export const unmount: MutantRoom = {
     {
       name: "a server on the way to a replaced mount ends the rollback",
       file: "linux/mount/replace.ts",
-      find: "warnOfServer(tree.mountpoint, () => this.#takeOff(tree, timeout))",
+      find: "warnOfServer(stays, () => this.#takeOff(tree, timeout))",
       replace: "this.#takeOff(tree, timeout)",
       rule: "What a rollback can't undo is said, and the rest is undone.",
       tests: ["test/hang/hang_test.ts"],
